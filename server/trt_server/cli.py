@@ -1,0 +1,141 @@
+"""The command line of trt-server: flags, config file and environment become Settings."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+# The C core's own words on standard error would stand beside ours for the same event.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import configargparse
+
+from trt_server import log
+from trt_server.errors import StartError
+from trt_server.settings import ENGINES, PRECISIONS, REFERENCES, Settings
+
+
+class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
+    """Says what is wrong in one line, without the usage text before it."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Names a flag's default where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
+def parser() -> configargparse.ArgumentParser:
+    parse = OneLineParser(
+        prog="trt-server",
+        description="Hold a language model as one compiled engine and score prompts over gRPC.",
+        epilog="Every flag may also be set in the config file and in the environment, as TRT_SERVER_<FLAG>.",
+        auto_env_var_prefix="TRT_SERVER_",
+        config_file_parser_class=configargparse.YAMLConfigFileParser,
+        formatter_class=_DefaultsFormatter,
+        add_env_var_help=False,
+        add_config_file_help=False,
+        allow_abbrev=False,
+    )
+    add = parse.add_argument
+    add("--config", is_config_file=True, metavar="FILE", help="YAML file with flags, as `flag: value`")
+    add("--version", action="version", version=f"trt-server {version('trt-server')}")
+    model = parse.add_argument_group("model and engine")
+    model.add_argument(
+        "--model",
+        default="demo",
+        help="a Hugging Face checkpoint folder, a hub id, `demo`, or `dummy:<geometry>` (random weights)",
+    )
+    model.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the model")
+    model.add_argument(
+        "--reference", choices=REFERENCES, help="load this beside it, for clients that validate against it"
+    )
+    model.add_argument(
+        "--precision", choices=PRECISIONS, help="what it computes in; the engine's own by default"
+    )
+    model.add_argument("--threads", type=_natural, default=0, help="CPU threads; 0: every core it may use")
+    model.add_argument(
+        "--peak-flops", type=_positive, help="FLOP/s that MFU is a share of, in place of the known one"
+    )
+    limits = parse.add_argument_group("limits")
+    limits.add_argument("--max-batch-size", type=_count, default=32, help="prompts in a request")
+    limits.add_argument(
+        "--max-prompt-tokens", type=_count, help="tokens in a prompt; the model's positions by default"
+    )
+    limits.add_argument("--max-queue-size", type=_count, default=256, help="requests that may wait")
+    limits.add_argument("--stream-window", type=_count, default=64, help="unanswered requests of one stream")
+    limits.add_argument(
+        "--drain-timeout", type=_positive, default=60.0, help="seconds for accepted work at a stop"
+    )
+    ports = parse.add_argument_group("ports")
+    ports.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every one")
+    ports.add_argument("--grpc-port", type=_port, default=8001, help="port of the service; 0: a free one")
+    ports.add_argument("--metrics-port", type=_port, default=8002, help="port for Prometheus; 0: a free one")
+    ports.add_argument("--tls-cert", type=Path, help="PEM certificate chain; with --tls-key: serve TLS")
+    ports.add_argument("--tls-key", type=Path, help="PEM private key")
+    logs = parse.add_argument_group("logs")
+    logs.add_argument("--log-format", choices=log.FORMATS, default="text", help="lines for people or JSON")
+    logs.add_argument("--log-level", choices=log.LEVELS, default="info", help="least level that is written")
+    return parse
+
+
+def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
+    """Exits with status 2 and one line where an argument is wrong."""
+    parse = parser()
+    values = vars(parse.parse_args(arguments))
+    values.pop("config")
+    settings = Settings(**values)
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        parse.error("--tls-cert and --tls-key belong together: give both or neither")
+    return settings
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    settings = parse_settings(arguments)
+    log.set_up_logging(settings.log_format, settings.log_level)
+    from trt_server.server import serve
+
+    try:
+        asyncio.run(serve(settings))
+    except StartError as error:
+        print(f"trt-server: error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _port(text: str) -> int:
+    return _whole(text, 0, 65535)
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1, 2**31 - 1)
+
+
+def _natural(text: str) -> int:
+    return _whole(text, 0, 2**31 - 1)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value

@@ -1,0 +1,109 @@
+"""What every engine is: arrays in, arrays and timings out. It knows nothing of requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that the engine runs at once.
+
+    token_ids: int32 [prompts, length], padded on the right with 0.
+    lengths: int32 [prompts], each prompt's real tokens, 1 to `length`.
+    candidates: int32 [prompts, width], padded on the right with 0.
+    """
+
+    token_ids: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    candidates: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """For the token that follows each prompt; log-probabilities are natural logarithms.
+
+    candidate_logprobs: float32 [prompts, width]; what stands at padding is undefined.
+    top_tokens: int32 [prompts], arg-max of the whole vocabulary.
+    top_logprobs: float32 [prompts].
+    """
+
+    candidate_logprobs: NDArray[np.float32]
+    top_tokens: NDArray[np.int32]
+    top_logprobs: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EngineTiming:
+    """Nanoseconds of one batch; core is the compute alone, copies are 0 where nothing is copied."""
+
+    copy_in_ns: int
+    core_ns: int
+    copy_out_ns: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    scores: Scores
+    timing: EngineTiming
+
+
+class Submission(Protocol):
+    """A batch that was handed to the engine."""
+
+    def wait(self) -> Outcome:
+        """Return when the batch is computed. Raises EngineLostError when the engine failed for good."""
+        ...
+
+
+@dataclass(frozen=True)
+class PeakFlops:
+    """The rate that MFU is a share of: dense, FLOP/s, and where the number comes from."""
+
+    flops_per_second: float
+    source: str
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """The largest batch an engine is asked to take: tokens of a prompt, padding included, and prompts."""
+
+    max_prompt_tokens: int
+    max_batch_size: int
+
+
+@dataclass(frozen=True)
+class EngineDescription:
+    """name and version of the library, precision it computes in ("fp32", "fp16"), its device's name,
+    the peak for that precision, and a fingerprint of everything that could change an answer."""
+
+    name: str
+    version: str
+    precision: str
+    device: str
+    peak: PeakFlops
+    fingerprint: str
+    load_seconds: float
+    build_seconds: float
+
+
+class Engine(Protocol):
+    """One loaded model on one device. All calls come from one thread, the one that made it.
+
+    depth: how many batches may be submitted before the first is waited for (1: no overlap).
+    """
+
+    description: EngineDescription
+    depth: int
+
+    def warm_up(self) -> None:
+        """Run every shape class once, so that no request pays for a first time."""
+        ...
+
+    def submit(self, batch: Batch) -> Submission: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,178 @@
+"""What Prometheus scrapes: every name and help text in one place.
+
+Every counter that a ratio needs is here, so that a dashboard can take its own rates. Reading them waits
+for nothing: the engine's thread never holds a lock that a scrape wants.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from scoring.v1 import scoring_pb2 as pb
+
+from trt_server.accounting import mfu
+from trt_server.device import Device
+from trt_server.engines.engine import EngineDescription
+from trt_server.request_queue import RequestQueue
+from trt_server.served_model import ServedModel
+
+MFU_WINDOW_SECONDS = 10.0
+STAGE_BUCKETS = tuple(base * 10.0**exponent for exponent in range(-6, 2) for base in (1, 2.5, 5))
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+DEVICE_READINGS = {
+    "memory_used_bytes": "Memory in use by this process on the device.",
+    "memory_peak_bytes": "The most memory this process held on the device.",
+    "memory_total_bytes": "Memory of the device.",
+    "memory_used_by_all_bytes": "Memory in use by every process on the device.",
+    "power_watts": "Power the device draws.",
+    "energy_joules": "Energy the device has used.",
+    "temperature_celsius": "Temperature of the device.",
+    "sm_clock_hertz": "Clock of the streaming multiprocessors.",
+    "memory_clock_hertz": "Clock of the device's memory.",
+}
+TOKEN_KINDS = ("logical", "computed", "padding")
+STAGES = ("tokenize", "queue", "assemble", "copy_in", "core", "copy_out", "total")
+
+
+class Metrics:
+    """One server's metrics, in one registry of their own."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.registry = r = CollectorRegistry()
+        self._clock = clock
+        self._windows: dict[str, _MfuWindow] = {}
+        self._requests = Counter(
+            "trt_server_requests", "Requests answered, by gRPC status code.", ["code"], registry=r
+        )
+        self._tokens = Counter(
+            "trt_server_tokens",
+            "Tokens: logical (asked for), computed (run by the engine), padding (run and thrown away).",
+            ["engine", "kind"],
+            registry=r,
+        )
+        self._flops = Counter(
+            "trt_server_flops", "Floating-point operations of computed tokens.", ["engine"], registry=r
+        )
+        self._core = Counter(
+            "trt_server_core_seconds", "Seconds of the engine's compute alone.", ["engine"], registry=r
+        )
+        self._stage = Histogram(
+            "trt_server_stage_seconds",
+            "Seconds of a request in each stage.",
+            ["engine", "stage"],
+            buckets=STAGE_BUCKETS,
+            registry=r,
+        )
+        self._batch = Histogram(
+            "trt_server_batch_size",
+            "Prompts in a batch the engine ran.",
+            ["engine"],
+            buckets=BATCH_BUCKETS,
+            registry=r,
+        )
+        self._depth = Gauge(
+            "trt_server_queue_depth", "Requests waiting for the engine.", ["engine"], registry=r
+        )
+        self._limit = Gauge(
+            "trt_server_queue_limit", "Requests that may wait for the engine.", ["engine"], registry=r
+        )
+        self._peak = Gauge(
+            "trt_server_peak_flops", "FLOP/s that MFU is a share of.", ["engine", "source"], registry=r
+        )
+        self._mfu = Gauge(
+            "trt_server_mfu_ratio",
+            f"Model FLOPs utilization: FLOPs / (core seconds x peak) over the last {MFU_WINDOW_SECONDS:g} s.",
+            ["engine"],
+            registry=r,
+        )
+        self._model = Info("trt_server_model", "The model that is served.", registry=r)
+        self._engine = Info("trt_server_engine", "The engines that compute.", ["engine"], registry=r)
+
+    def describe_model(self, served: ServedModel) -> None:
+        """Set what stands fixed once the model is loaded, and read its device at each scrape."""
+        self._model.info(
+            {"id": served.id, "architecture": served.architecture, "fingerprint": served.fingerprint}
+        )
+        self.registry.register(_DeviceCollector(served.device))
+
+    def describe_engine(self, engine: EngineDescription, requests: RequestQueue) -> None:
+        """Count for this engine from now on, and watch its queue."""
+        self._engine.labels(engine.name).info(
+            {
+                "version": engine.version,
+                "precision": engine.precision,
+                "device": engine.device,
+                "fingerprint": engine.fingerprint,
+            }
+        )
+        peak, window = engine.peak.flops_per_second, _MfuWindow(self._clock)
+        self._windows[engine.name] = window
+        self._peak.labels(engine.name, engine.peak.source).set(peak)
+        self._mfu.labels(engine.name).set_function(lambda: window.ratio(peak))
+        self._depth.labels(engine.name).set_function(lambda: requests.depth)
+        self._limit.labels(engine.name).set(requests.limit)
+        for kind in TOKEN_KINDS:
+            self._tokens.labels(engine.name, kind)
+
+    def count_request(self, code: str) -> None:
+        self._requests.labels(code).inc()
+
+    def observe(self, engine: str, response: pb.ScoreResponse) -> None:
+        """Count a request that `engine` scored."""
+        logical = sum(score.tokens.logical for score in response.scores)
+        computed = sum(score.tokens.computed for score in response.scores)
+        flops = sum(score.flops for score in response.scores)
+        core_seconds = response.timing.core_ns / 1e9
+        padding = len(response.scores) * response.batch.padded_length - logical
+        for kind, tokens in zip(TOKEN_KINDS, (logical, computed, padding), strict=True):
+            self._tokens.labels(engine, kind).inc(tokens)
+        self._flops.labels(engine).inc(flops)
+        self._core.labels(engine).inc(core_seconds)
+        self._batch.labels(engine).observe(response.batch.prompts)
+        for stage in STAGES:
+            self._stage.labels(engine, stage).observe(getattr(response.timing, f"{stage}_ns") / 1e9)
+        self._windows[engine].add(flops, core_seconds)
+
+
+class _MfuWindow:
+    """FLOPs and core seconds of the requests of the last MFU_WINDOW_SECONDS."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._entries: deque[tuple[float, int, float]] = deque()
+
+    def add(self, flops: int, core_seconds: float) -> None:
+        now = self._clock()
+        self._entries.append((now, flops, core_seconds))
+        while self._entries[0][0] < now - MFU_WINDOW_SECONDS:
+            self._entries.popleft()
+
+    def ratio(self, peak: float) -> float:
+        """0 where nothing was computed lately, or the peak is not known."""
+        since = self._clock() - MFU_WINDOW_SECONDS
+        recent = [entry for entry in list(self._entries) if entry[0] >= since]
+        core_seconds = sum(entry[2] for entry in recent)
+        return mfu(sum(entry[1] for entry in recent), core_seconds, peak) if core_seconds and peak else 0.0
+
+
+class _DeviceCollector(Collector):
+    """Reads the device when it is scraped; a reading that the device does not give is left out."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def collect(self) -> Iterator[Metric]:
+        reading = asdict(self._device.read())
+        for name, text in DEVICE_READINGS.items():
+            if reading[name] is None:
+                continue
+            kind = CounterMetricFamily if name == "energy_joules" else GaugeMetricFamily
+            family = kind(f"trt_server_device_{name}", text, labels=["device"])
+            family.add_metric([self._device.name], reading[name])
+            yield family

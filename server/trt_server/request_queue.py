@@ -1,0 +1,92 @@
+"""The one bounded queue between the gRPC side and the engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+from trt_server.errors import DrainingError, EngineLostError, QueueFullError
+from trt_server.request import ScoringRequest
+
+# What a caller is told to wait before the first request has shown how long one takes.
+FIRST_RETRY_SECONDS = 0.1
+SMOOTHING = 0.1
+
+
+class RequestQueue:
+    """First in, first out, `limit` requests at most, safe to use from any thread."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._waiting: deque[ScoringRequest] = deque()
+        self._changed = threading.Condition()
+        self._draining = False
+        self._lost: str | None = None
+        self._seconds_per_request: float | None = None
+
+    @property
+    def depth(self) -> int:
+        return len(self._waiting)
+
+    def put(self, request: ScoringRequest) -> None:
+        """Accept a request. Raises DrainingError, EngineLostError or QueueFullError."""
+        with self._changed:
+            if self._lost is not None:
+                raise EngineLostError(self._lost)
+            if self._draining:
+                raise DrainingError("the server is draining and takes no new work: ask another one")
+            if len(self._waiting) >= self.limit:
+                self._forget_abandoned()
+            if len(self._waiting) >= self.limit:
+                raise QueueFullError(
+                    f"the queue holds {self.limit} requests and is full: "
+                    "ask again later, or keep fewer in flight",
+                    self._retry_after_seconds(),
+                )
+            request.queued_ns = time.perf_counter_ns()
+            self._waiting.append(request)
+            self._changed.notify()
+
+    def take(self) -> ScoringRequest | None:
+        """Wait for the next request whose caller is still there; None once drained and empty."""
+        with self._changed:
+            while True:
+                while self._waiting:
+                    request = self._waiting.popleft()
+                    if not request.abandoned:
+                        return request
+                if self._draining:
+                    return None
+                self._changed.wait()
+
+    def drain(self) -> None:
+        """Take no new work; what was accepted stays."""
+        with self._changed:
+            self._draining = True
+            self._changed.notify_all()
+
+    def lose(self, reason: str) -> list[ScoringRequest]:
+        """Refuse all work from now on, and give back what was waiting."""
+        with self._changed:
+            self._lost = reason
+            self._draining = True
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+            return waiting
+
+    def record_service_seconds(self, seconds: float) -> None:
+        """Learn how long a request takes, for the delay that a full queue asks for."""
+        previous = self._seconds_per_request
+        self._seconds_per_request = (
+            seconds if previous is None else previous + SMOOTHING * (seconds - previous)
+        )
+
+    def _forget_abandoned(self) -> None:
+        self._waiting = deque(request for request in self._waiting if not request.abandoned)
+
+    def _retry_after_seconds(self) -> float:
+        if self._seconds_per_request is None:
+            return FIRST_RETRY_SECONDS
+        return self._seconds_per_request * max(1, len(self._waiting) // 2)

@@ -1,0 +1,34 @@
+"""What a running server holds: everything GetModel tells and every check needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trt_server.device import Device
+from trt_server.engines.engine import EngineDescription
+from trt_server.model.geometry import Geometry
+from trt_server.tokenizer import CheckpointTokenizer
+
+
+@dataclass(frozen=True)
+class Limits:
+    max_prompt_tokens: int
+    max_batch_size: int
+    max_queue_size: int
+    stream_window: int
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """notice: what a reader of this model's accuracy has to know; empty: nothing."""
+
+    id: str
+    architecture: str
+    fingerprint: str
+    geometry: Geometry
+    notice: str
+    engine: EngineDescription
+    reference: EngineDescription | None
+    device: Device
+    limits: Limits
+    tokenizer: CheckpointTokenizer

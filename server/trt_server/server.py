@@ -1,0 +1,130 @@
+"""The process: listen, load, warm up, serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from scoring.v1 import scoring_pb2 as pb
+from scoring.v1 import scoring_pb2_grpc as pb_grpc
+
+from trt_server.endpoints import GRPC_OPTIONS, bind_grpc, serve_metrics
+from trt_server.loading import Loaded, load
+from trt_server.malformed import MalformedRequests
+from trt_server.metrics import Metrics
+from trt_server.service import ScoringService
+from trt_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Scoring"].full_name
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# For replies that are computed and on their way out when the server stops.
+LAST_WRITES_SECONDS = 5.0
+
+
+async def serve(settings: Settings) -> None:
+    """Run until a signal says stop. Raises StartError."""
+    await Server(settings).run()
+
+
+class Server:
+    """One process's lifetime."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._service = ScoringService(self._metrics)
+        self._health = health.aio.HealthServicer()
+        self._stop = asyncio.Event()
+        self._grpc = aio.server(options=GRPC_OPTIONS, interceptors=[MalformedRequests(SERVICE_NAME)])
+        pb_grpc.add_ScoringServicer_to_server(self._service, self._grpc)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._grpc)
+
+    async def run(self) -> None:
+        settings, started = self._settings, time.monotonic()
+        self._catch_signals()
+        grpc_port = bind_grpc(self._grpc, settings)
+        metrics_port = serve_metrics(self._metrics.registry, settings)
+        await self._set_health(NOT_SERVING)
+        await self._grpc.start()
+        ports = {"grpc_port": grpc_port, "metrics_port": metrics_port}
+        log.info("listening, loading %s", settings.model, extra={"event": "listening", **ports})
+        try:
+            loaded = await self._load()
+            if loaded is None:
+                log.info("stopped before the model was loaded")
+                return
+            await self._set_health(SERVING)
+            log.info(
+                "serving on %s:%d, metrics on http://%s:%d/metrics, ready after %.2f s",
+                settings.host,
+                grpc_port,
+                settings.host,
+                metrics_port,
+                time.monotonic() - started,
+                extra={"event": "serving", **ports},
+            )
+            await self._stop.wait()
+            await self._drain(loaded)
+        finally:
+            await self._grpc.stop(LAST_WRITES_SECONDS)
+
+    async def _load(self) -> Loaded | None:
+        """Load the model and open the service; None when told to stop meanwhile."""
+        loading = asyncio.create_task(load(self._settings, on_lost=self._lose))
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not loading.done():
+            return None
+        loaded = loading.result()
+        self._metrics.describe_model(loaded.served)
+        for lane in loaded.lanes:
+            self._metrics.describe_engine(lane.engine, lane.requests)
+        self._service.open(loaded)
+        return loaded
+
+    async def _drain(self, loaded: Loaded) -> None:
+        await self._set_health(NOT_SERVING)
+        self._service.stop_reading()
+        for lane in loaded.lanes:
+            lane.requests.drain()
+        log.info("draining: accepted work is answered, new work is refused")
+        try:
+            await asyncio.wait_for(self._drained(loaded), self._settings.drain_timeout)
+        except asyncio.TimeoutError:
+            log.warning("stopped after %g s of draining with work unanswered", self._settings.drain_timeout)
+
+    async def _drained(self, loaded: Loaded) -> None:
+        await self._service.answered()
+        for lane in loaded.lanes:
+            await lane.worker.finish()
+
+    def _lose(self, reason: str) -> None:
+        """The engine failed for good: a supervisor sees NOT_SERVING and may start the process again."""
+        log.error("not serving any more: %s", reason)
+        self._losing = asyncio.create_task(self._set_health(NOT_SERVING))
+
+    async def _set_health(self, status: int) -> None:
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, status)
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        """Drain at the first signal, go at once at the second."""
+        if self._stop.is_set():
+            raise SystemExit(1)
+        self._stop.set()

@@ -1,0 +1,35 @@
+"""Every choice a start is made with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ENGINES = ("auto", "tensorrt", "onnxruntime", "torch")
+REFERENCES = ("torch",)
+PRECISIONS = ("fp16", "fp32")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Ports: 0 takes a free one. threads 0: every core the process may use. precision None: the
+    engine's own. max_prompt_tokens None: as long as the model's positions reach."""
+
+    model: str
+    engine: str
+    reference: str | None
+    precision: str | None
+    host: str
+    grpc_port: int
+    metrics_port: int
+    tls_cert: Path | None
+    tls_key: Path | None
+    threads: int
+    max_batch_size: int
+    max_prompt_tokens: int | None
+    max_queue_size: int
+    stream_window: int
+    peak_flops: float | None
+    drain_timeout: float
+    log_format: str
+    log_level: str

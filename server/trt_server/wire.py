@@ -1,0 +1,194 @@
+"""Between the contract's messages and the domain: decoding with its checks, and encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+
+import numpy as np
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+from numpy.typing import NDArray
+from scoring.v1 import scoring_pb2 as pb
+
+from trt_server.accounting import prompt_flops
+from trt_server.engines.engine import EngineDescription
+from trt_server.errors import InvalidRequestError, PromptTooLongError, ScoringError
+from trt_server.model.geometry import Geometry
+from trt_server.request import Answer, TokenPrompt
+from trt_server.served_model import Limits, ServedModel
+from trt_server.tokenizer import CheckpointTokenizer
+
+
+@dataclass(frozen=True)
+class RequestDecoder:
+    """Turns a ScoreRequest into prompts that the engine can run, or says why it cannot."""
+
+    vocabulary_size: int
+    limits: Limits
+    tokenizer: CheckpointTokenizer
+
+    def check_size(self, request: pb.ScoreRequest) -> None:
+        """Raises InvalidRequestError for no prompts or too many."""
+        if not request.prompts:
+            raise InvalidRequestError("the request has no prompts: send at least one")
+        if len(request.prompts) > self.limits.max_batch_size:
+            raise InvalidRequestError(
+                f"the request has {len(request.prompts)} prompts, the limit is {self.limits.max_batch_size}: "
+                "send fewer at once, or start the server with a larger --max-batch-size"
+            )
+
+    def decode(self, request: pb.ScoreRequest) -> list[TokenPrompt]:
+        """Raises InvalidRequestError, PromptTooLongError, NoTokenizerError. May tokenize: takes a while
+        for text prompts."""
+        return [self._prompt(number, prompt) for number, prompt in enumerate(request.prompts)]
+
+    def _prompt(self, number: int, prompt: pb.Prompt) -> TokenPrompt:
+        if prompt.WhichOneof("content") == "text":
+            token_ids = self.tokenizer.encode(prompt.text)
+        else:
+            token_ids = self._ids(f"prompt {number}", prompt.token_ids.ids)
+        if not len(token_ids):
+            raise InvalidRequestError(f"prompt {number} is empty: send at least one token")
+        if len(token_ids) > self.limits.max_prompt_tokens:
+            raise PromptTooLongError(
+                f"prompt {number} has {len(token_ids)} tokens, "
+                f"the limit is {self.limits.max_prompt_tokens}: shorten it"
+            )
+        if prompt.shared_prefix_tokens > len(token_ids):
+            raise InvalidRequestError(
+                f"prompt {number} names a shared prefix of {prompt.shared_prefix_tokens} tokens "
+                f"and has {len(token_ids)}: name at most as many"
+            )
+        return TokenPrompt(token_ids, self._candidates(number, prompt))
+
+    def _candidates(self, number: int, prompt: pb.Prompt) -> NDArray[np.int32]:
+        if not prompt.candidates:
+            raise InvalidRequestError(f"prompt {number} has no candidates: send at least one next token")
+        ids = [self._candidate(number, prompt, candidate) for candidate in prompt.candidates]
+        return self._ids(f"the candidates of prompt {number}", ids)
+
+    def _candidate(self, number: int, prompt: pb.Prompt, candidate: pb.Candidate) -> int:
+        kind = candidate.WhichOneof("value")
+        if kind == "token_id":
+            return candidate.token_id
+        if kind is None:
+            raise InvalidRequestError(f"prompt {number} has an empty candidate: give its token_id or text")
+        if prompt.WhichOneof("content") != "text":
+            raise InvalidRequestError(
+                f"prompt {number} is token ids and has a candidate in text: send that as a token id too"
+            )
+        return self.tokenizer.following_token(prompt.text, candidate.text)
+
+    def _ids(self, what: str, ids: Sequence[int]) -> NDArray[np.int32]:
+        array = np.array(ids, dtype=np.int64)
+        if len(array) and int(array.max()) >= self.vocabulary_size:
+            raise InvalidRequestError(
+                f"token id {int(array.max())} in {what} is outside the vocabulary of {self.vocabulary_size}: "
+                "is it another model's tokenizer?"
+            )
+        return array.astype(np.int32)
+
+
+def has_text(request: pb.ScoreRequest) -> bool:
+    return any(prompt.WhichOneof("content") == "text" for prompt in request.prompts)
+
+
+def encode_response(
+    request_id: str, prompts: Sequence[TokenPrompt], answer: Answer, geometry: Geometry, timing: pb.Timing
+) -> pb.ScoreResponse:
+    scores = answer.scores
+    return pb.ScoreResponse(
+        id=request_id,
+        scores=[
+            pb.PromptScore(
+                candidate_ids=prompt.candidates.tolist(),
+                candidate_logprobs=scores.candidate_logprobs[row, : len(prompt.candidates)].tolist(),
+                top_token_id=int(scores.top_tokens[row]),
+                top_logprob=float(scores.top_logprobs[row]),
+                tokens=pb.TokenCount(logical=len(prompt.token_ids), computed=len(prompt.token_ids)),
+                flops=prompt_flops(geometry, len(prompt.token_ids)),
+            )
+            for row, prompt in enumerate(prompts)
+        ],
+        timing=timing,
+        batch=pb.Batch(prompts=answer.batch.prompts, padded_length=answer.batch.padded_length),
+    )
+
+
+def encode_timing(answer: Answer, tokenize_ns: int, total_ns: int) -> pb.Timing:
+    stages = answer.stages
+    return pb.Timing(
+        tokenize_ns=tokenize_ns,
+        queue_ns=stages.queue_ns,
+        assemble_ns=stages.assemble_ns,
+        copy_in_ns=stages.engine.copy_in_ns,
+        core_ns=stages.engine.core_ns,
+        copy_out_ns=stages.engine.copy_out_ns,
+        total_ns=total_ns,
+    )
+
+
+def encode_error(error: ScoringError) -> Status:
+    """The standard rich status, with RetryInfo where asking again helps."""
+    status = Status(code=error.status.value[0], message=str(error))
+    if error.retry_after_seconds is not None:
+        delay = Duration()
+        delay.FromNanoseconds(int(error.retry_after_seconds * 1e9))
+        detail = AnyMessage()
+        detail.Pack(RetryInfo(retry_delay=delay))
+        status.details.append(detail)
+    return status
+
+
+def encode_model(served: ServedModel) -> pb.Model:
+    geometry = served.geometry
+    return pb.Model(
+        id=served.id,
+        architecture=served.architecture,
+        fingerprint=served.fingerprint,
+        geometry=pb.Geometry(
+            layers=geometry.layers,
+            hidden_size=geometry.hidden_size,
+            intermediate_size=geometry.intermediate_size,
+            query_heads=geometry.query_heads,
+            key_value_heads=geometry.key_value_heads,
+            head_size=geometry.head_size,
+            vocabulary_size=geometry.vocabulary_size,
+        ),
+        parameters=pb.ParameterCount(total=geometry.total_parameters, matmul=geometry.matmul_parameters),
+        engine=_engine(served.engine),
+        reference=_engine(served.reference) if served.reference else None,
+        device=pb.Device(name=served.engine.device, **asdict(served.device.read())),
+        peak=pb.PeakFlops(
+            flops_per_second=served.engine.peak.flops_per_second, source=served.engine.peak.source
+        ),
+        limits=pb.Limits(
+            max_prompt_tokens=served.limits.max_prompt_tokens,
+            max_batch_size=served.limits.max_batch_size,
+            max_queue_size=served.limits.max_queue_size,
+            stream_window=served.limits.stream_window,
+        ),
+        notice=served.notice,
+        server_version=version("trt-server"),
+    )
+
+
+def _engine(engine: EngineDescription) -> pb.EngineInfo:
+    return pb.EngineInfo(
+        name=engine.name,
+        version=engine.version,
+        precision=engine.precision,
+        fingerprint=engine.fingerprint,
+        load_seconds=engine.load_seconds,
+        build_seconds=engine.build_seconds,
+    )
+
+
+def encode_tokenizer(tokenizer: CheckpointTokenizer) -> pb.Tokenizer:
+    """Raises NoTokenizerError."""
+    files = [pb.File(name=name, content=content) for name, content in tokenizer.files.items()]
+    return pb.Tokenizer(files=files, fingerprint=tokenizer.fingerprint)
