@@ -1,0 +1,181 @@
+"""Causal attention with rotary positions as ONNX nodes: what all layers share, and each layer's own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from trt_server.model.geometry import Geometry
+from trt_server.model.node_list import NodeList
+from trt_server.model.rope import rope_tables
+
+# Far below any score, and still a number when it is added to one.
+_MASKED = -3.0e38
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Queries from position `start` up to `end`, and the keys up to there; int32 [1] each, by name.
+
+    scope: what its nodes' names begin with. start, end: None where one block is all there is.
+    """
+
+    scope: str
+    start: str | None = None
+    end: str | None = None
+
+
+class Attention:
+    """Adds a layer's attention to the graph; its shapes, rotations and masks are computed once a run.
+
+    With several query blocks each takes the keys up to its own end only: of n blocks' scores the (n - 1) / 2n
+    that no query may look at are never computed, and one block's scores exist at a time. Answers are the
+    same: what is left out has a share of 0.
+    """
+
+    def __init__(self, geometry: Geometry, nodes: NodeList, positions: int, query_blocks: int) -> None:
+        self._geometry = geometry
+        self._nodes = nodes
+        self._add_shapes()
+        self._add_rotations(positions)
+        self._blocks = self._add_blocks(query_blocks)
+        self._masks = {
+            window: [self._add_mask(window, block) for block in self._blocks]
+            for window in dict.fromkeys(geometry.sliding_windows)
+        }
+
+    def add_layer(self, hidden: str, weights: str, window: int | None) -> str:
+        """[prompts × length, hidden_size] to the same; `weights` is what the tensors' names begin with."""
+        geometry, nodes = self._geometry, self._nodes
+        query = self._heads(hidden, f"{weights}.q_proj", "query", "query.shape")
+        key = self._heads(hidden, f"{weights}.k_proj", "key", "key_value.shape")
+        value = self._heads(hidden, f"{weights}.v_proj", "value", "key_value.shape")
+        if geometry.query_key_norm:
+            query = nodes.rms_norm(query, f"{weights}.q_norm.weight", geometry.rms_epsilon, "query.norm")
+            key = nodes.rms_norm(key, f"{weights}.k_norm.weight", geometry.rms_epsilon, "key.norm")
+        query, key = self._rotate(query, "query"), self._rotate(key, "key")
+        key, value = self._spread(key, "key"), self._spread(value, "value")
+        contexts = [
+            self._context(query, key, value, block, mask)
+            for block, mask in zip(self._blocks, self._masks[window], strict=True)
+        ]
+        context = contexts[0] if len(contexts) == 1 else nodes.add("Concat", contexts, "context", axis=1)
+        context = nodes.add("Reshape", [context, nodes.sizes(-1, geometry.query_size)], "context.rows")
+        return nodes.linear(context, f"{weights}.o_proj", "output")
+
+    # Once a run.
+
+    def _add_shapes(self) -> None:
+        geometry, nodes = self._geometry, self._nodes
+        for name, heads in (("query", geometry.query_heads), ("key_value", geometry.key_value_heads)):
+            sizes = nodes.sizes(heads, geometry.head_size)
+            nodes.add("Concat", ["token_ids.shape", sizes], f"{name}.shape", axis=0)
+
+    def _add_rotations(self, positions: int) -> None:
+        """Cosine and sine for this run's positions, [length, head_size].
+
+        The half of a head that goes in with a minus sign gets it from the sine. Queries have a pair of their
+        own, with the attention's 1 / √head_size in it: scaling then costs nothing.
+        """
+        nodes = self._nodes
+        for name, table in zip(("cosine", "sine"), rope_tables(self._geometry, positions), strict=True):
+            nodes.add("Gather", [nodes.constant(f"{name}.table", table, np.float32), "position"], name)
+        for part, factor in (("query", 1 / math.sqrt(self._geometry.head_size)), ("key", 1.0)):
+            with nodes.scope(part):
+                scale = nodes.constant(f"{part}.scale", factor, np.float32)
+                cosine = nodes.add("Mul", ["cosine", scale], "cosine.scaled")
+                sine = nodes.add("Mul", ["sine", scale], "sine.scaled")
+                minus_sine = nodes.add("Neg", [sine], "sine.minus")
+                both = nodes.add("Concat", [cosine, cosine], "cosine.both", axis=-1)
+                nodes.add("Cast", [both], "cosine", to=nodes.onnx_type)
+                both = nodes.add("Concat", [minus_sine, sine], "sine.both", axis=-1)
+                nodes.add("Cast", [both], "sine", to=nodes.onnx_type)
+
+    def _add_blocks(self, count: int) -> list[_Block]:
+        if count == 1:
+            return [_Block("all")]
+        ends = [self._add_boundary(number, count) for number in range(count + 1)]
+        return [_Block(f"blocks.{number}", *ends[number : number + 2]) for number in range(count)]
+
+    def _add_boundary(self, number: int, count: int) -> str:
+        """The position where block `number` of `count` begins, length · number / count."""
+        with self._nodes.scope(f"boundaries.{number}"):
+            product = self._nodes.add("Mul", ["length.vector", self._nodes.int32(number)], "product")
+            return self._nodes.add("Div", [product, self._nodes.int32(count)], "position")
+
+    def _add_mask(self, window: int | None, block: _Block) -> str:
+        """What is added to a block's scores, float32 [queries, keys]: 0 where a query sees a key."""
+        nodes = self._nodes
+        with nodes.scope(f"mask.{window or 'full'}.{block.scope}"):
+            query = self._queries_of(block, "position", 0, "query.position")
+            query = nodes.add("Unsqueeze", [query, nodes.sizes(1)], "query")
+            key = self._keys_of(block, "position", 0, "key.position")
+            key = nodes.add("Unsqueeze", [key, nodes.sizes(0)], "key")
+            visible = nodes.add("LessOrEqual", [key, query], "causal")
+            if window is not None:
+                distance = nodes.add("Sub", [query, key], "distance")
+                near = nodes.add("Less", [distance, nodes.int32(window)], "near")
+                visible = nodes.add("And", [visible, near], "visible")
+            shown = nodes.constant("shown", 0, np.float32)
+            masked = nodes.constant("masked", _MASKED, np.float32)
+            return nodes.add("Where", [visible, shown, masked], "bias")
+
+    # Each layer.
+
+    def _heads(self, hidden: str, weights: str, name: str, shape: str) -> str:
+        """Project to heads: [prompts, heads, length, head_size]."""
+        with self._nodes.scope(name):
+            projected = self._nodes.linear(hidden, weights, "projected")
+            heads = self._nodes.add("Reshape", [projected, shape], "split")
+            return self._nodes.add("Transpose", [heads], "heads", perm=[0, 2, 1, 3])
+
+    def _rotate(self, heads: str, name: str) -> str:
+        """Rotary position embedding: x · cosine + (x's halves swapped) · sine."""
+        nodes = self._nodes
+        with nodes.scope(f"{name}.rope"):
+            first, second = nodes.add_with_outputs("Split", [heads], "halves", [".0", ".1"], axis=-1)
+            swapped = nodes.add("Concat", [second, first], "swapped", axis=-1)
+            along = nodes.add("Mul", [heads, f"{name}.cosine"], "along")
+            across = nodes.add("Mul", [swapped, f"{name}.sine"], "across")
+            return nodes.add("Add", [along, across], "rotated")
+
+    def _spread(self, heads: str, name: str) -> str:
+        """Give every query head its key or value head: [prompts, query_heads, length, head_size]."""
+        geometry, nodes = self._geometry, self._nodes
+        if geometry.query_heads == geometry.key_value_heads:
+            return heads
+        copies = geometry.query_heads // geometry.key_value_heads
+        with nodes.scope(f"{name}.spread"):
+            grouped = nodes.add("Unsqueeze", [heads, nodes.sizes(2)], "grouped")
+            expanded = nodes.add("Expand", [grouped, nodes.sizes(1, 1, copies, 1, 1)], "expanded")
+            # 0: as it was; -1: what is left.
+            shape = nodes.sizes(0, geometry.query_heads, -1, geometry.head_size)
+            return nodes.add("Reshape", [expanded, shape], "heads")
+
+    def _context(self, query: str, key: str, value: str, block: _Block, mask: str) -> str:
+        """What a block's queries draw from the values, [prompts, queries, query_heads, head_size]."""
+        nodes = self._nodes
+        with nodes.scope(block.scope):
+            query = self._queries_of(block, query, 2, "query")
+            key = self._keys_of(block, key, 2, "key")
+            value = self._keys_of(block, value, 2, "value")
+            key = nodes.add("Transpose", [key], "key.transposed", perm=[0, 1, 3, 2])
+            scores = nodes.float32(nodes.add("MatMul", [query, key], "scores"))
+            scores = nodes.add("Add", [scores, mask], "scores.masked")
+            shares = nodes.computed(nodes.add("Softmax", [scores], "shares", axis=-1))
+            context = nodes.add("MatMul", [shares, value], "context")
+            return nodes.add("Transpose", [context], "context.transposed", perm=[0, 2, 1, 3])
+
+    def _queries_of(self, block: _Block, values: str, axis: int, name: str) -> str:
+        return self._slice(values, block.start, block.end, axis, name)
+
+    def _keys_of(self, block: _Block, values: str, axis: int, name: str) -> str:
+        start = None if block.end is None else self._nodes.int32s(0)
+        return self._slice(values, start, block.end, axis, name)
+
+    def _slice(self, values: str, start: str | None, end: str | None, axis: int, name: str) -> str:
+        if start is None or end is None:
+            return values
+        return self._nodes.add("Slice", [values, start, end, self._nodes.int32s(axis)], name)

@@ -1,0 +1,79 @@
+"""Weights in a type the engine takes, converted once into the cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trt_server.errors import StartError
+from trt_server.model.cache import cached_folder
+from trt_server.model.checkpoint import Checkpoint, weights_fingerprint
+from trt_server.model.tensor_file import ITEM_SIZES, TensorLocation, read_tensor_file, tensor_file_header
+from trt_server.model.weights import SINGLE_FILE, Weights
+
+# 32 MiB of float32: what conversion holds of a tensor at a time.
+_CHUNK_ELEMENTS = 8 * 1024 * 1024
+_FINGERPRINT = "fingerprint"
+
+
+def weights_as(checkpoint: Checkpoint, dtype: str) -> Weights:
+    """The checkpoint's weights as `dtype`, "float32" or "float16".
+
+    They are the checkpoint's own files where all have that type already. Otherwise all of them are written
+    into the cache once, a chunk at a time. The copy is kept under the checkpoint's fingerprint and its files'
+    sizes and times, and is written anew when its own fingerprint no longer holds.
+    Raises StartError when float16 cannot hold a weight, or the cache cannot be written.
+    """
+    weights = checkpoint.weights
+    if all(tensor.dtype == dtype for tensor in weights.values()):
+        return weights
+    size = sum(tensor.elements for tensor in weights.values()) * ITEM_SIZES[dtype]
+    folder = cached_folder(
+        "weights", _key(checkpoint, dtype), size, lambda folder: _convert(weights, dtype, folder), _is_whole
+    )
+    return read_tensor_file(folder / SINGLE_FILE)
+
+
+def _key(checkpoint: Checkpoint, dtype: str) -> str:
+    digest = hashlib.sha256(checkpoint.fingerprint.encode())
+    for file in sorted({tensor.file for tensor in checkpoint.weights.values()}):
+        state = file.stat()
+        digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return f"{digest.hexdigest()[:32]}-{dtype}"
+
+
+def _convert(weights: Weights, dtype: str, folder: Path) -> None:
+    path = folder / SINGLE_FILE
+    with path.open("wb") as stream:
+        stream.write(tensor_file_header({name: tensor.shape for name, tensor in weights.items()}, dtype))
+        for name, tensor in weights.items():
+            for chunk in _converted(name, tensor, dtype):
+                chunk.tofile(stream)
+    (folder / _FINGERPRINT).write_text(weights_fingerprint(read_tensor_file(path)))
+
+
+def _converted(name: str, tensor: TensorLocation, dtype: str) -> Iterator[NDArray[Any]]:
+    elements = prod(tensor.shape)
+    for start in range(0, elements, _CHUNK_ELEMENTS):
+        chunk = tensor.read(start, min(_CHUNK_ELEMENTS, elements - start))
+        if tensor.dtype == "bfloat16":
+            # bfloat16 is the upper half of a float32.
+            chunk = (chunk.astype(np.uint32) << 16).view(np.float32)
+        if dtype == "float16" and not np.all(np.abs(chunk) <= np.finfo(np.float16).max):
+            raise StartError(f"{tensor.file}: {name} holds values beyond float16; use --precision fp32")
+        yield chunk.astype(dtype, copy=False)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return (folder / _FINGERPRINT).read_text() == weights_fingerprint(
+            read_tensor_file(folder / SINGLE_FILE)
+        )
+    except (OSError, StartError, ValueError):
+        return False

@@ -1,0 +1,138 @@
+"""Geometry and weights → one ONNX graph that scores prompts; the same graph for every engine.
+
+Opset 17 and primitive operators only, each of which stands in the operator table of TensorRT 8.6's parser for
+the types it is used with. Weights are named by file, offset and length, never copied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from trt_server.model.attention import Attention
+from trt_server.model.geometry import Geometry
+from trt_server.model.node_list import NodeList
+from trt_server.model.weights import Weights
+
+OPSET = 17
+# The version that came with opset 17.
+IR_VERSION = 8
+
+OUTPUTS = ("candidate_logprobs", "top_token", "top_logprob")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """weights_folder: what the graph's external data are relative to."""
+
+    model: onnx.ModelProto
+    weights_folder: Path
+
+
+def build_graph(geometry: Geometry, weights: Weights, positions: int, query_blocks: int = 1) -> Graph:
+    """The graph that scores prompts of up to `positions` tokens.
+
+    Inputs, int32: token_ids [prompts, length], padded on the right; lengths [prompts];
+    candidates [prompts, width].
+    Outputs, all for the token that follows each prompt: candidate_logprobs float32 [prompts, width],
+    top_token int32 [prompts], top_logprob float32 [prompts].
+
+    It computes in the weights' type, float32 or float16, which must be one for all of them; RMSNorm, softmax
+    and the logits' log-probabilities are float32 in either case. There is no mask for padding: it stands to
+    the right of what is scored, and causal attention never looks right.
+
+    query_blocks: in how many blocks each layer's attention takes its queries. With 1 the pattern is the plain
+    one that TensorRT knows and fuses itself.
+    """
+    nodes = NodeList(weights)
+    _decode(geometry, nodes, positions, query_blocks)
+    graph = helper.make_graph(
+        nodes.nodes,
+        "scoring",
+        [
+            helper.make_tensor_value_info("token_ids", TensorProto.INT32, ["prompts", "length"]),
+            helper.make_tensor_value_info("lengths", TensorProto.INT32, ["prompts"]),
+            helper.make_tensor_value_info("candidates", TensorProto.INT32, ["prompts", "width"]),
+        ],
+        [
+            helper.make_tensor_value_info("candidate_logprobs", TensorProto.FLOAT, ["prompts", "width"]),
+            helper.make_tensor_value_info("top_token", TensorProto.INT32, ["prompts"]),
+            helper.make_tensor_value_info("top_logprob", TensorProto.FLOAT, ["prompts"]),
+        ],
+        initializer=list(nodes.initializers.values()),
+    )
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="trt-server")
+    return Graph(model, nodes.weights_folder)
+
+
+def _decode(geometry: Geometry, nodes: NodeList, positions: int, query_blocks: int) -> None:
+    """Hidden states are [prompts × length, hidden_size] between layers: one matrix product a weight."""
+    nodes.add("Shape", ["token_ids"], "token_ids.shape")
+    _size(nodes, axis=0, name="prompts")
+    _size(nodes, axis=1, name="length")
+    nodes.add("Range", [nodes.int32(0), "length", nodes.int32(1)], "position")
+    attention = Attention(geometry, nodes, positions, query_blocks)
+    embedded = nodes.add("Gather", [nodes.weight("model.embed_tokens.weight"), "token_ids"], "embedding")
+    hidden = nodes.add("Reshape", [embedded, nodes.sizes(-1, geometry.hidden_size)], "hidden")
+    for layer in range(geometry.layers):
+        with nodes.scope(f"layers.{layer}"):
+            hidden = _layer(geometry, nodes, attention, hidden, layer)
+    _score(geometry, nodes, hidden)
+
+
+def _size(nodes: NodeList, axis: int, name: str) -> None:
+    """One size of token_ids as an int32 number, and as `name`.vector, int32 [1]."""
+    size = nodes.add("Gather", ["token_ids.shape", nodes.sizes(axis)], f"{name}.size", axis=0)
+    vector = nodes.add("Cast", [size], f"{name}.vector", to=TensorProto.INT32)
+    nodes.add("Squeeze", [vector, nodes.sizes(0)], name)
+
+
+def _layer(geometry: Geometry, nodes: NodeList, attention: Attention, hidden: str, layer: int) -> str:
+    weights, epsilon = f"model.layers.{layer}", geometry.rms_epsilon
+    normed = nodes.rms_norm(hidden, f"{weights}.input_layernorm.weight", epsilon, "attention_norm")
+    with nodes.scope("attention"):
+        attended = attention.add_layer(normed, f"{weights}.self_attn", geometry.sliding_windows[layer])
+    hidden = nodes.add("Add", [hidden, attended], "after_attention")
+    normed = nodes.rms_norm(hidden, f"{weights}.post_attention_layernorm.weight", epsilon, "mlp_norm")
+    with nodes.scope("mlp"):
+        transformed = _mlp(nodes, normed, f"{weights}.mlp")
+    return nodes.add("Add", [hidden, transformed], "after_mlp")
+
+
+def _mlp(nodes: NodeList, hidden: str, weights: str) -> str:
+    """down(silu(gate(x)) · up(x)) (Shazeer 2020, "GLU Variants Improve Transformer")."""
+    gate = nodes.linear(hidden, f"{weights}.gate_proj", "gate")
+    up = nodes.linear(hidden, f"{weights}.up_proj", "up")
+    gate = nodes.add("Mul", [gate, nodes.add("Sigmoid", [gate], "gate.sigmoid")], "gate.silu")
+    return nodes.linear(nodes.add("Mul", [gate, up], "gated"), f"{weights}.down_proj", "down")
+
+
+def _score(geometry: Geometry, nodes: NodeList, hidden: str) -> None:
+    with nodes.scope("head"):
+        last = _last_rows(nodes, hidden)
+        normed = nodes.rms_norm(last, "model.norm.weight", geometry.rms_epsilon, "norm")
+        tied = geometry.tied_embeddings
+        weight = nodes.weight("model.embed_tokens.weight" if tied else "lm_head.weight")
+        logits = nodes.float32(nodes.add("Gemm", [normed, weight], "logits", transB=1))
+        highest = nodes.add("ReduceMax", [logits], "highest", axes=[-1], keepdims=1)
+        shifted = nodes.add("Sub", [logits, highest], "shifted")
+        total = nodes.add("ReduceSum", [nodes.add("Exp", [shifted], "exp"), nodes.sizes(-1)], "total")
+        log_total = nodes.add("Log", [total], "log_total")
+        chosen = nodes.add("GatherElements", [shifted, "candidates"], "chosen", axis=1)
+        top = nodes.add("ArgMax", [logits], "top", axis=-1, keepdims=0)
+        top_logprob = nodes.add("Neg", [log_total], "top_logprob")
+    nodes.add("Sub", [chosen, log_total], "candidate_logprobs")
+    nodes.add("Cast", [top], "top_token", to=TensorProto.INT32)
+    nodes.add("Squeeze", [top_logprob, nodes.sizes(-1)], "top_logprob")
+
+
+def _last_rows(nodes: NodeList, hidden: str) -> str:
+    """The hidden state of each prompt's last real token, [prompts, hidden_size]."""
+    prompt = nodes.add("Range", [nodes.int32(0), "prompts", nodes.int32(1)], "prompt")
+    start = nodes.add("Mul", [prompt, "length"], "start")
+    end = nodes.add("Add", [start, "lengths"], "end")
+    return nodes.add("Gather", [hidden, nodes.add("Sub", [end, nodes.int32(1)], "row")], "last_rows")

@@ -1,0 +1,132 @@
+"""An ONNX graph under construction: nodes, constants and weights, and the parts every layer is made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike, NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from trt_server.model.weights import Weights
+
+_ONNX_TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
+
+
+class NodeList:
+    """Nodes in the order they are added; values go by name.
+
+    Names are paths ("layers.3.mlp.gate"), so that a profile of any engine can be read.
+    onnx_type: what products are computed in, the weights' own type.
+    weights_folder: the real folder that the weights' file names are relative to, the deepest that holds all.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        """Raises ValueError unless all weights are float32, or all float16."""
+        dtypes = sorted({tensor.dtype for tensor in weights.values()})
+        if len(dtypes) != 1 or dtypes[0] not in _ONNX_TYPES:
+            raise ValueError(f"weights of type {', '.join(dtypes)}; convert them to float32 or float16 first")
+        self.onnx_type: int = _ONNX_TYPES[dtypes[0]]
+        self.weights_folder = Path(os.path.commonpath({tensor.file.parent for tensor in weights.values()}))
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self._weights = weights
+        self._scope: list[str] = []
+        self._names: set[str] = set()
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Names given inside begin with `name`."""
+        self._scope.append(name)
+        yield
+        self._scope.pop()
+
+    def add(self, operator: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """One node with one output; returns the output's name."""
+        return self.add_with_outputs(operator, inputs, name, [""], **attributes)[0]
+
+    def add_with_outputs(
+        self, operator: str, inputs: Sequence[str], name: str, suffixes: Sequence[str], **attributes: Any
+    ) -> list[str]:
+        """One node with an output for each suffix; returns the outputs' names."""
+        path = ".".join([*self._scope, name])
+        if path in self._names:
+            raise ValueError(f"two nodes are named {path}")
+        self._names.add(path)
+        outputs = [path + suffix for suffix in suffixes]
+        self.nodes.append(helper.make_node(operator, inputs, outputs, name=path, **attributes))
+        return outputs
+
+    # Constants and weights.
+
+    def constant(self, name: str, value: ArrayLike, dtype: Any) -> str:
+        """A small array that is part of the graph itself; a name stands for one value."""
+        if name not in self.initializers:
+            array: NDArray[Any] = np.asarray(value, dtype)
+            self.initializers[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def sizes(self, *values: int) -> str:
+        """A shape or axes, which ONNX wants in int64."""
+        return self.constant(f"sizes.{'x'.join(map(str, values))}", values, np.int64)
+
+    def int32s(self, *values: int) -> str:
+        return self.constant(f"int32s.{'x'.join(map(str, values))}", values, np.int32)
+
+    def int32(self, value: int) -> str:
+        return self.constant(f"int32.{value}", value, np.int32)
+
+    def weight(self, name: str) -> str:
+        """A tensor of the checkpoint, read in place by the engine."""
+        if name not in self.initializers:
+            tensor = self._weights[name]
+            proto = TensorProto(name=name, data_type=_ONNX_TYPES[tensor.dtype], dims=tensor.shape)
+            proto.data_location = TensorProto.EXTERNAL
+            place = {
+                "location": os.path.relpath(tensor.file, self.weights_folder),
+                "offset": tensor.offset,
+                "length": tensor.length,
+            }
+            for key, value in place.items():
+                proto.external_data.add(key=key, value=str(value))
+            self.initializers[name] = proto
+        return name
+
+    # What layers are made of.
+
+    def linear(self, rows: str, weights: str, name: str) -> str:
+        """rows · weightᵀ, + bias where the checkpoint has one; the weight lies there as [out, in]."""
+        inputs = [rows, self.weight(f"{weights}.weight")]
+        if f"{weights}.bias" in self._weights:
+            inputs.append(self.weight(f"{weights}.bias"))
+        return self.add("Gemm", inputs, name, transB=1)
+
+    def rms_norm(self, values: str, weight: str, epsilon: float, name: str) -> str:
+        """x / √(mean(x²) + ε) · weight over the last axis, statistics in float32 (Zhang, Sennrich 2019)."""
+        with self.scope(name):
+            values = self.float32(values)
+            squares = self.add("Pow", [values, self.constant("two", 2, np.float32)], "squares")
+            mean = self.add("ReduceMean", [squares], "mean", axes=[-1], keepdims=1)
+            shifted = self.add(
+                "Add", [mean, self.constant("rms_epsilon", epsilon, np.float32)], "mean.shifted"
+            )
+            normed = self.add("Div", [values, self.add("Sqrt", [shifted], "root")], "normed")
+            return self.add("Mul", [self.computed(normed), self.weight(weight)], "scaled")
+
+    def float32(self, value: str) -> str:
+        """A value in the type that products are computed in, as float32."""
+        return self._cast(value, TensorProto.FLOAT, "float32")
+
+    def computed(self, value: str) -> str:
+        """A float32 value in the type that products are computed in."""
+        return self._cast(value, self.onnx_type, "computed")
+
+    def _cast(self, value: str, to: int, suffix: str) -> str:
+        if self.onnx_type == TensorProto.FLOAT:
+            return value
+        return self.add("Cast", [value], f"{value.rpartition('.')[2]}.{suffix}", to=to)

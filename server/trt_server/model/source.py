@@ -1,0 +1,76 @@
+"""What `--model` names → a checkpoint folder on this machine."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from trt_server.errors import StartError
+from trt_server.model import dummy
+
+DEMO = "demo"
+_DEMO_FOLDER = Path(__file__).parents[1] / "demo"
+_DUMMY_PREFIX = "dummy:"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """notice: what a reader of this model's accuracy has to know; empty: nothing."""
+
+    model_id: str
+    folder: Path
+    notice: str
+
+
+def resolve_model(name: str, precision: str) -> ModelSource:
+    """Find, download or make the checkpoint that `name` stands for.
+
+    name: `demo`, `dummy:<geometry>`, a folder, or a hub id. precision: "fp32" or "fp16", what random weights
+    are made in. Raises StartError, in one line.
+    """
+    if name == DEMO:
+        return ModelSource(DEMO, _DEMO_FOLDER, _read_notice(_DEMO_FOLDER))
+    if name.startswith(_DUMMY_PREFIX):
+        return ModelSource(name, dummy.dummy_folder(name[len(_DUMMY_PREFIX) :], precision), dummy.NOTICE)
+    folder = Path(name).expanduser()
+    if folder.exists():
+        return ModelSource(folder.resolve().name, folder.resolve(), "")
+    if _HUB_ID.fullmatch(name):
+        return ModelSource(name, _download(name), "")
+    raise StartError(
+        f"--model {name}: there is no such folder; give a checkpoint folder, a hub id (owner/name), "
+        f"{DEMO}, or {_DUMMY_PREFIX}<geometry>"
+    )
+
+
+def _download(hub_id: str) -> Path:
+    """The hub's snapshot in the hub's cache, downloaded on first use; without a network, what is there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(_HUB_FILES)))
+    except GatedRepoError as error:
+        raise StartError(
+            f"--model {hub_id} is gated: accept its terms on its hub page, then log in with 'hf auth login'"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise StartError(
+            f"--model {hub_id}: there is neither such a folder nor such a model on the hub; "
+            "check the spelling, and log in with 'hf auth login' if it is private"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise StartError(
+            f"--model {hub_id}: there is no such folder, and the hub cannot be reached to download it; "
+            "check the network, or give a folder"
+        ) from error
+    except Exception as error:
+        raise StartError(f"--model {hub_id} cannot be downloaded: {' '.join(str(error).split())}") from error
+
+
+def _read_notice(folder: Path) -> str:
+    notice = folder / "notice.txt"
+    return notice.read_text().strip() if notice.is_file() else ""

@@ -1,0 +1,108 @@
+"""config.json in both dialects, its defaults, and what is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trt_server.errors import StartError
+from trt_server.model.geometry import read_geometry
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "vocab_size": 512,
+    "max_position_embeddings": 2048,
+}
+LLAMA3 = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 256,
+}
+
+
+def test_both_dialects_of_rope_are_one() -> None:
+    old = read_geometry(LLAMA | {"rope_theta": 5e5, "rope_scaling": LLAMA3 | {"rope_type": "llama3"}})
+    older = read_geometry(LLAMA | {"rope_theta": 5e5, "rope_scaling": LLAMA3 | {"type": "llama3"}})
+    new = read_geometry(LLAMA | {"rope_parameters": LLAMA3 | {"rope_type": "llama3", "rope_theta": 5e5}})
+    assert old == older == new
+    assert (new.rope.kind, new.rope.theta, new.rope.factor) == ("llama3", 5e5, 8.0)
+    assert new.rope.original_max_positions == 256
+
+
+def test_what_a_config_leaves_out() -> None:
+    geometry = read_geometry(LLAMA | {"rope_scaling": None, "head_dim": None})
+    assert (geometry.key_value_heads, geometry.head_size) == (4, 16)
+    assert (geometry.rms_epsilon, geometry.rope.theta, geometry.rope.kind) == (1e-6, 1e4, "default")
+    assert geometry.sliding_windows == (None,) * 4
+    assert not geometry.tied_embeddings
+
+
+def test_sliding_windows_of_each_family() -> None:
+    window = {"sliding_window": 16}
+    assert read_geometry(LLAMA | window).sliding_windows == (None,) * 4
+    mistral = LLAMA | {"model_type": "mistral"}
+    assert read_geometry(mistral | window).sliding_windows == (16,) * 4
+    assert read_geometry(mistral).sliding_windows == (4096,) * 4
+    assert read_geometry(mistral | {"sliding_window": None}).sliding_windows == (None,) * 4
+    for family in ("qwen2", "qwen3"):
+        qwen = LLAMA | window | {"model_type": family, "max_window_layers": 3}
+        assert read_geometry(qwen).sliding_windows == (None,) * 4
+        assert read_geometry(qwen | {"use_sliding_window": True}).sliding_windows == (None, None, None, 16)
+
+
+def test_layer_types_come_before_max_window_layers() -> None:
+    types = ["sliding_attention", "full_attention"] * 2
+    config = LLAMA | {
+        "model_type": "qwen3",
+        "use_sliding_window": True,
+        "sliding_window": 8,
+        "layer_types": types,
+    }
+    assert read_geometry(config | {"max_window_layers": 4}).sliding_windows == (8, None, 8, None)
+
+
+def test_biases_and_norms_of_each_family() -> None:
+    def flags(family: str, **fields: Any) -> tuple[bool, bool, bool]:
+        geometry = read_geometry(LLAMA | {"model_type": family} | fields)
+        return geometry.query_key_value_bias, geometry.attention_output_bias, geometry.query_key_norm
+
+    assert flags("llama") == flags("aquila") == flags("mistral") == (False, False, False)
+    assert flags("llama", attention_bias=True) == (True, True, False)
+    assert flags("qwen2") == (True, False, False)
+    assert flags("qwen3") == (False, False, True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported"),
+        ({"model_type": None}, "model_type None is not supported"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantized weights (gptq) are not supported"),
+        (
+            {"rope_scaling": {"rope_type": "longrope", "factor": 2}},
+            "RoPE scaling 'longrope' is not supported",
+        ),
+        ({"rope_scaling": {"type": "linear"}}, "factor is None"),
+        ({"rope_scaling": "linear"}, "not an object"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not supported"),
+        ({"num_hidden_layers": "four"}, "num_hidden_layers is 'four'"),
+        ({"vocab_size": 0}, "vocab_size is 0"),
+        ({"hidden_size": None}, "hidden_size is None"),
+        ({"rms_norm_eps": -1}, "rms_norm_eps is -1"),
+        ({"num_key_value_heads": 3}, "not a multiple of num_key_value_heads 3"),
+        ({"head_dim": 15}, "head size 15 is odd"),
+        ({"model_type": "mistral", "layer_types": ["full_attention"]}, "each of the 4 layers"),
+        ({"model_type": "mistral", "layer_types": ["chunked_attention"] * 4}, "each of the 4 layers"),
+    ],
+)
+def test_refused_by_name_in_one_line(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(StartError) as error:
+        read_geometry(LLAMA | fields)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)

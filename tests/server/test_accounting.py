@@ -1,0 +1,68 @@
+"""FLOPs and MFU against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from trt_server.accounting import mfu, prompt_flops
+from trt_server.model.dummy import GEOMETRIES
+from trt_server.model.geometry import Geometry, read_geometry
+
+A100_FP16 = 312e12
+
+
+def geometry(name: str) -> Geometry:
+    return read_geometry(GEOMETRIES[name])
+
+
+def test_prompt_of_a_small_model_by_hand() -> None:
+    # Hidden 64, inner 192, 4 query and 2 key-value heads of 16, 2 layers, 512 tokens.
+    # A layer: q 64·64 + k, v 2·64·32 + o 64·64 + mlp 3·64·192 = 49,152 weights.
+    # T = 10: 2·98,304·10 + 2·2·64·100 + 2·512·64.
+    assert geometry("tiny").matmul_parameters == 98_304
+    assert prompt_flops(geometry("tiny"), 10) == 1_966_080 + 25_600 + 65_536
+
+
+def test_average_mmlu_prompt_of_llama_2_7b() -> None:
+    # P = 32·(4·4096² + 3·4096·11008) = 6,476,005,376; T = 805.
+    # 2·P·T = 10,426,368,655,360; 2·32·4096·805² = 169,875,865,600; 2·32000·4096 = 262,144,000.
+    assert prompt_flops(geometry("llama-2-7b"), 805) == 10_596_506_664_960
+
+
+def test_reused_prefix_is_not_counted_but_its_keys_are_met() -> None:
+    # C = 6 of T = 10: 2·98,304·4 + 2·2·64·(100 − 36) + 2·512·64.
+    assert prompt_flops(geometry("tiny"), 10, reused_tokens=6) == 786_432 + 16_384 + 65_536
+
+
+def test_attention_is_as_wide_as_the_heads_and_the_head_as_the_hidden_state() -> None:
+    config = GEOMETRIES["tiny"] | {"head_dim": 24}
+    # d = 4·24 = 96; P = 2·(64·(2·96 + 2·48) + 3·64·192) = 110,592.
+    assert prompt_flops(read_geometry(config), 10) == 2 * 110_592 * 10 + 2 * 2 * 96 * 100 + 2 * 512 * 64
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    # What the models' publishers count.
+    [
+        ("llama-2-7b", 6_738_415_616),
+        ("llama-2-13b", 13_015_864_320),
+        ("llama-3-8b", 8_030_261_248),
+        ("deepseek-7b", 6_910_365_696),
+        ("mistral-7b", 7_241_732_096),
+        ("qwen2-7b", 7_615_616_512),
+        ("qwen3-8b", 8_190_735_360),
+        ("aquila-7b", 7_295_537_152),
+    ],
+)
+def test_total_parameters(name: str, parameters: int) -> None:
+    assert geometry(name).total_parameters == parameters
+
+
+def test_tied_embedding_counts_once() -> None:
+    tied = read_geometry(GEOMETRIES["tiny"] | {"tie_word_embeddings": True})
+    assert geometry("tiny").total_parameters - tied.total_parameters == 512 * 64
+
+
+def test_mfu_is_work_over_what_could_have_been_done() -> None:
+    # 156 TFLOP in a second of a card that does 312 a second.
+    assert mfu(156e12, 1.0, A100_FP16) == 0.5
+    assert mfu(156e12, 4.0, A100_FP16) == 0.125
