@@ -71,7 +71,9 @@ def parser() -> configargparse.ArgumentParser:
     limits = parse.add_argument_group("limits")
     limits.add_argument("--max-batch-size", type=_count, default=32, help="prompts in a request")
     limits.add_argument(
-        "--max-prompt-tokens", type=_count, help="tokens in a prompt; the model's positions by default"
+        "--max-prompt-tokens",
+        type=_count,
+        help="tokens in a prompt; the model's positions, up to 4096, by default",
     )
     limits.add_argument("--max-queue-size", type=_count, default=256, help="requests that may wait")
     limits.add_argument("--stream-window", type=_count, default=64, help="unanswered requests of one stream")

@@ -20,6 +20,9 @@ from trt_server.tokenizer import CheckpointTokenizer
 
 log = logging.getLogger(__name__)
 
+# Longer than any prompt of MMLU's 5 shots; what an engine sets aside grows with it.
+DEFAULT_PROMPT_TOKENS = 4096
+
 
 @dataclass(frozen=True)
 class Lane:
@@ -76,7 +79,7 @@ def _open(settings: Settings, choice: EngineChoice) -> _Opened:
             f"{source.model_id}: ask for fewer"
         )
     limits = Limits(
-        max_prompt_tokens=asked or positions,
+        max_prompt_tokens=asked or min(positions, DEFAULT_PROMPT_TOKENS),
         max_batch_size=settings.max_batch_size,
         max_queue_size=settings.max_queue_size,
         stream_window=settings.stream_window,

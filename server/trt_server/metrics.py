@@ -23,7 +23,7 @@ from trt_server.request_queue import RequestQueue
 from trt_server.served_model import ServedModel
 
 MFU_WINDOW_SECONDS = 10.0
-STAGE_BUCKETS = tuple(base * 10.0**exponent for exponent in range(-6, 2) for base in (1, 2.5, 5))
+STAGE_BUCKETS = tuple(float(f"{base}e{exponent}") for exponent in range(-6, 2) for base in (1, 2.5, 5))
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 DEVICE_READINGS = {
     "memory_used_bytes": "Memory in use by this process on the device.",
@@ -38,6 +38,16 @@ DEVICE_READINGS = {
 }
 TOKEN_KINDS = ("logical", "computed", "padding")
 STAGES = ("tokenize", "queue", "assemble", "copy_in", "core", "copy_out", "total")
+CODES = (
+    "OK",
+    "CANCELLED",
+    "INVALID_ARGUMENT",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+    "INTERNAL",
+)
 
 
 class Metrics:
@@ -47,9 +57,17 @@ class Metrics:
         self.registry = r = CollectorRegistry()
         self._clock = clock
         self._windows: dict[str, _MfuWindow] = {}
+        self._serving = Gauge(
+            "trt_server_serving",
+            "1 while grpc.health.v1 says SERVING; 0 while loading, draining, or once the engine is lost.",
+            registry=r,
+        )
         self._requests = Counter(
             "trt_server_requests", "Requests answered, by gRPC status code.", ["code"], registry=r
         )
+        for code in CODES:
+            # From 0, or a rate would miss the first of its kind.
+            self._requests.labels(code)
         self._tokens = Counter(
             "trt_server_tokens",
             "Tokens: logical (asked for), computed (run by the engine), padding (run and thrown away).",
@@ -119,6 +137,13 @@ class Metrics:
         self._limit.labels(engine.name).set(requests.limit)
         for kind in TOKEN_KINDS:
             self._tokens.labels(engine.name, kind)
+        for stage in STAGES:
+            self._stage.labels(engine.name, stage)
+        for metric in (self._flops, self._core, self._batch):
+            metric.labels(engine.name)
+
+    def set_serving(self, serving: bool) -> None:
+        self._serving.set(serving)
 
     def count_request(self, code: str) -> None:
         self._requests.labels(code).inc()

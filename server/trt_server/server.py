@@ -115,6 +115,7 @@ class Server:
         self._losing = asyncio.create_task(self._set_health(NOT_SERVING))
 
     async def _set_health(self, status: int) -> None:
+        self._metrics.set_serving(status == SERVING)
         for name in ("", SERVICE_NAME):
             await self._health.set(name, status)
 

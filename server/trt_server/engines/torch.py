@@ -1,0 +1,171 @@
+"""Hugging Face transformers in PyTorch: the framework's own forward, which compiled engines are held to."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from trt_server.datasheet import datasheet_peak
+from trt_server.device import processor_name
+from trt_server.engines.engine import (
+    Batch,
+    EngineDescription,
+    EngineLimits,
+    EngineTiming,
+    Outcome,
+    PeakFlops,
+    Scores,
+)
+from trt_server.errors import EngineLostError, StartError
+from trt_server.model.checkpoint import Checkpoint
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+_PEAK_SIZE = 1024
+_PEAK_RUNS = 8
+
+
+class TorchEngine:
+    """The checkpoint as transformers loads it, with PyTorch's scaled dot-product attention, on the GPU where
+    PyTorch sees one. depth 1: each batch is waited for."""
+
+    depth = 1
+
+    def __init__(
+        self, checkpoint: Checkpoint, limits: EngineLimits, precision: str, threads: int = 0
+    ) -> None:
+        """precision: "fp32" or "fp16". threads 0: PyTorch's own choice. Raises StartError."""
+        start = time.perf_counter()
+        if threads:
+            torch.set_num_threads(threads)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._limits = limits
+        self._model = _load(checkpoint, _DTYPES[precision]).to(self._device)
+        self.description = EngineDescription(
+            name="torch",
+            version=f"{torch.__version__}, transformers {transformers.__version__}",
+            precision=precision,
+            device=_device_name(self._device),
+            peak=_peak(self._device, precision),
+            fingerprint=_fingerprint(checkpoint, precision),
+            load_seconds=time.perf_counter() - start,
+            build_seconds=0.0,
+        )
+
+    def warm_up(self) -> None:
+        for length in {1, self._limits.max_prompt_tokens}:
+            tokens, lengths = np.zeros((1, length), np.int32), np.full(1, length, np.int32)
+            self.submit(Batch(tokens, lengths, np.zeros((1, 1), np.int32))).wait()
+
+    def submit(self, batch: Batch) -> _Submission:
+        return _Submission(self._model, self._device, batch)
+
+    def close(self) -> None:
+        del self._model
+
+
+@dataclass(frozen=True)
+class _Submission:
+    model: Any
+    device: torch.device
+    batch: Batch
+
+    def wait(self) -> Outcome:
+        """Run the batch. Raises EngineLostError when PyTorch fails."""
+        try:
+            with torch.inference_mode():
+                return self._run()
+        except RuntimeError as error:
+            raise EngineLostError(f"PyTorch failed: {' '.join(str(error).split())}") from error
+
+    def _run(self) -> Outcome:
+        start = time.perf_counter_ns()
+        token_ids, last, candidates = (
+            torch.from_numpy(array).to(self.device, torch.long)
+            for array in (self.batch.token_ids, self.batch.lengths - 1, self.batch.candidates)
+        )
+        copied_in = time.perf_counter_ns()
+        clock = _CudaClock() if self.device.type == "cuda" else _CpuClock()
+        clock.start()
+        # Padding stands to the right of what is scored, where causal attention does not look: no mask.
+        hidden = self.model.model(input_ids=token_ids, use_cache=False).last_hidden_state
+        rows = hidden[torch.arange(len(last), device=self.device), last]
+        logprobs = self.model.lm_head(rows).float().log_softmax(-1)
+        top = logprobs.max(-1)
+        chosen = logprobs.gather(1, candidates)
+        core_ns = clock.stop()
+        computed = time.perf_counter_ns()
+        scores = Scores(
+            chosen.cpu().numpy(), top.indices.to("cpu", torch.int32).numpy(), top.values.cpu().numpy()
+        )
+        timing = EngineTiming(copied_in - start, core_ns, time.perf_counter_ns() - computed)
+        return Outcome(scores, timing)
+
+
+class _CpuClock:
+    def start(self) -> None:
+        self._start = time.perf_counter_ns()
+
+    def stop(self) -> int:
+        return time.perf_counter_ns() - self._start
+
+
+class _CudaClock:
+    """Two events on the stream around the work."""
+
+    def start(self) -> None:
+        self._first, self._last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self._first.record()
+
+    def stop(self) -> int:
+        self._last.record()
+        self._last.synchronize()
+        return int(self._first.elapsed_time(self._last) * 1e6)
+
+
+def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    # Aquila's tensors and computation are Llama's, and transformers has no class of its own for it.
+    loader = LlamaForCausalLM if checkpoint.geometry.family == "aquila" else AutoModelForCausalLM
+    try:
+        model = loader.from_pretrained(
+            checkpoint.folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise StartError(
+            f"transformers {transformers.__version__} does not load the model: {reason}"
+        ) from error
+    return model.eval().requires_grad_(False)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+
+
+def _peak(device: torch.device, precision: str) -> PeakFlops:
+    if device.type == "cuda" and (known := datasheet_peak(_device_name(device), precision)):
+        return known
+    size, dtype = _PEAK_SIZE if device.type == "cpu" else 8 * _PEAK_SIZE, _DTYPES[precision]
+    left, right = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+    best = min(_product_ns(left, right) for _ in range(_PEAK_RUNS)) / 1e9
+    return PeakFlops(
+        2 * size**3 / best, f"measured: {precision} matrix product {size}³ in PyTorch, at start-up"
+    )
+
+
+def _product_ns(left: torch.Tensor, right: torch.Tensor) -> int:
+    clock = _CudaClock() if left.is_cuda else _CpuClock()
+    clock.start()
+    torch.mm(left, right)
+    return clock.stop()
+
+
+def _fingerprint(checkpoint: Checkpoint, precision: str) -> str:
+    words = f"torch {torch.__version__} transformers {transformers.__version__} {precision}"
+    return hashlib.sha256(f"{words} {checkpoint.fingerprint}".encode()).hexdigest()

@@ -1,0 +1,35 @@
+"""Fixtures that more than one part's tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkpoints import write_checkpoint
+from processes import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random Llama checkpoint with a tokenizer."""
+    return write_checkpoint(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.fixture(scope="session")
+def slow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that takes a noticeable part of a second for a long batch."""
+    return write_checkpoint(
+        tmp_path_factory.mktemp("slow"),
+        "llama",
+        hidden_size=256,
+        intermediate_size=704,
+        num_hidden_layers=6,
+    )
+
+
+@pytest.fixture(scope="session")
+def server(llama_folder: Path) -> Iterator[ServerProcess]:
+    """A server of the small checkpoint, for tests that leave it as it was."""
+    with ServerProcess("--model", str(llama_folder), "--max-batch-size", "8") as process:
+        yield process.wait_until_serving()

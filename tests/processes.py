@@ -1,0 +1,110 @@
+"""The project's programs as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+from prometheus_client.parser import text_string_to_metric_families
+from scoring.v1 import scoring_pb2_grpc as pb_grpc
+
+START_SECONDS = 60.0
+
+
+class ServerProcess:
+    """A trt-server on free ports, with JSON logs that are read as they come."""
+
+    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        command = [program("trt-server"), "--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
+        self.process = subprocess.Popen(
+            [*command, *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self.lines: list[str] = []
+        self._unread: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        self.ports: dict[str, Any] = {}
+
+    def wait_for_event(self, event: str) -> dict[str, Any]:
+        """The log record of an event. Fails where the process ends first."""
+        while (line := self._unread.get(timeout=START_SECONDS)) is not None:
+            if line.startswith("{") and (record := json.loads(line)).get("event") == event:
+                return dict(record)
+        raise AssertionError(f"trt-server ended before {event!r}:\n" + "".join(self.lines))
+
+    def wait_until_serving(self) -> ServerProcess:
+        self.ports = self.wait_for_event("serving")
+        return self
+
+    @property
+    def url(self) -> str:
+        return f"127.0.0.1:{self.ports['grpc_port']}"
+
+    def channel(self) -> grpc.Channel:
+        return grpc.insecure_channel(self.url)
+
+    def stub(self) -> Any:
+        return pb_grpc.ScoringStub(self.channel())  # type: ignore[no-untyped-call]
+
+    def metrics(self) -> dict[str, float]:
+        """Sample name with its labels' values, as `name{value,…}`, → value."""
+        address = f"http://127.0.0.1:{self.ports['metrics_port']}/metrics"
+        text = urllib.request.urlopen(address, timeout=10).read().decode()
+        return {
+            sample.name + (f"{{{','.join(sample.labels.values())}}}" if sample.labels else ""): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        return self.process.wait(timeout=START_SECONDS)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.wait()
+
+    def __enter__(self) -> ServerProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            self._unread.put(line)
+        self._unread.put(None)
+
+
+def program(name: str) -> str:
+    """A console script of the environment that runs the tests."""
+    return str(Path(sys.executable).parent / name)
+
+
+def run_program(name: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a console script to its end."""
+    command = [program(name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)

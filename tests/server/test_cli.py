@@ -1,0 +1,97 @@
+"""The command line: where settings come from, and what a mistake is answered with."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from processes import ServerProcess, run_program
+from score_requests import ids_request
+from scoring.v1 import scoring_pb2 as pb
+
+WRONG_ARGUMENTS = {
+    "no number": (["--grpc-port", "many"], "'many' is not a whole number"),
+    "port beyond the last": (["--metrics-port", "70000"], "'70000' is not a whole number from 0 to 65535"),
+    "no batch": (["--max-batch-size", "0"], "'0' is not a whole number from 1"),
+    "unknown engine": (["--engine", "abacus"], "invalid choice: 'abacus'"),
+    "unknown flag": (["--modle", "x"], "unrecognized arguments: --modle x"),
+    "half of TLS": (["--tls-cert", "x.pem"], "--tls-cert and --tls-key belong together"),
+    "no peak": (["--peak-flops", "-3"], "'-3' is not a number above 0"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "text"), WRONG_ARGUMENTS.values(), ids=WRONG_ARGUMENTS)
+def test_wrong_argument_is_one_line_and_status_2(arguments: list[str], text: str) -> None:
+    done = run_program("trt-server", *arguments)
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+FAILED_STARTS = {
+    "no such folder": (["--model", "/nowhere/model"], "/nowhere/model"),
+    "unknown geometry": (["--model", "dummy:llama-9000"], "llama-9000"),
+    "precision the CPU has not": (["--engine", "onnxruntime", "--precision", "fp16"], "fp32"),
+    "more tokens than positions": (
+        ["--max-prompt-tokens", "1000000"],
+        "--max-prompt-tokens 1000000 is more than",
+    ),
+    "no such host": (["--host", "256.1.1.1"], "cannot listen on 256.1.1.1:0"),
+    "no such certificate": (["--tls-cert", "/no/cert", "--tls-key", "/no/key"], "cannot read /no/key"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "text"), FAILED_STARTS.values(), ids=FAILED_STARTS)
+def test_failed_start_is_one_line_and_status_1(arguments: list[str], text: str) -> None:
+    done = run_program(
+        "trt-server", "--grpc-port", "0", "--metrics-port", "0", "--log-level", "error", *arguments
+    )
+    assert done.returncode == 1
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--grpc-port", "--metrics-port"])
+def test_port_in_use(flag: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ports = {"--grpc-port": "0", "--metrics-port": "0", flag: port}
+        arguments = [text for pair in ports.items() for text in pair]
+        done = run_program("trt-server", "--log-level", "error", *arguments)
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}: the port is in use" in done.stderr
+    assert flag in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_config_file_environment_and_flags_in_rising_order(llama_folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "server.yaml"
+    config.write_text(f"model: {llama_folder}\nmax-batch-size: 3\nmax-queue-size: 30\nstream-window: 7\n")
+    environment = {"TRT_SERVER_MAX_BATCH_SIZE": "4", "TRT_SERVER_MAX_QUEUE_SIZE": "40"}
+    arguments = ["--config", str(config), "--max-queue-size", "50"]
+    with ServerProcess(*arguments, environment=environment) as server:
+        limits = server.wait_until_serving().stub().GetModel(pb.GetModelRequest()).limits
+    assert (limits.stream_window, limits.max_batch_size, limits.max_queue_size) == (7, 4, 50)
+
+
+def test_peak_can_be_given(llama_folder: Path) -> None:
+    with ServerProcess("--model", str(llama_folder), "--peak-flops", "312e12") as server:
+        peak = server.wait_until_serving().stub().GetModel(pb.GetModelRequest()).peak
+    assert peak.flops_per_second == 312e12
+    assert peak.source == "given with --peak-flops"
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_a_request_has_a_log_line_at_debug_only(llama_folder: Path, level: str) -> None:
+    with ServerProcess("--model", str(llama_folder), "--log-level", level) as server:
+        server.wait_until_serving().stub().Score(ids_request(5, id="the-one"))
+        server.stop()
+        records = [json.loads(line) for line in server.lines]
+    lines = [record for record in records if record.get("request_id") == "the-one"]
+    assert len(lines) == (1 if level == "debug" else 0)
+    for record in lines:
+        assert (record["code"], record["prompts"]) == ("OK", 1)

@@ -1,0 +1,264 @@
+"""Every error of the contract through a real channel: its status, and what its text tells."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from checkpoints import write_checkpoint
+from google.rpc.error_details_pb2 import RetryInfo
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+from processes import ServerProcess
+from score_requests import ids_prompt, ids_request, request, slow_request
+from scoring.v1 import scoring_pb2 as pb
+
+StatusCode = grpc.StatusCode
+
+
+def text_candidate(prompt: pb.Prompt) -> pb.Prompt:
+    prompt.candidates.add(text=" A")
+    return prompt
+
+
+BAD_REQUESTS = {
+    "no prompts": (pb.ScoreRequest(), StatusCode.INVALID_ARGUMENT, "no prompts"),
+    "empty prompt": (request(ids_prompt([])), StatusCode.INVALID_ARGUMENT, "prompt 0 is empty"),
+    "no content": (
+        request(pb.Prompt(candidates=[pb.Candidate(token_id=1)])),
+        StatusCode.INVALID_ARGUMENT,
+        "prompt 0 is empty",
+    ),
+    "token outside the vocabulary": (
+        request(ids_prompt([1, 512])),
+        StatusCode.INVALID_ARGUMENT,
+        "token id 512 in prompt 0 is outside the vocabulary of 512",
+    ),
+    "candidate outside the vocabulary": (
+        request(ids_prompt([1], candidates=[4_000_000_000])),
+        StatusCode.INVALID_ARGUMENT,
+        "token id 4000000000 in the candidates of prompt 0",
+    ),
+    "no candidates": (request(ids_prompt([1], candidates=[])), StatusCode.INVALID_ARGUMENT, "no candidates"),
+    "empty candidate": (
+        request(pb.Prompt(token_ids=pb.TokenIds(ids=[1]), candidates=[pb.Candidate()])),
+        StatusCode.INVALID_ARGUMENT,
+        "empty candidate",
+    ),
+    "text candidate of an id prompt": (
+        request(text_candidate(ids_prompt([1]))),
+        StatusCode.INVALID_ARGUMENT,
+        "token id",
+    ),
+    "too many prompts": (ids_request(*[3] * 9), StatusCode.INVALID_ARGUMENT, "the limit is 8"),
+    "prefix longer than its prompt": (
+        request(pb.Prompt(token_ids=pb.TokenIds(ids=[1]), shared_prefix_tokens=2)),
+        StatusCode.INVALID_ARGUMENT,
+        "shared prefix of 2",
+    ),
+    "prompt too long": (
+        ids_request(4, 2049),
+        StatusCode.OUT_OF_RANGE,
+        "prompt 1 has 2049 tokens, the limit is 2048",
+    ),
+    "no reference engine": (
+        pb.ScoreRequest(prompts=[ids_prompt([1])], engine=pb.ENGINE_ROLE_REFERENCE),
+        StatusCode.UNIMPLEMENTED,
+        "--reference torch",
+    ),
+}
+
+
+@pytest.mark.parametrize(("bad", "code", "text"), BAD_REQUESTS.values(), ids=BAD_REQUESTS)
+def test_bad_request(server: ServerProcess, bad: pb.ScoreRequest, code: StatusCode, text: str) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        server.stub().Score(bad)
+    assert caught.value.code() is code
+    assert text in str(caught.value.details())
+    assert "\n" not in str(caught.value.details())
+
+
+NO_MESSAGE = b"\xff\xff\xff"
+
+
+def test_bytes_that_are_no_request(server: ServerProcess) -> None:
+    call: Any = server.channel().unary_unary("/scoring.v1.Scoring/Score")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(NO_MESSAGE)
+    assert caught.value.code() is StatusCode.INVALID_ARGUMENT
+    assert "cannot be decoded" in str(caught.value.details())
+
+
+def test_bytes_that_are_no_request_end_their_stream_after_what_came_before(server: ServerProcess) -> None:
+    call: Any = server.channel().stream_stream("/scoring.v1.Scoring/StreamScore")
+    replies = call(iter([ids_request(3, id="a").SerializeToString(), NO_MESSAGE]))
+    assert pb.StreamScoreResponse.FromString(next(replies)).id == "a"
+    with pytest.raises(grpc.RpcError) as caught:
+        next(replies)
+    assert caught.value.code() is StatusCode.INVALID_ARGUMENT
+
+
+@pytest.fixture
+def slow_server(slow_folder: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Starts servers of the slow checkpoint, on one thread."""
+    started: list[ServerProcess] = []
+
+    def start(*arguments: str) -> ServerProcess:
+        started.append(ServerProcess("--model", str(slow_folder), "--threads", "1", *arguments))
+        return started[-1].wait_until_serving()
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def test_full_queue_says_when_to_ask_again(slow_server: Callable[..., ServerProcess]) -> None:
+    server = slow_server("--max-queue-size", "1")
+    calls = [server.stub().Score.future(slow_request()) for _ in range(8)]
+    refused = [error for call in calls if (error := call.exception()) is not None]
+    assert 0 < len(refused) < len(calls)
+    for error in refused:
+        assert error.code() is StatusCode.RESOURCE_EXHAUSTED
+        assert "holds 1 requests" in str(error.details())
+        retry = RetryInfo()
+        status = rpc_status.from_call(error)
+        assert status is not None
+        assert status.details[0].Unpack(retry)
+        assert retry.retry_delay.ToNanoseconds() > 0
+
+
+def test_stream_window_keeps_a_stream_from_filling_the_queue(
+    slow_server: Callable[..., ServerProcess],
+) -> None:
+    server = slow_server("--max-queue-size", "2", "--stream-window", "2")
+    requests = [ids_request(400, id=str(number)) for number in range(20)]
+    replies = list(server.stub().StreamScore(iter(requests)))
+    assert len(replies) == 20
+    assert all(reply.WhichOneof("outcome") == "response" for reply in replies)
+
+
+def test_abandoned_requests_are_not_computed(slow_server: Callable[..., ServerProcess]) -> None:
+    server = slow_server()
+    stub = server.stub()
+    first = stub.Score.future(slow_request())
+    gone = [stub.Score.future(slow_request(), timeout=0.2) for _ in range(5)]
+    for call in gone:
+        assert call.exception().code() is StatusCode.DEADLINE_EXCEEDED
+    first.result()
+    stub.Score(ids_request(1))
+    metrics = server.metrics()
+    computed_requests = metrics["trt_server_requests_total{OK}"]
+    assert metrics["trt_server_requests_total{CANCELLED}"] == 5
+    assert computed_requests == 2
+    assert metrics["trt_server_tokens_total{onnxruntime,computed}"] == 6 * 1500 + 1
+
+
+def test_drain_answers_what_was_accepted_and_refuses_the_rest(
+    slow_server: Callable[..., ServerProcess],
+) -> None:
+    server = slow_server()
+    stub = server.stub()
+    accepted = [stub.Score.future(slow_request()) for _ in range(4)]
+    # One is computed, one is assembled, two wait.
+    while server.metrics()["trt_server_queue_depth{onnxruntime}"] < 2:
+        pass
+    server.signal(signal.SIGTERM)
+    refusal = _until_refused(stub)
+    assert refusal.code() is StatusCode.UNAVAILABLE
+    assert "draining" in str(refusal.details())
+    assert [len(call.result().scores) for call in accepted] == [6, 6, 6, 6]
+    assert server.wait() == 0
+
+
+def test_drain_ends_a_stream_with_its_accepted_requests_answered(
+    slow_server: Callable[..., ServerProcess],
+) -> None:
+    server = slow_server("--stream-window", "2")
+    answered: list[str] = []
+    refused: list[int] = []
+    first_reply, hold_open = threading.Event(), threading.Event()
+
+    def requests() -> Iterator[pb.ScoreRequest]:
+        for number in range(50):
+            yield ids_request(600, id=str(number))
+        hold_open.wait(60)
+
+    def read() -> grpc.RpcError | None:
+        try:
+            for reply in server.stub().StreamScore(requests()):
+                if reply.WhichOneof("outcome") == "response":
+                    answered.append(reply.id)
+                else:
+                    refused.append(reply.error.code)
+                first_reply.set()
+        except grpc.RpcError as error:
+            return error
+        return None
+
+    ends: list[grpc.RpcError | None] = []
+    reader = threading.Thread(target=lambda: ends.append(read()))
+    reader.start()
+    first_reply.wait(60)
+    server.signal(signal.SIGTERM)
+    reader.join(60)
+    hold_open.set()
+    assert ends[0] is not None
+    assert ends[0].code() is StatusCode.UNAVAILABLE
+    assert 0 < len(answered) < 50
+    # Those on their way in when the signal came.
+    assert set(refused) <= {StatusCode.UNAVAILABLE.value[0]}
+    assert server.wait() == 0
+    assert len(answered) == len(set(answered))
+
+
+def test_until_loaded_the_service_is_unavailable_and_not_serving(tmp_path: Path) -> None:
+    """Loading is held up where a server waits for another one that converts the same weights."""
+    model = write_checkpoint(tmp_path / "model", "llama", dtype="bfloat16")
+    cache = {"TRT_SERVER_CACHE": str(tmp_path / "cache")}
+    with ServerProcess("--model", str(model), environment=cache) as server:
+        server.wait_until_serving().stop()
+    (lock,) = (tmp_path / "cache").rglob("*.lock")
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with ServerProcess("--model", str(model), environment=cache) as server:
+            server.ports = server.wait_for_event("listening")
+            channel = server.channel()
+            asked = health_pb2.HealthCheckRequest(service="scoring.v1.Scoring")
+            watch = health_pb2_grpc.HealthStub(channel).Watch(asked)
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            for call in (server.stub().Score, server.stub().GetModel):
+                with pytest.raises(grpc.RpcError) as caught:
+                    call(ids_request(1) if call._method.endswith(b"Score") else pb.GetModelRequest())
+                assert caught.value.code() is StatusCode.UNAVAILABLE
+                assert "being loaded" in str(caught.value.details())
+            fcntl.flock(held, fcntl.LOCK_UN)
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            assert server.stub().Score(ids_request(1)).scores
+
+
+def test_stop_while_loading(tmp_path: Path) -> None:
+    model = write_checkpoint(tmp_path / "model", "llama", dtype="bfloat16")
+    cache = {"TRT_SERVER_CACHE": str(tmp_path / "cache")}
+    with ServerProcess("--model", str(model), environment=cache) as server:
+        server.wait_until_serving().stop()
+    (lock,) = (tmp_path / "cache").rglob("*.lock")
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with ServerProcess("--model", str(model), environment=cache) as server:
+            server.wait_for_event("listening")
+            assert server.stop() == 0
+
+
+def _until_refused(stub: Any) -> grpc.RpcError:
+    """Small requests until one is refused: the signal takes a moment to arrive."""
+    while True:
+        error = stub.Score.future(ids_request(1)).exception()
+        if error is not None:
+            assert isinstance(error, grpc.RpcError)
+            return error

@@ -1,0 +1,39 @@
+"""What is scraped against what was asked and answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import pytest
+from processes import ServerProcess
+from score_requests import ids_request
+from scoring.v1 import scoring_pb2 as pb
+
+
+def test_counters_add_up_to_the_replies(llama_folder: Path) -> None:
+    with ServerProcess("--model", str(llama_folder), "--peak-flops", "1e12") as server:
+        stub = server.wait_until_serving().stub()
+        replies = [stub.Score(ids_request(*lengths)) for lengths in ((5, 9, 2), (40,), (300, 7))]
+        with pytest.raises(grpc.RpcError):
+            stub.Score(pb.ScoreRequest())
+        metrics = server.metrics()
+        reading = stub.GetModel(pb.GetModelRequest()).device
+    flops = sum(score.flops for reply in replies for score in reply.scores)
+    core_seconds = sum(reply.timing.core_ns for reply in replies) / 1e9
+    assert metrics["trt_server_requests_total{OK}"] == 3
+    assert metrics["trt_server_requests_total{INVALID_ARGUMENT}"] == 1
+    assert metrics["trt_server_tokens_total{onnxruntime,logical}"] == 5 + 9 + 2 + 40 + 300 + 7
+    assert metrics["trt_server_tokens_total{onnxruntime,computed}"] == 5 + 9 + 2 + 40 + 300 + 7
+    assert metrics["trt_server_tokens_total{onnxruntime,padding}"] == (4 + 7) + 293
+    assert metrics["trt_server_flops_total{onnxruntime}"] == flops
+    assert metrics["trt_server_core_seconds_total{onnxruntime}"] == pytest.approx(core_seconds)
+    assert metrics["trt_server_stage_seconds_count{onnxruntime,core}"] == 3
+    assert metrics["trt_server_stage_seconds_sum{onnxruntime,core}"] == pytest.approx(core_seconds)
+    assert metrics["trt_server_batch_size_sum{onnxruntime}"] == 6
+    assert metrics["trt_server_mfu_ratio{onnxruntime}"] == pytest.approx(flops / core_seconds / 1e12)
+    assert metrics["trt_server_peak_flops{onnxruntime,given with --peak-flops}"] == 1e12
+    assert metrics["trt_server_queue_depth{onnxruntime}"] == 0
+    assert metrics["trt_server_queue_limit{onnxruntime}"] == 256
+    (total,) = (value for name, value in metrics.items() if name.startswith("trt_server_device_memory_total"))
+    assert total == reading.memory_total_bytes

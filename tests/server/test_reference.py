@@ -1,0 +1,56 @@
+"""The reference engine beside the compiled one, and alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import ServerProcess, run_program
+from score_requests import ids_request
+from scoring.v1 import scoring_pb2 as pb
+
+LENGTHS = (3, 70, 25, 1)
+
+
+def test_both_engines_answer_alike_in_ragged_batches(llama_folder: Path) -> None:
+    with ServerProcess("--model", str(llama_folder), "--reference", "torch") as server:
+        stub = server.wait_until_serving().stub()
+        model = stub.GetModel(pb.GetModelRequest())
+        request = ids_request(*LENGTHS)
+        compiled = stub.Score(request)
+        request.engine = pb.ENGINE_ROLE_REFERENCE
+        reference = stub.Score(request)
+        metrics = server.metrics()
+    assert (model.engine.name, model.reference.name) == ("onnxruntime", "torch")
+    assert model.engine.fingerprint != model.reference.fingerprint
+    for ours, theirs in zip(compiled.scores, reference.scores, strict=True):
+        np.testing.assert_allclose(ours.candidate_logprobs, theirs.candidate_logprobs, atol=1e-4)
+        assert ours.top_token_id == theirs.top_token_id
+        assert (ours.tokens, ours.flops) == (theirs.tokens, theirs.flops)
+    assert reference.timing.core_ns > 0
+    for engine in ("onnxruntime", "torch"):
+        assert metrics[f"trt_server_tokens_total{{{engine},logical}}"] == sum(LENGTHS)
+
+
+@pytest.mark.parametrize("family", ["aquila", "qwen3"])
+def test_torch_serves_alone(tmp_path: Path, family: str) -> None:
+    from checkpoints import reference_logprobs, write_checkpoint
+
+    folder = write_checkpoint(tmp_path / family, family)
+    with ServerProcess("--model", str(folder), "--engine", "torch") as server:
+        stub = server.wait_until_serving().stub()
+        request = ids_request(40)
+        score = stub.Score(request).scores[0]
+        model = stub.GetModel(pb.GetModelRequest())
+    expected = reference_logprobs(folder, list(request.prompts[0].token_ids.ids))
+    assert score.top_token_id == int(expected.argmax())
+    np.testing.assert_allclose(score.candidate_logprobs, expected[list(score.candidate_ids)], atol=1e-4)
+    assert model.engine.name == "torch"
+    assert "measured" in model.peak.source
+
+
+def test_the_same_engine_twice_is_refused() -> None:
+    done = run_program("trt-server", "--engine", "torch", "--reference", "torch", "--log-level", "error")
+    assert done.returncode == 1
+    assert "the same engine twice" in done.stderr
