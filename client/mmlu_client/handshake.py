@@ -1,0 +1,49 @@
+"""Why a server that is there cannot be spoken to: TLS where plaintext was expected, and the reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from pathlib import Path
+
+from mmlu_client.address import Address
+
+SECONDS = 3.0
+
+
+async def tls_trouble(address: Address, ca_file: Path | None) -> str | None:
+    """What is wrong with the choice of TLS, in one line; None where nothing is, or nobody is there."""
+    if address.tls:
+        return await _refused(address, ca_file)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        await _connect(address, context)
+    except (OSError, asyncio.TimeoutError):
+        return None
+    return f"the server at {address.target} speaks TLS: use --url grpcs://{address.target}"
+
+
+async def _refused(address: Address, ca_file: Path | None) -> str | None:
+    try:
+        await _connect(address, ssl.create_default_context(cafile=ca_file))
+    except ssl.SSLCertVerificationError as error:
+        return (
+            f"the certificate of {address.target} is not trusted ({error.verify_message}): "
+            "give its authority with --tls-ca FILE, and the host by its name in the certificate"
+        )
+    except ssl.SSLError:
+        return f"the server at {address.target} does not speak TLS: use --url grpc://{address.target}"
+    except (OSError, asyncio.TimeoutError):
+        return None
+    return None
+
+
+async def _connect(address: Address, context: ssl.SSLContext) -> None:
+    context.set_alpn_protocols(["h2"])
+    opening = asyncio.open_connection(address.host, address.port, ssl=context)
+    _, writer = await asyncio.wait_for(opening, SECONDS)
+    writer.close()
+    with contextlib.suppress(OSError, asyncio.TimeoutError):
+        await asyncio.wait_for(writer.wait_closed(), SECONDS)

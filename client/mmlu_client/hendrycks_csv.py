@@ -1,0 +1,57 @@
+"""The original layout: `<split>/<subject>_<split>.csv`, no header; question, four options, letter."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from mmlu_client.errors import InputError
+from mmlu_client.question import LETTERS, Letter, Question
+
+COLUMNS = 6
+
+
+def has_csv(folder: Path) -> bool:
+    return any((folder / "test").glob("*_test.csv"))
+
+
+def read_csv(folder: Path, split: str) -> dict[str, list[Question]]:
+    """The questions of one split by subject. Raises InputError naming file and line."""
+    suffix = f"_{split}.csv"
+    paths = sorted((folder / split).glob(f"*{suffix}"))
+    return {
+        path.name.removesuffix(suffix): _read_subject(path, path.name.removesuffix(suffix)) for path in paths
+    }
+
+
+def _read_subject(path: Path, subject: str) -> list[Question]:
+    questions: list[Question] = []
+    # The csv module leaves cells as they are: an option `None` stays that word.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file)
+        try:
+            for row in rows:
+                if row:
+                    questions.append(_question(row, f"{path}:{rows.line_num}", subject, len(questions)))
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+        except csv.Error as error:
+            raise InputError(f"{path}:{rows.line_num}: not CSV ({error})") from None
+    if not questions:
+        raise InputError(f"{path} holds no questions")
+    return questions
+
+
+def _question(row: list[str], place: str, subject: str, index: int) -> Question:
+    if len(row) != COLUMNS:
+        columns = "1 column" if len(row) == 1 else f"{len(row)} columns"
+        raise InputError(f"{place}: {columns} where question, four options and answer make {COLUMNS}")
+    text, a, b, c, d, answer = row
+    return Question(subject, index, text, (a, b, c, d), _letter(answer, place))
+
+
+def _letter(cell: str, place: str) -> Letter:
+    for letter in LETTERS:
+        if cell.strip() == letter:
+            return letter
+    raise InputError(f"{place}: the answer is {cell!r}, not one of A, B, C, D")

@@ -1,0 +1,33 @@
+"""The benchmark from the Hugging Face hub, through `datasets` and its cache."""
+
+from __future__ import annotations
+
+from mmlu_client.errors import InputError
+from mmlu_client.hub_table import add_rows, check_columns
+from mmlu_client.question import Question
+
+CONFIGURATION = "all"
+
+
+def read_hub(name: str, split: str) -> dict[str, list[Question]]:
+    """The questions of one split by subject; downloaded on first use. Raises InputError."""
+    import datasets  # over a second to import
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    try:
+        table = datasets.load_dataset(name, CONFIGURATION, split=split)
+    except Exception as error:  # the library raises what its file systems and HTTP clients raise
+        raise InputError(
+            f"cannot load {name!r} ({CONFIGURATION}, {split}) from the hub: {_first_line(error)}; "
+            "a folder in either layout works without a network"
+        ) from None
+    check_columns(table.column_names, name)
+    subjects: dict[str, list[Question]] = {}
+    add_rows(subjects, table, f"{name} {split}")
+    return subjects
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,176 @@
+"""What a person sees while it runs, on stderr: a bar on a terminal, plain lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from mmlu_client.question import Question
+from mmlu_client.records import Record
+from mmlu_client.report import accuracy
+
+LINE_SECONDS = 10.0
+SHOW_SECONDS = 0.1
+
+
+class Tally:
+    """Counts so far. subject: the one that is being asked; finished: those with every question recorded."""
+
+    def __init__(self, questions: Sequence[Question], notice: str) -> None:
+        """questions: all that will be asked. notice: the model's."""
+        self.questions = len(questions)
+        self.subjects = Counter(question.subject for question in questions)
+        self.done: Counter[str] = Counter()
+        self.correct: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.tokens = 0
+        self.subject = questions[0].subject if questions else ""
+        self._notice = notice
+        self._started = time.monotonic()
+
+    def add(self, record: Record) -> None:
+        subject = record.question.subject
+        self.subject = subject
+        self.done[subject] += 1
+        if record.score is not None:
+            self.answered[subject] += 1
+            self.correct[subject] += record.correct
+            self.tokens += record.score.logical_tokens
+
+    def is_finished(self, subject: str) -> bool:
+        return self.done[subject] == self.subjects[subject]
+
+    @property
+    def total_done(self) -> int:
+        return self.done.total()
+
+    def subject_accuracy(self, subject: str) -> str:
+        return self._accuracy(self.correct[subject], self.answered[subject])
+
+    def total_accuracy(self) -> str:
+        return self._accuracy(self.correct.total(), self.answered.total())
+
+    def throughput(self) -> str:
+        return f"{self.tokens / max(time.monotonic() - self._started, 1e-9):,.0f} tokens/s"
+
+    def _accuracy(self, correct: int, answered: int) -> str:
+        return accuracy(correct / answered if answered else None, self._notice)
+
+
+class Progress(Protocol):
+    def start(self, tally: Tally) -> None: ...
+
+    def update(self, records: Sequence[Record]) -> None:
+        """Take note of new records."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A line for the person."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+def make_progress() -> Progress:
+    console = Console(stderr=True, highlight=False)
+    return BarProgress(console) if console.is_terminal else LineProgress(console)
+
+
+class LineProgress:
+    """For logs: a line for each finished subject, and one at most every ten seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tally: Tally | None = None
+        self._next_line = 0.0
+
+    def start(self, tally: Tally) -> None:
+        self._tally = tally
+        self._next_line = time.monotonic() + LINE_SECONDS
+
+    def update(self, records: Sequence[Record]) -> None:
+        tally = self._tally
+        if tally is None:
+            return
+        for record in records:
+            tally.add(record)
+            subject = record.question.subject
+            if tally.is_finished(subject):
+                self._line(tally, f"{subject}: acc {tally.subject_accuracy(subject)}; ")
+        if time.monotonic() >= self._next_line:
+            self._line(tally, "")
+
+    def say(self, text: str) -> None:
+        self._console.print(f"mmlu-client: {text}", markup=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        self._tally = None
+
+    def _line(self, tally: Tally, start: str) -> None:
+        self._next_line = time.monotonic() + LINE_SECONDS
+        self.say(
+            f"{start}{tally.total_done}/{tally.questions} questions, acc {tally.total_accuracy()}, "
+            f"{tally.throughput()}"
+        )
+
+
+class BarProgress:
+    """For a terminal: one bar for the run, one for the subject."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tally: Tally | None = None
+        self._next_show = 0.0
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            transient=True,
+        )
+        self._total = self._bars.add_task("total", total=None, figures="")
+        self._subject = self._bars.add_task("", total=None, figures="")
+
+    def start(self, tally: Tally) -> None:
+        self._tally = tally
+        self._show(tally)
+        self._bars.start()
+
+    def update(self, records: Sequence[Record]) -> None:
+        if self._tally is None:
+            return
+        for record in records:
+            self._tally.add(record)
+        now = time.monotonic()
+        if now >= self._next_show:
+            self._next_show = now + SHOW_SECONDS
+            self._show(self._tally)
+
+    def say(self, text: str) -> None:
+        self._console.print(f"mmlu-client: {text}", markup=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        if self._tally is not None:
+            self._show(self._tally)
+            self._bars.stop()
+            self._tally = None
+
+    def _show(self, tally: Tally) -> None:
+        subject = tally.subject
+        figures = f"acc {tally.total_accuracy()}  {tally.throughput()}"
+        self._bars.update(self._total, total=tally.questions, completed=tally.total_done, figures=figures)
+        self._bars.update(
+            self._subject,
+            description=subject,
+            total=tally.subjects[subject],
+            completed=tally.done[subject],
+            figures=f"acc {tally.subject_accuracy(subject)}",
+        )

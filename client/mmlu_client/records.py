@@ -1,0 +1,187 @@
+"""One record a question, on disk before it counts."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mmlu_client.errors import RunError
+from mmlu_client.exchange import Batch, Refusal, Reply, Score, Timing
+from mmlu_client.load import Answer
+from mmlu_client.prompts import Prompt, Unaskable
+from mmlu_client.question import LETTERS, Letter, Question
+
+INFER = "infer"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The request that a question went in, shared by the `prompts` questions of it.
+
+    sent_ns and received_ns: the client's monotonic clock.
+    """
+
+    id: str
+    prompts: int
+    sent_ns: int
+    received_ns: int
+    timing: Timing | None
+    batch: Batch | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is kept of a prompt: everything but its token ids, which are most of the memory."""
+
+    candidate_ids: tuple[int, ...]
+    shared_prefix_tokens: int
+    shots: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """A question and its answer; where `error` is set, there is none and `score` is None.
+
+    asked: None where no prompt could be made.
+    """
+
+    question: Question
+    asked: Asked | None
+    exchange: Exchange | None
+    score: Score | None
+    error: str | None
+
+    @property
+    def predicted(self) -> Letter | None:
+        """Arg-max over the four candidates; the first of equals."""
+        if self.score is None:
+            return None
+        return LETTERS[max(range(len(LETTERS)), key=self.score.logprobs.__getitem__)]
+
+    @property
+    def correct(self) -> bool:
+        return self.predicted == self.question.answer
+
+    @property
+    def top_is_answer(self) -> bool:
+        """Whether the arg-max of the whole vocabulary is the right letter's token."""
+        if self.score is None:
+            return False
+        return self.score.top_token == self.score.candidate_ids[LETTERS.index(self.question.answer)]
+
+    def as_json(self) -> dict[str, Any]:
+        question, asked, score = self.question, self.asked, self.score
+        return {
+            "subject": question.subject,
+            "index": question.index,
+            "phase": INFER,
+            "answer": question.answer,
+            "predicted": self.predicted,
+            "correct": self.correct if score else None,
+            "logprobs": dict(zip(LETTERS, score.logprobs, strict=True)) if score else None,
+            "candidates": dict(zip(LETTERS, asked.candidate_ids, strict=True)) if asked else None,
+            "top_token": score.top_token if score else None,
+            "top_logprob": score.top_logprob if score else None,
+            "tokens": {
+                "logical": score.logical_tokens if score else None,
+                "computed": score.computed_tokens if score else None,
+                "shared_prefix": asked.shared_prefix_tokens if asked else None,
+            },
+            "flops": score.flops if score else None,
+            "shots": asked.shots if asked else None,
+            **self._exchange_as_json(),
+            "error": self.error,
+        }
+
+    def _exchange_as_json(self) -> dict[str, Any]:
+        exchange = self.exchange
+        if exchange is None:
+            return {"request": None, "batch": None, "server_ns": None, "client_ns": None}
+        return {
+            "request": {"id": exchange.id, "prompts": exchange.prompts},
+            "batch": vars(exchange.batch) if exchange.batch else None,
+            "server_ns": vars(exchange.timing) if exchange.timing else None,
+            "client_ns": {"sent": exchange.sent_ns, "received": exchange.received_ns},
+        }
+
+
+def records_of(answer: Answer) -> list[Record]:
+    """One record for each prompt of the request."""
+    request, outcome = answer.request, answer.outcome
+    reply = outcome if isinstance(outcome, Reply) else None
+    exchange = Exchange(
+        id=request.id,
+        prompts=len(request.prompts),
+        sent_ns=answer.sent_ns,
+        received_ns=answer.received_ns,
+        timing=reply.timing if reply else None,
+        batch=reply.batch if reply else None,
+    )
+    error = _error(request.prompts, outcome)
+    if error is not None or reply is None:
+        return [Record(prompt.question, _asked(prompt), exchange, None, error) for prompt in request.prompts]
+    return [
+        Record(prompt.question, _asked(prompt), exchange, score, None)
+        for prompt, score in zip(request.prompts, reply.scores, strict=True)
+    ]
+
+
+def _asked(prompt: Prompt) -> Asked:
+    return Asked(prompt.candidate_ids, prompt.shared_prefix_tokens, prompt.shots)
+
+
+def record_of_unaskable(unaskable: Unaskable) -> Record:
+    return Record(unaskable.question, None, None, None, unaskable.reason)
+
+
+def _error(prompts: Sequence[Prompt], outcome: Reply | Refusal) -> str | None:
+    if isinstance(outcome, Refusal):
+        return f"{outcome.code}: {outcome.message}"
+    if len(outcome.scores) != len(prompts):
+        return f"the server answered {len(outcome.scores)} scores for {len(prompts)} prompts"
+    for prompt, score in zip(prompts, outcome.scores, strict=True):
+        if score.candidate_ids != prompt.candidate_ids or len(score.logprobs) != len(prompt.candidate_ids):
+            return f"the server scored candidates {score.candidate_ids}, {prompt.candidate_ids} were asked"
+        if not math.isfinite(sum(score.logprobs) + score.top_logprob):
+            return f"the server answered log-probabilities {score.logprobs}, top {score.top_logprob}"
+    return None
+
+
+class RecordFile:
+    """records.jsonl. What `append` has returned from is with the operating system, whole lines only."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises RunError where the file cannot be made."""
+        self._path = path
+        try:
+            self._file = path.open("wb", buffering=0)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}") from None
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Raises RunError when the disk is full or gone; nothing of these records is kept then."""
+        lines = "".join(f"{json.dumps(record.as_json(), separators=(',', ':'))}\n" for record in records)
+        start = self._file.tell()
+        data = memoryview(lines.encode())
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), start)
+            raise RunError(
+                f"cannot write {self._path}: {error.strerror}; what was scored before is in it"
+            ) from None
+
+    def __enter__(self) -> RecordFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()

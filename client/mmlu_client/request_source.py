@@ -1,0 +1,86 @@
+"""Prompts, built ahead in a thread of their own, grouped into requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from mmlu_client.exchange import Request
+from mmlu_client.prompts import Prompt, PromptBuilder, Unaskable
+from mmlu_client.question import Question
+
+# Questions built in one go: few at first, so that the engine starts at once, then enough to use every core.
+FIRST_CHUNK = 4
+LARGEST_CHUNK = 64
+CHUNKS_AHEAD = 4
+
+
+class RequestSource:
+    """The run's requests in the order of its questions.
+
+    started_ns: monotonic, when the first prompt began to be built; None before.
+    """
+
+    def __init__(
+        self,
+        builder: PromptBuilder,
+        questions: Sequence[Question],
+        batch_size: int,
+        worker: ThreadPoolExecutor,
+        on_unaskable: Callable[[Unaskable], None],
+    ) -> None:
+        """worker: one thread. on_unaskable: told of each question whose prompt cannot be made to fit."""
+        self._builder = builder
+        self._batch_size = batch_size
+        self._worker = worker
+        self._on_unaskable = on_unaskable
+        self._chunks = deque(_chunks(questions, batch_size))
+        self._ahead: deque[asyncio.Future[list[Prompt | Unaskable]]] = deque()
+        self._prompts: deque[Prompt] = deque()
+        self._requests = 0
+        self.started_ns: int | None = None
+
+    async def next(self) -> Request | None:
+        """The next request, None after the last. Nothing is lost when the wait for it is cancelled.
+
+        Raises InputError from PromptBuilder.
+        """
+        self._build_ahead()
+        while len(self._prompts) < self._batch_size and self._ahead:
+            for prompt in await asyncio.shield(self._ahead[0]):
+                self._take(prompt)
+            self._ahead.popleft()
+            self._build_ahead()
+        if not self._prompts:
+            return None
+        count = min(self._batch_size, len(self._prompts))
+        prompts = tuple(self._prompts.popleft() for _ in range(count))
+        self._requests += 1
+        return Request(str(self._requests), prompts)
+
+    def _take(self, prompt: Prompt | Unaskable) -> None:
+        if isinstance(prompt, Prompt):
+            self._prompts.append(prompt)
+        else:
+            self._on_unaskable(prompt)
+
+    def _build_ahead(self) -> None:
+        if self.started_ns is None:
+            self.started_ns = time.monotonic_ns()
+        loop = asyncio.get_running_loop()
+        while self._chunks and len(self._ahead) < CHUNKS_AHEAD:
+            chunk = self._chunks.popleft()
+            self._ahead.append(loop.run_in_executor(self._worker, self._builder.build, chunk))
+
+
+def _chunks(questions: Sequence[Question], batch_size: int) -> list[Sequence[Question]]:
+    chunks = []
+    start, size = 0, max(batch_size, FIRST_CHUNK)
+    while start < len(questions):
+        chunks.append(questions[start : start + size])
+        start += size
+        size = max(batch_size, min(2 * size, LARGEST_CHUNK))
+    return chunks

@@ -1,0 +1,106 @@
+"""The client's own nouns ⇄ protobuf."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from scoring.v1 import scoring_pb2
+
+from mmlu_client.exchange import Batch, Refusal, Reply, Request, Score, Timing
+from mmlu_client.model import Device, EngineInfo, ServedModel
+
+
+def encode_request(request: Request) -> Any:
+    message = scoring_pb2.ScoreRequest(id=request.id)
+    for prompt in request.prompts:
+        part = message.prompts.add(shared_prefix_tokens=prompt.shared_prefix_tokens)
+        part.token_ids.ids.extend(prompt.token_ids)
+        for candidate in prompt.candidate_ids:
+            part.candidates.add(token_id=candidate)
+    return message
+
+
+def decode_answer(message: Any) -> Reply | Refusal:
+    """A StreamScoreResponse."""
+    if message.WhichOneof("outcome") == "response":
+        return _reply(message.id, message.response)
+    return _refusal(message.id, message.error)
+
+
+def _reply(request_id: str, response: Any) -> Reply:
+    timing, batch = response.timing, response.batch
+    return Reply(
+        id=request_id,
+        scores=tuple(map(_score, response.scores)),
+        timing=Timing(
+            tokenize=timing.tokenize_ns,
+            queue=timing.queue_ns,
+            assemble=timing.assemble_ns,
+            copy_in=timing.copy_in_ns,
+            core=timing.core_ns,
+            copy_out=timing.copy_out_ns,
+            total=timing.total_ns,
+        ),
+        batch=Batch(batch.prompts, batch.padded_length),
+    )
+
+
+def _score(score: Any) -> Score:
+    return Score(
+        candidate_ids=tuple(score.candidate_ids),
+        logprobs=tuple(score.candidate_logprobs),
+        top_token=score.top_token_id,
+        top_logprob=score.top_logprob,
+        logical_tokens=score.tokens.logical,
+        computed_tokens=score.tokens.computed,
+        flops=score.flops,
+    )
+
+
+def _refusal(request_id: str, error: status_pb2.Status) -> Refusal:
+    known = error.code in code_pb2.Code.values()
+    code = code_pb2.Code.Name(error.code) if known else f"CODE_{error.code}"
+    return Refusal(request_id, code, error.message, _retry_after(error))
+
+
+def _retry_after(error: status_pb2.Status) -> float | None:
+    for detail in error.details:
+        info = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+    return None
+
+
+def decode_model(model: Any) -> ServedModel:
+    return ServedModel(
+        id=model.id,
+        architecture=model.architecture,
+        fingerprint=model.fingerprint,
+        parameters=model.parameters.total,
+        vocabulary_size=model.geometry.vocabulary_size,
+        engine=EngineInfo(
+            name=model.engine.name,
+            version=model.engine.version,
+            precision=model.engine.precision,
+            fingerprint=model.engine.fingerprint,
+            load_seconds=model.engine.load_seconds,
+            build_seconds=model.engine.build_seconds,
+        ),
+        device=_device(model.device),
+        peak_flops=model.peak.flops_per_second,
+        peak_source=model.peak.source,
+        max_prompt_tokens=model.limits.max_prompt_tokens,
+        max_batch_size=model.limits.max_batch_size,
+        stream_window=model.limits.stream_window,
+        notice=model.notice,
+        server_version=model.server_version,
+    )
+
+
+def _device(device: Any) -> Device:
+    def memory(kind: str) -> int | None:
+        field = f"memory_{kind}_bytes"
+        return getattr(device, field) if device.HasField(field) else None
+
+    return Device(device.name, memory("used"), memory("peak"), memory("total"))
