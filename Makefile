@@ -7,7 +7,11 @@ TORCH ?= torch==2.13.0
 
 SOURCES := pyproject.toml setup.py protos/scoring/v1/scoring.proto
 
-.PHONY: demo test lint clean
+# A Python with TensorRT and pycuda: docs/gpu.md.
+GPU_PYTHON ?= $(BIN)/python
+GPU_PATH := $(CURDIR)/server:$(CURDIR)/client:$(CURDIR)/protos
+
+.PHONY: demo test lint gpu-test gpu-bench clean
 
 $(VENV)/.installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +34,12 @@ lint: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/python -m pytest
+
+gpu-test:
+	PYTHONPATH="$(GPU_PATH):$$PYTHONPATH" $(GPU_PYTHON) -m pytest --confcutdir tests/gpu tests/gpu
+
+gpu-bench:
+	PYTHONPATH="$(GPU_PATH):$$PYTHONPATH" $(GPU_PYTHON) -m bench.gpu $(GPU_BENCH)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache protos/scoring/v1/*_pb2*

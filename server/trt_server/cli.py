@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -19,6 +20,8 @@ import configargparse
 from trt_server import log
 from trt_server.errors import StartError
 from trt_server.settings import ENGINES, PRECISIONS, REFERENCES, Settings
+
+SERVE, BUILD = "serve", "build"
 
 
 class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
@@ -39,7 +42,9 @@ class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
 def parser() -> configargparse.ArgumentParser:
     parse = OneLineParser(
         prog="trt-server",
-        description="Hold a language model as one compiled engine and score prompts over gRPC.",
+        usage="trt-server [build] [flags]",
+        description="Hold a language model as one compiled engine and score prompts over gRPC. With `build`: "
+        "make what the engine keeps (TensorRT's plan, converted weights), say where, and serve nothing.",
         epilog="Every flag may also be set in the config file and in the environment, as TRT_SERVER_<FLAG>.",
         auto_env_var_prefix="TRT_SERVER_",
         config_file_parser_class=configargparse.YAMLConfigFileParser,
@@ -64,16 +69,43 @@ def parser() -> configargparse.ArgumentParser:
     model.add_argument(
         "--precision", choices=PRECISIONS, help="what it computes in; the engine's own by default"
     )
+    model.add_argument(
+        "--tf32",
+        action="store_true",
+        help="let TensorRT compute fp32 products in TF32: faster, 10 bits of mantissa",
+    )
     model.add_argument("--threads", type=_natural, default=0, help="CPU threads; 0: every core it may use")
     model.add_argument(
         "--peak-flops", type=_positive, help="FLOP/s that MFU is a share of, in place of the known one"
     )
     limits = parse.add_argument_group("limits")
-    limits.add_argument("--max-batch-size", type=_count, default=32, help="prompts in a request")
+    limits.add_argument(
+        "--max-batch-size",
+        type=_count,
+        help="prompts in a request; 32 by default, 1 with TensorRT, whose plan always holds the memory of "
+        "its largest batch",
+    )
     limits.add_argument(
         "--max-prompt-tokens",
         type=_count,
         help="tokens in a prompt; the model's positions, up to 4096, by default",
+    )
+    limits.add_argument(
+        "--max-batch-tokens",
+        type=_count,
+        help="tokens in a batch, padding counted; no further limit by default",
+    )
+    limits.add_argument(
+        "--max-queue-delay-us",
+        type=_natural,
+        default=0,
+        help="microseconds to wait for requests to merge into a batch; 0: never, so that bs 1 means bs 1",
+    )
+    limits.add_argument(
+        "--prefix-cache-bytes",
+        type=_bytes,
+        default=_bytes("1GiB"),
+        help="device memory for shared prefixes that clients allow to be reused, as 500MB or 2GiB; 0: none",
     )
     limits.add_argument("--max-queue-size", type=_count, default=256, help="requests that may wait")
     limits.add_argument("--stream-window", type=_count, default=64, help="unanswered requests of one stream")
@@ -92,24 +124,30 @@ def parser() -> configargparse.ArgumentParser:
     return parse
 
 
-def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
-    """Exits with status 2 and one line where an argument is wrong."""
+def parse_settings(arguments: Sequence[str] | None = None) -> tuple[str, Settings]:
+    """The command and its settings. Exits with status 2 and one line where an argument is wrong."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = words.pop(0) if words[:1] == [BUILD] else SERVE
     parse = parser()
-    values = vars(parse.parse_args(arguments))
+    values = vars(parse.parse_args(words))
     values.pop("config")
     settings = Settings(**values)
     if (settings.tls_cert is None) != (settings.tls_key is None):
         parse.error("--tls-cert and --tls-key belong together: give both or neither")
-    return settings
+    return command, settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    settings = parse_settings(arguments)
+    command, settings = parse_settings(arguments)
     log.set_up_logging(settings.log_format, settings.log_level)
+    from trt_server.building import build
     from trt_server.server import serve
 
     try:
-        asyncio.run(serve(settings))
+        if command == BUILD:
+            print(build(settings))
+        else:
+            asyncio.run(serve(settings))
     except StartError as error:
         print(f"trt-server: error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -131,6 +169,15 @@ def _whole(text: str, least: int, most: int) -> int:
     if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
     return int(text)
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+)\s*(?:([KMGT])(i?)B?|B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes such as 500MB or 2GiB")
+    power = " KMGT".index((match[2] or " ").upper())
+    unit = 1024 if match[3] else 1000
+    return int(match[1]) * int(unit**power)
 
 
 def _positive(text: str) -> float:

@@ -8,10 +8,13 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from trt_server.batching import Batching
 from trt_server.engines.engine import Batch, Engine, EngineDescription, Outcome, Submission
+from trt_server.engines.prefix_store import PrefixStore
 from trt_server.errors import EngineLostError, ScoringError
 from trt_server.request import Answer, BatchShape, ScoringRequest, Stages, assemble
 from trt_server.request_queue import RequestQueue
@@ -21,7 +24,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Assembled:
-    request: ScoringRequest
+    """requests: their prompts are the batch's rows, one request after the other."""
+
+    requests: Sequence[ScoringRequest]
     batch: Batch
     assemble_ns: int
 
@@ -45,14 +50,18 @@ class EngineWorker:
         self,
         make_engine: Callable[[], Engine],
         requests: RequestQueue,
+        batching: Batching,
         on_lost: Callable[[str], None],
     ) -> None:
         self._make_engine = make_engine
         self._requests = requests
+        self._batching = batching
         self._on_lost = on_lost
         self._ready: queue.Queue[_Assembled | None] = queue.Queue()
         # One batch waits assembled; the next request stays in the queue, where its caller may still leave.
         self._room = threading.Semaphore(1)
+        self._length_multiple = 1
+        self.prefixes: PrefixStore[Any] | None = None
         self._loop = asyncio.get_running_loop()
         self._started: asyncio.Future[EngineDescription] = self._loop.create_future()
         self._finished = asyncio.Event()
@@ -71,25 +80,38 @@ class EngineWorker:
         await self._finished.wait()
 
     def _assemble(self) -> None:
-        while self._room.acquire() and (request := self._requests.take()) is not None:
-            start = time.perf_counter_ns()
-            batch = assemble(request.prompts)
-            self._ready.put(_Assembled(request, batch, time.perf_counter_ns() - start))
+        while self._room.acquire() and (requests := self._requests.take(self._batching)):
+            self._ready.put(self._assembled(requests))
         self._ready.put(None)
+
+    def _assembled(self, requests: Sequence[ScoringRequest]) -> _Assembled:
+        start = time.perf_counter_ns()
+        prompts = [prompt for request in requests for prompt in request.prompts]
+        batch = assemble(prompts, self._length_multiple, self.prefixes)
+        return _Assembled(requests, batch, time.perf_counter_ns() - start)
 
     def _run(self) -> None:
         try:
-            engine = self._make_engine()
-            engine.warm_up()
+            engine = self._make_warm_engine()
         except BaseException as error:
             self._call(_fail, self._started, error)
             return
+        self._length_multiple, self.prefixes = engine.length_multiple, engine.prefixes
         self._call(_succeed, self._started, engine.description)
         try:
             self._serve(engine)
         finally:
             engine.close()
             self._call(self._finished.set)
+
+    def _make_warm_engine(self) -> Engine:
+        engine = self._make_engine()
+        try:
+            engine.warm_up()
+        except BaseException:
+            engine.close()
+            raise
+        return engine
 
     def _serve(self, engine: Engine) -> None:
         running: deque[_Running] = deque()
@@ -110,31 +132,37 @@ class EngineWorker:
             self._deliver(running.popleft())
 
     def _submit(self, engine: Engine, assembled: _Assembled, running: deque[_Running]) -> None:
-        if assembled.request.abandoned:
+        present = [request for request in assembled.requests if not request.abandoned]
+        if not present:
             return
+        if len(present) < len(assembled.requests):
+            assembled = self._assembled(present)
         submitted_ns = time.perf_counter_ns()
         try:
             running.append(_Running(assembled, engine.submit(assembled.batch), submitted_ns))
         except Exception as error:
-            self._reject(assembled.request, error)
+            self._reject(assembled.requests, error)
 
     def _deliver(self, running: _Running) -> None:
-        request = running.assembled.request
+        requests = running.assembled.requests
         try:
             outcome = running.submission.wait()
         except Exception as error:
-            self._reject(request, error)
+            self._reject(requests, error)
             return
-        self._requests.record_service_seconds((time.perf_counter_ns() - running.submitted_ns) / 1e9)
-        self._call(_succeed, request.answer, _answer(running, outcome))
+        seconds = (time.perf_counter_ns() - running.submitted_ns) / 1e9
+        self._requests.record_service_seconds(seconds / len(requests))
+        for request, answer in zip(requests, _answers(running, outcome), strict=True):
+            self._call(_succeed, request.answer, answer)
 
-    def _reject(self, request: ScoringRequest, error: Exception) -> None:
+    def _reject(self, requests: Sequence[ScoringRequest], error: Exception) -> None:
         if isinstance(error, EngineLostError):
             self._lose(str(error))
         elif not isinstance(error, ScoringError):
             log.exception("the engine failed on a batch")
             error = ScoringError(f"the engine failed on this batch: {error}")
-        self._call(_fail, request.answer, error)
+        for request in requests:
+            self._call(_fail, request.answer, error)
 
     def _lose(self, reason: str) -> None:
         log.error("engine lost: %s", reason)
@@ -146,12 +174,24 @@ class EngineWorker:
         self._loop.call_soon_threadsafe(function, *arguments)
 
 
-def _answer(running: _Running, outcome: Outcome) -> Answer:
+def _answers(running: _Running, outcome: Outcome) -> Iterator[Answer]:
+    """Each request's rows, and its share of the batch's times: all rows are padded to one length."""
     assembled = running.assembled
-    waited_ns = running.submitted_ns - assembled.request.queued_ns
-    stages = Stages(waited_ns - assembled.assemble_ns, assembled.assemble_ns, outcome.timing)
     prompts, length = assembled.batch.token_ids.shape
-    return Answer(outcome.scores, stages, BatchShape(prompts, length))
+    reused = outcome.reused_tokens or (0,) * prompts
+    start = 0
+    for request in assembled.requests:
+        rows = slice(start, start + len(request.prompts))
+        start = rows.stop
+        share = len(request.prompts) / prompts
+        waited_ns = running.submitted_ns - request.queued_ns - assembled.assemble_ns
+        yield Answer(
+            scores=outcome.scores.rows(rows),
+            reused_tokens=reused[rows],
+            padding_tokens=length * len(request.prompts) - int(assembled.batch.lengths[rows].sum()),
+            stages=Stages(max(0, waited_ns), assembled.assemble_ns, outcome.timing.scaled(share)),
+            batch=BatchShape(prompts, length),
+        )
 
 
 def _succeed(future: asyncio.Future[object], result: object) -> None:

@@ -7,21 +7,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from trt_server.batching import Batching
 from trt_server.engine_worker import EngineWorker
 from trt_server.engines.choice import EngineChoice, choose_engine, choose_reference
-from trt_server.engines.engine import EngineDescription, EngineLimits, PeakFlops
-from trt_server.errors import StartError
-from trt_server.model.checkpoint import Checkpoint, open_checkpoint
-from trt_server.model.source import ModelSource, resolve_model
+from trt_server.engines.engine import Engine, EngineDescription, PeakFlops
+from trt_server.opened_model import OpenedModel, open_model
 from trt_server.request_queue import RequestQueue
-from trt_server.served_model import Limits, ServedModel
+from trt_server.served_model import ServedModel
 from trt_server.settings import Settings
 from trt_server.tokenizer import CheckpointTokenizer
 
 log = logging.getLogger(__name__)
-
-# Longer than any prompt of MMLU's 5 shots; what an engine sets aside grows with it.
-DEFAULT_PROMPT_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ async def load(settings: Settings, on_lost: Callable[[str], None]) -> Loaded:
     """
     choice, reference_choice = choose_engine(settings), choose_reference(settings)
     log.info("engine %s, %s: %s", choice.name, choice.precision, choice.reason)
-    opened = await asyncio.to_thread(_open, settings, choice)
+    opened = await asyncio.to_thread(open_model, settings, choice)
     compiled = await _start(choice, opened, settings, on_lost)
     reference = None
     if reference_choice is not None:
@@ -61,43 +57,23 @@ async def load(settings: Settings, on_lost: Callable[[str], None]) -> Loaded:
     return Loaded(_served_model(opened, choice, compiled, reference), compiled, reference)
 
 
-@dataclass(frozen=True)
-class _Opened:
-    source: ModelSource
-    checkpoint: Checkpoint
-    limits: Limits
-
-
-def _open(settings: Settings, choice: EngineChoice) -> _Opened:
-    source = resolve_model(settings.model, choice.precision)
-    checkpoint = open_checkpoint(source.folder)
-    positions = checkpoint.geometry.max_positions
-    asked = settings.max_prompt_tokens
-    if asked is not None and asked > positions:
-        raise StartError(
-            f"--max-prompt-tokens {asked} is more than the {positions} positions of "
-            f"{source.model_id}: ask for fewer"
-        )
-    limits = Limits(
-        max_prompt_tokens=asked or min(positions, DEFAULT_PROMPT_TOKENS),
-        max_batch_size=settings.max_batch_size,
-        max_queue_size=settings.max_queue_size,
-        stream_window=settings.stream_window,
-    )
-    return _Opened(source, checkpoint, limits)
-
-
 async def _start(
-    choice: EngineChoice, opened: _Opened, settings: Settings, on_lost: Callable[[str], None]
+    choice: EngineChoice, opened: OpenedModel, settings: Settings, on_lost: Callable[[str], None]
 ) -> Lane:
-    limits = EngineLimits(opened.limits.max_prompt_tokens, opened.limits.max_batch_size)
     requests = RequestQueue(opened.limits.max_queue_size)
-    worker = EngineWorker(lambda: choice.make(opened.checkpoint, limits, settings), requests, on_lost)
+
+    def make() -> Engine:
+        return choice.make(opened.checkpoint, opened.engine_limits, settings)
+
+    limits = opened.limits
+    delay = settings.max_queue_delay_us / 1e6
+    batching = Batching(limits.max_batch_size, limits.max_batch_tokens, delay)
+    worker = EngineWorker(make, requests, batching, on_lost)
     return Lane(_with_peak(await worker.start(), settings.peak_flops), requests, worker)
 
 
 def _served_model(
-    opened: _Opened, choice: EngineChoice, compiled: Lane, reference: Lane | None
+    opened: OpenedModel, choice: EngineChoice, compiled: Lane, reference: Lane | None
 ) -> ServedModel:
     checkpoint = opened.checkpoint
     return ServedModel(

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,6 +20,7 @@ from scoring.v1 import scoring_pb2 as pb
 from trt_server.accounting import mfu
 from trt_server.device import Device
 from trt_server.engines.engine import EngineDescription
+from trt_server.engines.prefix_store import PrefixStore
 from trt_server.request_queue import RequestQueue
 from trt_server.served_model import ServedModel
 
@@ -100,6 +102,18 @@ class Metrics:
         self._limit = Gauge(
             "trt_server_queue_limit", "Requests that may wait for the engine.", ["engine"], registry=r
         )
+        self._prefixes = Gauge(
+            "trt_server_prefix_cache_bytes",
+            "Device memory that shared prefixes take.",
+            ["engine"],
+            registry=r,
+        )
+        self._prefixes_limit = Gauge(
+            "trt_server_prefix_cache_limit_bytes",
+            "Device memory that shared prefixes may take.",
+            ["engine"],
+            registry=r,
+        )
         self._peak = Gauge(
             "trt_server_peak_flops", "FLOP/s that MFU is a share of.", ["engine", "source"], registry=r
         )
@@ -119,8 +133,10 @@ class Metrics:
         )
         self.registry.register(_DeviceCollector(served.device))
 
-    def describe_engine(self, engine: EngineDescription, requests: RequestQueue) -> None:
-        """Count for this engine from now on, and watch its queue."""
+    def describe_engine(
+        self, engine: EngineDescription, requests: RequestQueue, prefixes: PrefixStore[Any] | None
+    ) -> None:
+        """Count for this engine from now on, and watch its queue and its prefixes."""
         self._engine.labels(engine.name).info(
             {
                 "version": engine.version,
@@ -141,6 +157,9 @@ class Metrics:
             self._stage.labels(engine.name, stage)
         for metric in (self._flops, self._core, self._batch):
             metric.labels(engine.name)
+        if prefixes is not None:
+            self._prefixes.labels(engine.name).set_function(lambda: prefixes.used_bytes)
+            self._prefixes_limit.labels(engine.name).set(prefixes.limit_bytes)
 
     def set_serving(self, serving: bool) -> None:
         self._serving.set(serving)
@@ -154,7 +173,7 @@ class Metrics:
         computed = sum(score.tokens.computed for score in response.scores)
         flops = sum(score.flops for score in response.scores)
         core_seconds = response.timing.core_ns / 1e9
-        padding = len(response.scores) * response.batch.padded_length - logical
+        padding = response.batch.padding_tokens
         for kind, tokens in zip(TOKEN_KINDS, (logical, computed, padding), strict=True):
             self._tokens.labels(engine, kind).inc(tokens)
         self._flops.labels(engine).inc(flops)

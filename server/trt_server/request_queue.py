@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 
+from trt_server.batching import Batching
 from trt_server.errors import DrainingError, EngineLostError, QueueFullError
 from trt_server.request import ScoringRequest
 
@@ -48,17 +49,42 @@ class RequestQueue:
             self._waiting.append(request)
             self._changed.notify()
 
-    def take(self) -> ScoringRequest | None:
-        """Wait for the next request whose caller is still there; None once drained and empty."""
+    def take(self, batching: Batching) -> list[ScoringRequest]:
+        """Wait for the next request whose caller is still there, and for what `batching` merges with it.
+
+        Empty once drained and empty.
+        """
         with self._changed:
-            while True:
-                while self._waiting:
-                    request = self._waiting.popleft()
-                    if not request.abandoned:
-                        return request
-                if self._draining:
-                    return None
-                self._changed.wait()
+            first = self._take_first()
+            if first is None:
+                return []
+            taken = [first]
+            deadline = time.monotonic() + batching.max_delay_seconds
+            while batching.max_delay_seconds:
+                self._take_companions(taken, batching)
+                left = deadline - time.monotonic()
+                if left <= 0 or self._draining or batching.is_full(taken):
+                    break
+                self._changed.wait(left)
+            return taken
+
+    def _take_first(self) -> ScoringRequest | None:
+        while True:
+            while self._waiting:
+                request = self._waiting.popleft()
+                if not request.abandoned:
+                    return request
+            if self._draining:
+                return None
+            self._changed.wait()
+
+    def _take_companions(self, taken: list[ScoringRequest], batching: Batching) -> None:
+        """Those of like length first: the batch is padded to its longest."""
+        length = taken[0].longest
+        for request in sorted(self._waiting, key=lambda waiting: abs(waiting.longest - length)):
+            if not request.abandoned and batching.takes([*taken, request]):
+                self._waiting.remove(request)
+                taken.append(request)
 
     def drain(self) -> None:
         """Take no new work; what was accepted stays."""

@@ -14,8 +14,10 @@ from trt_server.tokenizer import CheckpointTokenizer
 class Limits:
     max_prompt_tokens: int
     max_batch_size: int
+    max_batch_tokens: int
     max_queue_size: int
     stream_window: int
+    prefix_cache_bytes: int
 
 
 @dataclass(frozen=True)

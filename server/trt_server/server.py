@@ -89,7 +89,7 @@ class Server:
         loaded = loading.result()
         self._metrics.describe_model(loaded.served)
         for lane in loaded.lanes:
-            self._metrics.describe_engine(lane.engine, lane.requests)
+            self._metrics.describe_engine(lane.engine, lane.requests, lane.worker.prefixes)
         self._service.open(loaded)
         return loaded
 

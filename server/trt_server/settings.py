@@ -12,8 +12,8 @@ PRECISIONS = ("fp16", "fp32")
 
 @dataclass(frozen=True)
 class Settings:
-    """Ports: 0 takes a free one. threads 0: every core the process may use. precision None: the
-    engine's own. max_prompt_tokens None: as long as the model's positions reach."""
+    """Ports: 0 takes a free one. threads 0: every core the process may use. precision and max_batch_size
+    None: the engine's own. max_prompt_tokens None: as long as the model's positions reach, within reason."""
 
     model: str
     engine: str
@@ -24,9 +24,13 @@ class Settings:
     metrics_port: int
     tls_cert: Path | None
     tls_key: Path | None
+    tf32: bool
     threads: int
-    max_batch_size: int
+    max_batch_size: int | None
     max_prompt_tokens: int | None
+    max_batch_tokens: int | None
+    max_queue_delay_us: int
+    prefix_cache_bytes: int
     max_queue_size: int
     stream_window: int
     peak_flops: float | None

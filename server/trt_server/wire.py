@@ -44,9 +44,21 @@ class RequestDecoder:
     def decode(self, request: pb.ScoreRequest) -> list[TokenPrompt]:
         """Raises InvalidRequestError, PromptTooLongError, NoTokenizerError. May tokenize: takes a while
         for text prompts."""
-        return [self._prompt(number, prompt) for number, prompt in enumerate(request.prompts)]
+        reuse = request.allow_prefix_reuse
+        prompts = [self._prompt(number, prompt, reuse) for number, prompt in enumerate(request.prompts)]
+        self._check_padded(prompts)
+        return prompts
 
-    def _prompt(self, number: int, prompt: pb.Prompt) -> TokenPrompt:
+    def _check_padded(self, prompts: Sequence[TokenPrompt]) -> None:
+        padded = len(prompts) * max(len(prompt.token_ids) - prompt.reusable_tokens for prompt in prompts)
+        if padded > self.limits.max_batch_tokens:
+            raise InvalidRequestError(
+                f"the request is {padded} tokens with its padding, the limit is "
+                f"{self.limits.max_batch_tokens}: send fewer prompts at once, or start the server with a "
+                "larger --max-batch-tokens"
+            )
+
+    def _prompt(self, number: int, prompt: pb.Prompt, reuse: bool) -> TokenPrompt:
         if prompt.WhichOneof("content") == "text":
             token_ids = self.tokenizer.encode(prompt.text)
         else:
@@ -63,7 +75,9 @@ class RequestDecoder:
                 f"prompt {number} names a shared prefix of {prompt.shared_prefix_tokens} tokens "
                 f"and has {len(token_ids)}: name at most as many"
             )
-        return TokenPrompt(token_ids, self._candidates(number, prompt))
+        # The last token is always computed: it is what scores.
+        reusable = min(prompt.shared_prefix_tokens, len(token_ids) - 1) if reuse else 0
+        return TokenPrompt(token_ids, self._candidates(number, prompt), reusable)
 
     def _candidates(self, number: int, prompt: pb.Prompt) -> NDArray[np.int32]:
         if not prompt.candidates:
@@ -109,13 +123,19 @@ def encode_response(
                 candidate_logprobs=scores.candidate_logprobs[row, : len(prompt.candidates)].tolist(),
                 top_token_id=int(scores.top_tokens[row]),
                 top_logprob=float(scores.top_logprobs[row]),
-                tokens=pb.TokenCount(logical=len(prompt.token_ids), computed=len(prompt.token_ids)),
-                flops=prompt_flops(geometry, len(prompt.token_ids)),
+                tokens=pb.TokenCount(
+                    logical=len(prompt.token_ids), computed=len(prompt.token_ids) - answer.reused_tokens[row]
+                ),
+                flops=prompt_flops(geometry, len(prompt.token_ids), answer.reused_tokens[row]),
             )
             for row, prompt in enumerate(prompts)
         ],
         timing=timing,
-        batch=pb.Batch(prompts=answer.batch.prompts, padded_length=answer.batch.padded_length),
+        batch=pb.Batch(
+            prompts=answer.batch.prompts,
+            padded_length=answer.batch.padded_length,
+            padding_tokens=answer.padding_tokens,
+        ),
     )
 
 
@@ -171,6 +191,8 @@ def encode_model(served: ServedModel) -> pb.Model:
             max_batch_size=served.limits.max_batch_size,
             max_queue_size=served.limits.max_queue_size,
             stream_window=served.limits.stream_window,
+            max_batch_tokens=served.limits.max_batch_tokens,
+            prefix_cache_bytes=served.limits.prefix_cache_bytes,
         ),
         notice=served.notice,
         server_version=version("trt-server"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 from processes import ServerProcess
-from score_requests import ids_request
+from score_requests import ids_request, slow_request
 from scoring.v1 import scoring_pb2 as pb
 
 
@@ -37,3 +37,24 @@ def test_counters_add_up_to_the_replies(llama_folder: Path) -> None:
     assert metrics["trt_server_queue_limit{onnxruntime}"] == 256
     (total,) = (value for name, value in metrics.items() if name.startswith("trt_server_device_memory_total"))
     assert total == reading.memory_total_bytes
+
+
+def test_a_scrape_does_not_wait_for_the_engine(slow_folder: Path) -> None:
+    with ServerProcess("--model", str(slow_folder)) as server:
+        stub = server.wait_until_serving().stub()
+        replies = [stub.Score.future(slow_request()) for _ in range(2)]
+        waiting = server.metrics()
+        assert not replies[-1].done()
+        assert len([reply.result() for reply in replies]) == 2
+    assert waiting["trt_server_requests_total{OK}"] < 2
+
+
+def test_every_series_is_there_before_the_first_request(llama_folder: Path) -> None:
+    """A rate over a counter that comes up with its first event misses that event."""
+    with ServerProcess("--model", str(llama_folder)) as server:
+        stub = server.wait_until_serving().stub()
+        before = server.metrics()
+        stub.Score(ids_request(5))
+        with pytest.raises(grpc.RpcError):
+            stub.Score(pb.ScoreRequest())
+        assert server.metrics().keys() == before.keys()

@@ -2,40 +2,70 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from trt_server.device import CpuDevice, Device
 from trt_server.engines.engine import Engine, EngineLimits
+from trt_server.engines.tensorrt.presence import Gpu, find_gpu
 from trt_server.errors import StartError
 from trt_server.model.checkpoint import Checkpoint
+from trt_server.model.conversion import weights_as
+from trt_server.nvml import gpu_device
 from trt_server.settings import Settings
 
+# A batch takes memory only when it runs.
+_MAX_BATCH = 32
+# A plan always holds the memory of its largest batch, and is tuned once more for batches: with 1, a model of
+# 7 B parameters in fp16 stays within 16 GiB.
+_TENSORRT_MAX_BATCH = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an engine made, or found, to start with. what: in words. path: None where it keeps nothing."""
+
+    what: str
+    path: Path | None
+    build_seconds: float
+
+
 MakeEngine = Callable[[Checkpoint, EngineLimits, Settings], Engine]
+Prepare = Callable[[Checkpoint, EngineLimits, Settings], Prepared]
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """`make` is called in the thread that will own the engine, and raises StartError."""
+    """max_batch_size: where the settings say nothing. `make` is called in the thread that will own the
+    engine, `prepare` makes what that keeps for the next time and no more. Both raise StartError."""
 
     name: str
     precision: str
     reason: str
     device: Device
+    max_batch_size: int
     make: MakeEngine
+    prepare: Prepare
 
 
 def choose_engine(settings: Settings) -> EngineChoice:
     """Raises StartError where the engine that was asked for cannot run here as asked."""
     if settings.engine == "torch":
+        _refuse_tf32(settings)
         return _torch(settings.precision, "asked for")
-    if settings.precision == "fp16":
-        raise StartError("onnxruntime computes in fp32 on a CPU: leave --precision off or ask for fp32")
-    reason = (
-        "asked for" if settings.engine == "onnxruntime" else "the CPU engine, no GPU engine in this version"
-    )
-    return EngineChoice("onnxruntime", "fp32", reason, CpuDevice(), _make_onnxruntime)
+    if settings.engine == "onnxruntime":
+        return _onnxruntime(settings, "asked for")
+    found = find_gpu()
+    if isinstance(found, Gpu):
+        reason = "asked for" if settings.engine == "tensorrt" else "TensorRT and a device are there"
+        return _tensorrt(settings, found, f"{reason}, {found.name}")
+    if settings.engine == "tensorrt":
+        raise StartError(f"--engine tensorrt cannot run here: {found.reason}")
+    return _onnxruntime(settings, f"on the CPU, TensorRT cannot run here: {found.reason}")
 
 
 def choose_reference(settings: Settings) -> EngineChoice | None:
@@ -50,15 +80,51 @@ def choose_reference(settings: Settings) -> EngineChoice | None:
     return _torch(settings.precision, "asked for as the reference")
 
 
-def _make_onnxruntime(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Engine:
-    from trt_server.engines.onnxruntime import OnnxRuntimeEngine
+def _tensorrt(settings: Settings, gpu: Gpu, reason: str) -> EngineChoice:
+    precision = settings.precision or "fp16"
+    if settings.tf32 and precision != "fp32":
+        raise StartError("--tf32 is a way to compute fp32 products: give --precision fp32 with it")
 
-    return OnnxRuntimeEngine(checkpoint, limits, settings.threads)
+    def make(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Engine:
+        from trt_server.engines.tensorrt.engine import TensorRtEngine
+
+        return TensorRtEngine(checkpoint, limits, precision, settings.tf32)
+
+    def prepare(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Prepared:
+        from trt_server.engines.tensorrt.engine import prepare_plan
+
+        prepared = prepare_plan(checkpoint, limits, precision, settings.tf32)
+        return Prepared("plan", prepared.plan.path, prepared.build_seconds)
+
+    device = gpu_device(gpu.name, gpu.pci_bus_id)
+    return EngineChoice("tensorrt", precision, reason, device, _TENSORRT_MAX_BATCH, make, prepare)
+
+
+def _onnxruntime(settings: Settings, reason: str) -> EngineChoice:
+    if settings.precision == "fp16":
+        raise StartError("onnxruntime computes in fp32 on a CPU: leave --precision off or ask for fp32")
+    _refuse_tf32(settings)
+
+    def make(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Engine:
+        from trt_server.engines.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(checkpoint, limits, settings.threads)
+
+    return EngineChoice("onnxruntime", "fp32", reason, CpuDevice(), _MAX_BATCH, make, _prepare_weights)
+
+
+def _prepare_weights(checkpoint: Checkpoint, _: EngineLimits, __: Settings) -> Prepared:
+    start = time.perf_counter()
+    weights = weights_as(checkpoint, "float32")
+    folder = next(iter(weights.values())).file.parent
+    return Prepared("no plan; its weights are in", folder, time.perf_counter() - start)
 
 
 def _torch(precision: str | None, reason: str) -> EngineChoice:
     if find_spec("torch") is None:
         raise StartError("the torch engine needs PyTorch: pip install 'trt-server[torch]'")
+    # Before CUDA starts: its order of devices is NVML's then.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     import torch
 
     on_gpu = torch.cuda.is_available()
@@ -69,4 +135,14 @@ def _torch(precision: str | None, reason: str) -> EngineChoice:
 
         return TorchEngine(checkpoint, limits, chosen, settings.threads)
 
-    return EngineChoice("torch", chosen, reason, CpuDevice(), make)
+    device = gpu_device(torch.cuda.get_device_name(0)) if on_gpu else CpuDevice()
+    return EngineChoice("torch", chosen, reason, device, _MAX_BATCH, make, _prepare_nothing)
+
+
+def _prepare_nothing(_: Checkpoint, __: EngineLimits, ___: Settings) -> Prepared:
+    return Prepared("no plan, nothing to build", None, 0.0)
+
+
+def _refuse_tf32(settings: Settings) -> None:
+    if settings.tf32:
+        raise StartError("--tf32 is for the tensorrt engine on an NVIDIA GPU: leave it off")

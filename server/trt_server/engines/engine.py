@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trt_server.engines.prefix_store import PrefixStore
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,14 @@ class Batch:
     token_ids: int32 [prompts, length], padded on the right with 0.
     lengths: int32 [prompts], each prompt's real tokens, 1 to `length`.
     candidates: int32 [prompts, width], padded on the right with 0.
+    prefixes: int32 [tokens] a prompt, what it begins with and token_ids leaves out, for the engine's prefix
+    store; may be empty. No prefixes at all: nothing comes from a store.
     """
 
     token_ids: NDArray[np.int32]
     lengths: NDArray[np.int32]
     candidates: NDArray[np.int32]
+    prefixes: tuple[NDArray[np.int32], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,10 @@ class Scores:
     top_tokens: NDArray[np.int32]
     top_logprobs: NDArray[np.float32]
 
+    def rows(self, rows: slice) -> Scores:
+        """Those of some of the prompts."""
+        return Scores(self.candidate_logprobs[rows], self.top_tokens[rows], self.top_logprobs[rows])
+
 
 @dataclass(frozen=True)
 class EngineTiming:
@@ -45,11 +54,19 @@ class EngineTiming:
     core_ns: int
     copy_out_ns: int
 
+    def scaled(self, share: float) -> EngineTiming:
+        return EngineTiming(
+            round(self.copy_in_ns * share), round(self.core_ns * share), round(self.copy_out_ns * share)
+        )
+
 
 @dataclass(frozen=True)
 class Outcome:
+    """reused_tokens: for each prompt those that came from a store and were not computed; empty: none did."""
+
     scores: Scores
     timing: EngineTiming
+    reused_tokens: tuple[int, ...] = ()
 
 
 class Submission(Protocol):
@@ -70,10 +87,12 @@ class PeakFlops:
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """The largest batch an engine is asked to take: tokens of a prompt, padding included, and prompts."""
+    """The largest batch an engine is asked to take: tokens of a prompt, padding included, and prompts; and
+    the bytes it may keep prefixes in (0: it keeps none)."""
 
     max_prompt_tokens: int
     max_batch_size: int
+    prefix_cache_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,10 +114,16 @@ class Engine(Protocol):
     """One loaded model on one device. All calls come from one thread, the one that made it.
 
     depth: how many batches may be submitted before the first is waited for (1: no overlap).
+    length_multiple: its batches' lengths are padded to a multiple of this.
+    prefixes: what it keeps of prompts' beginnings; None: it computes every prompt whole.
     """
 
     description: EngineDescription
     depth: int
+    length_multiple: int
+
+    @property
+    def prefixes(self) -> PrefixStore[Any] | None: ...
 
     def warm_up(self) -> None:
         """Run every shape class once, so that no request pays for a first time."""

@@ -22,10 +22,13 @@ from trt_server.engines.engine import (
     PeakFlops,
     Scores,
 )
-from trt_server.errors import ScoringError, StartError
+from trt_server.engines.onnxruntime_continuation import Continuation, ContinuedSubmission, failed_on_batch
+from trt_server.errors import StartError
 from trt_server.model.checkpoint import Checkpoint
 from trt_server.model.conversion import weights_as
+from trt_server.model.geometry import Geometry
 from trt_server.model.graph import IR_VERSION, OPSET, OUTPUTS, Graph, build_graph
+from trt_server.model.weights import Weights
 
 # Of n blocks' scores (n - 1) / 2n are left out: more than eight save little. Eight took 12 % less processor
 # time than one at 805 tokens (100 M parameters, 2 cores), and hold an eighth of the scores in memory.
@@ -39,6 +42,7 @@ class OnnxRuntimeEngine:
     """depth 1: the CPU has no second queue that a batch could wait in."""
 
     depth = 1
+    length_multiple = 1
 
     def __init__(self, checkpoint: Checkpoint, limits: EngineLimits, threads: int = 0) -> None:
         """Load `checkpoint` for batches within `limits` on `threads` cores (0: all this process may use).
@@ -52,6 +56,8 @@ class OnnxRuntimeEngine:
         converted = time.perf_counter()
         graph = build_graph(checkpoint.geometry, weights, limits.max_prompt_tokens, _QUERY_BLOCKS)
         self._session = _open_session(graph, self._threads)
+        self._continuation = self._open_continuation(checkpoint.geometry, weights)
+        self.prefixes = self._continuation.store if self._continuation else None
         loaded = time.perf_counter()
         self.description = EngineDescription(
             name="onnxruntime",
@@ -70,11 +76,21 @@ class OnnxRuntimeEngine:
         tokens, candidates = np.zeros((1, length), np.int32), np.zeros((1, 1), np.int32)
         self.submit(Batch(tokens, np.full(1, length, np.int32), candidates)).wait()
 
-    def submit(self, batch: Batch) -> _Submission:
+    def submit(self, batch: Batch) -> _Submission | ContinuedSubmission:
+        if self._continuation is not None and batch.prefixes:
+            return ContinuedSubmission(self._continuation, batch)
         return _Submission(self._session, batch)
 
     def close(self) -> None:
-        del self._session
+        del self._session, self._continuation, self.prefixes
+
+    def _open_continuation(self, geometry: Geometry, weights: Weights) -> Continuation | None:
+        """A second session over the same weights, which are shared file pages; the first stays as it is."""
+        if not self._limits.prefix_cache_bytes:
+            return None
+        positions = self._limits.max_prompt_tokens
+        graph = build_graph(geometry, weights, positions, _QUERY_BLOCKS, with_past=True)
+        return Continuation(_open_session(graph, self._threads), geometry, self._limits.prefix_cache_bytes)
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ class _Submission:
         try:
             candidate_logprobs, top_tokens, top_logprobs = self.session.run(OUTPUTS, inputs)
         except Exception as error:
-            raise ScoringError(f"ONNX Runtime failed on this batch: {_one_line(error)}") from error
+            raise failed_on_batch(error) from error
         core_ns = time.perf_counter_ns() - start
         return Outcome(Scores(candidate_logprobs, top_tokens, top_logprobs), EngineTiming(0, core_ns, 0))
 

@@ -36,6 +36,8 @@ class TorchEngine:
     PyTorch sees one. depth 1: each batch is waited for."""
 
     depth = 1
+    length_multiple = 1
+    prefixes = None
 
     def __init__(
         self, checkpoint: Checkpoint, limits: EngineLimits, precision: str, threads: int = 0

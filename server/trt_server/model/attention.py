@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from trt_server.model.geometry import Geometry
 from trt_server.model.node_list import NodeList
 from trt_server.model.rope import rope_tables
 
+# A position that no query looks at.
+_NOWHERE = 2**30
 # Far below any score, and still a number when it is added to one.
-_MASKED = -3.0e38
+_MASKED = {np.float32: -3.0e38, np.float16: -6.0e4}
 
 
 @dataclass(frozen=True)
@@ -20,11 +25,13 @@ class _Block:
     """Queries from position `start` up to `end`, and the keys up to there; int32 [1] each, by name.
 
     scope: what its nodes' names begin with. start, end: None where one block is all there is.
+    keys_end: where the keys it may look at end, those of a past included.
     """
 
     scope: str
     start: str | None = None
     end: str | None = None
+    keys_end: str | None = None
 
 
 class Attention:
@@ -33,12 +40,27 @@ class Attention:
     With several query blocks each takes the keys up to its own end only: of n blocks' scores the (n - 1) / 2n
     that no query may look at are never computed, and one block's scores exist at a time. Answers are the
     same: what is left out has a share of 0.
+
+    With a past, each prompt goes on where past_lengths [prompts] says, and each layer's keys and values begin
+    with those of past_inputs. Slots of a past beyond its prompt's length are padding and are never looked at.
     """
 
-    def __init__(self, geometry: Geometry, nodes: NodeList, positions: int, query_blocks: int) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        nodes: NodeList,
+        positions: int,
+        query_blocks: int,
+        softmax_in_float32: bool,
+        with_past: bool,
+    ) -> None:
         self._geometry = geometry
         self._nodes = nodes
+        in_float32 = softmax_in_float32 or nodes.onnx_type == TensorProto.FLOAT
+        self._score_type: type[np.floating[Any]] = np.float32 if in_float32 else np.float16
+        self._with_past = with_past
         self._add_shapes()
+        self._add_positions()
         self._add_rotations(positions)
         self._blocks = self._add_blocks(query_blocks)
         self._masks = {
@@ -46,9 +68,10 @@ class Attention:
             for window in dict.fromkeys(geometry.sliding_windows)
         }
 
-    def add_layer(self, hidden: str, weights: str, window: int | None) -> str:
-        """[prompts × length, hidden_size] to the same; `weights` is what the tensors' names begin with."""
+    def add_layer(self, hidden: str, layer: int) -> str:
+        """[prompts × length, hidden_size] to the same."""
         geometry, nodes = self._geometry, self._nodes
+        weights, window = f"model.layers.{layer}.self_attn", geometry.sliding_windows[layer]
         query = self._heads(hidden, f"{weights}.q_proj", "query", "query.shape")
         key = self._heads(hidden, f"{weights}.k_proj", "key", "key_value.shape")
         value = self._heads(hidden, f"{weights}.v_proj", "value", "key_value.shape")
@@ -56,6 +79,8 @@ class Attention:
             query = nodes.rms_norm(query, f"{weights}.q_norm.weight", geometry.rms_epsilon, "query.norm")
             key = nodes.rms_norm(key, f"{weights}.k_norm.weight", geometry.rms_epsilon, "key.norm")
         query, key = self._rotate(query, "query"), self._rotate(key, "key")
+        if self._with_past:
+            key, value = self._append(key, f"past.{layer}.key"), self._append(value, f"past.{layer}.value")
         key, value = self._spread(key, "key"), self._spread(value, "value")
         contexts = [
             self._context(query, key, value, block, mask)
@@ -73,15 +98,39 @@ class Attention:
             sizes = nodes.sizes(heads, geometry.head_size)
             nodes.add("Concat", ["token_ids.shape", sizes], f"{name}.shape", axis=0)
 
+    def _add_positions(self) -> None:
+        """position [length]; with a past [prompts, length], and key.position [prompts, keys]."""
+        nodes = self._nodes
+        if not self._with_past:
+            nodes.add("Range", [nodes.int32(0), "length", nodes.int32(1)], "position")
+            return
+        along = nodes.add("Range", [nodes.int32(0), "length", nodes.int32(1)], "along")
+        offset = nodes.add("Unsqueeze", ["past_lengths", nodes.sizes(1)], "past.offset")
+        nodes.add("Add", [offset, along], "position")
+        shape = nodes.add("Shape", ["past.0.key"], "past.shape")
+        size = nodes.add("Gather", [shape, nodes.sizes(2)], "past.size", axis=0)
+        vector = nodes.add("Cast", [size], "past.vector", to=TensorProto.INT32)
+        past = nodes.add("Squeeze", [vector, nodes.sizes(0)], "past")
+        slot = nodes.add("Range", [nodes.int32(0), past, nodes.int32(1)], "past.slot")
+        there = nodes.add("Less", [slot, offset], "past.there")
+        slots = nodes.add("Where", [there, slot, nodes.int32(_NOWHERE)], "past.position")
+        nodes.add("Concat", [slots, "position"], "key.position", axis=1)
+        nodes.add("Concat", ["prompts.size", nodes.sizes(1, 1, 1)], "past.each_prompt", axis=0)
+
     def _add_rotations(self, positions: int) -> None:
-        """Cosine and sine for this run's positions, [length, head_size].
+        """Cosine and sine for this run's positions, [length, head_size]; with a past [prompts, 1, …].
 
         The half of a head that goes in with a minus sign gets it from the sine. Queries have a pair of their
         own, with the attention's 1 / √head_size in it: scaling then costs nothing.
         """
         nodes = self._nodes
         for name, table in zip(("cosine", "sine"), rope_tables(self._geometry, positions), strict=True):
-            nodes.add("Gather", [nodes.constant(f"{name}.table", table, np.float32), "position"], name)
+            rows = [nodes.constant(f"{name}.table", table, np.float32), "position"]
+            if self._with_past:
+                each = nodes.add("Gather", rows, f"{name}.each")
+                nodes.add("Unsqueeze", [each, nodes.sizes(1)], name)
+            else:
+                nodes.add("Gather", rows, name)
         for part, factor in (("query", 1 / math.sqrt(self._geometry.head_size)), ("key", 1.0)):
             with nodes.scope(part):
                 scale = nodes.constant(f"{part}.scale", factor, np.float32)
@@ -97,7 +146,10 @@ class Attention:
         if count == 1:
             return [_Block("all")]
         ends = [self._add_boundary(number, count) for number in range(count + 1)]
-        return [_Block(f"blocks.{number}", *ends[number : number + 2]) for number in range(count)]
+        return [
+            _Block(f"blocks.{number}", start, end, self._add_keys_end(number, end))
+            for number, (start, end) in enumerate(pairwise(ends))
+        ]
 
     def _add_boundary(self, number: int, count: int) -> str:
         """The position where block `number` of `count` begins, length · number / count."""
@@ -105,21 +157,31 @@ class Attention:
             product = self._nodes.add("Mul", ["length.vector", self._nodes.int32(number)], "product")
             return self._nodes.add("Div", [product, self._nodes.int32(count)], "position")
 
+    def _add_keys_end(self, number: int, end: str) -> str:
+        if not self._with_past:
+            return end
+        with self._nodes.scope(f"blocks.{number}"):
+            return self._nodes.add("Add", ["past.vector", end], "keys.end")
+
     def _add_mask(self, window: int | None, block: _Block) -> str:
-        """What is added to a block's scores, float32 [queries, keys]: 0 where a query sees a key."""
-        nodes = self._nodes
+        """What is added to a block's scores, of their type: 0 where a query sees a key.
+
+        [queries, keys]; with a past [prompts, 1, queries, keys].
+        """
+        nodes, past = self._nodes, self._with_past
+        axis, query_axes, key_axes = (1, (1, 3), (1, 2)) if past else (0, (1,), (0,))
         with nodes.scope(f"mask.{window or 'full'}.{block.scope}"):
-            query = self._queries_of(block, "position", 0, "query.position")
-            query = nodes.add("Unsqueeze", [query, nodes.sizes(1)], "query")
-            key = self._keys_of(block, "position", 0, "key.position")
-            key = nodes.add("Unsqueeze", [key, nodes.sizes(0)], "key")
+            query = self._queries_of(block, "position", axis, "query.position")
+            query = nodes.add("Unsqueeze", [query, nodes.sizes(*query_axes)], "query")
+            key = self._keys_of(block, "key.position" if past else "position", axis, "key.position")
+            key = nodes.add("Unsqueeze", [key, nodes.sizes(*key_axes)], "key")
             visible = nodes.add("LessOrEqual", [key, query], "causal")
             if window is not None:
                 distance = nodes.add("Sub", [query, key], "distance")
                 near = nodes.add("Less", [distance, nodes.int32(window)], "near")
                 visible = nodes.add("And", [visible, near], "visible")
-            shown = nodes.constant("shown", 0, np.float32)
-            masked = nodes.constant("masked", _MASKED, np.float32)
+            shown = nodes.constant("shown", 0, self._score_type)
+            masked = nodes.constant("masked", _MASKED[self._score_type], self._score_type)
             return nodes.add("Where", [visible, shown, masked], "bias")
 
     # Each layer.
@@ -140,6 +202,15 @@ class Attention:
             along = nodes.add("Mul", [heads, f"{name}.cosine"], "along")
             across = nodes.add("Mul", [swapped, f"{name}.sine"], "across")
             return nodes.add("Add", [along, across], "rotated")
+
+    def _append(self, heads: str, past: str) -> str:
+        """The past's heads with the new ones after them; one past may be that of all prompts."""
+        nodes, kind = self._nodes, past.rpartition(".")[2]
+        with nodes.scope("present"):
+            nodes.add("Identity", [heads], kind)
+        with nodes.scope(f"{kind}.past"):
+            each = nodes.add("Expand", [past, "past.each_prompt"], "each")
+            return nodes.add("Concat", [each, heads], "appended", axis=2)
 
     def _spread(self, heads: str, name: str) -> str:
         """Give every query head its key or value head: [prompts, query_heads, length, head_size]."""
@@ -162,9 +233,13 @@ class Attention:
             key = self._keys_of(block, key, 2, "key")
             value = self._keys_of(block, value, 2, "value")
             key = nodes.add("Transpose", [key], "key.transposed", perm=[0, 1, 3, 2])
-            scores = nodes.float32(nodes.add("MatMul", [query, key], "scores"))
+            scores = nodes.add("MatMul", [query, key], "scores")
+            if self._score_type is np.float32:
+                scores = nodes.float32(scores)
             scores = nodes.add("Add", [scores, mask], "scores.masked")
-            shares = nodes.computed(nodes.add("Softmax", [scores], "shares", axis=-1))
+            shares = nodes.add("Softmax", [scores], "shares", axis=-1)
+            if self._score_type is np.float32:
+                shares = nodes.computed(shares)
             context = nodes.add("MatMul", [shares, value], "context")
             return nodes.add("Transpose", [context], "context.transposed", perm=[0, 2, 1, 3])
 
@@ -172,8 +247,8 @@ class Attention:
         return self._slice(values, block.start, block.end, axis, name)
 
     def _keys_of(self, block: _Block, values: str, axis: int, name: str) -> str:
-        start = None if block.end is None else self._nodes.int32s(0)
-        return self._slice(values, start, block.end, axis, name)
+        start = None if block.keys_end is None else self._nodes.int32s(0)
+        return self._slice(values, start, block.keys_end, axis, name)
 
     def _slice(self, values: str, start: str | None, end: str | None, axis: int, name: str) -> str:
         if start is None or end is None:

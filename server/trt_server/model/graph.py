@@ -32,7 +32,14 @@ class Graph:
     weights_folder: Path
 
 
-def build_graph(geometry: Geometry, weights: Weights, positions: int, query_blocks: int = 1) -> Graph:
+def build_graph(
+    geometry: Geometry,
+    weights: Weights,
+    positions: int,
+    query_blocks: int = 1,
+    softmax_in_float32: bool = True,
+    with_past: bool = False,
+) -> Graph:
     """The graph that scores prompts of up to `positions` tokens.
 
     Inputs, int32: token_ids [prompts, length], padded on the right; lengths [prompts];
@@ -40,15 +47,25 @@ def build_graph(geometry: Geometry, weights: Weights, positions: int, query_bloc
     Outputs, all for the token that follows each prompt: candidate_logprobs float32 [prompts, width],
     top_token int32 [prompts], top_logprob float32 [prompts].
 
-    It computes in the weights' type, float32 or float16, which must be one for all of them; RMSNorm, softmax
-    and the logits' log-probabilities are float32 in either case. There is no mask for padding: it stands to
-    the right of what is scored, and causal attention never looks right.
+    It computes in the weights' type, float32 or float16, which must be one for all of them; RMSNorm,
+    attention's softmax and the logits' log-probabilities are float32 in either case. There is no mask for
+    padding: it stands to the right of what is scored, and causal attention never looks right.
 
     query_blocks: in how many blocks each layer's attention takes its queries. With 1 the pattern is the plain
     one that TensorRT knows and fuses itself.
+    softmax_in_float32: False leaves attention's scores in the weights' type, the pattern that TensorRT fuses
+    in float16; its fused kernels add up in float32 themselves.
+
+    with_past: prompts may go on after keys and values of an earlier run. Further inputs: past_lengths int32
+    [prompts], and past_inputs of the weights' type, each [prompts or 1, key_value_heads, past, head_size],
+    padded on the right. Further outputs: present_outputs, [prompts, key_value_heads, length, head_size], of
+    the new tokens alone. token_ids and lengths then are those of what follows the past.
     """
     nodes = NodeList(weights)
-    _decode(geometry, nodes, positions, query_blocks)
+    _add_sizes(nodes)
+    attention = Attention(geometry, nodes, positions, query_blocks, softmax_in_float32, with_past)
+    _decode(geometry, nodes, attention)
+    past, present = _past_values(geometry, nodes.onnx_type) if with_past else ([], [])
     graph = helper.make_graph(
         nodes.nodes,
         "scoring",
@@ -56,11 +73,13 @@ def build_graph(geometry: Geometry, weights: Weights, positions: int, query_bloc
             helper.make_tensor_value_info("token_ids", TensorProto.INT32, ["prompts", "length"]),
             helper.make_tensor_value_info("lengths", TensorProto.INT32, ["prompts"]),
             helper.make_tensor_value_info("candidates", TensorProto.INT32, ["prompts", "width"]),
+            *past,
         ],
         [
             helper.make_tensor_value_info("candidate_logprobs", TensorProto.FLOAT, ["prompts", "width"]),
             helper.make_tensor_value_info("top_token", TensorProto.INT32, ["prompts"]),
             helper.make_tensor_value_info("top_logprob", TensorProto.FLOAT, ["prompts"]),
+            *present,
         ],
         initializer=list(nodes.initializers.values()),
     )
@@ -69,13 +88,42 @@ def build_graph(geometry: Geometry, weights: Weights, positions: int, query_bloc
     return Graph(model, nodes.weights_folder)
 
 
-def _decode(geometry: Geometry, nodes: NodeList, positions: int, query_blocks: int) -> None:
-    """Hidden states are [prompts × length, hidden_size] between layers: one matrix product a weight."""
+def past_inputs(layers: int) -> list[str]:
+    """Names, in the order of present_outputs."""
+    return [f"past.{layer}.{kind}" for layer in range(layers) for kind in ("key", "value")]
+
+
+def present_outputs(layers: int) -> list[str]:
+    """Names, keys and values of each layer in turn."""
+    return [
+        f"layers.{layer}.attention.present.{kind}" for layer in range(layers) for kind in ("key", "value")
+    ]
+
+
+def _past_values(
+    geometry: Geometry, onnx_type: int
+) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+    """What a graph with a past has as inputs and outputs besides."""
+    heads, size = geometry.key_value_heads, geometry.head_size
+    past = [
+        helper.make_tensor_value_info(name, onnx_type, ["past_prompts", heads, "past", size])
+        for name in past_inputs(geometry.layers)
+    ]
+    present = [
+        helper.make_tensor_value_info(name, onnx_type, ["prompts", heads, "length", size])
+        for name in present_outputs(geometry.layers)
+    ]
+    return [helper.make_tensor_value_info("past_lengths", TensorProto.INT32, ["prompts"]), *past], present
+
+
+def _add_sizes(nodes: NodeList) -> None:
     nodes.add("Shape", ["token_ids"], "token_ids.shape")
     _size(nodes, axis=0, name="prompts")
     _size(nodes, axis=1, name="length")
-    nodes.add("Range", [nodes.int32(0), "length", nodes.int32(1)], "position")
-    attention = Attention(geometry, nodes, positions, query_blocks)
+
+
+def _decode(geometry: Geometry, nodes: NodeList, attention: Attention) -> None:
+    """Hidden states are [prompts × length, hidden_size] between layers: one matrix product a weight."""
     embedded = nodes.add("Gather", [nodes.weight("model.embed_tokens.weight"), "token_ids"], "embedding")
     hidden = nodes.add("Reshape", [embedded, nodes.sizes(-1, geometry.hidden_size)], "hidden")
     for layer in range(geometry.layers):
@@ -95,7 +143,7 @@ def _layer(geometry: Geometry, nodes: NodeList, attention: Attention, hidden: st
     weights, epsilon = f"model.layers.{layer}", geometry.rms_epsilon
     normed = nodes.rms_norm(hidden, f"{weights}.input_layernorm.weight", epsilon, "attention_norm")
     with nodes.scope("attention"):
-        attended = attention.add_layer(normed, f"{weights}.self_attn", geometry.sliding_windows[layer])
+        attended = attention.add_layer(normed, layer)
     hidden = nodes.add("Add", [hidden, attended], "after_attention")
     normed = nodes.rms_norm(hidden, f"{weights}.post_attention_layernorm.weight", epsilon, "mlp_norm")
     with nodes.scope("mlp"):

@@ -1,0 +1,233 @@
+"""TensorRT against PyTorch on one GPU: the same prompts, weights and clock, side by side.
+
+    python -m bench.gpu [--model dummy:aquila-7b] [--data FOLDER] [--bs 1 4 16] [--output FILE.json]
+
+Core time is between two CUDA events around the work in each. PyTorch, and the device's own rate of matrix
+products, are measured in the Python that REFERENCE_PYTHON names (this one if it has PyTorch, else python3).
+Every measurement runs in a process of its own, one after the other, and none is begun that the time left
+(--seconds, in all) does not allow: what was left out is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmlu_client.dataset import load_benchmark
+from mmlu_client.prompt_format import FORMATS
+from mmlu_client.prompts import Prompt, PromptBuilder
+from tokenizers import Tokenizer
+from trt_server.accounting import prompt_flops
+from trt_server.engines.tensorrt.presence import Missing, find_gpu
+from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.geometry import Geometry
+from trt_server.model.source import resolve_model
+from trt_server.nvml import gpu_device
+
+from bench.reference_python import reference_environment, reference_python
+
+HERE = Path(__file__).parent
+DEMO = resolve_model("demo", "fp16").folder
+# What a measurement needs at least; one that takes longer is ended when the time is up.
+_LEAST_SECONDS = 20.0
+
+
+class DemoEncoder:
+    """The demo checkpoint's tokenizer. Its ids are in every vocabulary, and any ids take the same time."""
+
+    name = "the demo model's tokenizer"
+
+    def __init__(self) -> None:
+        self._tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
+
+    def encode(self, texts: Any) -> list[list[int]]:
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way to run the prompts at one batch size. flops, tokens: of all prompts, padding excluded."""
+
+    name: str
+    bs: int
+    tokens: int
+    flops: int
+    core_seconds: float
+    whole_seconds: float
+    memory_bytes: int | None
+
+    def line(self, rate: float | None, sheet: float | None) -> str:
+        cells = (
+            f"{self.name:<18}",
+            f"{self.bs:>3}",
+            f"{self.tokens / self.core_seconds:>10.0f}",
+            f"{self.tokens / self.whole_seconds:>10.0f}",
+            f"{self.core_seconds / self.whole_seconds:>10.4f}",
+            f"{self._share(rate):>8}",
+            f"{self._share(sheet):>8}",
+            "       /" if self.memory_bytes is None else f"{self.memory_bytes / 1024**3:>8.2f}",
+        )
+        return " ".join(cells)
+
+    def _share(self, rate: float | None) -> str:
+        return "/" if not rate else f"{self.flops / self.core_seconds / rate:.1%}"
+
+
+_HEADER = (
+    f"{'':<18} {'bs':>3} {'core tok/s':>10} {'whole tok/s':>10} {'whole/core':>10} "
+    f"{'of rate':>8} {'of sheet':>8} {'GiB':>8}"
+)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A program of this bench, and the Python and environment that it runs in."""
+
+    python: str
+    program: list[str]
+    environment: dict[str, str]
+
+
+class Bench:
+    """Runs the measurements one by one while there is time."""
+
+    def __init__(self, options: argparse.Namespace, prompts: Path, folder: Path) -> None:
+        self.prompts, self._folder = prompts, folder
+        self._end = time.monotonic() + options.seconds
+        self.left_out: list[str] = []
+
+    def run(self, name: str, runner: Runner, *flags: str) -> list[dict[str, Any]]:
+        """What the program printed as lines of JSON; what it could not is left out."""
+        left = self._end - time.monotonic()
+        if left < _LEAST_SECONDS:
+            self.left_out.append(f"{name}: no time left")
+            return []
+        print(f"… {name} ({left:.0f} s left)", file=sys.stderr, flush=True)
+        command = [runner.python, *runner.program, str(self.prompts), str(self._folder), *flags]
+        with tempfile.TemporaryFile("w+") as out:
+            try:
+                done = subprocess.run(
+                    command, stdout=out, timeout=left, env=runner.environment, cwd=HERE.parent, check=False
+                )
+                if done.returncode:
+                    self.left_out.append(f"{name}: failed with status {done.returncode}")
+            except subprocess.TimeoutExpired:
+                self.left_out.append(f"{name}: not done in the time left")
+            out.seek(0)
+            return [json.loads(line) for line in out if line.startswith("{")]
+
+
+def main() -> None:
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("--model", default="dummy:aquila-7b", help="dummy:<geometry> or a folder")
+    parse.add_argument("--data", default="demo", help="MMLU: demo, or a folder in either published layout")
+    parse.add_argument("--bs", type=int, nargs="+", default=[1, 4, 16])
+    parse.add_argument("--questions", type=int, default=48)
+    parse.add_argument("--seconds", type=float, default=450.0, help="for everything")
+    parse.add_argument("--output", type=Path, help="also write the figures there, as JSON")
+    parse.add_argument("--layers", type=Path, help="write what the plan runs there, layer by layer, as JSON")
+    options = parse.parse_args()
+    gpu = find_gpu()
+    if isinstance(gpu, Missing):
+        sys.exit(f"bench.gpu: TensorRT cannot run here: {gpu.reason}")
+    folder = resolve_model(options.model, "fp16").folder
+    geometry = open_checkpoint(folder).geometry
+    with tempfile.TemporaryDirectory() as scratch:
+        prompts = Path(scratch) / "prompts.json"
+        prompts.write_text(json.dumps(_prompts(options, geometry)))
+        _measure(options, geometry, Bench(options, prompts, folder))
+
+
+def _prompts(options: argparse.Namespace, geometry: Geometry) -> list[list[int]]:
+    """Token ids of 5-shot prompts: a question of as many subjects as there are to be, or more of each."""
+    benchmark = load_benchmark(options.data)
+    subjects = benchmark.pick_subjects(None)[: options.questions]
+    each = -(-options.questions // len(subjects))
+    builder = PromptBuilder(
+        DemoEncoder(),
+        FORMATS["hendrycks"],
+        benchmark.shots(subjects, 5),
+        geometry.max_positions,
+        geometry.vocabulary_size,
+    )
+    built = builder.build(benchmark.questions(subjects, each))
+    return [list(prompt.token_ids) for prompt in built if isinstance(prompt, Prompt)][: options.questions]
+
+
+def _measure(options: argparse.Namespace, geometry: Geometry, bench: Bench) -> None:
+    ours = Runner(sys.executable, ["-m", "bench.gpu_tensorrt"], dict(os.environ))
+    theirs = Runner(reference_python(), [str(HERE / "gpu_torch.py")], reference_environment())
+    sizes = [str(bs) for bs in sorted(options.bs)]
+    batches = [size for size in sizes if size != "1"]
+    layers = [] if options.layers is None else ["--layers", str(options.layers)]
+    found: list[dict[str, Any]] = []
+    found += bench.run("matrix products", theirs, "--mode", "rate", "--bs", "1")
+    if "1" in sizes:
+        # A plan of its own: what it holds is what single prompts need.
+        found += bench.run("TensorRT, bs 1", ours, "--bs", "1", *layers)
+    found += bench.run("PyTorch", theirs, "--mode", "eager", "--bs", *sizes)
+    if batches:
+        found += bench.run(f"TensorRT, bs {', '.join(batches)}", ours, "--bs", *batches)
+    found += bench.run("PyTorch, compiled", theirs, "--mode", "compiled", "--bs", *sizes)
+    _report(options, geometry, bench, found)
+
+
+def _report(
+    options: argparse.Namespace, geometry: Geometry, bench: Bench, found: list[dict[str, Any]]
+) -> None:
+    prompts = json.loads(bench.prompts.read_text())
+    tokens, flops = sum(map(len, prompts)), sum(prompt_flops(geometry, len(prompt)) for prompt in prompts)
+    rate = next((line["rate"] for line in found if "rate" in line), None)
+    sheet = next((line["sheet"] for line in found if line.get("sheet")), None)
+    rows = [
+        Measured(
+            line["name"],
+            line["bs"],
+            tokens,
+            flops,
+            line["core_seconds"],
+            line["whole_seconds"],
+            line["memory_bytes"],
+        )
+        for line in found
+        if "core_seconds" in line
+    ]
+    print(
+        f"{options.model}, fp16, {len(prompts)} prompts of {tokens / len(prompts):.0f} tokens on average, "
+        f"{_device_line()}"
+    )
+    print(f"versions: {', '.join(dict.fromkeys(line['version'] for line in found if 'version' in line))}")
+    print(
+        f"matrix products: {'/' if rate is None else f'{rate / 1e12:.1f} TFLOP/s'}, datasheet: "
+        f"{'/' if sheet is None else f'{sheet / 1e12:.1f} TFLOP/s'}"
+    )
+    print(_HEADER)
+    for row in rows:
+        print(row.line(rate, sheet))
+    for text in bench.left_out:
+        print(f"not measured: {text}")
+    if options.output:
+        options.output.write_text(
+            json.dumps({"command": sys.argv, "found": found, "left_out": bench.left_out}, indent=2)
+        )
+
+
+def _device_line() -> str:
+    gpu = find_gpu()
+    if isinstance(gpu, Missing):
+        return "no device"
+    reading = gpu_device(gpu.name, gpu.pci_bus_id).read()
+    clock = "" if reading.sm_clock_hertz is None else f" at {reading.sm_clock_hertz / 1e6:.0f} MHz now"
+    return f"{gpu.name}{clock}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""One measurement of bench.gpu: PyTorch, in a process of its own, which needs torch and transformers alone.
+
+    python gpu_torch.py PROMPTS.json CHECKPOINT --mode rate|eager|compiled --bs 1 [4 …]
+
+Prints lines of JSON: the rate of fp16 matrix products, or a line for each batch size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+_SIZE = 8192
+_RUNS = 20
+# As in our engine.
+_LENGTH_MULTIPLE = 8
+
+
+def main() -> None:
+    parse = argparse.ArgumentParser(description=__doc__)
+    parse.add_argument("--mode", choices=("rate", "eager", "compiled"), required=True)
+    parse.add_argument("--bs", type=int, nargs="+", required=True)
+    parse.add_argument("prompts", type=Path)
+    parse.add_argument("folder", type=Path)
+    options = parse.parse_args()
+    version = f"PyTorch {torch.__version__}, transformers {transformers.__version__}"
+    if options.mode == "rate":
+        print(json.dumps({"rate": product_rate(), "version": version}), flush=True)
+        return
+    free_before = torch.cuda.mem_get_info()[0]
+    model = load(options.folder)
+    decoder = torch.compile(model.model, dynamic=True) if options.mode == "compiled" else model.model
+    prompts = json.loads(options.prompts.read_text())
+    for bs in options.bs:
+        measure(model, decoder, prompts, bs)
+        core, whole = measure(model, decoder, prompts, bs)
+        figures = {
+            "name": f"PyTorch {options.mode}",
+            "version": version,
+            "bs": bs,
+            "core_seconds": core,
+            "whole_seconds": whole,
+            "memory_bytes": free_before - torch.cuda.mem_get_info()[0],
+        }
+        print(json.dumps(figures), flush=True)
+
+
+def product_rate() -> float:
+    """FLOP/s of the best of several products of two square fp16 matrices."""
+    left, right = (torch.randn(_SIZE, _SIZE, dtype=torch.float16, device="cuda") for _ in range(2))
+    out = torch.empty_like(left)
+    torch.mm(left, right, out=out)
+    best = min(timed(lambda: torch.mm(left, right, out=out)) for _ in range(_RUNS))
+    return 2 * _SIZE**3 / best
+
+
+def timed(work: Any) -> float:
+    """Seconds on the device."""
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    first.record()
+    work()
+    last.record()
+    last.synchronize()
+    return float(first.elapsed_time(last)) / 1e3
+
+
+def load(folder: Path) -> Any:
+    # transformers knows no Aquila; its tensors are Llama's.
+    family = json.loads((folder / "config.json").read_text())["model_type"]
+    loader = LlamaForCausalLM if family == "aquila" else AutoModelForCausalLM
+    model = loader.from_pretrained(folder, torch_dtype=torch.float16, attn_implementation="sdpa")
+    return model.to("cuda").eval().requires_grad_(False)
+
+
+def measure(model: Any, decoder: Any, prompts: list[list[int]], bs: int) -> tuple[float, float]:
+    """Seconds of core and whole time of all prompts: the head runs at the last position only, as in ours."""
+    core, start = 0.0, time.perf_counter()
+    with torch.inference_mode():
+        for first in range(0, len(prompts), bs):
+            ids, last = batch_of(prompts[first : first + bs])
+            core += timed(lambda ids=ids, last=last: score(model, decoder, ids, last))
+    return core, time.perf_counter() - start
+
+
+def batch_of(prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    longest = -(-max(map(len, prompts)) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for row, prompt in zip(ids, prompts, strict=True):
+        row[: len(prompt)] = torch.tensor(prompt)
+    return ids.cuda(), torch.tensor([len(prompt) - 1 for prompt in prompts]).cuda()
+
+
+def score(model: Any, decoder: Any, ids: torch.Tensor, last: torch.Tensor) -> Any:
+    # Padding stands to the right of what is scored, where causal attention does not look: no mask.
+    hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
+    rows = hidden[torch.arange(len(last), device="cuda"), last]
+    return model.lm_head(rows).float().log_softmax(-1).max(-1)
+
+
+if __name__ == "__main__":
+    main()

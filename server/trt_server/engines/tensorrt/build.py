@@ -1,0 +1,173 @@
+"""ONNX graph → plan file, in TensorRT 8.6, 10 and 11."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorrt as trt
+
+from trt_server.engines.tensorrt.messages import MESSAGES, no_device, speaks_of_memory
+from trt_server.engines.tensorrt.plan_cache import TimingCacheFile
+from trt_server.engines.tensorrt.plan_file import PlanFile
+from trt_server.engines.tensorrt.profiles import Profile
+from trt_server.engines.tensorrt.progress import BuildProgress
+from trt_server.errors import StartError
+from trt_server.model.graph import Graph
+
+log = logging.getLogger(__name__)
+
+WORKSPACE_BYTES = 2 * 1024**3
+# Libraries that a TensorRT wheel does not bring: its own kernels for these products are as fast, and what is
+# left out need not be installed, nor loaded into the device's memory.
+_OUTSIDE_LIBRARIES = ("CUBLAS", "CUBLAS_LT", "CUDNN")
+# Layers without a precision of their own, in networks that are not strongly typed.
+_UNTYPED_LAYERS = ("CONSTANT", "SHAPE", "CAST", "IDENTITY", "ASSERTION")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """precision: "fp16" or "fp32". tf32: fp32 products may run on the tensor cores."""
+
+    precision: str
+    tf32: bool
+    profiles: tuple[Profile, ...]
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What the builder is told apart from the above, for a plan's fingerprint."""
+        typing = "strongly typed" if _strongly_typed() else "fp32 pinned"
+        return (typing, f"workspace {WORKSPACE_BYTES}", f"without {' '.join(_OUTSIDE_LIBRARIES)}")
+
+
+def build_plan(
+    graph: Graph,
+    options: BuildOptions,
+    timings: TimingCacheFile,
+    path: Path,
+    no_memory: str,
+) -> str:
+    """Build the plan and write it to `path`; returns its SHA-256.
+
+    no_memory: the text of the error where the device's memory does not suffice. Raises StartError.
+    """
+    start = time.perf_counter()
+    builder = _builder()
+    network = builder.create_network(_network_flags())
+    _parse(network, graph)
+    log.info("parsed the graph: %d layers, %.1f s", network.num_layers, time.perf_counter() - start)
+    if not _strongly_typed():
+        _pin_float32(network)
+    config = _config(builder, options)
+    timing_cache = _timing_cache(config, timings)
+    log.info("building the plan for %s; this takes minutes for billions of parameters", timings.device)
+    with PlanFile(path) as plan, BuildProgress.show(config):
+        written = plan.build(builder, network, config)
+    if not written:
+        raise _not_built(no_memory)
+    timings.write(bytes(memoryview(timing_cache.serialize())))
+    log.info("built the plan: %.1f MB, %.1f s", plan.bytes / 1e6, time.perf_counter() - start)
+    return plan.sha256
+
+
+def _builder() -> trt.Builder:
+    try:
+        return trt.Builder(MESSAGES)
+    except TypeError as error:
+        raise no_device() from error
+
+
+def _strongly_typed() -> bool:
+    """Every tensor has the type that the graph gives it: 10 by this flag, 11 always; 8.6 has no such mode."""
+    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+
+
+def _network_flags() -> int:
+    name = "STRONGLY_TYPED" if _strongly_typed() else "EXPLICIT_BATCH"
+    return 1 << int(getattr(trt.NetworkDefinitionCreationFlag, name))
+
+
+def _parse(network: trt.INetworkDefinition, graph: Graph) -> None:
+    parser = trt.OnnxParser(network, MESSAGES)
+    # Weights are read relative to the folder of this path, under which no file need be.
+    path = str(graph.weights_folder / "graph.onnx")
+    # Before 10.13 the bindings ask for the buffer with the GIL released: bytes that only this frame holds are
+    # safe then, whatever other threads do.
+    if parser.parse(graph.model.SerializeToString(), path):
+        return
+    errors = [_describe(parser.get_error(number), graph) for number in range(parser.num_errors)]
+    reason = "; ".join(dict.fromkeys(errors)) or MESSAGES.take_errors() or "it gives no reason"
+    raise StartError(f"TensorRT {trt.__version__} does not take the model: {reason}")
+
+
+def _describe(error: trt.ParserError, graph: Graph) -> str:
+    nodes, number = graph.model.graph.node, error.node()
+    where = f" at {nodes[number].name}" if 0 <= number < len(nodes) else ""
+    return " ".join(f"{error.desc()}{where}".split())
+
+
+def _pin_float32(network: trt.INetworkDefinition) -> None:
+    """Keep in float32 what the graph computes in float32, where FP16 would let the builder choose (8.6)."""
+    untyped = {getattr(trt.LayerType, name) for name in _UNTYPED_LAYERS if hasattr(trt.LayerType, name)}
+    for number in range(network.num_layers):
+        layer: Any = network.get_layer(number)
+        if layer.type in untyped:
+            continue
+        outputs = [index for index in range(layer.num_outputs) if _is_float32(layer.get_output(index))]
+        if outputs:
+            layer.precision = trt.float32
+        for index in outputs:
+            layer.set_output_type(index, trt.float32)
+
+
+def _is_float32(tensor: trt.ITensor) -> bool:
+    return bool(tensor.dtype == trt.float32) and not tensor.is_shape_tensor
+
+
+def _config(builder: trt.Builder, options: BuildOptions) -> trt.IBuilderConfig:
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    sources = config.get_tactic_sources()
+    for name in _OUTSIDE_LIBRARIES:
+        if hasattr(trt.TacticSource, name):
+            sources &= ~(1 << int(getattr(trt.TacticSource, name)))
+    config.set_tactic_sources(sources)
+    # The layers' names and kernels stay readable in the plan: it costs nothing at run time.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if not options.tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    if not _strongly_typed():
+        if options.precision == "fp16":
+            config.set_flag(getattr(trt.BuilderFlag, "FP16"))  # noqa: B009
+        config.set_flag(getattr(trt.BuilderFlag, "OBEY_PRECISION_CONSTRAINTS"))  # noqa: B009
+    for shapes in options.profiles:
+        _add_profile(builder, config, shapes)
+    return config
+
+
+def _add_profile(builder: trt.Builder, config: trt.IBuilderConfig, shapes: Profile) -> None:
+    profile = builder.create_optimization_profile()
+    for name, (least, best, most) in shapes.input_shapes().items():
+        profile.set_shape(name, least, best, most)
+    if config.add_optimization_profile(profile) < 0:
+        raise StartError(f"TensorRT {trt.__version__} refuses the profile {shapes}: {MESSAGES.take_errors()}")
+
+
+def _timing_cache(config: trt.IBuilderConfig, timings: TimingCacheFile) -> trt.ITimingCache:
+    """What is known of this device's kernels; an empty cache where TensorRT does not take the file."""
+    for content in (timings.read(), b""):
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+        MESSAGES.take_errors()
+    raise StartError(f"TensorRT {trt.__version__} takes no timing cache, not even an empty one")
+
+
+def _not_built(no_memory: str) -> StartError:
+    reason = MESSAGES.take_errors() or "it gives no reason"
+    if speaks_of_memory(reason):
+        return StartError(no_memory)
+    return StartError(f"TensorRT {trt.__version__} does not build the model: {reason}")

@@ -1,0 +1,113 @@
+"""The thread's hold on the device: its primary context, two streams, memory."""
+
+from __future__ import annotations
+
+import gc
+import os
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+# Before CUDA starts: kernels are loaded when they are first run, not all at once.
+os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
+
+import pycuda.driver as cuda
+
+from trt_server.engines.tensorrt.layout import Block
+from trt_server.errors import StartError
+
+# CU_STREAM_NON_BLOCKING: no implicit wait for the legacy default stream, which PyTorch uses beside us.
+_NON_BLOCKING = 1
+_EVENT_PAIRS = 64
+
+
+class CudaContext:
+    """The primary context of the first device, current in the thread that made it until `close`.
+
+    compute: the stream that engines run on. copy: the stream that batches come in on.
+    """
+
+    def __init__(self) -> None:
+        """Raises StartError where there is no usable device."""
+        try:
+            cuda.init()
+            self.device = cuda.Device(0)
+            self._context = self.device.retain_primary_context()
+            self._context.push()
+        except cuda.Error as error:
+            raise _unusable(error) from error
+        self._allocations: list[Any] = []
+        try:
+            self.compute = cuda.Stream(_NON_BLOCKING)
+            self.copy = cuda.Stream(_NON_BLOCKING)
+        except cuda.Error as error:
+            self.close()
+            raise _unusable(error) from error
+
+    @property
+    def name(self) -> str:
+        return str(self.device.name())
+
+    @property
+    def compute_capability(self) -> str:
+        major, minor = self.device.compute_capability()
+        return f"{major}.{minor}"
+
+    def memory(self) -> tuple[int, int]:
+        """Free and all bytes of the device."""
+        free, total = cuda.mem_get_info()
+        return int(free), int(total)
+
+    def allocate(self, size: int) -> int:
+        """Address of `size` bytes on the device, valid until `close`. Raises StartError where it is full."""
+        try:
+            allocation = cuda.mem_alloc(max(size, 1))
+        except cuda.MemoryError as error:
+            raise StartError(out_of_memory(self, f"{size:,} bytes for activations and buffers")) from error
+        self._allocations.append(allocation)
+        return int(allocation)
+
+    def allocate_host(self, size: int) -> Block:
+        """Pinned host memory, uint8 [size], for as long as it is referred to."""
+        block: Block = cuda.pagelocked_empty(max(size, 1), np.uint8)
+        block[:] = 0
+        return block
+
+    def event_cost_ns(self) -> int:
+        """What two events on the stream with nothing between them measure: the median of several pairs."""
+        pairs = [(cuda.Event(), cuda.Event()) for _ in range(_EVENT_PAIRS)]
+        for first, last in pairs:
+            first.record(self.compute)
+            last.record(self.compute)
+        self.compute.synchronize()
+        return int(np.median([last.time_since(first) for first, last in pairs]) * 1e6)
+
+    def close(self) -> None:
+        """Free what was allocated and let go of the context. Safe on a device that is lost."""
+        # A device that is lost answers everything with errors; the driver frees it when the process ends.
+        with suppress(cuda.Error):
+            for allocation in self._allocations:
+                allocation.free()
+        self._allocations.clear()
+        # Streams, events and pinned memory go while their context is still current.
+        self.compute = self.copy = None
+        gc.collect()
+        with suppress(cuda.Error):
+            self._context.pop()
+        with suppress(cuda.Error):
+            self._context.detach()
+
+
+def _unusable(error: Exception) -> StartError:
+    return StartError(
+        f"no usable CUDA device: {' '.join(str(error).split())}; see whether nvidia-smi shows one"
+    )
+
+
+def out_of_memory(context: CudaContext, what: str) -> str:
+    free, total = context.memory()
+    return (
+        f"{context.name} is out of memory: {what} are needed and {free:,} of its {total:,} bytes are free; "
+        "stop what else runs on it (nvidia-smi), or lower --max-batch-size or --max-prompt-tokens"
+    )

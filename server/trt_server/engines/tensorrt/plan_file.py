@@ -1,0 +1,69 @@
+"""The plan on its way to the disk: written as it comes, hashed as it is written."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import tensorrt as trt
+
+# 10.13 and later write a plan as a stream; older versions hand it over whole.
+_Stream: Any = getattr(trt, "IStreamWriter", object)
+_BLOCK_BYTES = 64 * 1024 * 1024
+
+
+class PlanFile(_Stream):  # type: ignore[misc]
+    """bytes, sha256: of what was written so far."""
+
+    def __init__(self, path: Path) -> None:
+        _Stream.__init__(self)
+        self.bytes = 0
+        self._digest = hashlib.sha256()
+        self._file = path.open("wb")
+        self._error: OSError | None = None
+
+    def __enter__(self) -> PlanFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def build(
+        self, builder: trt.Builder, network: trt.INetworkDefinition, config: trt.IBuilderConfig
+    ) -> bool:
+        """Build the plan into the file. False: TensorRT did not build it, and has logged why.
+
+        Raises OSError where it cannot be written.
+        """
+        if hasattr(builder, "build_serialized_network_to_stream"):
+            streaming: Any = builder
+            built = bool(streaming.build_serialized_network_to_stream(network, config, self))
+        else:
+            plan = builder.build_serialized_network(network, config)
+            built = plan is not None
+            # In blocks, and through a view: the plan is in memory once.
+            view = memoryview(plan if built else b"")
+            for start in range(0, len(view), _BLOCK_BYTES):
+                self.write(view[start : start + _BLOCK_BYTES])
+        if self._error is not None:
+            raise self._error
+        return built
+
+    def write(self, data: Any) -> int:
+        """Called with bytes by TensorRT, which takes no exceptions: fewer bytes than given end the build."""
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self._error = error
+            return 0
+        self._digest.update(data)
+        self.bytes += len(data)
+        return len(data)

@@ -1,0 +1,65 @@
+"""Whether TensorRT can run here, and what is missing where it cannot."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+
+_DRIVER = "install NVIDIA's driver; in a container, start it with the GPU (docker run --gpus all)"
+_PACKAGES = {"tensorrt": "TensorRT", "pycuda": "pycuda"}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The device that this process's first CUDA context is made on. pci_bus_id: as NVML spells it."""
+
+    name: str
+    pci_bus_id: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """reason: what is missing and how to get it, in one line that may follow a colon."""
+
+    reason: str
+
+
+def find_gpu() -> Gpu | Missing:
+    """The GPU that TensorRT would use. Makes no context: it may be asked for in any thread."""
+    absent = [name for module, name in _PACKAGES.items() if find_spec(module) is None]
+    if absent:
+        return Missing(f"no {' and no '.join(absent)} in this Python; pip install 'trt-server[tensorrt]'")
+    # Before CUDA starts: devices in the order that nvidia-smi shows, kernels loaded when they are first run.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
+    name = "pycuda"
+    try:
+        import_module("pycuda.driver")
+        name = "TensorRT"
+        import_module("tensorrt")
+    except ImportError as error:
+        return Missing(_not_importable(name, error))
+    return _first_device()
+
+
+def _not_importable(name: str, error: ImportError) -> str:
+    text = " ".join(str(error).split())
+    if "libcuda.so" in text:
+        return f"no NVIDIA driver ({text}); {_DRIVER}"
+    return f"{name} does not load ({text}); install it again for this Python and this driver"
+
+
+def _first_device() -> Gpu | Missing:
+    import pycuda.driver as cuda
+
+    try:
+        cuda.init()
+        if not cuda.Device.count():
+            return Missing(f"no CUDA device is visible; check CUDA_VISIBLE_DEVICES, or {_DRIVER}")
+        device = cuda.Device(0)
+        return Gpu(device.name(), device.pci_bus_id())
+    except cuda.Error as error:
+        text = " ".join(str(error).split())
+        return Missing(f"no usable CUDA device ({text}); see whether nvidia-smi shows one, or {_DRIVER}")

@@ -1,0 +1,117 @@
+"""One batch on its way through the device: buffers of its own, and events between its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pycuda.driver as cuda
+
+from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
+from trt_server.engines.tensorrt.cuda_context import CudaContext
+from trt_server.engines.tensorrt.layout import Layout
+from trt_server.engines.tensorrt.runtime import PlanRuntime
+from trt_server.errors import EngineLostError
+
+
+class Slot:
+    """Pinned buffers here, buffers on the device, and the events of one batch.
+
+    The copy in runs on a stream of its own, so that it overlaps the compute of the batch before. The copy out
+    is a few bytes a prompt and follows the compute on its stream.
+    """
+
+    def __init__(self, device: CudaContext, runtime: PlanRuntime, inputs: Layout, outputs: Layout) -> None:
+        """Raises StartError where the device's memory does not suffice."""
+        self._device, self._runtime = device, runtime
+        self._inputs, self._outputs = inputs, outputs
+        self._host_in = device.allocate_host(inputs.bytes)
+        self._host_out = device.allocate_host(outputs.bytes)
+        self._device_in = device.allocate(inputs.bytes)
+        self._device_out = device.allocate(outputs.bytes)
+        self._copy_starts, self._copied, self._core_starts, self._core_ends = (cuda.Event() for _ in range(4))
+        # Whoever waits for a batch sleeps: the other threads want the processor.
+        self._done = cuda.Event(cuda.event_flags.BLOCKING_SYNC)
+        self._addresses = {
+            tensor.name: base + tensor.offset
+            for layout, base in ((inputs, self._device_in), (outputs, self._device_out))
+            for tensor in layout.tensors.values()
+        }
+
+    def submit(self, batch: Batch, profile: int, release: Callable[[Slot], None]) -> SlotSubmission:
+        """Queue all stages and return. Raises EngineLostError."""
+        try:
+            return self._submit(batch, profile, release)
+        except cuda.Error as error:
+            raise _lost(error) from error
+
+    def _submit(self, batch: Batch, profile: int, release: Callable[[Slot], None]) -> SlotSubmission:
+        compute, copy = self._device.compute, self._device.copy
+        arrays = {
+            "token_ids": batch.token_ids,
+            "lengths": batch.lengths,
+            "candidates": batch.candidates,
+        }
+        for name, array in arrays.items():
+            self._inputs[name].view(self._host_in, array.shape)[...] = array
+        shapes = {name: array.shape for name, array in arrays.items()}
+        context = self._runtime.prepare(profile, shapes, self._addresses)
+        end = self._inputs["token_ids"].end(batch.token_ids.shape)
+        self._copy_starts.record(copy)
+        cuda.memcpy_htod_async(self._device_in, self._host_in[:end], copy)
+        self._copied.record(copy)
+        compute.wait_for_event(self._copied)
+        self._core_starts.record(compute)
+        self._runtime.enqueue(context)
+        self._core_ends.record(compute)
+        out_end = self._outputs["candidate_logprobs"].end(batch.candidates.shape)
+        cuda.memcpy_dtoh_async(self._host_out[:out_end], self._device_out, compute)
+        self._done.record(compute)
+        return SlotSubmission(self, batch.candidates.shape, release)
+
+    def wait(self, shape: tuple[int, ...]) -> Outcome:
+        """The outcome of the batch that was submitted, whose candidates have this shape.
+
+        Raises EngineLostError.
+        """
+        try:
+            self._done.synchronize()
+        except cuda.Error as error:
+            raise _lost(error) from error
+        self._runtime.check()
+        prompts = shape[:1]
+        views = {"candidate_logprobs": shape, "top_token": prompts, "top_logprob": prompts}
+        # Copies: the buffers are the next batch's.
+        logprobs, tokens, top_logprobs = (
+            np.array(self._outputs[name].view(self._host_out, size)) for name, size in views.items()
+        )
+        timing = EngineTiming(
+            copy_in_ns=_nanoseconds(self._copy_starts, self._copied),
+            core_ns=_nanoseconds(self._core_starts, self._core_ends),
+            copy_out_ns=_nanoseconds(self._core_ends, self._done),
+        )
+        return Outcome(Scores(logprobs, tokens, top_logprobs), timing)
+
+
+@dataclass(frozen=True)
+class SlotSubmission:
+    slot: Slot
+    candidates_shape: tuple[int, ...]
+    release: Callable[[Slot], None]
+
+    def wait(self) -> Outcome:
+        """Raises EngineLostError."""
+        try:
+            return self.slot.wait(self.candidates_shape)
+        finally:
+            self.release(self.slot)
+
+
+def _nanoseconds(first: cuda.Event, last: cuda.Event) -> int:
+    return int(last.time_since(first) * 1e6)
+
+
+def _lost(error: Exception) -> EngineLostError:
+    reason = " ".join(str(error).split())
+    return EngineLostError(f"the CUDA device failed: {reason}; the server has to be started again")

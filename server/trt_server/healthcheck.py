@@ -1,0 +1,50 @@
+"""`python -m trt_server.healthcheck`: exit status 0 while a server says SERVING, for containers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# The C core's own words on standard error would stand beside ours for the same event.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Exit with 0: SERVING; 1: anything else, and one line that says what."""
+    parse = argparse.ArgumentParser(prog="trt_server.healthcheck", description=__doc__)
+    port = os.environ.get("TRT_SERVER_GRPC_PORT", "8001")
+    parse.add_argument("--url", default=f"localhost:{port}", metavar="HOST:PORT", help="default: %(default)s")
+    parse.add_argument("--tls-ca", type=Path, metavar="FILE", help="PEM roots of a server that speaks TLS")
+    parse.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="default: %(default)g")
+    asked = parse.parse_args(arguments)
+    try:
+        status = _ask(asked.url, asked.tls_ca, asked.timeout)
+    except OSError as error:
+        sys.exit(f"cannot read {error.filename}: {error.strerror}; check --tls-ca")
+    except grpc.RpcError as error:
+        sys.exit(f"{asked.url}: {error.code().name}: {error.details()}")
+    if status != SERVING:
+        sys.exit(f"{asked.url}: {health_pb2.HealthCheckResponse.ServingStatus.Name(status)}")
+
+
+def _ask(url: str, tls_ca: Path | None, timeout: float) -> int:
+    """Raises grpc.RpcError, and OSError where `tls_ca` cannot be read."""
+    if tls_ca is None:
+        channel = grpc.insecure_channel(url)
+    else:
+        channel = grpc.secure_channel(url, grpc.ssl_channel_credentials(tls_ca.read_bytes()))
+    with channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        return int(stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout).status)
+
+
+if __name__ == "__main__":
+    main()

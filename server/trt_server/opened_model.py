@@ -1,0 +1,82 @@
+"""What `--model` names, opened for an engine: its checkpoint, and how much of it may be asked at once."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from trt_server.engines.choice import EngineChoice
+from trt_server.engines.engine import EngineLimits
+from trt_server.errors import StartError
+from trt_server.model.checkpoint import Checkpoint, open_checkpoint
+from trt_server.model.source import ModelSource, resolve_model
+from trt_server.served_model import Limits
+from trt_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Longer than any prompt of MMLU's 5 shots; what an engine sets aside grows with it.
+DEFAULT_PROMPT_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    source: ModelSource
+    checkpoint: Checkpoint
+    limits: Limits
+
+    @property
+    def engine_limits(self) -> EngineLimits:
+        limits = self.limits
+        return EngineLimits(limits.max_prompt_tokens, limits.max_batch_size, limits.prefix_cache_bytes)
+
+
+def open_model(settings: Settings, choice: EngineChoice) -> OpenedModel:
+    """Find the checkpoint and read its headers. Raises StartError."""
+    source = resolve_model(settings.model, choice.precision)
+    checkpoint = open_checkpoint(source.folder)
+    positions = checkpoint.geometry.max_positions
+    asked = settings.max_prompt_tokens
+    if asked is not None and asked > positions:
+        raise StartError(
+            f"--max-prompt-tokens {asked} is more than the {positions} positions of "
+            f"{source.model_id}: ask for fewer"
+        )
+    prompt_tokens = asked or min(positions, DEFAULT_PROMPT_TOKENS)
+    batch_size = settings.max_batch_size or choice.max_batch_size
+    limits = Limits(
+        max_prompt_tokens=prompt_tokens,
+        max_batch_size=batch_size,
+        max_batch_tokens=settings.max_batch_tokens or batch_size * prompt_tokens,
+        max_queue_size=settings.max_queue_size,
+        stream_window=settings.stream_window,
+        prefix_cache_bytes=settings.prefix_cache_bytes,
+    )
+    opened = OpenedModel(source, checkpoint, limits)
+    _check_memory(opened, choice)
+    return opened
+
+
+def _check_memory(opened: OpenedModel, choice: EngineChoice) -> None:
+    """Say what the start needs, and refuse what can never fit. Activations come on top."""
+    geometry, item = opened.checkpoint.geometry, 2 if choice.precision == "fp16" else 4
+    weights, cache = geometry.total_parameters * item, opened.limits.prefix_cache_bytes
+    prefix_token = 2 * geometry.layers * geometry.key_value_size * item
+    log.info(
+        "needs %s for weights and up to %s for shared prefixes (%s a token) on the device",
+        *(_readable(size) for size in (weights, cache, prefix_token)),
+    )
+    total = choice.device.read().memory_total_bytes
+    if total is not None and weights + cache > total:
+        raise StartError(
+            f"{_readable(weights)} of weights and {_readable(cache)} of --prefix-cache-bytes do not fit "
+            f"into the {_readable(total)} of {choice.device.name}: lower the one, or take a smaller model"
+        )
+
+
+def _readable(size: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} GiB"

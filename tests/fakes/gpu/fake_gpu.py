@@ -1,0 +1,42 @@
+"""What the fake device is to be, and what was done with it.
+
+FAKE_GPU holds a JSON object: the fields of Wishes that differ from their defaults.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """tensorrt: the version to behave as. log: a file that gets a line for every build and load.
+
+    fail_enqueue: the number of the enqueue that TensorRT fails, from 1. lose_at_token: a batch that begins
+    with it ends the device. parse_error: what the parser says of any model. driver_error: what importing
+    pycuda says.
+    """
+
+    tensorrt: str = "8.6.1"
+    devices: int = 1
+    name: str = "NVIDIA A100-SXM4-40GB"
+    memory: int = 8 * 1024**3
+    log: str = ""
+    fail_enqueue: int = 0
+    lose_at_token: int = -1
+    parse_error: str = ""
+    driver_error: str = ""
+
+
+WISHES = Wishes(**json.loads(os.environ.get("FAKE_GPU", "{}")))
+if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+    WISHES = replace(WISHES, devices=0)
+
+
+def note(event: str) -> None:
+    if WISHES.log:
+        with Path(WISHES.log).open("a") as stream:
+            stream.write(f"{event}\n")

@@ -1,0 +1,1 @@
+"""Stands in for pycuda, on host memory. See driver.py."""

@@ -1,0 +1,68 @@
+"""A small random checkpoint of every family, written without PyTorch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from trt_server.model.geometry import read_geometry
+from trt_server.model.tensor_file import tensor_file_header
+
+VOCABULARY = 512
+MAX_TOKENS = 250
+_SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 128,
+    "intermediate_size": 320,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-5,
+    "hidden_act": "silu",
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "torch_dtype": "float16",
+}
+# Each family with what sets it apart from Llama switched on.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama", "architectures": ["LlamaForCausalLM"]},
+    "aquila": {"model_type": "aquila", "architectures": ["AquilaForCausalLM"], "num_key_value_heads": 4},
+    "deepseek": {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "num_key_value_heads": 4,
+        "intermediate_size": 344,
+    },
+    "mistral": {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 64},
+    "qwen2": {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": True},
+    "qwen3": {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 64},
+}
+
+_random = np.random.default_rng(1)
+# From one token to the limit, around multiples of eight and around Mistral's window.
+LENGTHS = (1, 250, 7, 8, 9, 63, 64, 65, 128, 200)
+PROMPTS = [_random.integers(2, VOCABULARY, length).astype(np.int32) for length in LENGTHS]
+
+
+def write_family(folder: Path, family: str) -> Path:
+    """Weights in float16 with the deviations that keep activations near 1, config.json beside them."""
+    config = {**_SIZES, **FAMILIES[family]}
+    shapes = read_geometry(config).tensor_shapes()
+    random = np.random.default_rng(sum(map(ord, family)))
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    with (folder / "model.safetensors").open("wb") as stream:
+        stream.write(tensor_file_header(shapes, "float16"))
+        for name, shape in shapes.items():
+            values = random.standard_normal(shape)
+            if name.endswith("norm.weight"):
+                values = 1 + 0.1 * values
+            elif len(shape) == 1:
+                values = 0.1 * values
+            elif "embed" not in name:
+                values = values / shape[1] ** 0.5
+            stream.write(values.astype(np.float16).tobytes())
+    return folder

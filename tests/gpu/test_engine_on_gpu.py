@@ -1,0 +1,198 @@
+"""TensorRT on this machine's GPU: agreement with transformers, profile edges, the plan cache, memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from gpu.families import FAMILIES, MAX_TOKENS, PROMPTS, VOCABULARY
+from numpy.typing import NDArray
+from trt_server.engines.engine import Batch, EngineLimits, Outcome
+from trt_server.errors import InvalidRequestError, StartError
+from trt_server.model.checkpoint import open_checkpoint
+
+if TYPE_CHECKING:
+    from trt_server.engines.tensorrt.engine import TensorRtEngine
+
+BATCH = 4
+# fp32 by design; fp16: 2 layers' rounding, on log-probabilities around -6.
+TOLERANCES = {"fp32": 1e-3, "fp16": 3e-2}
+WIDTH = 64
+
+Expected = dict[str, dict[str, NDArray[np.float32]]]
+
+
+@contextmanager
+def engine_of(folder: Path, precision: str = "fp16", tokens: int = MAX_TOKENS) -> Iterator[TensorRtEngine]:
+    from trt_server.engines.tensorrt.engine import TensorRtEngine
+
+    engine = TensorRtEngine(open_checkpoint(folder), EngineLimits(tokens, BATCH), precision, tf32=False)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def batch_of(*numbers: int, multiple: int = 8, width: int = WIDTH) -> Batch:
+    """The prompts of these numbers, ragged, each with its own candidates."""
+    prompts = [PROMPTS[number] for number in numbers]
+    longest = -(-max(map(len, prompts)) // multiple) * multiple
+    tokens = np.zeros((len(prompts), longest), np.int32)
+    for row, prompt in zip(tokens, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    candidates = [[(7 * number + 11 * place) % VOCABULARY for place in range(width)] for number in numbers]
+    lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+    return Batch(tokens, lengths, np.array(candidates, np.int32))
+
+
+def assert_agrees(
+    batch: Batch, outcome: Outcome, numbers: tuple[int, ...], expected: dict[str, Any], tolerance: float
+) -> None:
+    for row, number in enumerate(numbers):
+        logprobs = expected[str(number)]
+        found = outcome.scores.candidate_logprobs[row]
+        np.testing.assert_allclose(found, logprobs[batch.candidates[row]], atol=tolerance, rtol=0)
+        assert outcome.scores.top_logprobs[row] == pytest.approx(logprobs.max(), abs=tolerance)
+        assert logprobs[outcome.scores.top_tokens[row]] == pytest.approx(logprobs.max(), abs=tolerance)
+    assert outcome.timing.core_ns > 0
+    assert outcome.timing.copy_in_ns > 0
+    assert outcome.timing.copy_out_ns > 0
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family_agrees_alone_and_in_ragged_batches(
+    folders: dict[str, Path], expected: Expected, family: str, precision: str
+) -> None:
+    groups = [*((number,) for number in range(len(PROMPTS))), (0, 1, 2, 3), (4, 5, 6, 7), (8, 9), (9, 0, 1)]
+    with engine_of(folders[family], precision) as engine:
+        engine.warm_up()
+        for numbers in groups:
+            batch = batch_of(*numbers)
+            outcome = engine.submit(batch).wait()
+            assert_agrees(batch, outcome, numbers, expected[family], TOLERANCES[precision])
+
+
+def test_profile_edges(folders: dict[str, Path], expected: Expected) -> None:
+    """One token and the most, one candidate and the most, one prompt and the most; and not one more."""
+    with engine_of(folders["llama"]) as engine:
+        for numbers, width in (((0,), 1), ((1,), WIDTH), ((0, 0), 1), ((1, 1, 1, 1), WIDTH)):
+            batch = batch_of(*numbers, multiple=1 if numbers[0] == 0 else 8, width=width)
+            outcome = engine.submit(batch).wait()
+            assert_agrees(batch, outcome, numbers, expected["llama"], TOLERANCES["fp16"])
+        for beyond in (batch_of(0, 0, 0, 0, 0), batch_of(0, width=WIDTH + 1), batch_of(1, multiple=264)):
+            with pytest.raises(InvalidRequestError):
+                engine.submit(beyond)
+
+
+def test_two_in_flight_are_each_themselves(folders: dict[str, Path], expected: Expected) -> None:
+    with engine_of(folders["qwen3"]) as engine:
+        outcomes = []
+        running = [(batch_of(0), (0,), engine.submit(batch_of(0)))]
+        for number in [*range(1, len(PROMPTS)), *range(len(PROMPTS))]:
+            batch = batch_of(number)
+            running.append((batch, (number,), engine.submit(batch)))
+            done, numbers, submission = running.pop(0)
+            outcomes.append((done, submission.wait(), numbers))
+        outcomes += [(batch, submission.wait(), numbers) for batch, numbers, submission in running]
+        for batch, outcome, numbers in outcomes:
+            assert_agrees(batch, outcome, numbers, expected["qwen3"], TOLERANCES["fp16"])
+
+
+# The plan cache.
+
+
+def prepare(folder: Path, tokens: int, batch: int = 1) -> Any:
+    from trt_server.engines.tensorrt.engine import prepare_plan
+
+    return prepare_plan(open_checkpoint(folder), EngineLimits(tokens, batch), "fp16", tf32=False)
+
+
+def test_plan_is_found_again(folders: dict[str, Path]) -> None:
+    first, second = prepare(folders["llama"], 96), prepare(folders["llama"], 96)
+    assert first.plan.path == second.plan.path
+    assert first.plan.build_seconds > 0 == second.plan.build_seconds
+
+
+def test_damaged_and_foreign_plans_are_built_again(folders: dict[str, Path]) -> None:
+    ours, foreign = prepare(folders["llama"], 96).plan.path, prepare(folders["llama"], 104).plan.path
+    whole = ours.read_bytes()
+    for content in (whole[:-100], whole[:1000] + b"\0" + whole[1001:], foreign.read_bytes()):
+        ours.write_bytes(content)
+        assert prepare(folders["llama"], 96).plan.build_seconds > 0
+        assert ours.read_bytes() != content
+    for path in foreign.parent.iterdir():
+        (ours.parent / path.name).write_bytes(path.read_bytes())
+    assert prepare(folders["llama"], 96).plan.build_seconds > 0
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from trt_server.engines.engine import EngineLimits
+from trt_server.engines.tensorrt.engine import prepare_plan
+from trt_server.model.checkpoint import open_checkpoint
+prepared = prepare_plan(open_checkpoint(Path(sys.argv[1])), EngineLimits(112, 1), "fp16", False)
+print(prepared.plan.build_seconds > 0)
+"""
+
+
+def test_two_processes_at_once_build_once(folders: dict[str, Path]) -> None:
+    command = [sys.executable, "-c", BUILD, str(folders["llama"])]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    built = [process.communicate(timeout=240)[0].strip() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(built) == ["False", "True"]
+
+
+# Memory.
+
+
+def test_full_device_is_one_line(folders: dict[str, Path]) -> None:
+    """All but 256 MB are taken before, and the activations of such a batch need more."""
+    tokens, batch = 2048, 128
+    prepare(folders["llama"], tokens, batch)
+    program = FULL_DEVICE.format(tokens=tokens, batch=batch)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folders["llama"])], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "is out of memory" in done.stdout
+    assert done.stdout.strip().count("\n") == 0
+
+
+FULL_DEVICE = """
+import sys
+from pathlib import Path
+import pycuda.driver as cuda
+from trt_server.engines.engine import EngineLimits
+from trt_server.engines.tensorrt.engine import TensorRtEngine
+from trt_server.errors import StartError
+from trt_server.model.checkpoint import open_checkpoint
+cuda.init()
+context = cuda.Device(0).retain_primary_context()
+context.push()
+held = cuda.mem_alloc(cuda.mem_get_info()[0] - (256 << 20))
+try:
+    TensorRtEngine(open_checkpoint(Path(sys.argv[1])), EngineLimits({tokens}, {batch}), "fp16", False)
+except StartError as error:
+    print(error)
+held.free()
+context.pop()
+context.detach()
+"""
+
+
+def test_start_error_is_raised_for_a_device_that_is_not_there(folders: dict[str, Path]) -> None:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", BUILD, str(folders["llama"])]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert f"{StartError.__name__}: no usable CUDA device" in done.stderr

@@ -1,0 +1,73 @@
+"""`python -m trt_server.healthcheck` as a container runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import trustme
+from processes import ServerProcess
+from score_requests import slow_request
+
+
+def test_a_server_that_serves_is_healthy(server: ServerProcess) -> None:
+    checked = healthcheck(TRT_SERVER_GRPC_PORT=str(server.ports["grpc_port"]))
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_a_server_that_drains_is_not_healthy_and_says_so_to_prometheus_too(slow_folder: Path) -> None:
+    with ServerProcess("--model", str(slow_folder)) as server:
+        stub = server.wait_until_serving().stub()
+        assert server.metrics()["trt_server_serving"] == 1
+        replies = [stub.Score.future(slow_request()) for _ in range(3)]
+        while server.metrics()["trt_server_queue_depth{onnxruntime}"] < 1:
+            pass
+        server.signal(signal.SIGTERM)
+        while server.metrics()["trt_server_serving"] == 1:
+            pass
+        url = server.url.replace("127.0.0.1", "localhost")
+        checked = healthcheck(TRT_SERVER_GRPC_PORT=str(server.ports["grpc_port"]))
+        assert (checked.returncode, checked.stderr) == (1, f"{url}: NOT_SERVING\n")
+        assert len([reply.result() for reply in replies]) == 3
+
+
+def test_a_server_that_is_gone_is_named_in_one_line() -> None:
+    checked = healthcheck("--url", "127.0.0.1:1")
+    assert checked.returncode == 1
+    assert checked.stderr.startswith("127.0.0.1:1: UNAVAILABLE: ")
+    assert checked.stderr.count("\n") == 1
+
+
+def test_a_server_that_speaks_tls_is_asked_with_its_roots(llama_folder: Path, tmp_path: Path) -> None:
+    authority, chain, key = trustme.CA(), tmp_path / "chain.pem", tmp_path / "key.pem"
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    issued = authority.issue_cert("localhost")
+    issued.private_key_pem.write_to_path(str(key))
+    for certificate in issued.cert_chain_pems:
+        certificate.write_to_path(str(chain), append=True)
+    with ServerProcess(
+        "--model", str(llama_folder), "--tls-cert", str(chain), "--tls-key", str(key)
+    ) as server:
+        port = str(server.wait_until_serving().ports["grpc_port"])
+        assert healthcheck("--tls-ca", str(tmp_path / "ca.pem"), TRT_SERVER_GRPC_PORT=port).returncode == 0
+        assert healthcheck(TRT_SERVER_GRPC_PORT=port).returncode == 1
+
+
+def test_roots_that_cannot_be_read_are_named() -> None:
+    checked = healthcheck("--tls-ca", "no/such.pem")
+    assert checked.returncode == 1
+    assert checked.stderr == "cannot read no/such.pem: No such file or directory; check --tls-ca\n"
+
+
+def healthcheck(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "trt_server.healthcheck", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, **environment},
+        check=False,
+    )
