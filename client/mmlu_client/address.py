@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from dataclasses import dataclass
+import socket
+from dataclasses import dataclass, replace
 
 from mmlu_client.errors import InputError
 
@@ -11,14 +13,17 @@ URL = re.compile(
     r"(?:(?P<scheme>[a-zA-Z][\w+.-]*)://)?(?P<host>\[[0-9a-fA-F:.%\w]+\]|[^\s:/@\[\]]+):(?P<port>\d{1,5})/?"
 )
 
+DNS = "dns:///"
+
 
 @dataclass(frozen=True)
 class Address:
-    """host: a name or an IP address, IPv6 without brackets."""
+    """host: a name or an IP address, IPv6 without brackets. all_of_name: it stands for all its addresses."""
 
     host: str
     port: int
     tls: bool
+    all_of_name: bool = False
 
     @property
     def target(self) -> str:
@@ -26,11 +31,33 @@ class Address:
         return f"{host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"{'grpcs' if self.tls else 'grpc'}://{self.target}"
+        scheme = "grpcs://" if self.tls else "dns:///" if self.all_of_name else "grpc://"
+        return scheme + self.target
+
+    async def each(self) -> list[Address]:
+        """Itself, or the addresses of its name at this moment. Raises OSError where it has none."""
+        if not self.all_of_name:
+            return [self]
+        found = await asyncio.get_running_loop().getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        return [Address(host, self.port, self.tls) for host in sorted({str(entry[4][0]) for entry in found})]
+
+
+def parse_addresses(urls: str) -> tuple[Address, ...]:
+    """Addresses separated by commas. Raises InputError."""
+    addresses = [parse_address(url.strip()) for url in urls.split(",")]
+    for address in addresses:
+        if addresses.count(address) > 1:
+            raise InputError(f"--url {urls}: {address} is named twice")
+    return tuple(addresses)
 
 
 def parse_address(url: str) -> Address:
-    """host:port and grpc://host:port are plain, grpcs://host:port is TLS. Raises InputError."""
+    """host:port and grpc://host:port are plain, grpcs://host:port is TLS, dns:///host:port is each address.
+
+    Raises InputError.
+    """
+    if url.lower().startswith(DNS):
+        return replace(parse_address(url[len(DNS) :]), all_of_name=True)
     match = URL.fullmatch(url)
     scheme = (match["scheme"] if match else url.partition("://")[0] if "://" in url else None) or "grpc"
     if scheme.lower() not in ("grpc", "grpcs"):

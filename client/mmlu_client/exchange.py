@@ -9,8 +9,12 @@ from mmlu_client.prompts import Prompt
 
 @dataclass(frozen=True)
 class Request:
+    """tokenize_ns: what building its prompts took. reference: whether the reference engine is asked."""
+
     id: str
     prompts: tuple[Prompt, ...]
+    tokenize_ns: int = 0
+    reference: bool = False
 
 
 @dataclass(frozen=True)

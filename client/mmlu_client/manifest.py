@@ -1,58 +1,66 @@
-"""What a run was made of, so that another can be compared with it."""
+"""What a run was made of, so that it can be gone on with, and compared with another."""
 
 from __future__ import annotations
 
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mmlu_client.dataset import Benchmark
-from mmlu_client.model import ServedModel
+from mmlu_client.lane import Server
+from mmlu_client.model import Device, EngineInfo, ServedModel
 from mmlu_client.settings import Settings
 
 PACKAGES = ("trt-server", "grpcio", "numpy", "protobuf", "pyarrow", "tokenizers", "transformers")
 
 
-def manifest(
-    settings: Settings,
-    command_line: Sequence[str],
-    benchmark: Benchmark,
-    subjects: Sequence[str],
-    questions: int,
-    model: ServedModel,
-    tokenizer: str,
-    window: int,
-) -> dict[str, Any]:
-    """tokenizer: where it comes from and its fingerprint. window: the requests really kept in flight."""
+@dataclass(frozen=True)
+class Asking:
+    """What is asked: the benchmark, the subjects of it, how many questions, and whose tokenizer is used."""
+
+    benchmark: Benchmark
+    subjects: Sequence[str]
+    questions: int
+    tokenizer: str
+
+
+def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], places: int) -> dict[str, Any]:
+    """Without its sessions. places: the most requests that all servers together take at a time."""
+    model, load = servers[0].model, settings.load
     return {
-        "started": _now(),
-        "command_line": list(command_line),
-        "url": str(settings.address),
+        "url": ",".join(map(str, settings.addresses)),
         "data": {
-            "name": benchmark.name,
-            "sha256": benchmark.sha256,
-            "subjects": list(subjects),
+            "name": asking.benchmark.name,
+            "sha256": asking.benchmark.sha256,
+            "subjects": list(asking.subjects),
             "limit": settings.limit,
-            "questions": questions,
+            "questions": asking.questions,
+            "order": "shuffled" if settings.is_shuffled else "file",
         },
         "prompt_format": settings.prompt_format,
         "few_shots": settings.few_shots,
         "bs": settings.batch_size,
-        "concurrency": window,
-        "tokenizer": tokenizer,
-        "seeds": {},  # the client draws nothing at random
+        "concurrency": min(load.concurrency, places) if load.mode == "closed" else None,
+        "load": {**asdict(load), "description": str(load)},
+        "validate": settings.validate,
+        "early_stop": settings.early_stop,
+        "goodput": [str(goal) for goal in settings.goals],
+        "tokenizer": asking.tokenizer,
+        "seeds": {"random_seed": settings.seed},
         "model": {
             "id": model.id,
             "architecture": model.architecture,
             "fingerprint": model.fingerprint,
             "parameters": model.parameters,
+            "vocabulary_size": model.vocabulary_size,
             "notice": model.notice,
         },
         "engine": asdict(model.engine),
+        "reference": asdict(model.reference) if model.reference else None,
         "device": asdict(model.device),
         "peak": {"flops_per_second": model.peak_flops, "source": model.peak_source},
         "limits": {
@@ -60,22 +68,58 @@ def manifest(
             "max_batch_size": model.max_batch_size,
             "stream_window": model.stream_window,
         },
+        "servers": [
+            {
+                "name": server.name,
+                "device": server.model.device.name,
+                "peak_flops": server.model.peak_flops,
+                "load_seconds": server.model.engine.load_seconds,
+                "build_seconds": server.model.engine.build_seconds,
+            }
+            for server in servers
+        ],
         "server_version": model.server_version,
         "client": {
             "platform": platform.platform(),
             "python": platform.python_version(),
             "versions": {name: _version(name) for name in PACKAGES},
         },
+        "flags": settings.given,
     }
 
 
-def _now() -> dict[str, Any]:
+def session(command_line: Sequence[str], process_started: float) -> dict[str, Any]:
+    """One start of the client. `ended` is filled in at its end, and stays null where it was killed."""
+    return {
+        "started": now(),
+        "process_started_ns": round(process_started * 1e9),
+        "command_line": list(command_line),
+        "ended": None,
+    }
+
+
+def now() -> dict[str, Any]:
     """The same moment on the calendar and on the clock of records.jsonl's client_ns."""
     return {
         "utc": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "epoch_ns": time.time_ns(),
         "monotonic_ns": time.monotonic_ns(),
     }
+
+
+def model_of(manifest: dict[str, Any]) -> ServedModel:
+    """The model that a run's manifest tells of."""
+    reference = manifest["reference"]
+    return ServedModel(
+        **manifest["model"],
+        engine=EngineInfo(**manifest["engine"]),
+        reference=EngineInfo(**reference) if reference else None,
+        device=Device(**manifest["device"]),
+        peak_flops=manifest["peak"]["flops_per_second"],
+        peak_source=manifest["peak"]["source"],
+        **manifest["limits"],
+        server_version=manifest["server_version"],
+    )
 
 
 def _version(package: str) -> str | None:

@@ -17,17 +17,24 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class Device:
-    """Memory in bytes; None where the device does not tell."""
+    """Memory in bytes, energy as a counter; None where the device does not tell."""
 
     name: str
     memory_used: int | None
     memory_peak: int | None
     memory_total: int | None
+    power_watts: float | None = None
+    energy_joules: float | None = None
+    temperature_celsius: float | None = None
+    sm_clock_hertz: float | None = None
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """peak_flops: FLOP/s, dense, for the precision in use. notice: what its accuracy's reader has to know."""
+    """peak_flops: FLOP/s, dense, for the precision in use. reference: None where none is loaded.
+
+    notice: what its accuracy's reader has to know.
+    """
 
     id: str
     architecture: str
@@ -35,6 +42,7 @@ class ServedModel:
     parameters: int
     vocabulary_size: int
     engine: EngineInfo
+    reference: EngineInfo | None
     device: Device
     peak_flops: float
     peak_source: str
@@ -46,8 +54,13 @@ class ServedModel:
 
     def same_answers(self, other: ServedModel) -> bool:
         """Whether both would answer every prompt alike."""
-        mine, theirs = (
-            (self.fingerprint, self.engine.fingerprint),
-            (other.fingerprint, other.engine.fingerprint),
-        )
-        return mine == theirs
+        return self.difference(other) is None
+
+    def difference(self, other: ServedModel) -> str | None:
+        """What makes the other's answers another model's or engine's; None where nothing does."""
+        if self.fingerprint != other.fingerprint:
+            return f"model {self.id} ({self.fingerprint}) and {other.id} ({other.fingerprint})"
+        if self.engine.fingerprint != other.engine.fingerprint:
+            mine, theirs = (f"{each.name} ({each.fingerprint})" for each in (self.engine, other.engine))
+            return f"engine {mine} and {theirs}"
+        return None

@@ -12,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from mmlu_client.question import Question
+from mmlu_client.record_table import RecordTable
 from mmlu_client.records import Record
-from mmlu_client.report import accuracy
+from mmlu_client.text import accuracy
 
 LINE_SECONDS = 10.0
 SHOW_SECONDS = 0.1
@@ -42,6 +43,13 @@ class Tally:
             self.answered[subject] += 1
             self.correct[subject] += record.correct
             self.tokens += record.score.logical_tokens
+
+    def add_earlier(self, records: RecordTable) -> None:
+        """Count what an earlier start of the client left."""
+        scored, right = records.is_scored, records.correct
+        self.done.update(records["subject"].tolist())
+        self.answered.update(records["subject"][scored].tolist())
+        self.correct.update(records["subject"][right].tolist())
 
     def is_finished(self, subject: str) -> bool:
         return self.done[subject] == self.subjects[subject]

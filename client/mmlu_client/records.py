@@ -1,34 +1,35 @@
-"""One record a question, on disk before it counts."""
+"""One record a question."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from mmlu_client.errors import RunError
 from mmlu_client.exchange import Batch, Refusal, Reply, Score, Timing
 from mmlu_client.load import Answer
 from mmlu_client.prompts import Prompt, Unaskable
 from mmlu_client.question import LETTERS, Letter, Question
 
-INFER = "infer"
+# Which engine a question was asked of: the reference, or the compiled one.
+VAL, INFER = "val", "infer"
 
 
 @dataclass(frozen=True)
 class Exchange:
     """The request that a question went in, shared by the `prompts` questions of it.
 
-    sent_ns and received_ns: the client's monotonic clock.
+    Times are the client's monotonic clock: load.Answer says what each means. tokenize_ns: what building its
+    prompts took, ahead of time.
     """
 
     id: str
     prompts: int
+    server: str
+    tokenize_ns: int
+    due_ns: int
+    ready_ns: int
     sent_ns: int
     received_ns: int
     timing: Timing | None
@@ -48,8 +49,12 @@ class Asked:
 class Record:
     """A question and its answer; where `error` is set, there is none and `score` is None.
 
-    asked: None where no prompt could be made.
+    phase: VAL or INFER. session: which start of the client, from 0: a resumed run has several. asked: None
+    where no prompt could be made.
     """
+
+    phase: str
+    session: int
 
     question: Question
     asked: Asked | None
@@ -80,7 +85,8 @@ class Record:
         return {
             "subject": question.subject,
             "index": question.index,
-            "phase": INFER,
+            "phase": self.phase,
+            "session": self.session,
             "answer": question.answer,
             "predicted": self.predicted,
             "correct": self.correct if score else None,
@@ -102,22 +108,33 @@ class Record:
     def _exchange_as_json(self) -> dict[str, Any]:
         exchange = self.exchange
         if exchange is None:
-            return {"request": None, "batch": None, "server_ns": None, "client_ns": None}
+            return dict.fromkeys(("server", "request", "batch", "server_ns", "client_ns"))
         return {
+            "server": exchange.server,
             "request": {"id": exchange.id, "prompts": exchange.prompts},
             "batch": vars(exchange.batch) if exchange.batch else None,
             "server_ns": vars(exchange.timing) if exchange.timing else None,
-            "client_ns": {"sent": exchange.sent_ns, "received": exchange.received_ns},
+            "client_ns": {
+                "tokenize": exchange.tokenize_ns,
+                "due": exchange.due_ns,
+                "ready": exchange.ready_ns,
+                "sent": exchange.sent_ns,
+                "received": exchange.received_ns,
+            },
         }
 
 
-def records_of(answer: Answer) -> list[Record]:
+def records_of(answer: Answer, phase: str, session: int) -> list[Record]:
     """One record for each prompt of the request."""
     request, outcome = answer.request, answer.outcome
     reply = outcome if isinstance(outcome, Reply) else None
     exchange = Exchange(
         id=request.id,
         prompts=len(request.prompts),
+        server=answer.server,
+        tokenize_ns=request.tokenize_ns,
+        due_ns=answer.due_ns,
+        ready_ns=answer.ready_ns,
         sent_ns=answer.sent_ns,
         received_ns=answer.received_ns,
         timing=reply.timing if reply else None,
@@ -125,9 +142,12 @@ def records_of(answer: Answer) -> list[Record]:
     )
     error = _error(request.prompts, outcome)
     if error is not None or reply is None:
-        return [Record(prompt.question, _asked(prompt), exchange, None, error) for prompt in request.prompts]
+        return [
+            Record(phase, session, prompt.question, _asked(prompt), exchange, None, error)
+            for prompt in request.prompts
+        ]
     return [
-        Record(prompt.question, _asked(prompt), exchange, score, None)
+        Record(phase, session, prompt.question, _asked(prompt), exchange, score, None)
         for prompt, score in zip(request.prompts, reply.scores, strict=True)
     ]
 
@@ -136,8 +156,8 @@ def _asked(prompt: Prompt) -> Asked:
     return Asked(prompt.candidate_ids, prompt.shared_prefix_tokens, prompt.shots)
 
 
-def record_of_unaskable(unaskable: Unaskable) -> Record:
-    return Record(unaskable.question, None, None, None, unaskable.reason)
+def record_of_unaskable(unaskable: Unaskable, phase: str, session: int) -> Record:
+    return Record(phase, session, unaskable.question, None, None, None, unaskable.reason)
 
 
 def _error(prompts: Sequence[Prompt], outcome: Reply | Refusal) -> str | None:
@@ -151,37 +171,3 @@ def _error(prompts: Sequence[Prompt], outcome: Reply | Refusal) -> str | None:
         if not math.isfinite(sum(score.logprobs) + score.top_logprob):
             return f"the server answered log-probabilities {score.logprobs}, top {score.top_logprob}"
     return None
-
-
-class RecordFile:
-    """records.jsonl. What `append` has returned from is with the operating system, whole lines only."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises RunError where the file cannot be made."""
-        self._path = path
-        try:
-            self._file = path.open("wb", buffering=0)
-        except OSError as error:
-            raise RunError(f"cannot write {path}: {error.strerror}") from None
-
-    def append(self, records: Sequence[Record]) -> None:
-        """Raises RunError when the disk is full or gone; nothing of these records is kept then."""
-        lines = "".join(f"{json.dumps(record.as_json(), separators=(',', ':'))}\n" for record in records)
-        start = self._file.tell()
-        data = memoryview(lines.encode())
-        try:
-            while data:
-                data = data[self._file.write(data) :]
-        except OSError as error:
-            os.ftruncate(self._file.fileno(), start)
-            raise RunError(
-                f"cannot write {self._path}: {error.strerror}; what was scored before is in it"
-            ) from None
-
-    def __enter__(self) -> RecordFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()

@@ -1,66 +1,32 @@
-"""Figures → table and files."""
+"""Figures → the table and the lines that explain it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
 
-from mmlu_client.errors import InputError, RunError
-from mmlu_client.model import ServedModel
+from mmlu_client.accuracy import agreement_of
+from mmlu_client.finished_run import FinishedRun
+from mmlu_client.record_table import RecordTable
+from mmlu_client.records import INFER, VAL
+from mmlu_client.stages import STAGES
 from mmlu_client.summary import Summary
+from mmlu_client.text import accuracy, memory, milliseconds, number, percent
 
-RECORDS, SUMMARY, TABLE, MANIFEST = "records.jsonl", "summary.json", "summary.md", "manifest.json"
 COLUMNS = (
     "tool", "precision", "bs", "e2e_time", "p_val_whole", "p_val_core", "p_infer_whole", "p_infer_core",
     "MFU", "acc", "mem",
 )  # fmt: skip
 
 
-def choose_output_folder(chosen: Path | None) -> Path:
-    """The folder a run writes to: the chosen one, else results/<UTC time>. It is not made yet.
-
-    Raises InputError where it holds a run already.
-    """
-    folder = chosen or Path("results") / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output {folder} is not a folder")
-    for name in (RECORDS, SUMMARY):
-        path = folder / name
-        if path.exists() and path.stat().st_size:  # a run that ended before its first answer is no run
-            raise InputError(f"--output {folder} holds a run already ({name}): name another folder")
-    return folder
-
-
-def make_folder(folder: Path) -> None:
-    """Raises RunError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make --output {folder}: {error.strerror}") from None
-
-
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    _write(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_summary(folder: Path, summary: Summary, page: str) -> None:
-    """summary.json and summary.md. Raises RunError."""
-    _write(folder / SUMMARY, json.dumps(asdict(summary), indent=2) + "\n")
-    _write(folder / TABLE, page)
-
-
-def summary_page(summary: Summary, model: ServedModel, data: str) -> str:
+def summary_page(run: FinishedRun, summary: Summary) -> str:
     """The suite's table in Markdown, and below it what is needed to read it."""
-    return f"{table(summary, model.notice)}\n\n{notes(summary, model, data)}\n"
+    lines = "\n".join(f"- {line}" for line in notes(run, summary))
+    return f"{table(summary, run.model.notice)}\n\n{lines}\n"
 
 
-def table(summary: Summary, notice: str) -> str:
-    """The suite's own row; `/` where a thing was not measured."""
-    cells = (
+def cells(summary: Summary, notice: str) -> tuple[str, ...]:
+    """The suite's own row, in the order of COLUMNS; `/` where a thing was not measured."""
+    return (
         summary.engine,
         summary.precision,
         str(summary.bs),
@@ -73,71 +39,130 @@ def table(summary: Summary, notice: str) -> str:
         accuracy(summary.acc, notice),
         memory(summary.mem_used_gib, summary.mem_total_gib),
     )
-    widths = [max(len(name), len(cell)) for name, cell in zip(COLUMNS, cells, strict=True)]
-    rows = (COLUMNS, tuple("-" * width for width in widths), cells)
+
+
+def table(summary: Summary, notice: str) -> str:
+    return markdown_table([COLUMNS, cells(summary, notice)])
+
+
+def markdown_table(rows: list[tuple[str, ...]]) -> str:
+    """The first row is the head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    ruled = [rows[0], tuple("-" * width for width in widths), *rows[1:]]
     return "\n".join(
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
-        for row in rows
+        for row in ruled
     )
 
 
-def notes(summary: Summary, model: ServedModel, data: str) -> str:
-    engine, device = model.engine, model.device
+def notes(run: FinishedRun, summary: Summary) -> list[str]:
+    model = run.model
     lines = [
-        f"accuracy: {accuracy(summary.acc, model.notice)} ± {number(summary.acc_stderr, '.4f')}; "
-        f"mean of subjects {number(summary.acc_macro, '.3f')}; "
-        f"arg-max of the whole vocabulary {number(summary.acc_vocab, '.3f')}",
-        f"questions: {summary.questions} of {data}; answered {summary.answered}, failed {summary.failed}, "
-        f"unanswered {summary.unanswered}",
+        *_accuracy_lines(run, summary),
+        f"questions: {summary.questions} of {run.data}; answered {summary.answered}, "
+        f"failed {summary.failed}, unanswered {summary.unanswered}",
         f"model: {model.id} ({model.architecture}, {model.parameters:,} parameters)",
-        f"engine: {engine.name} {engine.version}, {engine.precision}; load {engine.load_seconds:.2f} s, "
-        f"build {engine.build_seconds:.2f} s",
-        f"device: {device.name}; peak {model.peak_flops / 1e12:.4g} TFLOP/s ({model.peak_source})",
-        f"time: whole {number(summary.whole_seconds, '.3f')} s, core {summary.core_seconds:.3f} s; "
-        f"whole/core throughput {percent(summary.whole_over_core)}",
+        f"engine: {model.engine.name} {model.engine.version}, {model.engine.precision}; "
+        f"load {summary.server_load_seconds:.2f} s, build {summary.server_build_seconds:.2f} s",
+        f"device: {model.device.name}; peak {model.peak_flops / 1e12:.4g} TFLOP/s ({model.peak_source})",
+        *_time_lines(run, summary),
         f"MFU by FlagPerf's 2 × parameters: {percent(summary.mfu_flagperf)}; over whole time: "
         f"{percent(summary.mfu_whole)}",
-        f"latency of a request: p50 {milliseconds(summary.latency_p50_seconds)}, "
-        f"p99 {milliseconds(summary.latency_p99_seconds)}",
-        f"prompts in the engine's batches: {number(summary.mean_batch_size, '.2f')}",
+        *_latency_lines(run, summary),
+        f"prompts in the engine's batches: {number(summary.mean_batch_size, '.2f')}; padding "
+        f"{percent(summary.padding_share)} of what it ran; reused {percent(summary.prefix_hit_ratio)}",
+        *_optional_lines(run, summary),
     ]
-    if model.notice:
-        lines.insert(0, f"**{model.notice}**")
+    return [f"**{model.notice}**", *lines] if model.notice else lines
+
+
+def _accuracy_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    notice = run.model.notice
+    lines = [
+        f"accuracy: {accuracy(summary.acc, notice)} ± {number(summary.acc_stderr, '.4f')}, "
+        f"95 % interval {interval(summary.acc_low, summary.acc_high)}; "
+        f"mean of subjects {number(summary.acc_macro, '.3f')}; "
+        f"arg-max of the whole vocabulary {number(summary.acc_vocab, '.3f')}"
+    ]
+    if summary.val_answered is None:
+        return lines
+    reference = run.model.reference
+    name = f"{reference.name} {reference.version}, {reference.precision}" if reference else "reference"
+    found = agreement_of(run.records.phase(VAL), run.records.phase(INFER))
+    return [
+        *lines,
+        f"reference ({name}): accuracy {accuracy(summary.acc_val, notice)} ± "
+        f"{number(summary.acc_val_stderr, '.4f')}; answered {summary.val_answered}, "
+        f"failed {summary.val_failed}",
+        f"against the reference: the same letter on {percent(summary.agreement)}; log-probabilities differ "
+        f"by at most {number(summary.largest_logprob_difference, '.2g')}; "
+        f"{found.statement('the reference', 'the engine')}",
+    ]
+
+
+def _time_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    return [
+        f"time: whole {number(summary.whole_seconds, '.3f')} s, core {summary.core_seconds:.3f} s; "
+        f"whole/core throughput {percent(summary.whole_over_core)}",
+        f"load: {run.manifest['load']['description']}; ramp {number(summary.ramp_seconds, '.3f')} s, steady "
+        f"{number(summary.steady_seconds, '.3f')} s at {number(summary.p_infer_steady, ',.0f')} tokens/s, "
+        f"drain {number(summary.drain_seconds, '.3f')} s; "
+        f"{number(summary.request_throughput, '.2f')} requests/s",
+    ]
+
+
+def _latency_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    stages = asdict(summary)
+    lines = [
+        f"latency of a request, from when it was due: p50 {milliseconds(summary.latency_p50_seconds)}, "
+        f"p90 {milliseconds(summary.latency_p90_seconds)}, p99 {milliseconds(summary.latency_p99_seconds)}, "
+        f"longest {milliseconds(summary.latency_max_seconds)} (percentiles linear between ranks)",
+        "its stages on average: "
+        + ", ".join(
+            f"{name.replace('_', ' ')} {milliseconds(stages[f'stage_{name}_seconds'])}" for name in STAGES
+        ),
+    ]
+    if run.goals:
+        lines.append(
+            f"goodput ({', '.join(map(str, run.goals))} ms): {percent(summary.goodput_share)} of requests, "
+            f"{number(summary.goodput_request_throughput, '.2f')} a second"
+        )
+    return lines
+
+
+def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    lines = []
+    if summary.joules_per_token is not None:
+        lines.append(
+            f"energy: {summary.joules_per_token:.4g} J a token, "
+            f"{number(summary.joules_per_question, '.4g')} J a question"
+        )
+    if run.self_check is not None:
+        lines.append(f"self-check: {run.self_check.statement()}")
+    if len(run.servers) > 1:
+        lines += [server_line(run, server["name"]) for server in run.servers]
     if summary.interruptions:
         lines.append(f"interruptions: {summary.interruptions}, {summary.outage_seconds:.1f} s in all")
-    return "\n".join(f"- {line}" for line in lines)
+    if summary.sessions > 1:
+        lines.append(
+            f"sessions: the client was started {summary.sessions} times; time between is not counted"
+        )
+    return lines
 
 
-def accuracy(share: float | None, notice: str) -> str:
-    """A share, never without what its reader has to know of the model."""
-    short = notice.partition(":")[0].strip()
-    return number(share, ".3f") + (f" ({short})" if short and share is not None else "")
+def server_line(run: FinishedRun, name: str) -> str:
+    """What one of several servers did."""
+    mine = run.records.where(run.records["server"] == name)
+    return f"server {name}: {_work(mine)}"
 
 
-def number(value: float | None, form: str) -> str:
-    return "/" if value is None else format(value, form)
+def _work(records: RecordTable) -> str:
+    requests = records.requests()
+    return (
+        f"{len(requests)} requests, {int(records.is_scored.sum())} questions, "
+        f"core {requests['server_ns.core'].sum() / 1e9:.3f} s"
+    )
 
 
-def percent(share: float | None) -> str:
-    return number(share, ".1%")
-
-
-def milliseconds(seconds: float | None) -> str:
-    return "/" if seconds is None else f"{seconds * 1e3:.1f} ms"
-
-
-def memory(used: float | None, total: float | None) -> str:
-    if used is None:
-        return "/"
-    return f"{used:.1f}" if total is None else f"{used:.1f}/{total:.1f}"
-
-
-def _write(path: Path, text: str) -> None:
-    """In one step, so that a reader never sees half a file."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise RunError(f"cannot write {path}: {error.strerror}") from None
+def interval(low: float | None, high: float | None) -> str:
+    return "/" if low is None or high is None else f"{low:.3f} … {high:.3f}"

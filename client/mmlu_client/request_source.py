@@ -17,12 +17,12 @@ FIRST_CHUNK = 4
 LARGEST_CHUNK = 64
 CHUNKS_AHEAD = 4
 
+# A prompt and the nanoseconds its building took.
+Built = tuple[Prompt | Unaskable, int]
+
 
 class RequestSource:
-    """The run's requests in the order of its questions.
-
-    started_ns: monotonic, when the first prompt began to be built; None before.
-    """
+    """A phase's requests in the order of its questions."""
 
     def __init__(
         self,
@@ -31,17 +31,24 @@ class RequestSource:
         batch_size: int,
         worker: ThreadPoolExecutor,
         on_unaskable: Callable[[Unaskable], None],
+        *,
+        id_prefix: str,
+        reference: bool,
     ) -> None:
-        """worker: one thread. on_unaskable: told of each question whose prompt cannot be made to fit."""
+        """worker: one thread. on_unaskable: told of each question whose prompt cannot be made to fit.
+
+        id_prefix: of the requests' ids. reference: whether they are for the reference engine.
+        """
         self._builder = builder
         self._batch_size = batch_size
         self._worker = worker
         self._on_unaskable = on_unaskable
+        self._id_prefix = id_prefix
+        self._reference = reference
         self._chunks = deque(_chunks(questions, batch_size))
-        self._ahead: deque[asyncio.Future[list[Prompt | Unaskable]]] = deque()
-        self._prompts: deque[Prompt] = deque()
+        self._ahead: deque[asyncio.Future[list[Built]]] = deque()
+        self._prompts: deque[tuple[Prompt, int]] = deque()
         self._requests = 0
-        self.started_ns: int | None = None
 
     async def next(self) -> Request | None:
         """The next request, None after the last. Nothing is lost when the wait for it is cancelled.
@@ -50,30 +57,40 @@ class RequestSource:
         """
         self._build_ahead()
         while len(self._prompts) < self._batch_size and self._ahead:
-            for prompt in await asyncio.shield(self._ahead[0]):
-                self._take(prompt)
+            for prompt, nanoseconds in await asyncio.shield(self._ahead[0]):
+                self._take(prompt, nanoseconds)
             self._ahead.popleft()
             self._build_ahead()
         if not self._prompts:
             return None
         count = min(self._batch_size, len(self._prompts))
-        prompts = tuple(self._prompts.popleft() for _ in range(count))
+        built = [self._prompts.popleft() for _ in range(count)]
         self._requests += 1
-        return Request(str(self._requests), prompts)
+        return Request(
+            f"{self._id_prefix}{self._requests}",
+            prompts=tuple(prompt for prompt, _ in built),
+            tokenize_ns=sum(nanoseconds for _, nanoseconds in built),
+            reference=self._reference,
+        )
 
-    def _take(self, prompt: Prompt | Unaskable) -> None:
+    def _take(self, prompt: Prompt | Unaskable, nanoseconds: int) -> None:
         if isinstance(prompt, Prompt):
-            self._prompts.append(prompt)
+            self._prompts.append((prompt, nanoseconds))
         else:
             self._on_unaskable(prompt)
 
     def _build_ahead(self) -> None:
-        if self.started_ns is None:
-            self.started_ns = time.monotonic_ns()
         loop = asyncio.get_running_loop()
         while self._chunks and len(self._ahead) < CHUNKS_AHEAD:
             chunk = self._chunks.popleft()
-            self._ahead.append(loop.run_in_executor(self._worker, self._builder.build, chunk))
+            self._ahead.append(loop.run_in_executor(self._worker, self._build, chunk))
+
+    def _build(self, questions: Sequence[Question]) -> list[Built]:
+        """Prompts are built many at a time: each is given an equal share of the time."""
+        start = time.monotonic_ns()
+        prompts = self._builder.build(questions)
+        share = (time.monotonic_ns() - start) // len(questions)
+        return [(prompt, share) for prompt in prompts]
 
 
 def _chunks(questions: Sequence[Question], batch_size: int) -> list[Sequence[Question]]:

@@ -4,41 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmlu_client.connection import Connection
+from mmlu_client.accuracy import Accuracy, accuracy_of
 from mmlu_client.dataset import Benchmark, load_benchmark
 from mmlu_client.errors import ClientError, InputError, RunError, StoppedError
-from mmlu_client.load import Load
-from mmlu_client.manifest import manifest
-from mmlu_client.model import ServedModel
+from mmlu_client.finished_run import FinishedRun, read_run
+from mmlu_client.lane import Server
+from mmlu_client.manifest import Asking, manifest, now, session
+from mmlu_client.metrics import Metrics
+from mmlu_client.outcome import print_text, written_figures
+from mmlu_client.phase import Bench, Phase, in_order, warm_up
 from mmlu_client.progress import Progress, Tally, make_progress
 from mmlu_client.prompt_format import FORMATS
 from mmlu_client.prompts import PromptBuilder
-from mmlu_client.records import Record, RecordFile, record_of_unaskable, records_of
-from mmlu_client.report import (
-    RECORDS,
-    choose_output_folder,
-    make_folder,
-    summary_page,
-    write_manifest,
-    write_summary,
-)
-from mmlu_client.request_source import RequestSource
+from mmlu_client.question import Question
+from mmlu_client.record_file import RecordFile
+from mmlu_client.record_table import RecordTable, read_records
+from mmlu_client.records import INFER, VAL, Record
+from mmlu_client.resume import check_same_run, read_manifest
+from mmlu_client.run_folder import DEVICE_LOG, RECORDS, choose_output_folder, make_folder, write_manifest
+from mmlu_client.servers import check_batch_size, check_reference, connect
 from mmlu_client.settings import Settings
-from mmlu_client.summary import RunClock, Summary, summarize
 from mmlu_client.tokenizer import Tokenizer, named_tokenizer, served_tokenizer, warm_import
 
-LAST_CALL_SECONDS = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Below so many answers an interval's width means little.
+EARLY_STOP_ANSWERS = 30
 
 
 def run(settings: Settings, command_line: Sequence[str], started: float) -> None:
@@ -46,9 +44,47 @@ def run(settings: Settings, command_line: Sequence[str], started: float) -> None
 
     Raises ClientError, after the report of what there is, for whatever ended the run or failed in it.
     """
-    folder = choose_output_folder(settings.output)
-    benchmark = load_benchmark(settings.data)
-    asyncio.run(Run(settings, command_line, started, benchmark, folder).measure())
+    if settings.sweep:
+        from mmlu_client.sweep import sweep
+
+        sweep(settings, command_line, started)
+    else:
+        folder = settings.resume or choose_output_folder(settings.output)
+        benchmark = load_benchmark(settings.data)
+        asyncio.run(Run(settings, command_line, started, benchmark, folder).measure())
+
+
+@dataclass
+class Ended:
+    """What a session knows of itself at its end. Lag and starving are the last phase's."""
+
+    interruptions: int = 0
+    outage_ns: int = 0
+    lag_ns: int = 0
+    lag_elapsed_ns: int = 0
+    lag_worst_ns: int = 0
+    starved_ns: int = 0
+    load_ns: int = 0
+
+    def add(self, phase: Phase) -> None:
+        self.interruptions += phase.load.interruptions
+        self.outage_ns += phase.load.outage_ns
+        self.lag_ns = phase.lag.late_ns
+        self.lag_elapsed_ns = phase.lag.elapsed_ns
+        self.lag_worst_ns = phase.lag.worst_ns
+        self.starved_ns = phase.load.starved_ns
+        self.load_ns = phase.load.elapsed_ns
+
+    def as_json(self, why: str) -> dict[str, Any]:
+        return {
+            **now(),
+            "why": why,
+            "interruptions": self.interruptions,
+            "outage_seconds": self.outage_ns / 1e9,
+            "lag_share": self.lag_ns / self.lag_elapsed_ns if self.lag_elapsed_ns else 0.0,
+            "lag_worst_seconds": self.lag_worst_ns / 1e9,
+            "starved_share": self.starved_ns / self.load_ns if self.load_ns else 0.0,
+        }
 
 
 class Run:
@@ -69,29 +105,38 @@ class Run:
         self._benchmark = benchmark
         self._folder = folder
         self._subjects = benchmark.pick_subjects(settings.subjects)
-        self._questions = benchmark.questions(self._subjects, settings.limit)
+        self._questions = in_order(benchmark.questions(self._subjects, settings.limit), settings)
         self._shots = benchmark.shots(self._subjects, settings.few_shots)
         self._progress: Progress = make_progress()
-        self._records: list[Record] = []
-        self._model: ServedModel | None = None
-        self._source: RequestSource | None = None
-        self._load: Load | None = None
+        self._metrics = Metrics()
+        self._manifest: dict[str, Any] | None = None
+        self._ended = Ended()
+        self._phase: Phase | None = None
+        self._accuracy = Accuracy(0, 0)
+        self._records = 0
+        self._is_early = False
         self._stopped_by: signal.Signals | None = None
 
     async def measure(self) -> None:
         """Ask everything and report what there is. Raises ClientError."""
         worker = ThreadPoolExecutor(1, "prompts")
-        connection = Connection(self._settings.address, self._settings.tls_ca, self._progress.say)
-        asking = asyncio.create_task(self._ask_all(connection, worker))
-        self._stop_on_signals(asking)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(worker.shutdown, wait=False, cancel_futures=True)
+            self._serve_metrics(stack)
+            asking = asyncio.create_task(self._ask_all(worker))
+            self._stop_on_signals(asking)
             trouble = await self._ending(asking)
-            if self._model is None or not self._records:
+            if self._manifest is None or not self._records:
                 raise trouble or RunError("there was nothing to ask")
-            await self._report(connection, self._model, trouble)
-        finally:
-            worker.shutdown(wait=False, cancel_futures=True)
-            await connection.close()
+            self._report(self._manifest, trouble)
+
+    def _serve_metrics(self, stack: contextlib.ExitStack) -> None:
+        """Raises InputError."""
+        settings = self._settings
+        if settings.metrics_port is not None:
+            server = self._metrics.serve(settings.metrics_host, settings.metrics_port)
+            stack.callback(server.close)
+            self._progress.say(f"metrics at http://{settings.metrics_host}:{server.port}/metrics")
 
     def _stop_on_signals(self, asking: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()
@@ -119,130 +164,171 @@ class Run:
             self._progress.stop()
         return None
 
-    async def _ask_all(self, connection: Connection, worker: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
+    async def _ask_all(self, worker: ThreadPoolExecutor) -> None:
+        settings, loop = self._settings, asyncio.get_running_loop()
         importing = loop.run_in_executor(worker, warm_import)
-        model = await connection.wait_for_model(self._settings.server_timeout)
-        if self._settings.batch_size > model.max_batch_size:
-            raise InputError(
-                f"--bs {self._settings.batch_size} is too many: this server takes {model.max_batch_size}"
-            )
-        if model.notice:
-            self._progress.say(f"{model.id}: {model.notice}")
-        await importing
-        tokenizer, origin = await self._tokenizer(connection, model, worker)
-        await self._load_through(connection, worker, model, tokenizer, origin)
+        servers = await connect(
+            settings.addresses, settings.tls_ca, settings.server_timeout, self._progress.say
+        )
+        try:
+            check_batch_size(servers, settings.batch_size)
+            if settings.validate:
+                check_reference(servers)
+            model = servers[0].model
+            if model.notice:
+                self._progress.say(f"{model.id}: {model.notice}")
+            await importing
+            tokenizer, origin = await self._tokenizer(servers[0], worker)
+            await self._ask_through(servers, worker, tokenizer, origin)
+        finally:
+            for server in servers:
+                await server.connection.close()
 
-    async def _tokenizer(
-        self, connection: Connection, model: ServedModel, worker: ThreadPoolExecutor
-    ) -> tuple[Tokenizer, str]:
+    async def _tokenizer(self, server: Server, worker: ThreadPoolExecutor) -> tuple[Tokenizer, str]:
         """The tokenizer and, for the manifest, where it comes from."""
         loop = asyncio.get_running_loop()
         named = self._settings.tokenizer
         if named is not None:
             return await loop.run_in_executor(worker, named_tokenizer, named), named
-        served = await connection.tokenizer_files()
+        served = await server.connection.tokenizer_files()
         if served is None:
             raise InputError(
-                f"{model.id} has no tokenizer: name one of its family with --tokenizer FOLDER|ID"
+                f"{server.model.id} has no tokenizer: name one of its family with --tokenizer FOLDER|ID"
             )
         files, fingerprint = served
         return await loop.run_in_executor(worker, served_tokenizer, files), f"server {fingerprint}"
 
-    async def _load_through(
-        self,
-        connection: Connection,
-        worker: ThreadPoolExecutor,
-        model: ServedModel,
-        tokenizer: Tokenizer,
-        origin: str,
+    async def _ask_through(
+        self, servers: Sequence[Server], worker: ThreadPoolExecutor, tokenizer: Tokenizer, origin: str
     ) -> None:
-        window = max(1, min(self._settings.concurrency, model.stream_window))
+        settings, model = self._settings, servers[0].model
+        style = FORMATS[settings.prompt_format]
+        builder = PromptBuilder(tokenizer, style, self._shots, model.max_prompt_tokens, model.vocabulary_size)
         make_folder(self._folder)
         with RecordFile(self._folder / RECORDS) as file:
-            write_manifest(self._folder, self._manifest(model, origin, window))
-            keep = partial(self._keep, file)
-            self._source = RequestSource(
-                self._prompt_builder(model, tokenizer),
-                self._questions,
-                self._settings.batch_size,
-                worker,
-                lambda unaskable: keep([record_of_unaskable(unaskable)]),
-            )
-            self._load = Load(
-                connection,
-                self._source,
-                model,
-                window,
-                self._settings.server_timeout,
-                lambda answer: keep(records_of(answer)),
-                self._progress.say,
-            )
-            self._model = model
-            self._progress.start(Tally(self._questions, model.notice))
-            await self._load.run()
+            earlier = self._open(servers, origin)
+            bench = Bench(settings, servers, builder, worker, self._progress.say, len(self._sessions) - 1)
+            if settings.validate:
+                await self._ask(bench, VAL, self._questions, earlier, file)
+            questions = self._validated() if settings.validate else self._questions
+            await self._ask(bench, INFER, questions, earlier, file)
+
+    @property
+    def _sessions(self) -> list[dict[str, Any]]:
+        return self._manifest["sessions"] if self._manifest else []
+
+    def _open(self, servers: Sequence[Server], tokenizer: str) -> RecordTable:
+        """Write the manifest, and return what an earlier session left. Raises InputError where it differs."""
+        asking = Asking(self._benchmark, self._subjects, len(self._questions), tokenizer)
+        places = sum(max(1, server.model.stream_window) for server in servers)
+        fresh = manifest(self._settings, asking, servers, places)
+        sessions = []
+        if self._settings.resume is not None:
+            before = read_manifest(self._folder)
+            check_same_run(self._folder, before, fresh)
+            sessions = before["sessions"]
+        sessions.append(session(self._command_line, self._started))
+        self._manifest = {
+            "started": sessions[0]["started"],
+            "command_line": sessions[0]["command_line"],
+            "sessions": sessions,
+            **fresh,
+        }
+        write_manifest(self._folder, self._manifest)
+        return read_records(self._folder / RECORDS)
+
+    async def _ask(
+        self,
+        bench: Bench,
+        name: str,
+        questions: Sequence[Question],
+        earlier: RecordTable,
+        file: RecordFile,
+    ) -> None:
+        """Ask those questions of one phase that have no record yet."""
+        mine = earlier.phase(name)
+        self._records += len(mine)
+        self._accuracy = accuracy_of(mine)
+        self._is_early = self._is_narrow()
+        done = set(mine.questions())
+        missing = [each for each in questions if (each.subject, each.index) not in done]
+        tally = Tally(questions, bench.servers[0].model.notice)
+        tally.add_earlier(mine)
+        if name == INFER:
+            self._describe(bench, missing)
+        await warm_up(bench, missing, reference=name == VAL)
+        self._progress.start(tally)
+        self._phase = Phase(bench, name, missing, partial(self._keep, file), lambda: self._is_early)
+        load = self._phase.load
+        self._metrics.watch_in_flight(lambda: load.in_flight)
+        try:
+            if missing:
+                await self._phase.run(self._folder / DEVICE_LOG)
+        finally:
+            self._ended.add(self._phase)
+
+    def _describe(self, bench: Bench, questions: Sequence[Question]) -> None:
+        self._metrics.describe(
+            questions,
+            bench.servers[0].model,
+            data=self._benchmark.name,
+            prompt_format=self._settings.prompt_format,
+            batch_size=self._settings.batch_size,
+        )
+
+    def _validated(self) -> Sequence[Question]:
+        """The questions that the reference was asked: fewer than all where that ended early."""
+        asked = set(read_records(self._folder / RECORDS).phase(VAL).questions())
+        return [each for each in self._questions if (each.subject, each.index) in asked]
 
     def _keep(self, file: RecordFile, records: Sequence[Record]) -> None:
         file.append(records)
-        self._records.extend(records)
+        self._records += len(records)
+        self._accuracy = Accuracy(
+            self._accuracy.correct + sum(record.correct for record in records),
+            self._accuracy.answered + sum(record.score is not None for record in records),
+        )
+        self._is_early = self._is_early or self._is_narrow()
         self._progress.update(records)
+        if records[0].phase == INFER and self._phase is not None:
+            self._metrics.add(records)
+            self._metrics.set_whole_seconds(self._phase.load.elapsed_ns / 1e9)
 
-    def _prompt_builder(self, model: ServedModel, tokenizer: Tokenizer) -> PromptBuilder:
-        style = FORMATS[self._settings.prompt_format]
-        return PromptBuilder(tokenizer, style, self._shots, model.max_prompt_tokens, model.vocabulary_size)
+    def _is_narrow(self) -> bool:
+        """Whether acc's interval is as narrow as --early-stop wants it."""
+        wanted, answered = self._settings.early_stop, self._accuracy.answered
+        if wanted is None or answered < EARLY_STOP_ANSWERS:
+            return False
+        interval = self._accuracy.interval
+        return interval is not None and interval.width < wanted
 
-    def _manifest(self, model: ServedModel, tokenizer: str, window: int) -> dict[str, Any]:
-        return manifest(
-            self._settings,
-            self._command_line,
-            self._benchmark,
-            self._subjects,
-            len(self._questions),
-            model,
-            tokenizer,
-            window,
-        )
-
-    async def _report(self, connection: Connection, model: ServedModel, trouble: ClientError | None) -> None:
+    def _report(self, manifest: dict[str, Any], trouble: ClientError | None) -> None:
         """Print and write the figures. Raises the trouble, or RunError where figures or questions failed."""
-        # Asked again for the memory it came to; a server that is gone has told it once.
-        with contextlib.suppress(RunError):
-            model = await connection.model(LAST_CALL_SECONDS)
-        summary = summarize(
-            self._records, len(self._questions), self._settings.batch_size, model, self._clock()
-        )
-        page = summary_page(summary, model, self._benchmark.name)
+        why = str(trouble) if trouble else "early stop" if self._is_early else "done"
+        self._sessions[-1]["ended"] = self._ended.as_json(why)
         try:
-            write_summary(self._folder, summary, page)
-            page += f"\nwritten to {self._folder}"
+            write_manifest(self._folder, manifest)
+            finished = read_run(self._folder)
+            page = written_figures(finished, self._settings.format)
+        except ClientError as error:
+            raise trouble or error from None
+        if self._settings.format == "table":
+            page += f"\n\nwritten to {self._folder}"
+        try:
+            print_text(page)
         except RunError as error:
-            trouble = trouble or error
-        try:
-            print(page, flush=True)
-        except OSError as error:
-            trouble = trouble or RunError(f"cannot print the figures: {error.strerror}; see {self._folder}")
-            # What stands in the buffer would fail again at the exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        trouble = trouble or self._failures(summary)
+            trouble = trouble or RunError(f"{error}; see {self._folder}")
+        trouble = trouble or _failures(finished)
         if trouble is not None:
             raise trouble
 
-    def _clock(self) -> RunClock:
-        begun = self._source.started_ns if self._source else None
-        last = self._load.last_received_ns if self._load else None
-        return RunClock(
-            whole=(last - begun) / 1e9 if begun is not None and last is not None else None,
-            client=time.monotonic() - self._started,
-            interruptions=self._load.interruptions if self._load else 0,
-            outage=self._load.outage_ns / 1e9 if self._load else 0.0,
-        )
 
-    def _failures(self, summary: Summary) -> RunError | None:
-        if not summary.failed:
-            return None
-        first = next(record for record in self._records if record.error)
-        question = first.question
-        return RunError(
-            f"{summary.failed} of {summary.questions} questions failed, the first "
-            f"{question.subject} {question.index}: {first.error}"
-        )
+def _failures(run: FinishedRun) -> RunError | None:
+    failed = run.records.where(~run.records.is_scored)
+    if not len(failed):
+        return None
+    asked = run.questions * (2 if run.validates else 1)
+    return RunError(
+        f"{len(failed)} of {asked} questions failed, the first "
+        f"{failed['subject'][0]} {failed['index'][0]}: {failed['error'][0]}"
+    )

@@ -4,18 +4,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from mmlu_client.address import Address
+from mmlu_client.pacing import ArrivalPattern, ClosedLoop, Offline, OpenLoop, Pacing
+from mmlu_client.stages import Goal
+
+Mode = Literal["closed", "open", "offline"]
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """How requests come. concurrency: requests in flight, closed loop. rate: requests a second, open loop.
+
+    warmup_requests: asked and thrown away before. duration: seconds after which nothing new is asked;
+    request_count: so many requests at most; None: until every question is asked.
+    """
+
+    mode: Mode
+    concurrency: int
+    rate: float
+    pattern: ArrivalPattern
+    warmup_requests: int
+    duration: float | None
+    request_count: int | None
+
+    def pacing(self, seed: int, places: int) -> Pacing:
+        """places: the most requests that all servers together take at a time."""
+        if self.mode == "open":
+            return OpenLoop(self.rate, self.pattern, seed)
+        if self.mode == "offline":
+            return Offline()
+        return ClosedLoop(min(self.concurrency, places))
+
+    def __str__(self) -> str:
+        if self.mode == "open":
+            return f"open loop, {self.rate:g} requests/s, {self.pattern} arrivals"
+        if self.mode == "offline":
+            return "offline, everything at once"
+        return f"closed loop, {self.concurrency} in flight"
 
 
 @dataclass(frozen=True)
 class Settings:
     """subjects, limit: None for all. tokenizer: None for the server's. output: None for results/<UTC time>.
 
-    server_timeout: seconds that a server may be away.
+    server_timeout: seconds that a server may be away. early_stop: the width of acc's 95 % interval at which
+    the run ends. resume: the folder of the run that is gone on with. given: the flags as they came, for a
+    run that goes on with this one.
     """
 
-    address: Address
+    addresses: tuple[Address, ...]
     tls_ca: Path | None
     batch_size: int
     data: str
@@ -25,5 +64,20 @@ class Settings:
     prompt_format: str
     tokenizer: str | None
     output: Path | None
-    concurrency: int
     server_timeout: float
+    metrics_host: str
+    metrics_port: int | None
+    validate: bool
+    load: LoadPlan
+    sweep: tuple[LoadPlan, ...]
+    goals: tuple[Goal, ...]
+    seed: int
+    early_stop: float | None
+    resume: Path | None
+    format: str
+    given: dict[str, Any]
+
+    @property
+    def is_shuffled(self) -> bool:
+        """A run that may end before its last question must not have asked the first subjects only."""
+        return self.early_stop is not None or self.load.duration is not None or bool(self.load.request_count)

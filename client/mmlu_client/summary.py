@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from mmlu_client.model import ServedModel
-from mmlu_client.records import Exchange, Record
+from mmlu_client.accuracy import accuracy_of, agreement_of, macro_accuracy, vocabulary_accuracy_of
+from mmlu_client.finished_run import FinishedRun
+from mmlu_client.record_table import RecordTable
+from mmlu_client.records import INFER, VAL
+from mmlu_client.self_check import SelfCheck
+from mmlu_client.span import Span, spans, steady_rows
+from mmlu_client.stages import STAGES, good_requests, latency, stage_seconds
+from mmlu_client.statistics import Interval, percentile
 
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class RunClock:
-    """Seconds. whole: first prompt issued to last reply received. client: process start to report."""
-
-    whole: float | None
-    client: float
-    interruptions: int
-    outage: float
 
 
 @dataclass(frozen=True)
@@ -42,8 +38,18 @@ class Summary:
     mem_used_gib: float | None
     mem_total_gib: float | None
     acc_stderr: float | None
+    acc_low: float | None
+    acc_high: float | None
     acc_macro: float | None
     acc_vocab: float | None
+    acc_val_stderr: float | None
+    acc_val_low: float | None
+    acc_val_high: float | None
+    agreement: float | None
+    largest_logprob_difference: float | None
+    only_reference_correct: int | None
+    only_engine_correct: int | None
+    mcnemar_p: float | None
     mfu_flagperf: float | None
     mfu_whole: float | None
     whole_over_core: float | None
@@ -51,123 +57,248 @@ class Summary:
     answered: int
     failed: int
     unanswered: int
+    val_answered: int | None
+    val_failed: int | None
     logical_tokens: int
     computed_tokens: int
     prefix_hit_ratio: float | None
+    padding_share: float | None
     flops: int
     whole_seconds: float | None
     core_seconds: float
+    ramp_seconds: float | None
+    steady_seconds: float | None
+    drain_seconds: float | None
+    p_infer_steady: float | None
     server_load_seconds: float
     server_build_seconds: float
+    requests: int
+    request_throughput: float | None
+    latency_mean_seconds: float | None
     latency_p50_seconds: float | None
     latency_p90_seconds: float | None
     latency_p95_seconds: float | None
     latency_p99_seconds: float | None
+    latency_max_seconds: float | None
+    latency_steady_p50_seconds: float | None
+    latency_steady_p99_seconds: float | None
+    stage_tokenize_seconds: float | None
+    stage_client_queue_seconds: float | None
+    stage_network_seconds: float | None
+    stage_server_tokenize_seconds: float | None
+    stage_server_queue_seconds: float | None
+    stage_assemble_seconds: float | None
+    stage_copy_in_seconds: float | None
+    stage_core_seconds: float | None
+    stage_copy_out_seconds: float | None
+    stage_server_other_seconds: float | None
+    goodput_share: float | None
+    goodput_request_throughput: float | None
     mean_batch_size: float | None
+    joules_per_token: float | None
+    joules_per_question: float | None
+    client_is_bottleneck: bool | None
+    client_late_share: float | None
+    client_lag_share: float | None
+    client_starved_share: float | None
+    sessions: int
     interruptions: int
     outage_seconds: float
 
 
-def summarize(
-    records: Sequence[Record], questions: int, batch_size: int, model: ServedModel, clock: RunClock
-) -> Summary:
-    """questions: how many the run was to ask; those without a record are `unanswered`."""
-    scored = [record for record in records if record.score is not None]
-    exchanges = {record.exchange.id: record.exchange for record in scored if record.exchange}.values()
-    logical = sum(record.score.logical_tokens for record in scored if record.score)
-    computed = sum(record.score.computed_tokens for record in scored if record.score)
-    flops = sum(record.score.flops for record in scored if record.score)
-    core = sum(exchange.timing.core for exchange in exchanges if exchange.timing) / 1e9
-    p_whole, p_core = _ratio(logical, clock.whole), _ratio(logical, core)
-    accuracy = _mean([record.correct for record in scored])
-    latencies = [(exchange.received_ns - exchange.sent_ns) / 1e9 for exchange in exchanges]
-    device = model.device
+@dataclass(frozen=True)
+class _Throughput:
+    """Of one phase. tokens: logical ones of answered prompts; core: the engine's seconds."""
+
+    tokens: int
+    core: float
+    whole: float | None
+
+    @property
+    def per_core(self) -> float | None:
+        return ratio(self.tokens, self.core)
+
+    @property
+    def per_whole(self) -> float | None:
+        return ratio(self.tokens, self.whole)
+
+
+def summarize(run: FinishedRun) -> Summary:
+    """Every figure of a run, of its records and its manifest alone."""
+    infer, val = run.records.phase(INFER), run.records.phase(VAL)
+    scored, requests = infer.where(infer.is_scored), infer.requests()
+    by_session = spans(infer)
+    speed, speed_val = _throughput(infer, by_session), _throughput(val, spans(val))
+    flops, computed = int(scored["flops"].sum()), int(scored["tokens.computed"].sum())
+    validated = run.validates and len(val) > 0
+    acc, acc_val = accuracy_of(infer), accuracy_of(val)
     return Summary(
-        engine=model.engine.name,
-        precision=model.engine.precision,
-        bs=batch_size,
-        e2e_time=model.engine.load_seconds + model.engine.build_seconds + clock.client,
-        p_val_whole=None,
-        p_val_core=None,
-        p_infer_whole=p_whole,
-        p_infer_core=p_core,
-        mfu=mfu(flops, core, model.peak_flops),
-        acc=accuracy,
-        acc_val=None,
-        mem_used_gib=_gib(device.memory_used if device.memory_peak is None else device.memory_peak),
-        mem_total_gib=_gib(device.memory_total),
-        acc_stderr=standard_error(accuracy, len(scored)),
-        acc_macro=macro_accuracy(scored),
-        acc_vocab=_mean([record.top_is_answer for record in scored]),
-        mfu_flagperf=mfu_flagperf(p_core, model.parameters, model.peak_flops)
-        if computed == logical
+        **_engine(run),
+        p_val_whole=speed_val.per_whole if validated else None,
+        p_val_core=speed_val.per_core if validated else None,
+        p_infer_whole=speed.per_whole,
+        p_infer_core=speed.per_core,
+        mfu=ratio(flops, _possible_flops(run, requests)),
+        acc=acc.share,
+        acc_val=acc_val.share if validated else None,
+        acc_stderr=acc.stderr,
+        **_interval("acc", acc.interval),
+        acc_macro=macro_accuracy(infer),
+        acc_vocab=vocabulary_accuracy_of(infer).share,
+        acc_val_stderr=acc_val.stderr if validated else None,
+        **_interval("acc_val", acc_val.interval if validated else None),
+        **_agreement(val, infer, validated),
+        mfu_flagperf=mfu_flagperf(speed.per_core, run.model.parameters, run.model.peak_flops)
+        if computed == speed.tokens
         else None,
-        mfu_whole=mfu(flops, clock.whole, model.peak_flops),
-        whole_over_core=_ratio(p_whole, p_core),
-        questions=questions,
+        mfu_whole=mfu(flops, speed.whole, run.peak_flops),
+        whole_over_core=ratio(speed.per_whole, speed.per_core),
+        questions=run.questions,
         answered=len(scored),
-        failed=len(records) - len(scored),
-        unanswered=questions - len(records),
-        logical_tokens=logical,
+        failed=len(infer) - len(scored),
+        unanswered=run.questions - len(infer),
+        val_answered=acc_val.answered if validated else None,
+        val_failed=len(val) - acc_val.answered if validated else None,
+        logical_tokens=speed.tokens,
         computed_tokens=computed,
-        prefix_hit_ratio=1 - computed / logical if logical else None,
+        prefix_hit_ratio=1 - computed / speed.tokens if speed.tokens else None,
+        padding_share=padding_share(scored),
         flops=flops,
-        whole_seconds=clock.whole,
-        core_seconds=core,
-        server_load_seconds=model.engine.load_seconds,
-        server_build_seconds=model.engine.build_seconds,
-        latency_p50_seconds=percentile(latencies, 50),
-        latency_p90_seconds=percentile(latencies, 90),
-        latency_p95_seconds=percentile(latencies, 95),
-        latency_p99_seconds=percentile(latencies, 99),
-        mean_batch_size=mean_batch_size(exchanges),
-        interruptions=clock.interruptions,
-        outage_seconds=clock.outage,
+        whole_seconds=speed.whole,
+        core_seconds=speed.core,
+        **_steady(scored, by_session),
+        **_latency(run, requests, steady_rows(requests, by_session), speed.whole),
+        mean_batch_size=mean_batch_size(requests),
+        joules_per_token=ratio(run.joules, speed.tokens),
+        joules_per_question=ratio(run.joules, len(scored)),
+        **_client(run),
     )
 
 
 def mfu(flops: int, seconds: float | None, peak_flops: float) -> float | None:
     """Model FLOPs utilisation (Chowdhery et al. 2022, PaLM, appendix B): FLOPs done over FLOPs possible."""
-    return _ratio(flops, seconds * peak_flops if seconds else None)
+    return ratio(flops, seconds * peak_flops if seconds else None)
 
 
 def mfu_flagperf(core_throughput: float | None, parameters: int, peak_flops: float) -> float | None:
     """FlagPerf's: two FLOPs a parameter and token; embedding, head and attention are not looked at."""
-    return None if core_throughput is None else _ratio(2 * parameters * core_throughput, peak_flops)
+    return None if core_throughput is None else ratio(2 * parameters * core_throughput, peak_flops)
 
 
-def standard_error(share: float | None, count: int) -> float | None:
-    """Of a mean of `count` yes-or-no outcomes: sqrt(p (1 - p) / n)."""
-    return math.sqrt(share * (1 - share) / count) if share is not None and count else None
-
-
-def macro_accuracy(scored: Iterable[Record]) -> float | None:
-    """The mean of the subjects' accuracies."""
-    subjects: dict[str, list[bool]] = {}
-    for record in scored:
-        subjects.setdefault(record.question.subject, []).append(record.correct)
-    return _mean([sum(correct) / len(correct) for correct in subjects.values()])
-
-
-def mean_batch_size(exchanges: Iterable[Exchange]) -> float | None:
+def mean_batch_size(requests: RecordTable) -> float | None:
     """Prompts a batch that the engine ran. A request of r prompts in a batch of b is r/b of that batch."""
-    pairs = [(exchange.prompts, exchange.batch.prompts) for exchange in exchanges if exchange.batch]
-    batches = sum(prompts / batch for prompts, batch in pairs if batch)
-    return _ratio(sum(prompts for prompts, _ in pairs), batches)
+    prompts, batch = requests["request.prompts"], requests["batch.prompts"]
+    known = batch > 0
+    return ratio(float(prompts.sum()), float((prompts[known] / batch[known]).sum()))
 
 
-def percentile(values: Sequence[float], share: float) -> float | None:
-    """Linear between the two nearest ranks (numpy's default)."""
-    return float(np.percentile(values, share)) if values else None
+def padding_share(scored: RecordTable) -> float | None:
+    """Of the tokens the engine ran, those that were padding; None where a prefix was reused."""
+    if not np.array_equal(scored["tokens.computed"], scored["tokens.logical"]):
+        return None
+    padded = float(scored["batch.padded_length"].sum())
+    return 1 - float(scored["tokens.logical"].sum()) / padded if padded else None
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _ratio(above: float | None, below: float | None) -> float | None:
+def ratio(above: float | None, below: float | None) -> float | None:
     return above / below if above is not None and below else None
 
 
-def _gib(size: int | None) -> float | None:
+def _throughput(table: RecordTable, by_session: Mapping[int, Span]) -> _Throughput:
+    scored = table.where(table.is_scored)
+    return _Throughput(
+        tokens=int(scored["tokens.logical"].sum()),
+        core=float(table.requests()["server_ns.core"].sum()) / 1e9,
+        whole=sum(span.whole_seconds for span in by_session.values()) if by_session else None,
+    )
+
+
+def _possible_flops(run: FinishedRun, requests: RecordTable) -> float:
+    """What the engines could have done in their core time: each server's at its own device's peak."""
+    peaks = np.array([run.peak_of(server) for server in requests["server"]], dtype=np.float64)
+    return float((requests["server_ns.core"] / 1e9 * peaks).sum())
+
+
+def _engine(run: FinishedRun) -> dict[str, Any]:
+    engine = run.model.engine
+    return {
+        "engine": engine.name,
+        "precision": engine.precision,
+        "bs": run.batch_size,
+        "e2e_time": run.load_seconds + run.build_seconds + run.client_seconds,
+        "server_load_seconds": run.load_seconds,
+        "server_build_seconds": run.build_seconds,
+        "mem_used_gib": _gib(run.memory_used),
+        "mem_total_gib": _gib(run.memory_total),
+    }
+
+
+def _interval(name: str, interval: Interval | None) -> dict[str, Any]:
+    return {
+        f"{name}_low": interval.low if interval else None,
+        f"{name}_high": interval.high if interval else None,
+    }
+
+
+def _agreement(val: RecordTable, infer: RecordTable, validated: bool) -> dict[str, Any]:
+    found = agreement_of(val, infer) if validated else None
+    return {
+        "agreement": found.share if found else None,
+        "largest_logprob_difference": found.largest_difference if found else None,
+        "only_reference_correct": found.only_first if found else None,
+        "only_engine_correct": found.only_second if found else None,
+        "mcnemar_p": found.p_value if found else None,
+    }
+
+
+def _steady(scored: RecordTable, by_session: dict[int, Span]) -> dict[str, Any]:
+    if not by_session:
+        return dict.fromkeys(("ramp_seconds", "steady_seconds", "drain_seconds", "p_infer_steady"))
+    steady = sum(span.steady_seconds for span in by_session.values())
+    tokens = float(steady_rows(scored, by_session)["tokens.logical"].sum())
+    return {
+        "ramp_seconds": sum(span.ramp_seconds for span in by_session.values()),
+        "steady_seconds": steady,
+        "drain_seconds": sum(span.drain_seconds for span in by_session.values()),
+        "p_infer_steady": ratio(tokens, steady),
+    }
+
+
+def _latency(
+    run: FinishedRun, requests: RecordTable, steady: RecordTable, whole: float | None
+) -> dict[str, Any]:
+    seconds, calm = latency(requests), latency(steady)
+    stages = stage_seconds(requests)
+    good = int(good_requests(requests, run.goals).sum()) if run.goals else None
+    return {
+        "requests": len(requests),
+        "request_throughput": ratio(len(requests), whole),
+        "latency_mean_seconds": _mean(seconds),
+        **{f"latency_p{share}_seconds": percentile(seconds, share) for share in (50, 90, 95, 99)},
+        "latency_max_seconds": percentile(seconds, 100),
+        **{f"latency_steady_p{share}_seconds": percentile(calm, share) for share in (50, 99)},
+        **{f"stage_{name}_seconds": _mean(stages[name]) for name in STAGES},
+        "goodput_share": ratio(good, len(requests)),
+        "goodput_request_throughput": ratio(good, whole),
+    }
+
+
+def _client(run: FinishedRun) -> dict[str, Any]:
+    check: SelfCheck | None = run.self_check
+    return {
+        "client_is_bottleneck": check.is_bottleneck if check else None,
+        "client_late_share": check.late_share if check else None,
+        "client_lag_share": check.lag_share if check else None,
+        "client_starved_share": check.starved_share if check else None,
+        "sessions": len(run.sessions),
+        "interruptions": run.interruptions,
+        "outage_seconds": run.outage_seconds,
+    }
+
+
+def _mean(values: Any) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _gib(size: float | None) -> float | None:
     return None if size is None else size / GIB

@@ -12,7 +12,8 @@ from mmlu_client.model import Device, EngineInfo, ServedModel
 
 
 def encode_request(request: Request) -> Any:
-    message = scoring_pb2.ScoreRequest(id=request.id)
+    role = scoring_pb2.ENGINE_ROLE_REFERENCE if request.reference else scoring_pb2.ENGINE_ROLE_COMPILED
+    message = scoring_pb2.ScoreRequest(id=request.id, engine=role)
     for prompt in request.prompts:
         part = message.prompts.add(shared_prefix_tokens=prompt.shared_prefix_tokens)
         part.token_ids.ids.extend(prompt.token_ids)
@@ -79,14 +80,8 @@ def decode_model(model: Any) -> ServedModel:
         fingerprint=model.fingerprint,
         parameters=model.parameters.total,
         vocabulary_size=model.geometry.vocabulary_size,
-        engine=EngineInfo(
-            name=model.engine.name,
-            version=model.engine.version,
-            precision=model.engine.precision,
-            fingerprint=model.engine.fingerprint,
-            load_seconds=model.engine.load_seconds,
-            build_seconds=model.engine.build_seconds,
-        ),
+        engine=_engine(model.engine),
+        reference=_engine(model.reference) if model.HasField("reference") else None,
         device=_device(model.device),
         peak_flops=model.peak.flops_per_second,
         peak_source=model.peak.source,
@@ -98,9 +93,28 @@ def decode_model(model: Any) -> ServedModel:
     )
 
 
+def _engine(engine: Any) -> EngineInfo:
+    return EngineInfo(
+        name=engine.name,
+        version=engine.version,
+        precision=engine.precision,
+        fingerprint=engine.fingerprint,
+        load_seconds=engine.load_seconds,
+        build_seconds=engine.build_seconds,
+    )
+
+
 def _device(device: Any) -> Device:
-    def memory(kind: str) -> int | None:
-        field = f"memory_{kind}_bytes"
+    def reading(field: str) -> Any:
         return getattr(device, field) if device.HasField(field) else None
 
-    return Device(device.name, memory("used"), memory("peak"), memory("total"))
+    return Device(
+        name=device.name,
+        memory_used=reading("memory_used_bytes"),
+        memory_peak=reading("memory_peak_bytes"),
+        memory_total=reading("memory_total_bytes"),
+        power_watts=reading("power_watts"),
+        energy_joules=reading("energy_joules"),
+        temperature_celsius=reading("temperature_celsius"),
+        sm_clock_hertz=reading("sm_clock_hertz"),
+    )

@@ -1,0 +1,35 @@
+"""What is done with runs that are over: `mmlu-client report DIR` and `mmlu-client compare A B …`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmlu_client.compare import comparison
+from mmlu_client.errors import InputError
+from mmlu_client.finished_run import read_run
+from mmlu_client.flags import PRINTED, PROGRAM, OneLineParser
+from mmlu_client.outcome import print_text, written_figures
+
+
+def after(arguments: Sequence[str]) -> None:
+    """arguments: the subcommand and its own. Raises InputError, RunError; exits 2 for a wrong argument."""
+    chosen = _parser().parse_args(arguments)
+    if chosen.command == "report":
+        print_text(written_figures(read_run(Path(chosen.run).expanduser()), chosen.format))
+    elif len(chosen.runs) < 2:
+        raise InputError("compare needs two runs or more: mmlu-client compare A B …")
+    else:
+        print_text(comparison([read_run(Path(run).expanduser()) for run in chosen.runs]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog=PROGRAM, description="Work with the folders that runs leave behind.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    report = commands.add_parser("report", help="make a run's figures again from its records and print them")
+    report.add_argument("run", metavar="DIR", help="a run's folder")
+    report.add_argument("--format", choices=PRINTED, default="table", help="what is printed")
+    compare = commands.add_parser("compare", help="put runs side by side; ratios are to the first")
+    compare.add_argument("runs", metavar="DIR", nargs="+", help="runs' folders")
+    return parser

@@ -1,0 +1,329 @@
+"""Figures of a run as plotly charts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from mmlu_client.accuracy import subject_accuracies
+from mmlu_client.device_log import Reading
+from mmlu_client.finished_run import FinishedRun
+from mmlu_client.record_table import RecordTable
+from mmlu_client.records import INFER
+from mmlu_client.span import spans
+from mmlu_client.stages import STAGES, latency, stage_seconds
+
+# Windows of time that a run is cut into: so many, fewer where each would hold few replies.
+WINDOWS, REPLIES = 60, 8
+BINS = 50
+CHANCE = 0.25
+BLUE, ORANGE, GREEN, RED, GREY = "#2f6fbb", "#e08a1e", "#3a9a5c", "#c2453d", "#8a8f98"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """about: what it shows and how it was computed, for the reader. is_wide: it takes the page's width."""
+
+    title: str
+    about: str
+    figure: go.Figure
+    is_wide: bool = False
+
+
+def charts(run: FinishedRun) -> list[Chart]:
+    """Those for which the run has data."""
+    infer = run.records.phase(INFER)
+    requests = infer.requests()
+    if not len(requests):
+        return []
+    seconds = run_seconds(infer, requests)
+    return [
+        waterfall(requests),
+        latency_histogram(requests),
+        latency_over_time(requests, seconds),
+        throughput_over_time(infer, seconds),
+        mfu_over_time(run, infer, seconds),
+        token_lengths(infer.where(infer.is_scored)),
+        token_kinds(infer.where(infer.is_scored)),
+        *device_charts(run, infer),
+        accuracy_by_subject(infer),
+    ]
+
+
+def run_seconds(table: RecordTable, requests: RecordTable) -> NDArray[np.float64]:
+    """When each request's reply came, since the run's start; time between sessions is left out."""
+    seconds = np.zeros(len(requests))
+    before = 0.0
+    for session, span in spans(table).items():
+        mine = requests["session"] == session
+        seconds[mine] = before + (requests["client_ns.received"][mine] - span.due) / 1e9
+        before += span.whole_seconds
+    return seconds
+
+
+def waterfall(requests: RecordTable) -> Chart:
+    means = {name: float(values.mean()) * 1e3 for name, values in stage_seconds(requests).items()}
+    inside = [name for name in STAGES if name != "tokenize"]
+    starts = np.concatenate([[0.0], np.cumsum([means[name] for name in inside])])
+    names = [name.replace("_", " ") for name in ("tokenize", *inside)]
+    figure = go.Figure(
+        go.Bar(
+            y=names,
+            x=[means["tokenize"], *(means[name] for name in inside)],
+            base=[-means["tokenize"], *starts[:-1]],
+            orientation="h",
+            marker_color=[GREY, *(GREEN if name == "core" else BLUE for name in inside)],
+            text=[f"{value:.3g} ms" for value in (means["tokenize"], *(means[name] for name in inside))],
+            textposition="outside",
+            cliponaxis=False,
+            customdata=[STAGES["tokenize"], *(STAGES[name] for name in inside)],
+            hovertemplate="%{y}: %{x:.4g} ms<br>%{customdata}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(title="ms since the request was due")
+    return Chart(
+        "Where a request's time goes",
+        "Mean of all answered requests. Prompts are built ahead of time: `tokenize` is no part of latency.",
+        _styled(figure, height=380, room=90),
+    )
+
+
+def latency_histogram(requests: RecordTable) -> Chart:
+    values = latency(requests) * 1e3
+    figure = _histogram([("requests", values, BLUE)], "latency, ms", "requests")
+    for share, name in ((50, "p50"), (90, "p90"), (99, "p99")):
+        figure.add_vline(
+            x=float(np.percentile(values, share)), line_dash="dot", line_color=GREY, annotation_text=name
+        )
+    return Chart(
+        "Latency of requests",
+        "From when a request was due to its reply. Percentiles are linear between ranks.",
+        _styled(figure),
+    )
+
+
+def latency_over_time(requests: RecordTable, seconds: NDArray[np.float64]) -> Chart:
+    values = latency(requests) * 1e3
+    figure = go.Figure()
+    for share, color in ((50, BLUE), (90, ORANGE), (99, RED)):
+        times, points = _windowed(seconds, partial(_percentile_of, values, share))
+        figure.add_scatter(x=times, y=points, name=f"p{share}", line_color=color)
+    return Chart(
+        "Latency over time",
+        "Percentiles of the replies in each of up to 60 equal windows of the run.",
+        _styled(_time_axes(figure, "ms")),
+    )
+
+
+def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Chart:
+    tokens, core = _tokens_by_request(infer), infer.requests()["server_ns.core"] / 1e9
+    width = _width(seconds)
+    figure = go.Figure()
+    times, whole = _windowed(seconds, lambda rows: float(tokens[rows].sum() / width))
+    figure.add_scatter(x=times, y=whole, name="whole", line_color=BLUE)
+    times, inner = _windowed(seconds, lambda rows: _ratio(tokens[rows].sum(), core[rows].sum()))
+    figure.add_scatter(x=times, y=inner, name="core", line_color=GREEN)
+    return Chart(
+        "Throughput over time",
+        "Logical tokens of the replies in a window: whole, over the window's seconds; core, over the "
+        "engine's seconds for them.",
+        _styled(_time_axes(figure, "tokens/s")),
+    )
+
+
+def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.float64]) -> Chart:
+    requests = infer.requests()
+    peaks = np.array([run.peak_of(server) for server in requests["server"]])
+    possible = requests["server_ns.core"] / 1e9 * peaks
+    flops = _by_request(infer, "flops")
+    times, points = _windowed(seconds, lambda rows: _ratio(flops[rows].sum(), possible[rows].sum()))
+    figure = go.Figure(go.Scatter(x=times, y=points, name="MFU", line_color=GREEN))
+    figure = _time_axes(figure, "MFU")
+    figure.update_yaxes(tickformat=".0%")
+    return Chart(
+        "MFU over time",
+        f"FLOPs over core seconds × peak. Peak: {run.model.peak_source}.",
+        _styled(figure),
+    )
+
+
+def accuracy_by_subject(infer: RecordTable) -> Chart:
+    found = sorted(subject_accuracies(infer).items(), key=lambda pair: (pair[1].share or 0.0, pair[0]))
+    shares = [accuracy.share or 0.0 for _, accuracy in found]
+    intervals = [accuracy.interval for _, accuracy in found]
+    figure = go.Figure(
+        go.Scatter(
+            x=shares,
+            y=[subject.replace("_", " ") for subject, _ in found],
+            mode="markers",
+            marker={"color": BLUE, "size": 8},
+            error_x={
+                "array": [each.high - share for each, share in zip(intervals, shares, strict=True) if each],
+                "arrayminus": [
+                    share - each.low for each, share in zip(intervals, shares, strict=True) if each
+                ],
+                "color": GREY,
+                "thickness": 1.2,
+            },
+            customdata=[f"{accuracy.correct} of {accuracy.answered}" for _, accuracy in found],
+            hovertemplate="%{y}: %{x:.3f} (%{customdata})<extra></extra>",
+        )
+    )
+    figure.add_vline(
+        x=CHANCE,
+        line_dash="dot",
+        line_color=GREY,
+        annotation_text="chance",
+        annotation_position="bottom right",
+    )
+    figure.update_xaxes(range=[-0.01, 1.01], title="accuracy")
+    figure.update_yaxes(dtick=1, range=[-0.7, len(found) - 0.3])
+    return Chart(
+        "Accuracy by subject",
+        "With Wilson's 95 % interval.",
+        _styled(figure, height=110 + 18 * len(found)),
+        is_wide=True,
+    )
+
+
+def token_lengths(scored: RecordTable) -> Chart:
+    figure = _histogram(
+        [
+            ("prompt", scored["tokens.logical"].astype(float), BLUE),
+            ("as the engine ran it, padded", scored["batch.padded_length"].astype(float), ORANGE),
+        ],
+        "tokens",
+        "questions",
+    )
+    return Chart("Lengths of prompts", "In tokens, BOS included.", _styled(figure))
+
+
+def token_kinds(scored: RecordTable) -> Chart:
+    logical, computed = scored["tokens.logical"].sum(), scored["tokens.computed"].sum()
+    padding = max(0, int(scored["batch.padded_length"].sum() - logical)) if logical == computed else 0
+    kinds = (("computed", computed, GREEN), ("reused", logical - computed, BLUE), ("padding", padding, GREY))
+    figure = go.Figure()
+    for name, count, color in kinds:
+        figure.add_bar(x=[int(count)], y=["tokens"], name=name, orientation="h", marker_color=color)
+    figure.update_layout(barmode="stack")
+    figure.update_yaxes(showticklabels=False)
+    return Chart(
+        "Padding and reuse",
+        "Computed and reused tokens are the prompts'; padding is what the engine ran besides.",
+        _styled(figure, height=190, legend=1.6),
+    )
+
+
+def device_charts(run: FinishedRun, infer: RecordTable) -> list[Chart]:
+    """Memory, and power where the device tells it."""
+    start = min((span.due for span in spans(infer).values()), default=0)
+    wanted: tuple[tuple[str, str, Callable[[Reading], float | None]], ...] = (
+        ("Memory over time", "GiB", lambda each: _gib(each.device.memory_used)),
+        ("Power over time", "W", lambda each: each.device.power_watts),
+        ("Temperature over time", "°C", lambda each: each.device.temperature_celsius),
+    )
+    made = []
+    for title, unit, value in wanted:
+        figure = go.Figure()
+        for server in sorted({reading.server for reading in run.readings}):
+            points = [
+                ((reading.monotonic_ns - start) / 1e9, known)
+                for reading in run.readings
+                if reading.server == server and (known := value(reading)) is not None
+            ]
+            if points:
+                x, y = zip(*points, strict=True)
+                figure.add_scatter(x=x, y=y, name=server, mode="lines+markers")
+        if figure.data:
+            figure.update_yaxes(rangemode="tozero")
+            about = "As the server reads its device, about once a second; a reference phase comes before 0."
+            made.append(Chart(title, about, _styled(_time_axes(figure, unit))))
+    return made
+
+
+def _tokens_by_request(infer: RecordTable) -> NDArray[np.float64]:
+    return _by_request(infer, "tokens.logical")
+
+
+def _by_request(infer: RecordTable, column: str) -> NDArray[np.float64]:
+    """The column's sum over each request's questions, in the order of `infer.requests()`."""
+    scored = infer.where(infer.is_scored)
+    ids, first, place = np.unique(scored["request.id"], return_index=True, return_inverse=True)
+    sums: NDArray[np.float64] = np.zeros(len(ids))
+    np.add.at(sums, place, scored[column])
+    return sums[np.argsort(first)]
+
+
+def _windows(seconds: NDArray[np.float64]) -> int:
+    return max(1, min(WINDOWS, len(seconds) // REPLIES))
+
+
+def _width(seconds: NDArray[np.float64]) -> float:
+    return max(float(seconds.max()), 1e-9) / _windows(seconds)
+
+
+def _windowed(
+    seconds: NDArray[np.float64], figure: Callable[[NDArray[np.int64]], float | None]
+) -> tuple[list[float], list[float | None]]:
+    """The middle of each window, and the figure of the rows in it; None where it is empty."""
+    width, windows = _width(seconds), range(_windows(seconds))
+    place = np.minimum((seconds / width).astype(int), len(windows) - 1)
+    rows = [np.flatnonzero(place == window) for window in windows]
+    return (
+        [(window + 0.5) * width for window in windows],
+        [figure(each) if len(each) else None for each in rows],
+    )
+
+
+def _histogram(series: list[tuple[str, NDArray[np.float64], str]], x: str, y: str) -> go.Figure:
+    """Counted here, so that a report does not grow with its run."""
+    edges = np.histogram_bin_edges(np.concatenate([values for _, values, _ in series]), bins=BINS)
+    figure = go.Figure()
+    for name, values, color in series:
+        counts, _ = np.histogram(values, bins=edges)
+        figure.add_bar(
+            x=(edges[:-1] + edges[1:]) / 2, y=counts, width=np.diff(edges), name=name, marker_color=color,
+            opacity=0.75,
+        )  # fmt: skip
+    figure.update_layout(barmode="overlay", bargap=0)
+    figure.update_xaxes(title=x)
+    figure.update_yaxes(title=y)
+    return figure
+
+
+def _time_axes(figure: go.Figure, unit: str) -> go.Figure:
+    figure.update_xaxes(title="seconds since the run began")
+    figure.update_yaxes(title=unit, rangemode="tozero")
+    return figure
+
+
+def _styled(figure: go.Figure, height: int = 320, room: int = 20, legend: float = 1.12) -> go.Figure:
+    """height, room at the right: pixels. legend: how high it stands, in heights of the plot."""
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 60, "r": room, "t": 24, "b": 48},
+        legend={"orientation": "h", "y": legend, "x": 0},
+        font={"family": "system-ui, sans-serif", "size": 13},
+        showlegend=len(figure.data) > 1,
+    )
+    return figure
+
+
+def _percentile_of(values: NDArray[np.float64], share: int, rows: NDArray[np.int64]) -> float:
+    return float(np.percentile(values[rows], share))
+
+
+def _ratio(above: Any, below: Any) -> float | None:
+    return float(above / below) if below else None
+
+
+def _gib(size: int | None) -> float | None:
+    return None if size is None else size / 2**30

@@ -1,0 +1,104 @@
+"""device.jsonl: what the servers' devices told while a run was on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmlu_client.errors import InputError, RunError
+from mmlu_client.lane import Server
+from mmlu_client.model import Device
+
+INTERVAL_SECONDS = 1.0
+CALL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """monotonic_ns: the client's clock when the answer came."""
+
+    phase: str
+    session: int
+    server: str
+    monotonic_ns: int
+    device: Device
+
+
+class DeviceLog:
+    """Asks every server for its device's readings about once a second. Use as an async context manager."""
+
+    def __init__(self, path: Path, servers: Sequence[Server], phase: str, session: int) -> None:
+        self._path = path
+        self._servers = servers
+        self._phase = phase
+        self._session = session
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> DeviceLog:
+        await self._read()
+        self._task = asyncio.create_task(self._poll())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._read()
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_SECONDS)
+            await self._read()
+
+    async def _read(self) -> None:
+        await asyncio.gather(*map(self._read_one, self._servers))
+
+    async def _read_one(self, server: Server) -> None:
+        with contextlib.suppress(RunError):  # a server that is away has no readings
+            model = await server.connection.model(CALL_SECONDS)
+            reading = Reading(self._phase, self._session, server.name, time.monotonic_ns(), model.device)
+            _append(self._path, json.dumps(asdict(reading), separators=(",", ":")) + "\n")
+
+
+def read_device_log(path: Path) -> list[Reading]:
+    """Every whole line; nothing where there is no such file. Raises InputError."""
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+        return [_reading(json.loads(line)) for line in lines if line.endswith("\n")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+
+
+def joules(readings: Sequence[Reading], phase: str) -> float | None:
+    """Energy the devices took in a phase; None where one of them has no counter."""
+    counters: dict[tuple[int, str], list[float | None]] = {}
+    for reading in readings:
+        if reading.phase == phase:
+            key = (reading.session, reading.server)
+            counters.setdefault(key, []).append(reading.device.energy_joules)
+    total = 0.0
+    for values in counters.values():
+        if len(values) < 2 or (first := values[0]) is None or (last := values[-1]) is None:
+            return None
+        total += last - first
+    return total if counters else None
+
+
+def _append(path: Path, line: str) -> None:
+    try:
+        with path.open("a") as file:
+            file.write(line)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _reading(fields: dict[str, Any]) -> Reading:
+    return Reading(**{**fields, "device": Device(**fields["device"])})

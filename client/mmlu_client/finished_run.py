@@ -1,0 +1,148 @@
+"""A run as it lies on disk: manifest, records and device readings, and what follows from them directly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmlu_client.device_log import Reading, joules, read_device_log
+from mmlu_client.flag_values import goal
+from mmlu_client.manifest import model_of
+from mmlu_client.model import ServedModel
+from mmlu_client.record_table import RecordTable, read_records
+from mmlu_client.records import INFER
+from mmlu_client.resume import read_manifest
+from mmlu_client.run_folder import DEVICE_LOG, RECORDS
+from mmlu_client.self_check import SelfCheck
+from mmlu_client.stages import Goal, late_seconds
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """Finished or killed: figures come from what is there."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    records: RecordTable
+    readings: list[Reading]
+
+    @cached_property
+    def model(self) -> ServedModel:
+        return model_of(self.manifest)
+
+    @property
+    def batch_size(self) -> int:
+        return int(self.manifest["bs"])
+
+    @property
+    def questions(self) -> int:
+        """How many the run was to ask."""
+        return int(self.manifest["data"]["questions"])
+
+    @property
+    def data(self) -> str:
+        return str(self.manifest["data"]["name"])
+
+    @property
+    def validates(self) -> bool:
+        return bool(self.manifest["validate"])
+
+    @property
+    def servers(self) -> list[dict[str, Any]]:
+        return list(self.manifest["servers"])
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        return list(self.manifest["sessions"])
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        return tuple(goal(text) for text in self.manifest["goodput"])
+
+    @property
+    def load_seconds(self) -> float:
+        """Servers load at the same time: the longest."""
+        return float(max(server["load_seconds"] for server in self.servers))
+
+    @property
+    def build_seconds(self) -> float:
+        return float(max(server["build_seconds"] for server in self.servers))
+
+    @property
+    def peak_flops(self) -> float:
+        """Of all devices together."""
+        return float(sum(server["peak_flops"] for server in self.servers))
+
+    def peak_of(self, server: str) -> float:
+        return self._peaks.get(server, self.model.peak_flops)
+
+    @cached_property
+    def _peaks(self) -> dict[str, float]:
+        return {server["name"]: float(server["peak_flops"]) for server in self.servers}
+
+    @property
+    def client_seconds(self) -> float:
+        """From each start of the client to its report; to its last reply where it was killed."""
+        return sum(self._client_seconds(number, each) for number, each in enumerate(self.sessions))
+
+    def _client_seconds(self, number: int, session: dict[str, Any]) -> float:
+        if session["ended"]:
+            end = session["ended"]["monotonic_ns"]
+        else:
+            mine = self.records["client_ns.received"][self.records["session"] == number]
+            end = max([session["process_started_ns"], *mine.tolist()])
+        return float(end - session["process_started_ns"]) / 1e9
+
+    @property
+    def interruptions(self) -> int:
+        return sum(each["ended"]["interruptions"] for each in self.sessions if each["ended"])
+
+    @property
+    def outage_seconds(self) -> float:
+        return float(sum(each["ended"]["outage_seconds"] for each in self.sessions if each["ended"]))
+
+    @property
+    def memory_used(self) -> int | None:
+        """Bytes, of all servers together: the most that each ever held."""
+        peaks: dict[str, int] = {}
+        for reading in self.readings:
+            device = reading.device
+            held = device.memory_used if device.memory_peak is None else device.memory_peak
+            if held is not None:
+                peaks[reading.server] = max(held, peaks.get(reading.server, 0))
+        return sum(peaks.values()) if peaks else None
+
+    @property
+    def memory_total(self) -> int | None:
+        totals = {reading.server: reading.device.memory_total for reading in self.readings}
+        known = [total for total in totals.values() if total is not None]
+        return sum(known) if known and len(known) == len(totals) else None
+
+    @property
+    def joules(self) -> float | None:
+        return joules(self.readings, INFER)
+
+    @property
+    def self_check(self) -> SelfCheck | None:
+        """Of the last session; None where it was killed."""
+        number = len(self.sessions) - 1
+        ended = self.sessions[number]["ended"]
+        requests = self.records.phase(INFER).requests()
+        requests = requests.where(requests["session"] == number)
+        if not ended or not len(requests):
+            return None
+        taken = (requests["client_ns.received"] - requests["client_ns.ready"]).sum() / 1e9
+        return SelfCheck(
+            late_share=float(late_seconds(requests).sum() / taken) if taken else 0.0,
+            lag_share=ended["lag_share"],
+            lag_worst=ended["lag_worst_seconds"],
+            starved_share=ended["starved_share"],
+        )
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Raises InputError where the folder holds no run."""
+    manifest = read_manifest(folder)
+    return FinishedRun(folder, manifest, read_records(folder / RECORDS), read_device_log(folder / DEVICE_LOG))

@@ -1,0 +1,203 @@
+"""The flags of a run, in groups, with their help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.metadata import version
+from typing import NoReturn
+
+import configargparse
+
+from mmlu_client import flag_values as values
+from mmlu_client.prompt_format import FORMATS
+
+PROGRAM = "mmlu-client"
+PRINTED = ("table", "flagperf", "lm-eval", "csv")
+CONCURRENCY = 4
+
+
+class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
+    """Says what is wrong in one line, without the usage text before it."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{PROGRAM}: error: {' '.join(message.split())} (see {PROGRAM} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Names a flag's default where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False) or isinstance(action.default, list):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def run_parser() -> configargparse.ArgumentParser:
+    parser = OneLineParser(
+        prog=PROGRAM,
+        description="Stream MMLU through a trt-server and measure accuracy, throughput and MFU.",
+        epilog="Every flag may also be set in the config file and in the environment, as MMLU_CLIENT_<FLAG>. "
+        f"`{PROGRAM} compare A B …` puts runs side by side; `{PROGRAM} report DIR` prints one again.",
+        auto_env_var_prefix="MMLU_CLIENT_",
+        config_file_parser_class=configargparse.YAMLConfigFileParser,
+        formatter_class=_DefaultsFormatter,
+        add_env_var_help=False,
+        add_config_file_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config",
+        is_config_file=True,
+        env_var="MMLU_CLIENT_CONFIG",
+        metavar="FILE",
+        help="YAML file with flags, as `flag: value`",
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version('trt-server')}")
+    for add in (_server, _benchmark, _load, _accuracy, _output):
+        add(parser)
+    return parser
+
+
+def _server(parser: configargparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("server")
+    group.add_argument(
+        "--url",
+        default="localhost:8001",
+        metavar="URL[,URL]",
+        help="host:port, or grpcs://host:port for TLS; several share the load; dns:///name:port is every "
+        "address of a name",
+    )
+    group.add_argument("--tls-ca", metavar="FILE", help="PEM certificates to trust; the system's by default")
+    group.add_argument(
+        "--server-timeout",
+        type=values.seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long a server may be away, at the start and in the run",
+    )
+
+
+def _benchmark(parser: configargparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("benchmark")
+    group.add_argument(
+        "--data", default="demo", help="`demo`, a hub id (cais/mmlu), or a folder of CSV or parquet"
+    )
+    group.add_argument(
+        "--subjects", nargs="+", metavar="A,B", help="subjects to ask, separated by commas; all by default"
+    )
+    group.add_argument("--limit", type=values.count, metavar="N", help="questions a subject; all by default")
+    group.add_argument(
+        "--few-shots", type=values.natural, default=5, metavar="N", help="solved questions before it"
+    )
+    group.add_argument("--prompt-format", choices=sorted(FORMATS), default="hendrycks", help="whose prompts")
+    group.add_argument(
+        "--tokenizer",
+        metavar="FOLDER|ID",
+        help="where the server gives none; the server's by default",
+    )
+    group.add_argument("--bs", type=values.count, default=1, metavar="N", help="prompts in a request")
+
+
+def _load(parser: configargparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("load")
+    mode = group.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--concurrency",
+        type=values.count,
+        metavar="N",
+        help=f"closed loop: requests in flight, at most the servers' windows (default: {CONCURRENCY})",
+    )
+    mode.add_argument(
+        "--request-rate",
+        type=values.rate,
+        metavar="R",
+        help="open loop: requests a second, answered or not",
+    )
+    mode.add_argument(
+        "--offline", action="store_true", help="everything is due at once; the servers' windows bound it"
+    )
+    mode.add_argument(
+        "--sweep",
+        type=values.sweep,
+        metavar="NAME=A,B",
+        help="one run for each: concurrency=1,2,4 or request-rate=5,10; a folder for each in --output",
+    )
+    group.add_argument(
+        "--arrival-pattern",
+        choices=("poisson", "constant"),
+        default="poisson",
+        help="how requests of an open loop come",
+    )
+    group.add_argument(
+        "--warmup-request-count",
+        type=values.natural,
+        default=0,
+        metavar="N",
+        help="requests asked before and thrown away",
+    )
+    group.add_argument(
+        "--benchmark-duration",
+        type=values.positive_seconds,
+        metavar="SECONDS",
+        help="ask nothing new after so long; it ends sooner when every question is asked",
+    )
+    group.add_argument(
+        "--request-count", type=values.count, metavar="N", help="requests at the most; all by default"
+    )
+    group.add_argument(
+        "--random-seed",
+        type=values.natural,
+        default=0,
+        metavar="N",
+        help="of poisson arrivals, and of the questions' order where a run may end before the last of them",
+    )
+    group.add_argument(
+        "--goodput",
+        type=values.goal,
+        action="append",
+        metavar="KEY:MS",
+        help="report the share of requests whose KEY (latency, or a stage like server_queue or core) took at "
+        "most so many milliseconds; repeat it for several",
+    )
+
+
+def _accuracy(parser: configargparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("accuracy")
+    group.add_argument(
+        "--validate",
+        action="store_true",
+        help="ask the reference engine first (a server started with --reference torch) and compare",
+    )
+    group.add_argument(
+        "--early-stop",
+        type=values.share,
+        metavar="WIDTH",
+        help="end when the 95 %% interval of acc is narrower, like 0.02; asks in random order",
+    )
+
+
+def _output(parser: configargparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--output", metavar="DIR", help="folder for records and figures; results/<UTC time> by default"
+    )
+    group.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="go on with the run in this folder, with its own flags where no other is given",
+    )
+    group.add_argument("--format", choices=PRINTED, default="table", help="what is printed at the end")
+    group.add_argument(
+        "--metrics-port",
+        type=values.port,
+        metavar="PORT",
+        help="port for Prometheus to scrape while the run is on; 0: a free one; none by default",
+    )
+    group.add_argument(
+        "--metrics-host",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="address it listens on; 0.0.0.0 for every one",
+    )

@@ -1,0 +1,123 @@
+"""One phase of a run: its questions asked of one engine."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+from mmlu_client.device_log import DeviceLog
+from mmlu_client.lane import Server
+from mmlu_client.load import Load
+from mmlu_client.pacing import ClosedLoop
+from mmlu_client.prompts import PromptBuilder
+from mmlu_client.question import Question
+from mmlu_client.records import VAL, Record, record_of_unaskable, records_of
+from mmlu_client.request_source import RequestSource
+from mmlu_client.self_check import LoopLag
+from mmlu_client.settings import Settings
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What phases work with. session: which start of the client this is, from 0."""
+
+    settings: Settings
+    servers: Sequence[Server]
+    builder: PromptBuilder
+    worker: ThreadPoolExecutor
+    say: Callable[[str], None]
+    session: int
+
+    @property
+    def places(self) -> int:
+        """The most requests that all servers together take at a time."""
+        return sum(max(1, server.model.stream_window) for server in self.servers)
+
+
+class Phase:
+    """Asks questions of the compiled engine, or, in VAL, of the reference."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        name: str,
+        questions: Sequence[Question],
+        keep: Callable[[Sequence[Record]], None],
+        is_enough: Callable[[], bool],
+    ) -> None:
+        """keep: given every answer. is_enough: asked before each request whether those so far will do."""
+        self._bench = bench
+        self._name = name
+        self._keep = keep
+        self._is_enough = is_enough
+        self.lag = LoopLag()
+        self.load = self._load(questions)
+
+    async def run(self, device_log: Path) -> None:
+        """Raises RunError, InputError."""
+        bench = self._bench
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(DeviceLog(device_log, bench.servers, self._name, bench.session))
+            await stack.enter_async_context(self.lag)
+            await self.load.run()
+
+    def _load(self, questions: Sequence[Question]) -> Load:
+        bench, plan, seed = self._bench, self._bench.settings.load, self._bench.settings.seed
+        name, session = self._name, bench.session
+        source = RequestSource(
+            bench.builder,
+            questions,
+            bench.settings.batch_size,
+            bench.worker,
+            lambda unaskable: self._keep([record_of_unaskable(unaskable, name, session)]),
+            id_prefix=f"{name}-{session}-",
+            reference=name == VAL,
+        )
+        return Load(
+            bench.servers,
+            source,
+            plan.pacing(seed, bench.places),
+            bench.settings.server_timeout,
+            lambda answer: self._keep(records_of(answer, name, session)),
+            self._is_over,
+            bench.say,
+        )
+
+    def _is_over(self, elapsed_ns: int) -> bool:
+        duration = self._bench.settings.load.duration
+        return self._is_enough() or (duration is not None and elapsed_ns >= duration * 1e9)
+
+
+async def warm_up(bench: Bench, questions: Sequence[Question], *, reference: bool) -> None:
+    """Ask the first requests once, over and over where there are fewer, and forget the answers."""
+    settings = bench.settings
+    count = settings.load.warmup_requests * settings.batch_size
+    if not count or not questions:
+        return
+    source = RequestSource(
+        bench.builder,
+        list(islice(cycle(questions), count)),
+        settings.batch_size,
+        bench.worker,
+        lambda _: None,
+        id_prefix="warmup-",
+        reference=reference,
+    )
+    pacing = ClosedLoop(min(settings.load.concurrency, bench.places))
+    await Load(
+        bench.servers, source, pacing, settings.server_timeout, lambda _: None, lambda _: False, bench.say
+    ).run()
+
+
+def in_order(questions: Sequence[Question], settings: Settings) -> list[Question]:
+    """The order they are asked in, and of a run with --request-count only as many as that asks."""
+    ordered = list(questions)
+    if settings.is_shuffled:
+        random.Random(settings.seed).shuffle(ordered)
+    requests = settings.load.request_count
+    return ordered[: requests * settings.batch_size] if requests else ordered

@@ -1,0 +1,68 @@
+"""records.jsonl while it is written: a record is on disk before it counts."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from mmlu_client.errors import RunError
+from mmlu_client.records import Record
+
+
+class RecordFile:
+    """Appends. What `append` has returned from is with the operating system, whole lines only."""
+
+    def __init__(self, path: Path) -> None:
+        """Cuts off what a killed client left of its last line.
+
+        Raises RunError where the file cannot be written, or another client writes it.
+        """
+        self._path = path
+        try:
+            self._file = path.open("ab", buffering=0)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.truncate(path, _whole_lines(path))
+        except BlockingIOError:
+            raise RunError(f"another mmlu-client is writing {path}: let it end first") from None
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}") from None
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Raises RunError when the disk is full or gone; nothing of these records is kept then."""
+        lines = "".join(f"{json.dumps(record.as_json(), separators=(',', ':'))}\n" for record in records)
+        start = os.fstat(self._file.fileno()).st_size
+        data = memoryview(lines.encode())
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), start)
+            raise RunError(
+                f"cannot write {self._path}: {error.strerror}; what was scored before is in it"
+            ) from None
+
+    def __enter__(self) -> RecordFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _whole_lines(path: Path) -> int:
+    """The bytes up to and with the last line's end."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        while size:
+            start = max(0, size - 2**16)
+            file.seek(start)
+            end = file.read(size - start).rfind(b"\n")
+            if end >= 0:
+                return start + end + 1
+            size = start
+    return 0

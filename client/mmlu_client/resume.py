@@ -1,0 +1,81 @@
+"""Going on with a run that was killed: what it was, and whether this one is the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmlu_client.errors import InputError
+from mmlu_client.run_folder import MANIFEST
+
+# What a run's answers and figures hang on; dots lead into nested objects.
+IDENTITY = (
+    "model.fingerprint",
+    "engine.fingerprint",
+    "reference.fingerprint",
+    "data.sha256",
+    "data.subjects",
+    "data.limit",
+    "data.questions",
+    "data.order",
+    "prompt_format",
+    "few_shots",
+    "bs",
+    "tokenizer",
+    "validate",
+    "seeds.random_seed",
+    "load.description",
+)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Raises InputError where the folder holds no run."""
+    path = folder / MANIFEST
+    try:
+        found = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"{folder} holds no run: cannot read {path.name}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not a run's manifest: {error}") from None
+    if not isinstance(found, dict) or "sessions" not in found:
+        raise InputError(f"{path} is not a run's manifest")
+    return found
+
+
+def flags_of(folder: Path) -> dict[str, Any]:
+    """The flags the run in this folder was started with. Raises InputError."""
+    return dict(read_manifest(folder)["flags"])
+
+
+def check_same_run(folder: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises InputError, naming the difference."""
+    for name in IDENTITY:
+        before, after = _at(earlier, name), _at(now, name)
+        if before != after:
+            raise InputError(f"--resume {folder}: {name} was {_short(before)}, now it is {_short(after)}")
+
+
+def differences(
+    first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Every value in which two manifests differ, under its dotted name."""
+    for name in sorted({*first, *second}):
+        left, right = first.get(name), second.get(name)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            yield from differences(left, right, f"{prefix}{name}.")
+        elif left != right:
+            yield f"{prefix}{name}", left, right
+
+
+def _at(manifest: Mapping[str, Any], name: str) -> Any:
+    value: Any = manifest
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}…"

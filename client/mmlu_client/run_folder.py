@@ -1,0 +1,56 @@
+"""The folder a run writes to, and the files in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mmlu_client.errors import InputError, RunError
+
+RECORDS, MANIFEST, DEVICE_LOG = "records.jsonl", "manifest.json", "device.jsonl"
+SUMMARY, TABLE, HTML = "summary.json", "summary.md", "report.html"
+
+
+def choose_output_folder(chosen: Path | None) -> Path:
+    """The folder a run writes to: the chosen one, else results/<UTC time>. It is not made yet.
+
+    Raises InputError where it holds a run already.
+    """
+    folder = chosen or Path("results") / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output {folder} is not a folder")
+    for name in (RECORDS, SUMMARY):
+        path = folder / name
+        if path.exists() and path.stat().st_size:  # a run that ended before its first answer is no run
+            raise InputError(
+                f"--output {folder} holds a run already ({name}): name another folder, "
+                f"or go on with it: --resume {folder}"
+            )
+    return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Raises RunError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make --output {folder}: {error.strerror}") from None
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Raises RunError."""
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """In one step, so that a reader never sees half a file. Raises RunError."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(text.encode("utf-8", "surrogatepass"))
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise RunError(f"cannot write {path}: {error.strerror}") from None

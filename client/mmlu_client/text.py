@@ -1,0 +1,27 @@
+"""Figures as a person reads them; `/` where a thing was not measured."""
+
+from __future__ import annotations
+
+
+def accuracy(share: float | None, notice: str) -> str:
+    """A share, never without what its reader has to know of the model."""
+    short = notice.partition(":")[0].strip()
+    return number(share, ".3f") + (f" ({short})" if short and share is not None else "")
+
+
+def number(value: float | None, form: str) -> str:
+    return "/" if value is None else format(value, form)
+
+
+def percent(share: float | None) -> str:
+    return number(share, ".1%")
+
+
+def milliseconds(seconds: float | None) -> str:
+    return "/" if seconds is None else f"{seconds * 1e3:.1f} ms"
+
+
+def memory(used: float | None, total: float | None) -> str:
+    if used is None:
+        return "/"
+    return f"{used:.1f}" if total is None else f"{used:.1f}/{total:.1f}"

@@ -1,0 +1,30 @@
+"""What a run left in its folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from client_process import SECONDS
+
+
+def records(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "records.jsonl").read_text().splitlines()]
+
+
+def summary(output: Path) -> dict[str, Any]:
+    return dict(json.loads((output / "summary.json").read_text()))
+
+
+def manifest(output: Path) -> dict[str, Any]:
+    return dict(json.loads((output / "manifest.json").read_text()))
+
+
+def wait_for_records(output: Path, count: int) -> None:
+    path = output / "records.jsonl"
+    deadline = time.monotonic() + SECONDS
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert time.monotonic() < deadline, f"never {count} records"
+        time.sleep(0.02)

@@ -1,0 +1,214 @@
+"""The command line: where flags come from, what is refused, what a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+from client_process import ClientProcess, client, command, the_error
+from double import Double
+from mmlu import rows, write_benchmark, write_csv
+from mmlu_client.cli import settings_from
+from tokenizer_kinds import byte_level, tokenizer_files
+
+TOKENIZER = tokenizer_files(byte_level())
+
+
+@dataclass(frozen=True)
+class Tls:
+    key: Path
+    certificate: Path
+    authority: Path
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """A certificate for localhost, made now, and the authority that signed it."""
+    folder = tmp_path_factory.mktemp("tls")
+    made = Tls(folder / "key.pem", folder / "certificate.pem", folder / "authority.pem")
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    issued.private_key_pem.write_to_path(made.key)
+    issued.cert_chain_pems[0].write_to_path(made.certificate)
+    authority.cert_pem.write_to_path(made.authority)
+    return made
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_flags_come_from_file_environment_and_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("bs: 2\nlimit: 3\nfew-shots: 1\nsubjects: [alpha, beta]\n")
+    monkeypatch.setenv("MMLU_CLIENT_LIMIT", "4")
+    monkeypatch.setenv("MMLU_CLIENT_FEW_SHOTS", "2")
+    settings = settings_from(["--config", str(config), "--few-shots", "0"])
+    assert (settings.batch_size, settings.limit, settings.few_shots) == (2, 4, 0)
+    assert settings.subjects == ("alpha", "beta")
+
+
+def test_config_file_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("bs: 7\n")
+    monkeypatch.setenv("MMLU_CLIENT_CONFIG", str(config))
+    assert settings_from([]).batch_size == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bs", "0"], "argument --bs: '0' is not a whole number from 1"),
+        (["--bs", "two"], "argument --bs: 'two' is not"),
+        (["--limit", "-1"], "argument --limit: '-1' is not"),
+        (["--few-shots", "-1"], "argument --few-shots: '-1' is not a whole number from 0"),
+        (["--server-timeout", "nan"], "argument --server-timeout: 'nan' is not a number of seconds"),
+        (["--prompt-format", "helm"], "argument --prompt-format: invalid choice: 'helm'"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--url", "http://localhost:8001"], "use grpc://localhost:8001"),
+        (["--data", "/nowhere"], "--data /nowhere: no such folder"),
+        (["--subjects", "nonsense"], "no subject 'nonsense' in demo"),
+        (["--goodput", "speed:5"], "argument --goodput: 'speed' is none of latency, tokenize"),
+        (["--goodput", "core:fast"], "argument --goodput: 'fast' is not a number of milliseconds"),
+        (["--sweep", "bs=1,2"], "argument --sweep: 'bs=1,2' is not like concurrency=1,2,4"),
+        (["--sweep", "concurrency=0"], "argument --sweep: '0' is not a whole number from 1"),
+        (["--early-stop", "2"], "argument --early-stop: '2' is not a width between 0 and 1"),
+        (["--request-rate", "0"], "argument --request-rate: '0' is not a number of requests a second"),
+        (
+            ["--benchmark-duration", "0"],
+            "argument --benchmark-duration: '0' is not a number of seconds above",
+        ),
+        (["--metrics-port", "70000"], "argument --metrics-port: '70000' is not a port"),
+        (["--resume", "/nowhere"], "/nowhere holds no run: cannot read manifest.json"),
+        (["--resume", "/nowhere", "--output", "/there"], "/nowhere holds no run"),
+        (["--few-shots", "6"], "5 dev questions, --few-shots asks for 6"),
+        (["--output", __file__], "is not a folder"),
+        (["--url", "grpcs://localhost:1", "--tls-ca", "/nowhere.pem"], "cannot read --tls-ca /nowhere.pem"),
+        (["--url", "grpcs://localhost:1", "--tls-ca", __file__], "holds no certificate"),
+    ],
+)
+def test_bad_argument_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = command(*arguments, folder=tmp_path)
+    assert result.returncode == 2
+    assert message in the_error(result)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_config_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("bs: [1\nlimit")
+    result = command("--config", tmp_path / "bad.yaml")
+    assert result.returncode == 2
+    assert "config file" in the_error(result)
+
+
+def test_broken_data_is_one_line(tmp_path: Path) -> None:
+    write_benchmark(tmp_path, {"alpha": 2})
+    write_csv(tmp_path / "test" / "alpha_test.csv", [*rows(1, "alpha"), ("q", "a", "b", "c", "D")])
+    result = command("--data", tmp_path)
+    assert result.returncode == 2
+    assert "alpha_test.csv:2: 5 columns" in the_error(result)
+
+
+def test_no_server_is_one_line(tmp_path: Path) -> None:
+    result = command("--url", f"localhost:{free_port()}", "--server-timeout", "0.5", folder=tmp_path)
+    assert result.returncode == 1
+    assert "within 0.5 s" in the_error(result)
+    assert "start trt-server" in the_error(result)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_starts_later_is_waited_for(tmp_path: Path) -> None:
+    port = free_port()
+    running = ClientProcess("--url", f"localhost:{port}", "--limit", "1", "--output", tmp_path / "run")
+    running.wait_for("waiting up to 60 s")
+    with Double(TOKENIZER, port=port, max_prompt_tokens=10**6):
+        result = running.finish()
+    assert result.returncode == 0, result.stderr
+
+
+def test_tls_round_trip(tmp_path: Path, tls: Tls) -> None:
+    data = write_benchmark(tmp_path / "data", {"alpha": 1})
+    with Double(TOKENIZER, tls=(tls.key, tls.certificate)) as double:
+        result = client(
+            "--url",
+            f"grpcs://{double.url}",
+            "--tls-ca",
+            tls.authority,
+            "--data",
+            data,
+            "--output",
+            tmp_path / "run",
+        )
+    assert result.returncode == 0, result.stderr
+
+
+def test_plaintext_to_a_tls_server(tmp_path: Path, tls: Tls) -> None:
+    with Double(TOKENIZER, tls=(tls.key, tls.certificate)) as double:
+        result = command("--url", double.url, folder=tmp_path)
+    assert result.returncode == 1
+    assert f"speaks TLS: use --url grpcs://{double.url}" in the_error(result)
+
+
+def test_tls_to_a_plaintext_server(tmp_path: Path) -> None:
+    with Double(TOKENIZER) as double:
+        result = command("--url", f"grpcs://{double.url}", folder=tmp_path)
+    assert result.returncode == 1
+    assert f"does not speak TLS: use --url grpc://{double.url}" in the_error(result)
+
+
+def test_certificate_that_is_not_trusted(tmp_path: Path, tls: Tls) -> None:
+    with Double(TOKENIZER, tls=(tls.key, tls.certificate)) as double:
+        result = command("--url", f"grpcs://{double.url}", folder=tmp_path)
+    assert result.returncode == 1
+    assert "is not trusted" in the_error(result)
+    assert "--tls-ca FILE" in the_error(result)
+
+
+def test_the_files(tmp_path: Path) -> None:
+    data, output = write_benchmark(tmp_path / "data", {"alpha": 2, "beta": 2}), tmp_path / "run"
+    notice = "random weights: accuracy is chance"
+    with Double(TOKENIZER, notice=notice) as double:
+        result = client(
+            "--url", double.url, "--data", data, "--output", output, "--subjects", "beta", "--few-shots", "2",
+            "--prompt-format", "lm-eval",
+        )  # fmt: skip
+        again = client("--url", double.url, "--data", data, "--output", output)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in output.iterdir()) == [
+        "device.jsonl", "manifest.json", "records.jsonl", "report.html", "summary.json", "summary.md",
+    ]  # fmt: skip
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert manifest["data"]["subjects"] == ["beta"]
+    assert len(manifest["data"]["sha256"]) == 64
+    assert (manifest["prompt_format"], manifest["few_shots"], manifest["bs"]) == ("lm-eval", 2, 1)
+    assert manifest["model"]["fingerprint"] == "model-1"
+    assert manifest["engine"]["fingerprint"] == "engine-1"
+    assert manifest["peak"] == {"flops_per_second": 1e9, "source": "made up"}
+    assert "--few-shots" in manifest["command_line"]
+    page = (output / "summary.md").read_text()
+    assert page in result.stdout
+    assert page.startswith("| tool")
+    # Wherever an accuracy stands, what its reader has to know stands beside it.
+    shown = [line for line in (page + result.stderr).splitlines() if "acc" in line and "tool" not in line]
+    assert shown
+    assert all("random weights" in line for line in shown)
+    assert again.returncode == 2
+    assert "holds a run already" in the_error(again)
+
+
+def test_without_output_the_folder_is_named_by_the_time(tmp_path: Path) -> None:
+    data = write_benchmark(tmp_path / "data", {"alpha": 1})
+    with Double(TOKENIZER) as double:
+        result = command("--url", double.url, "--data", data, folder=tmp_path)
+    (folder,) = (tmp_path / "results").iterdir()
+    assert f"written to results/{folder.name}" in result.stdout
+    assert (folder / "summary.json").is_file()

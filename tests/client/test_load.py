@@ -1,0 +1,262 @@
+"""Requests in flight, retries, failures and lost streams, through the real client and a real channel."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from client_process import SECONDS, ClientProcess, client, the_error
+from double import (
+    CORE_NS,
+    FLOPS_A_TOKEN,
+    HOLD,
+    Collecting,
+    Double,
+    Verdict,
+    chosen_letter,
+    queue_full,
+    status,
+)
+from google.rpc import code_pb2
+from mmlu import write_benchmark
+from run_files import records, summary
+from tokenizer_kinds import byte_level, tokenizer_files, write_tokenizer
+
+TOKENIZER = tokenizer_files(byte_level())
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_benchmark(tmp_path / "data", {"alpha": 7, "beta": 4})
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def asked(double: Double) -> list[tuple[int, ...]]:
+    return [tuple(prompt.token_ids.ids) for request in double.asked for prompt in request.prompts]
+
+
+def test_every_question_once_and_in_order(data: Path, output: Path) -> None:
+    with Double(TOKENIZER) as double:
+        result = client("--url", double.url, "--data", data, "--output", output, "--bs", "3")
+    assert result.returncode == 0, result.stderr
+    assert [len(request.prompts) for request in double.asked] == [3, 3, 3, 2]
+    written = records(output)
+    assert [(r["subject"], r["index"]) for r in written] == [
+        *(("alpha", index) for index in range(7)),
+        *(("beta", index) for index in range(4)),
+    ]
+    for ids, record in zip(asked(double), written, strict=True):
+        assert record["predicted"] == "ABCD"[chosen_letter(list(ids))]
+        assert record["correct"] == (record["predicted"] == record["answer"])
+        assert record["tokens"]["logical"] == len(ids)
+        assert record["flops"] == FLOPS_A_TOKEN * len(ids)
+        assert record["server_ns"]["core"] == CORE_NS
+        assert record["client_ns"]["received"] > record["client_ns"]["sent"]
+        assert record["error"] is None
+    assert double.streams_ended_well == 1
+
+
+def test_figures_follow_from_the_records(data: Path, output: Path) -> None:
+    with Double(TOKENIZER) as double:
+        client("--url", double.url, "--data", data, "--output", output, "--bs", "3")
+    figures, written = summary(output), records(output)
+    tokens = sum(record["tokens"]["logical"] for record in written)
+    core = 4 * CORE_NS / 1e9
+    assert figures["acc"] == pytest.approx(sum(record["correct"] for record in written) / 11)
+    assert figures["p_infer_core"] == pytest.approx(tokens / core)
+    assert figures["p_infer_whole"] == pytest.approx(tokens / figures["whole_seconds"])
+    assert figures["mfu"] == pytest.approx(FLOPS_A_TOKEN * tokens / (core * 1e9))
+    assert figures["mean_batch_size"] == pytest.approx(11 / 4)
+    assert figures["e2e_time"] > 3.0 + 4.0 + figures["whole_seconds"]
+    assert (figures["mem_used_gib"], figures["mem_total_gib"]) == (2.0, 40.0)
+
+
+def test_requests_in_flight_are_bounded_and_answers_may_come_in_any_order(data: Path, output: Path) -> None:
+    with Collecting(TOKENIZER, stream_window=3) as double:
+        result = client(
+            "--url", double.url, "--data", data, "--output", output, "--concurrency", "16", "--limit", "3"
+        )
+    assert result.returncode == 0, result.stderr
+    assert double.most_unanswered == 3
+    by_question = {(record["subject"], record["index"]): record for record in records(output)}
+    assert len(by_question) == 6
+    expected = ["ABCD"[chosen_letter(list(ids))] for ids in asked(double)]
+    assert [by_question[key]["predicted"] for key in sorted(by_question)] == expected
+
+
+def test_a_full_queue_is_asked_again(data: Path, output: Path) -> None:
+    refusals = {2: queue_full(0.05), 5: queue_full(None)}
+    with Double(TOKENIZER, refusals.get) as double:
+        result = client("--url", double.url, "--data", data, "--output", output)
+    assert result.returncode == 0, result.stderr
+    assert len(double.asked) == 13
+    assert summary(output)["answered"] == 11
+    assert summary(output)["interruptions"] == 0
+
+
+def test_a_failed_question_is_recorded_and_the_run_goes_on(data: Path, output: Path) -> None:
+    wrong = {1: status(code_pb2.OUT_OF_RANGE, "prompt of 99 tokens, 50 at most")}
+    with Double(TOKENIZER, wrong.get) as double:
+        result = client("--url", double.url, "--data", data, "--output", output)
+    assert result.returncode == 1
+    assert the_error(result) == (
+        "1 of 11 questions failed, the first alpha 1: OUT_OF_RANGE: prompt of 99 tokens, 50 at most"
+    )
+    failed = [record for record in records(output) if record["error"]]
+    assert [(record["subject"], record["index"]) for record in failed] == [("alpha", 1)]
+    assert failed[0]["logprobs"] is None
+    assert failed[0]["correct"] is None
+    figures = summary(output)
+    assert (figures["answered"], figures["failed"], figures["unanswered"]) == (10, 1, 0)
+
+
+def test_a_question_too_long_for_the_model_is_recorded(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, max_prompt_tokens=20) as double:
+        result = client("--url", double.url, "--data", data, "--output", output, "--limit", "1")
+    assert "2 of 2 questions failed, the first alpha 0:" in the_error(result)
+    assert not double.asked
+    assert all("without any shot: the model takes 20" in record["error"] for record in records(output))
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
+def test_a_broken_stream_is_opened_again(data: Path, output: Path, code: grpc.StatusCode) -> None:
+    with Double(TOKENIZER, {4: code}.get) as double:
+        result = client("--url", double.url, "--data", data, "--output", output)
+    assert result.returncode == 0, result.stderr
+    assert f"the stream to {double.url} broke (" in result.stderr
+    figures = summary(output)
+    assert (figures["answered"], figures["failed"], figures["interruptions"]) == (11, 0, 1)
+    assert {(r["subject"], r["index"]) for r in records(output)} == {
+        *(("alpha", index) for index in range(7)),
+        *(("beta", index) for index in range(4)),
+    }
+    assert len(records(output)) == 11
+    assert "interruptions: 1" in result.stdout
+
+
+def test_a_draining_server_is_waited_for(data: Path, output: Path) -> None:
+    """What it turns away while it drains is asked again, not failed."""
+    draining = status(code_pb2.UNAVAILABLE, "draining")
+    with Double(TOKENIZER, lambda number: draining if 3 <= number < 7 else None) as double:
+        result = client("--url", double.url, "--data", data, "--output", output)
+    assert result.returncode == 0, result.stderr
+    assert summary(output)["answered"] == 11
+    assert summary(output)["interruptions"] >= 1
+
+
+def test_a_server_that_never_answers_again_ends_the_run(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, lambda number: grpc.StatusCode.UNAVAILABLE if number >= 2 else None) as double:
+        result = client("--url", double.url, "--data", data, "--output", output)
+    assert result.returncode == 1
+    assert "broke 5 streams in a row without an answer" in the_error(result)
+    assert len(records(output)) == 2
+    assert summary(output)["unanswered"] == 9
+
+
+def hold_from(first: int) -> Callable[[int], Verdict]:
+    return lambda number: HOLD if number >= first else None
+
+
+@pytest.mark.parametrize(("number", "exit_status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_reports_what_there_is(
+    data: Path, output: Path, number: signal.Signals, exit_status: int
+) -> None:
+    with Double(TOKENIZER, hold_from(4)) as double:
+        running = ClientProcess("--url", double.url, "--data", data, "--output", output, "--concurrency", "1")
+        assert double.holds.wait(SECONDS)
+        running.signal(number)
+        result = running.finish()
+    assert result.returncode == exit_status
+    assert the_error(result) == f"stopped by {number.name}"
+    assert len(records(output)) == 4
+    assert (summary(output)["answered"], summary(output)["unanswered"]) == (4, 7)
+    assert "| tool" in result.stdout
+
+
+def test_a_server_that_comes_back_is_used_again(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, hold_from(4)) as double:
+        running = ClientProcess("--url", double.url, "--data", data, "--output", output, "--concurrency", "2")
+        assert double.holds.wait(SECONDS)
+    with Double(TOKENIZER, port=double.port) as again:
+        result = running.finish()
+    assert result.returncode == 0, result.stderr
+    assert len(again.asked) == 7
+    assert len(records(output)) == 11
+    assert summary(output)["interruptions"] == 1
+    assert summary(output)["outage_seconds"] > 0
+
+
+def test_a_server_that_stays_away_ends_the_run_with_what_there_is(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, hold_from(4)) as double:
+        running = ClientProcess(
+            "--url", double.url, "--data", data, "--output", output, "--concurrency", "1",
+            "--server-timeout", "1",
+        )  # fmt: skip
+        assert double.holds.wait(SECONDS)
+    result = running.finish()
+    assert result.returncode == 1
+    assert "within 1 s" in the_error(result)
+    assert len(records(output)) == 4
+    assert summary(output)["unanswered"] == 7
+
+
+def test_another_engine_does_not_finish_the_run(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, hold_from(4)) as double:
+        running = ClientProcess("--url", double.url, "--data", data, "--output", output)
+        assert double.holds.wait(SECONDS)
+    with Double(TOKENIZER, port=double.port, fingerprint="engine-2") as other:
+        result = running.finish()
+    assert result.returncode == 1
+    assert "came back with another model or engine" in the_error(result)
+    assert not other.asked
+    assert len(records(output)) == 4
+
+
+def test_a_full_disk_keeps_what_was_scored(data: Path, output: Path) -> None:
+    """A limit on the size of files stands for the disk."""
+    limit = len(TOKENIZER["tokenizer.json"]) + 3000
+    data = write_benchmark(data, {"alpha": 100})
+    with Double(TOKENIZER) as double:
+        result = client(
+            "--url", double.url, "--data", data, "--output", output, "--subjects", "alpha",
+            file_size=limit,
+        )  # fmt: skip
+    assert result.returncode == 1
+    assert "cannot write" in the_error(result)
+    assert "records.jsonl" in the_error(result)
+    kept = (output / "records.jsonl").read_text()
+    assert kept.endswith("\n")
+    assert summary(output)["answered"] == len(records(output)) > 5
+
+
+def test_model_without_tokenizer_takes_a_named_one(data: Path, output: Path, tmp_path: Path) -> None:
+    with Double(None) as double:
+        without = client("--url", double.url, "--data", data, "--output", output)
+        folder = write_tokenizer(byte_level(), tmp_path / "tokenizer")
+        named = client(
+            "--url", double.url, "--data", data, "--output", output, "--tokenizer", folder, "--limit", "1"
+        )
+    assert without.returncode == 2
+    assert "double has no tokenizer: name one of its family with --tokenizer" in the_error(without)
+    assert named.returncode == 0, named.stderr
+
+
+def test_tokenizer_of_another_model_is_refused(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, vocabulary_size=100) as double:
+        result = client("--url", double.url, "--data", data, "--output", output)
+    assert result.returncode == 2
+    assert "the model's vocabulary has 100: it is not this model's tokenizer" in the_error(result)
+
+
+def test_more_prompts_than_the_server_takes(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, max_batch_size=8) as double:
+        result = client("--url", double.url, "--data", data, "--output", output, "--bs", "9")
+    assert result.returncode == 2
+    assert "--bs 9 is too many: this server takes 8" in the_error(result)

@@ -1,0 +1,159 @@
+"""Token ids, candidates, shared prefixes and truncation, over tokenizers of several kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from mmlu import MMLU, needs_mmlu
+from mmlu_client.dataset import load_benchmark
+from mmlu_client.errors import InputError
+from mmlu_client.prompt_format import FORMATS
+from mmlu_client.prompts import Prompt, PromptBuilder, Unaskable
+from mmlu_client.question import LETTERS, Question
+from tokenizer_kinds import KINDS, Encoding, letters_apart
+
+SUBJECT = "world_capitals"
+SHOTS = [
+    Question(SUBJECT, index, f"What is capital {index}?", ("Rome", "Paris", "Berlin", "Madrid"), "B")
+    for index in range(5)
+]
+QUESTION = Question(SUBJECT, 7, "Which of the following?", ("one", "two", "three", "four"), "C")
+
+Shots = Mapping[str, Sequence[Question]]
+
+
+def encoding(kind: str) -> Encoding:
+    return Encoding(KINDS[kind](), kind)
+
+
+def builder(
+    encoder: Encoding,
+    style: str = "hendrycks",
+    max_tokens: int = 2048,
+    vocabulary: int = 1000,
+    shots: int = 5,
+) -> PromptBuilder:
+    return PromptBuilder(encoder, FORMATS[style], {SUBJECT: SHOTS[:shots]}, max_tokens, vocabulary)
+
+
+def build(prompts: PromptBuilder, question: Question = QUESTION) -> Prompt:
+    (prompt,) = prompts.build([question])
+    assert isinstance(prompt, Prompt)
+    return prompt
+
+
+def text(style: str, shots: Sequence[Question], question: Question = QUESTION) -> str:
+    return FORMATS[style].head(SUBJECT, shots) + FORMATS[style].body(question)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_candidates_are_what_follows_the_prompt(kind: str) -> None:
+    encoder = encoding(kind)
+    prompt = build(builder(encoder))
+    for letter, candidate in zip(LETTERS, prompt.candidate_ids, strict=True):
+        (longer,) = encoder.encode([text("hendrycks", SHOTS) + f" {letter}"])
+        assert longer == [*prompt.token_ids, candidate]
+
+
+def test_candidates_are_not_the_letters_alone() -> None:
+    encoder = encoding("byte-level")
+    alone = [ids[-1] for ids in encoder.encode(list(LETTERS))]
+    assert not set(alone) & set(build(builder(encoder)).candidate_ids)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@needs_mmlu
+def test_candidates_hold_for_every_prompt_of_a_subject(kind: str) -> None:
+    """Each prompt of real subjects against the definition, carried out in full."""
+    encoder = encoding(kind)
+    benchmark = load_benchmark(str(MMLU))
+    subjects = ["abstract_algebra", "formal_logic", "human_sexuality", "professional_law"]
+    questions = benchmark.questions(subjects, 40)
+    prompts = PromptBuilder(encoder, FORMATS["hendrycks"], benchmark.shots(subjects, 1), 10**6, 1000)
+    for prompt in prompts.build(questions):
+        assert isinstance(prompt, Prompt)
+        shots, style = benchmark.dev[prompt.question.subject][:1], FORMATS["hendrycks"]
+        whole = style.head(prompt.question.subject, shots) + style.body(prompt.question)
+        longer = encoder.encode([f"{whole} {letter}" for letter in LETTERS])
+        assert longer == [[*prompt.token_ids, candidate] for candidate in prompt.candidate_ids]
+
+
+def test_candidates_are_not_encoded_for_every_prompt() -> None:
+    encoder = encoding("byte-level")
+    prompts = builder(encoder)
+    prompts.build([QUESTION])
+    before = encoder.texts
+    prompts.build([QUESTION] * 100)
+    assert encoder.texts == before + 100
+
+
+def test_tokenizer_without_letter_tokens_is_refused() -> None:
+    with pytest.raises(InputError, match="does not make one token of each of ' A' to ' D'"):
+        build(builder(Encoding(letters_apart()), shots=0), Question(SUBJECT, 0, "one", ("one",) * 4, "A"))
+
+
+def test_token_beyond_the_vocabulary_is_refused() -> None:
+    with pytest.raises(InputError, match=r"gives token id \d+, the model's vocabulary has 10: it is not"):
+        build(builder(encoding("byte-level"), vocabulary=10))
+
+
+def test_bos_comes_from_the_tokenizer_once() -> None:
+    encoder = encoding("byte-level")
+    ids = build(builder(encoder)).token_ids
+    (bos,) = encoder.encode([""])
+    assert ids[:1] == bos
+    assert ids.count(bos[0]) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("start", ["Which?", "\n\nWhich?", " Which?", "12"])
+def test_shared_prefix_is_exact(kind: str, start: str) -> None:
+    encoder = encoding(kind)
+    question = Question(SUBJECT, 0, start, ("one", "two", "three", "four"), "A")
+    prompt = build(builder(encoder), question)
+    (head,) = encoder.encode([FORMATS["hendrycks"].head(SUBJECT, SHOTS)])
+    shared = prompt.shared_prefix_tokens
+    assert prompt.token_ids[:shared] == head[:shared]
+    assert shared == len(head) or prompt.token_ids[shared] != head[shared]
+    assert len(head) - 3 <= shared < len(prompt.token_ids)
+
+
+def test_hendrycks_drops_the_last_shots() -> None:
+    encoder = encoding("byte-level")
+    limit = len(encoder.encode([text("hendrycks", SHOTS[:3])])[0])
+    prompt = build(builder(encoder, "hendrycks", limit))
+    assert prompt.token_ids == encoder.encode([text("hendrycks", SHOTS[:3])])[0]
+    assert prompt.shots == 3
+
+
+def test_flagperf_drops_the_first_shots() -> None:
+    encoder = encoding("byte-level")
+    limit = len(encoder.encode([text("flagperf", SHOTS[2:])])[0])
+    prompt = build(builder(encoder, "flagperf", limit))
+    assert prompt.token_ids == encoder.encode([text("flagperf", SHOTS[2:])])[0]
+    assert prompt.shots == 3
+    (head,) = encoder.encode([FORMATS["flagperf"].head(SUBJECT, SHOTS[2:])])
+    assert prompt.shared_prefix_tokens >= len(head) - 1
+
+
+def test_lm_eval_cuts_from_the_left() -> None:
+    encoder = encoding("byte-level")
+    whole = encoder.encode([text("lm-eval", SHOTS)])[0]
+    prompt = build(builder(encoder, "lm-eval", 50))
+    assert prompt.token_ids == whole[-50:]
+    assert prompt.candidate_ids == build(builder(encoder, "lm-eval")).candidate_ids
+    assert prompt.shared_prefix_tokens == 0
+
+
+def test_prompt_that_just_fits_is_left_alone() -> None:
+    encoder = encoding("byte-level")
+    limit = len(encoder.encode([text("hendrycks", SHOTS)])[0])
+    assert build(builder(encoder, "hendrycks", limit)).shots == 5
+    assert build(builder(encoder, "hendrycks", limit - 1)).shots == 4
+
+
+def test_question_longer_than_the_model_takes_is_not_asked() -> None:
+    (prompt,) = builder(encoding("byte-level"), "hendrycks", 20).build([QUESTION])
+    assert isinstance(prompt, Unaskable)
+    assert "tokens without any shot: the model takes 20" in prompt.reason

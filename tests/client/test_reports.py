@@ -1,0 +1,190 @@
+"""What is made of a run's records: other formats, the page, comparisons."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from client_process import client, the_error
+from double import PARAMETERS, Double
+from mmlu import write_benchmark
+from run_files import records, summary
+from tokenizer_kinds import byte_level, tokenizer_files
+
+TOKENIZER = tokenizer_files(byte_level())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two subjects that lm-evaluation-harness has in different groups."""
+    folder = tmp_path_factory.mktemp("run")
+    data = write_benchmark(folder / "data", {"anatomy": 12, "virology": 6})
+    with Double(TOKENIZER) as double:
+        client("--url", double.url, "--data", data, "--output", folder / "run", "--goodput", "latency:50")
+    return folder / "run"
+
+
+def test_flagperf_line_and_row(run: Path) -> None:
+    result = client("report", run, "--format", "flagperf")
+    line, _, *row = result.stdout.splitlines()
+    found, figures = ast.literal_eval(line), summary(run)
+    assert list(found) == [
+        "vendor", "compiler", "precision", "batchsize", "flops", "e2e_time(second)",
+        "p_validation_whole(qps)", "p_validation_core(qps)", "p_inference_whole(qps)",
+        "*p_inference_core(qps)", "val_average_acc", "infer_average_acc",
+    ]  # fmt: skip
+    assert found["*p_inference_core(qps)"] == figures["p_infer_core"]
+    assert found["infer_average_acc"] == figures["acc"]
+    assert found["val_average_acc"] is None
+    assert found["flops"] == 2 * PARAMETERS
+    assert row[0].startswith("| tool")
+
+
+def test_lm_eval_results(run: Path) -> None:
+    found = json.loads(client("report", run, "--format", "lm-eval").stdout)
+    written = records(run)
+    right = sum(record["correct"] for record in written if record["subject"] == "anatomy") / 12
+    assert found["results"]["mmlu_anatomy"]["acc,none"] == pytest.approx(right)
+    assert found["results"]["mmlu_anatomy"]["acc_stderr,none"] == pytest.approx(
+        math.sqrt(right * (1 - right) / 12)
+    )
+    assert found["groups"]["mmlu_stem"]["acc,none"] == pytest.approx(right)
+    assert set(found["groups"]) == {"mmlu", "mmlu_stem", "mmlu_other"}
+    assert found["results"]["mmlu"]["acc,none"] == summary(run)["acc"]
+    assert found["n-shot"] == {"mmlu_anatomy": 5, "mmlu_virology": 5}
+
+
+def test_csv_has_every_figure(run: Path) -> None:
+    head, row = csv.reader(client("report", run, "--format", "csv").stdout.splitlines())
+    figures = summary(run)
+    assert head == list(figures)
+    assert float(row[head.index("p_infer_core")]) == figures["p_infer_core"]
+    assert row[head.index("acc_val")] == ""
+
+
+def test_a_run_prints_the_format_alone(tmp_path: Path) -> None:
+    data = write_benchmark(tmp_path / "data", {"alpha": 2})
+    with Double(TOKENIZER) as double:
+        result = client(
+            "--url", double.url, "--data", data, "--output", tmp_path / "run", "--format", "lm-eval"
+        )
+    assert json.loads(result.stdout)["results"]["mmlu"]["samples"] == 2
+
+
+def test_figures_are_made_again_from_the_records(run: Path, tmp_path: Path) -> None:
+    """Half the records: half the questions."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    lines = (copy / "records.jsonl").read_text().splitlines(keepends=True)
+    (copy / "records.jsonl").write_text("".join(lines[:9]))
+    result = client("report", copy)
+    assert result.returncode == 0, result.stderr
+    assert "answered 9, failed 0, unanswered 9" in result.stdout
+    assert summary(copy)["answered"] == 9
+
+
+class Links(HTMLParser):
+    """What a page would fetch, and its headings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.headings: list[str] = []
+        self._in_heading = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [value for name, value in attrs if name in ("src", "href") and value]
+        self._in_heading = tag == "h2"
+
+    def handle_data(self, data: str) -> None:
+        if self._in_heading:
+            self.headings.append(data)
+            self._in_heading = False
+
+
+def test_the_page_needs_no_network_and_has_its_parts(run: Path) -> None:
+    text = (run / "report.html").read_text()
+    page = Links()
+    page.feed(text)
+    assert not page.fetched
+    assert page.headings == [
+        "What was measured", "Where a request's time goes", "Latency of requests", "Latency over time",
+        "Throughput over time", "MFU over time", "Lengths of prompts", "Padding and reuse",
+        "Memory over time", "Accuracy by subject",
+    ]  # fmt: skip
+    assert "model.fingerprint" in text
+    assert f"{summary(run)['p_infer_core']:.2f}" in text
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to draw the page")
+def test_the_page_draws_its_charts(run: Path, tmp_path: Path) -> None:
+    drawn = subprocess.run(
+        [
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            f"--user-data-dir={tmp_path}", "--virtual-time-budget=20000", "--dump-dom",
+            (run / "report.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout  # fmt: skip
+    # The script that stands in the page says these words too, once.
+    assert len(re.findall(r'<svg class="main-svg"', drawn)) >= 9
+    assert "anatomy" in drawn
+
+
+def test_a_page_with_a_notice_shows_it(tmp_path: Path) -> None:
+    data = write_benchmark(tmp_path / "data", {"alpha": 1})
+    with Double(TOKENIZER, notice="random weights: <b>chance</b>") as double:
+        client("--url", double.url, "--data", data, "--output", tmp_path / "run")
+    assert "random weights: &lt;b&gt;chance&lt;/b&gt;" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_energy_of_a_device_that_counts_it(tmp_path: Path) -> None:
+    """Read at the beginning and the end of the phase at the least: steps lie between readings."""
+    data, output = write_benchmark(tmp_path / "data", {"alpha": 4}), tmp_path / "run"
+    with Double(TOKENIZER, joules_a_reading=10.0) as double:
+        client("--url", double.url, "--data", data, "--output", output)
+    readings = [json.loads(line) for line in (output / "device.jsonl").read_text().splitlines()]
+    figures, joules = summary(output), 10.0 * (len(readings) - 1)
+    assert joules >= 10.0
+    assert figures["joules_per_question"] == pytest.approx(joules / 4)
+    assert figures["joules_per_token"] == pytest.approx(joules / figures["logical_tokens"])
+    assert "Power over time" in (output / "report.html").read_text()
+
+
+def test_compare_runs(run: Path, tmp_path: Path) -> None:
+    """The same questions with fewer shots get other answers from the double."""
+    other = tmp_path / "other"
+    with Double(TOKENIZER) as double:
+        client(
+            "--url", double.url, "--data", run.parent / "data", "--output", other, "--few-shots", "2",
+            "--bs", "2",
+        )  # fmt: skip
+    result = client("compare", run, other)
+    assert result.returncode == 0, result.stderr
+    one, two = ({(r["subject"], r["index"]): r["predicted"] for r in records(each)} for each in (run, other))
+    same = sum(one[question] == two[question] for question in one)
+    assert f"The same letter on {same} of 18" in result.stdout
+    differing = [question for question in one if one[question] != two[question]]
+    assert differing, "the double answers alike: this shows nothing"
+    for subject, index in differing:
+        assert f"| {subject} {index} " in result.stdout
+    assert re.search(r"\| few_shots +\| 5 +\| 2 ", result.stdout)
+    # The double takes as long for two prompts as for one.
+    assert "core seconds: × 1.000 (1.000 … 1.000)" in result.stdout
+
+
+def test_compare_wants_runs(run: Path, tmp_path: Path) -> None:
+    assert "compare needs two runs or more" in the_error(client("compare", run))
+    assert "holds no run" in the_error(client("compare", run, tmp_path))

@@ -1,0 +1,167 @@
+"""kill -9 in the middle, and going on: nothing twice, nothing lost, the same answers."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client_process import SECONDS, ClientProcess, client, the_error
+from double import HOLD, Double
+from mmlu import write_benchmark
+from processes import ServerProcess
+from run_files import manifest, records, summary, wait_for_records
+from tokenizer_kinds import byte_level, tokenizer_files, write_tokenizer
+
+TOKENIZER = tokenizer_files(byte_level())
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_benchmark(tmp_path / "data", {"alpha": 7, "beta": 4})
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def killed(arguments: Sequence[str | Path], double: Double) -> None:
+    """A client killed while the double holds a request."""
+    running = ClientProcess(*arguments)
+    assert double.holds.wait(SECONDS)
+    running.signal(signal.SIGKILL)
+    running.join()
+
+
+def test_a_killed_run_goes_on_with_its_own_flags(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, lambda number: HOLD if number == 5 else None) as double:
+        killed(
+            ("--url", double.url, "--data", data, "--output", output, "--bs", "2", "--goodput", "core:9"),
+            double,
+        )
+        half = (output / "records.jsonl").read_text()
+        # What a kill in the middle of a write leaves.
+        (output / "records.jsonl").write_text(half + '{"subject":"alp')
+        result = client("--resume", output)
+    assert result.returncode == 0, result.stderr
+    written = records(output)
+    assert (output / "records.jsonl").read_text().startswith(half)
+    assert sorted((r["subject"], r["index"]) for r in written) == [
+        *(("alpha", index) for index in range(7)), *(("beta", index) for index in range(4)),
+    ]  # fmt: skip
+    assert {record["session"] for record in written} == {0, 1}
+    figures = summary(output)
+    assert (figures["sessions"], figures["answered"], figures["goodput_share"]) == (2, 11, 1.0)
+    whole = sum(
+        max(times["received"] for times in of) - min(times["due"] for times in of)
+        for session in (0, 1)
+        if (of := [record["client_ns"] for record in written if record["session"] == session])
+    )
+    assert figures["whole_seconds"] == pytest.approx(whole / 1e9)
+    assert [each["ended"] is None for each in manifest(output)["sessions"]] == [True, False]
+
+
+def test_a_finished_run_asks_nothing_again(data: Path, output: Path) -> None:
+    with Double(TOKENIZER) as double:
+        client("--url", double.url, "--data", data, "--output", output)
+        result = client("--resume", output)
+    assert result.returncode == 0, result.stderr
+    assert len(double.asked) == len(records(output)) == 11
+    assert summary(output)["acc"] is not None
+
+
+@pytest.mark.parametrize(
+    ("flags", "difference"),
+    [
+        (["--prompt-format", "lm-eval"], 'prompt_format was "hendrycks", now it is "lm-eval"'),
+        (["--random-seed", "5"], "seeds.random_seed was 0, now it is 5"),
+        (["--bs", "2"], "bs was 1, now it is 2"),
+        (["--limit", "3"], "data.limit was null, now it is 3"),
+    ],
+)
+def test_another_run_is_refused(data: Path, output: Path, flags: list[str], difference: str) -> None:
+    with Double(TOKENIZER, lambda number: HOLD if number == 2 else None) as double:
+        killed(("--url", double.url, "--data", data, "--output", output), double)
+        before = (output / "manifest.json").read_text()
+        result = client("--resume", output, *flags)
+    assert result.returncode == 2
+    assert difference in the_error(result)
+    assert (output / "manifest.json").read_text() == before
+
+
+def test_other_data_and_another_model_are_refused(data: Path, output: Path, tmp_path: Path) -> None:
+    with Double(TOKENIZER, lambda number: HOLD if number == 2 else None) as double:
+        killed(("--url", double.url, "--data", data, "--output", output), double)
+        other = write_benchmark(tmp_path / "other", {"alpha": 7, "gamma": 4})
+        result = client("--resume", output, "--data", other)
+        assert "data.sha256 was" in the_error(result)
+    with Double(TOKENIZER, fingerprint="engine-2") as double:
+        result = client("--resume", output, "--url", double.url)
+    assert 'engine.fingerprint was "engine-1", now it is "engine-2"' in the_error(result)
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    result = client("--resume", tmp_path)
+    assert result.returncode == 2
+    assert "holds no run" in the_error(result)
+
+
+def test_two_clients_do_not_write_one_run(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, lambda number: HOLD if number == 2 else None) as double:
+        running = ClientProcess("--url", double.url, "--data", data, "--output", output)
+        assert double.holds.wait(SECONDS)
+        result = client("--resume", output)
+        running.signal(signal.SIGINT)
+        running.finish()
+    assert "another mmlu-client is writing" in the_error(result)
+
+
+def test_killed_at_random_like_undisturbed(slow_folder: Path, tmp_path: Path) -> None:
+    """The client, the server and both are killed at random moments of a run of a real engine."""
+    chance = random.Random()
+    seed = chance.randrange(10**6)
+    chance.seed(seed)
+    print(f"seed {seed}")
+    data = write_benchmark(tmp_path / "data", {"alpha": 60, "beta": 60})
+    tokenizer = write_tokenizer(byte_level(), tmp_path / "tokenizer")
+    flags: list[Any] = ["--data", data, "--tokenizer", tokenizer, "--bs", "3"]
+    server = ServerProcess("--model", str(slow_folder)).wait_until_serving()
+    port = server.url.rpartition(":")[2]
+    try:
+        client("--url", server.url, *flags, "--output", tmp_path / "calm")
+        output, asked = tmp_path / "killed", 0
+        for victims in ("client", "server", "both"):
+            where: list[Any] = (
+                ["--resume", output] if asked else ["--url", server.url, *flags, "--output", output]
+            )
+            running = ClientProcess(*where)
+            asked += chance.randrange(3, 30)
+            wait_for_records(output, asked)
+            if victims != "client":
+                server.kill()
+            if victims != "server":
+                running.signal(signal.SIGKILL)
+                running.join()
+            if victims != "client":
+                server = ServerProcess("--model", str(slow_folder), "--grpc-port", port).wait_until_serving()
+            if victims == "server":
+                wait_for_records(output, asked + 3)
+                running.signal(signal.SIGKILL)
+                running.join()
+            asked = len(records(output))
+        result = client("--resume", output)
+    finally:
+        server.kill()
+    assert result.returncode == 0, result.stderr
+    answers = [
+        {(r["subject"], r["index"]): (r["predicted"], r["tokens"]["logical"]) for r in records(folder)}
+        for folder in (tmp_path / "calm", output)
+    ]
+    assert answers[0] == answers[1]
+    assert len(records(output)) == len(answers[0]) == 120
+    assert summary(output)["acc"] == summary(tmp_path / "calm")["acc"]
+    assert summary(output)["failed"] == 0

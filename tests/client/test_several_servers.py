@@ -1,0 +1,97 @@
+"""One run over several servers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import grpc
+import pytest
+from client_process import SECONDS, ClientProcess, client, the_error
+from double import HOLD, Double
+from mmlu import write_benchmark
+from mmlu_client.address import parse_addresses
+from mmlu_client.errors import InputError
+from run_files import records, summary
+from tokenizer_kinds import byte_level, tokenizer_files
+
+TOKENIZER = tokenizer_files(byte_level())
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_benchmark(tmp_path / "data", {"alpha": 30})
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def test_requests_are_spread_and_the_report_says_how(data: Path, output: Path) -> None:
+    with Double(TOKENIZER) as one, Double(TOKENIZER) as two:
+        result = client("--url", f"{one.url},{two.url}", "--data", data, "--output", output)
+    assert result.returncode == 0, result.stderr
+    assert len(one.asked) + len(two.asked) == 30
+    assert min(len(one.asked), len(two.asked)) >= 5
+    share = Counter(record["server"] for record in records(output))
+    assert share == {one.url: len(one.asked), two.url: len(two.asked)}
+    for double in (one, two):
+        assert f"server {double.url}: {len(double.asked)} requests" in result.stdout
+
+
+def test_a_server_that_dies_is_left_out(data: Path, output: Path) -> None:
+    """The one holds its third request for good and dies; the other answers it too."""
+    with Double(TOKENIZER) as two:
+        with Double(TOKENIZER, lambda number: HOLD if number >= 2 else None) as one:
+            running = ClientProcess(
+                "--url", f"{one.url},{two.url}", "--data", data, "--output", output, "--server-timeout", "1"
+            )
+            assert one.holds.wait(SECONDS)
+        result = running.finish()
+    assert result.returncode == 0, result.stderr
+    assert sorted(record["index"] for record in records(output)) == list(range(30))
+    assert f"the stream to {one.url} broke" in result.stderr
+    assert summary(output)["interruptions"] == 1
+
+
+def test_a_server_that_breaks_every_stream_does_not_end_the_run(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, lambda _: grpc.StatusCode.INTERNAL) as one, Double(TOKENIZER) as two:
+        result = client("--url", f"{one.url},{two.url}", "--data", data, "--output", output)
+    assert result.returncode == 0, result.stderr
+    assert summary(output)["answered"] == 30
+    assert Counter(record["server"] for record in records(output)) == {two.url: 30}
+
+
+def test_a_server_that_is_not_there_is_left_out(data: Path, output: Path) -> None:
+    with Double(TOKENIZER) as double:
+        result = client(
+            "--url", f"localhost:9,{double.url}", "--data", data, "--output", output, "--server-timeout", "1"
+        )
+    assert result.returncode == 0, result.stderr
+    assert "left out: no answer from grpc://localhost:9 within 1 s" in result.stderr
+
+
+def test_servers_of_different_engines_are_refused(data: Path, output: Path) -> None:
+    with Double(TOKENIZER) as one, Double(TOKENIZER, fingerprint="engine-2") as two:
+        result = client("--url", f"{one.url},{two.url}", "--data", data, "--output", output)
+    assert result.returncode == 1
+    assert "do not hold the same: engine double (engine-1) and double (engine-2)" in the_error(result)
+    assert not one.asked
+
+
+def test_every_address_of_a_name(data: Path, output: Path) -> None:
+    with Double(TOKENIZER) as double:
+        result = client(
+            "--url", f"dns:///localhost:{double.port}", "--data", data, "--output", output,
+            "--server-timeout", "1",
+        )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    names = {record["server"] for record in records(output)}
+    assert names <= {f"127.0.0.1:{double.port}", f"[::1]:{double.port}"}
+    assert names
+
+
+def test_a_server_named_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="grpc://a:1 is named twice"):
+        parse_addresses("a:1,grpc://a:1")

@@ -1,0 +1,321 @@
+"""Figures against numbers worked out by hand, through the files that a run leaves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmlu_client.exchange import Batch, Score, Timing
+from mmlu_client.finished_run import FinishedRun, read_run
+from mmlu_client.model import Device, EngineInfo, ServedModel
+from mmlu_client.question import LETTERS, Letter, Question
+from mmlu_client.record_file import RecordFile
+from mmlu_client.records import INFER, VAL, Asked, Exchange, Record
+from mmlu_client.report import notes, table
+from mmlu_client.statistics import mcnemar, standard_error, wilson
+from mmlu_client.summary import Summary, mfu, mfu_flagperf, summarize
+
+MODEL = ServedModel(
+    id="m",
+    architecture="Llama",
+    fingerprint="f",
+    parameters=1000,
+    vocabulary_size=100,
+    engine=EngineInfo("tensorrt", "8.6", "fp16", "e", load_seconds=1.5, build_seconds=2.5),
+    reference=EngineInfo("torch", "2", "fp16", "r", load_seconds=1.0, build_seconds=0.0),
+    device=Device("card", memory_used=2**30, memory_peak=30 * 2**30, memory_total=40 * 2**30),
+    peak_flops=1e6,
+    peak_source="datasheet",
+    max_prompt_tokens=2048,
+    max_batch_size=8,
+    stream_window=64,
+    notice="",
+    server_version="1",
+)
+CANDIDATES = (11, 12, 13, 14)
+MS = 10**6
+SECOND = 10**9
+
+
+def exchange(
+    request: str, prompts: int, core_ms: int, latency_ms: int = 10, batch: int | None = None, due: int = 5
+) -> Exchange:
+    """Sent 1 ms after it was due."""
+    timing = Timing(0, 0, 0, 0, core_ms * MS, 0, core_ms * MS)
+    received = due + latency_ms * MS
+    return Exchange(
+        request, prompts, "s", 0, due, due, due + MS, received, timing, Batch(batch or prompts, 100)
+    )
+
+
+def record(
+    subject: str,
+    answer: Letter,
+    best: Letter,
+    asked_in: Exchange,
+    *,
+    index: int = 0,
+    phase: str = INFER,
+    top: int | None = None,
+    logical: int = 100,
+    computed: int = 100,
+    flops: int = 50_000,
+) -> Record:
+    question = Question(subject, index, "?", ("a", "b", "c", "d"), answer)
+    logprobs = tuple(-0.1 if letter == best else -3.0 for letter in LETTERS)
+    top = CANDIDATES[LETTERS.index(best)] if top is None else top
+    score = Score(CANDIDATES, logprobs, top, -0.1, logical, computed, flops)
+    return Record(phase, 0, question, Asked(CANDIDATES, 0, 5), asked_in, score, None)
+
+
+def letters(text: str) -> list[Letter]:
+    return [LETTERS["ABCD".index(letter)] for letter in text]
+
+
+def failed(subject: str) -> Record:
+    question = Question(subject, 9, "?", ("a", "b", "c", "d"), "A")
+    return Record(INFER, 0, question, None, None, None, "OUT_OF_RANGE: too long")
+
+
+def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
+    fields = asdict(model)
+    return {
+        "data": {"name": "d", "questions": 7},
+        "bs": 2,
+        "load": {"description": "closed loop"},
+        "validate": False,
+        "goodput": [],
+        "model": {
+            name: fields[name]
+            for name in ("id", "architecture", "fingerprint", "parameters", "vocabulary_size", "notice")
+        },
+        "engine": fields["engine"],
+        "reference": fields["reference"],
+        "device": fields["device"],
+        "peak": {"flops_per_second": model.peak_flops, "source": model.peak_source},
+        "limits": {
+            name: fields[name] for name in ("max_prompt_tokens", "max_batch_size", "stream_window")
+        },
+        "servers": [
+            {
+                "name": "s", "device": "card", "peak_flops": model.peak_flops, "load_seconds": 1.5,
+                "build_seconds": 2.5,
+            }
+        ],
+        "server_version": "1",
+        "sessions": [
+            {
+                "process_started_ns": 5,
+                "ended": {
+                    "monotonic_ns": 5 + 10 * SECOND, "interruptions": 1, "outage_seconds": 0.5,
+                    "lag_share": 0.0, "lag_worst_seconds": 0.0, "starved_share": 0.0,
+                },
+            }
+        ],
+        **changes,
+    }  # fmt: skip
+
+
+def reading(phase: str, energy: float | None, device: Device = MODEL.device) -> dict[str, Any]:
+    fields = {**asdict(device), "energy_joules": energy}
+    return {"phase": phase, "session": 0, "server": "s", "monotonic_ns": 1, "device": fields}
+
+
+ONE, TWO = exchange("1", 2, 500, 10), exchange("2", 1, 250, 20)
+# The whole run takes 4 s: the last reply comes then.
+THREE = exchange("3", 1, 250, 90, due=5 + 4 * SECOND - 90 * MS)
+RECORDS = [
+    record("alpha", "A", "A", ONE),
+    record("alpha", "B", "B", ONE, index=1, top=99),
+    record("alpha", "C", "D", TWO, index=2),
+    record("beta", "D", "D", THREE),
+    failed("beta"),
+]
+
+Figures = Callable[..., Summary]
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Callable[..., FinishedRun]:
+    def finish(
+        records: list[Record] = RECORDS,
+        model: ServedModel = MODEL,
+        readings: list[dict[str, Any]] | None = None,
+        **changes: Any,
+    ) -> FinishedRun:
+        (tmp_path / "records.jsonl").unlink(missing_ok=True)
+        with RecordFile(tmp_path / "records.jsonl") as file:
+            file.append(records)
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest(model, **changes)))
+        lines = readings or [reading(INFER, None, model.device)]
+        (tmp_path / "device.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        return read_run(tmp_path)
+
+    return finish
+
+
+@pytest.fixture
+def figures(finished: Callable[..., FinishedRun]) -> Figures:
+    return lambda *arguments, **changes: summarize(finished(*arguments, **changes))
+
+
+def test_accuracy(figures: Figures) -> None:
+    summary = figures()
+    assert summary.acc == 3 / 4
+    assert summary.acc_vocab == 2 / 4
+    assert summary.acc_macro == pytest.approx((2 / 3 + 1) / 2)
+    assert summary.acc_stderr == pytest.approx(math.sqrt(0.75 * 0.25 / 4))
+    assert (summary.questions, summary.answered, summary.failed, summary.unanswered) == (7, 4, 1, 2)
+
+
+def test_throughput_counts_a_requests_core_time_once(figures: Figures) -> None:
+    """Two questions of request 1 share its 0.5 s: 1 s in all, not 1.5."""
+    summary = figures()
+    assert summary.logical_tokens == 400
+    assert summary.core_seconds == pytest.approx(1.0)
+    assert summary.p_infer_core == pytest.approx(400.0)
+    assert summary.p_infer_whole == pytest.approx(100.0)
+    assert summary.whole_over_core == pytest.approx(0.25)
+
+
+def test_mfu(figures: Figures) -> None:
+    summary = figures()
+    assert summary.flops == 200_000
+    assert summary.mfu == pytest.approx(0.2)
+    assert summary.mfu_whole == pytest.approx(0.05)
+    assert summary.mfu_flagperf == pytest.approx(2 * 1000 * 400 / 1e6)
+
+
+def test_reuse_is_counted_and_has_no_flagperf_mfu(figures: Figures) -> None:
+    summary = figures([record("alpha", "A", "A", ONE, logical=100, computed=25)])
+    assert summary.prefix_hit_ratio == pytest.approx(0.75)
+    assert (summary.logical_tokens, summary.computed_tokens) == (100, 25)
+    assert summary.mfu_flagperf is None
+
+
+def test_the_suites_own_row(figures: Figures) -> None:
+    """Aquila-7B on an A100-SXM4-40GB, fp16: 7212.94 tokens/s in the core are an MFU of 32.4 %."""
+    share = mfu_flagperf(7212.94, 7 * 10**9, 312e12)
+    assert share is not None
+    assert f"{share:.1%}" == "32.4%"
+    summary = replace(
+        figures(), bs=1, e2e_time=1333.664, p_val_whole=6988.69, p_val_core=7212.94, p_infer_whole=None,
+        p_infer_core=None, mfu=share, acc=0.33,
+    )  # fmt: skip
+    cells = [cell.strip() for cell in table(summary, "").splitlines()[2].strip("|").split("|")]
+    assert cells == [
+        "tensorrt", "fp16", "1", "1333.664", "6988.69", "7212.94", "/", "/", "32.4%", "0.330", "30.0/40.0",
+    ]  # fmt: skip
+
+
+def test_mfu_of_a_known_prompt() -> None:
+    """3.12e14 FLOPs in 2 s on 312e12 FLOP/s: half of what was possible."""
+    assert mfu(312 * 10**12, 2.0, 312e12) == pytest.approx(0.5)
+
+
+def test_memory_and_time(figures: Figures) -> None:
+    summary = figures()
+    assert (summary.mem_used_gib, summary.mem_total_gib) == (30.0, 40.0)
+    assert summary.e2e_time == pytest.approx(1.5 + 2.5 + 10.0)
+    used = replace(MODEL, device=replace(MODEL.device, memory_peak=None))
+    assert figures(model=used).mem_used_gib == 1.0
+
+
+def test_latency_is_of_requests(figures: Figures) -> None:
+    """10, 20 and 90 ms: the 90th percentile lies 8/10 of the way from the second to the third."""
+    summary = figures()
+    assert summary.latency_p50_seconds == pytest.approx(0.020)
+    assert summary.latency_p90_seconds == pytest.approx(0.020 + 0.8 * 0.070)
+
+
+def test_mean_batch_is_over_the_engines_batches(figures: Figures) -> None:
+    """Requests of 2 and 1 shared a batch of 3, one of 1 ran alone: 2 batches, 4 prompts."""
+    together = [exchange("1", 2, 1, batch=3), exchange("2", 1, 1, batch=3), exchange("3", 1, 1)]
+    records = [record("alpha", "A", "A", each) for each in (together[0], together[0], *together[1:])]
+    assert figures(records).mean_batch_size == pytest.approx(2.0)
+
+
+def test_nothing_scored_is_null_not_zero(figures: Figures) -> None:
+    summary = figures([failed("alpha")])
+    for value in (summary.acc, summary.acc_macro, summary.acc_stderr, summary.mfu, summary.p_infer_core):
+        assert value is None
+    assert summary.failed == 1
+
+
+def test_standard_error_of_mmlu() -> None:
+    """A third of 14,042 questions right: four tenths of a percent."""
+    assert standard_error(1 / 3, 14042) == pytest.approx(0.003978, abs=1e-6)
+
+
+def test_notice_stands_beside_the_accuracy(figures: Figures) -> None:
+    row = table(figures(), "random weights: accuracy is chance").splitlines()[2]
+    assert "0.750 (random weights)" in row
+
+
+def test_interval_is_wilsons(figures: Figures) -> None:
+    """10 of 30: 0.192 to 0.512 (Newcombe 1998's method 3); 0 of 10 does not end below nothing."""
+    interval = wilson(10, 30)
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx((0.1923, 0.5122), abs=1e-4)
+    none = wilson(0, 10)
+    assert none is not None
+    assert (none.low, none.high) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    summary = figures()
+    assert (summary.acc_low, summary.acc_high) == pytest.approx((0.3006, 0.9544), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "p"), [(0, 0, 1.0), (5, 5, 1.0), (1, 9, 22 / 1024), (0, 6, 2 / 64)]
+)
+def test_mcnemar_is_a_coin_toss(first: int, second: int, p: float) -> None:
+    assert mcnemar(first, second) == pytest.approx(p)
+    assert mcnemar(second, first) == pytest.approx(p)
+
+
+def test_mcnemar_of_many() -> None:
+    """Far more than a float's factorials take."""
+    assert 0 < mcnemar(4000, 5000) < 1e-20
+
+
+def test_latency_is_from_when_it_was_due(figures: Figures) -> None:
+    """Sent a millisecond after: the client's queue."""
+    summary = figures()
+    assert summary.latency_max_seconds == pytest.approx(0.090)
+    assert summary.stage_client_queue_seconds == pytest.approx(0.001)
+
+
+def test_validation_is_of_the_same_questions(finished: Callable[..., FinishedRun]) -> None:
+    """The reference has three right, the engine one of them and one more."""
+    spans = [exchange(f"v{number}", 1, 1000, 2000) for number in range(4)]
+    val = [
+        record("alpha", "A", best, span, index=number, phase=VAL)
+        for number, (best, span) in enumerate(zip(letters("AAAB"), spans, strict=True))
+    ]
+    infer = [
+        record("alpha", "A", best, exchange(f"i{number}", 1, 100), index=number)
+        for number, best in enumerate(letters("ABCA"))
+    ]
+    run = finished([*val, *infer], validate=True)
+    summary = summarize(run)
+    assert (summary.acc_val, summary.acc) == (0.75, 0.5)
+    assert summary.agreement == 0.25
+    assert (summary.only_reference_correct, summary.only_engine_correct) == (2, 1)
+    assert summary.mcnemar_p == pytest.approx(1.0)
+    assert summary.largest_logprob_difference == pytest.approx(2.9)
+    assert summary.p_val_core == pytest.approx(400 / 4)
+    assert summary.p_val_whole == pytest.approx(400 / 2)
+    assert summary.p_infer_core == pytest.approx(400 / 0.4)
+    assert any("no difference in accuracy is shown" in line for line in notes(run, summary))
+
+
+def test_energy_is_the_counters_difference_in_the_phase(figures: Figures) -> None:
+    readings = [reading(VAL, 5.0), reading(VAL, 90.0), reading(INFER, 100.0), reading(INFER, 120.0)]
+    summary = figures(RECORDS, readings=readings)
+    assert summary.joules_per_token == pytest.approx(20 / 400)
+    assert summary.joules_per_question == pytest.approx(20 / 4)
+    assert figures().joules_per_token is None
