@@ -1,0 +1,66 @@
+"""Accuracy of the demo model on the demo benchmark, by plain transformers in fp32, one prompt at a time.
+
+python -m tools.demo_model.evaluate server/trt_server/demo
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from tools.demo_model.prompt import prompt
+from tools.demo_model.question import LETTERS
+from tools.demo_model.split import DEV_QUESTIONS, Split, split
+from tools.demo_model.subjects import all_subjects
+
+
+class Answerer:
+    """A checkpoint folder that answers prompts with the most probable of the four letters."""
+
+    def __init__(self, folder: Path) -> None:
+        self._model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+
+    def answer(self, text: str) -> str:
+        ids = self._tokenizer(text)["input_ids"]
+        candidates = [self._tokenizer(f"{text} {letter}")["input_ids"][len(ids)] for letter in LETTERS]
+        with torch.inference_mode():
+            logits = self._model(input_ids=torch.tensor([ids])).logits[0, -1]
+        return LETTERS[int(logits[candidates].argmax())]
+
+    def accuracy(self, splits: Iterable[Split], shots: int) -> dict[str, float]:
+        """The share of right answers to each subject's test questions, after the first dev questions."""
+        return {each.subject: self._accuracy(each, shots) for each in splits}
+
+    def _accuracy(self, part: Split, shots: int) -> float:
+        answers = [self.answer(prompt(part.subject, part.dev[:shots], question)) for question in part.test]
+        right = sum(answer == question.letter for answer, question in zip(answers, part.test, strict=True))
+        return right / len(part.test)
+
+
+def overall(accuracies: dict[str, float]) -> float:
+    """Over all questions: every subject has equally many."""
+    return sum(accuracies.values()) / len(accuracies)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path)
+    answerer = Answerer(parser.parse_args().checkpoint)
+    splits = [split(subject) for subject in all_subjects()]
+    few, none = answerer.accuracy(splits, DEV_QUESTIONS), answerer.accuracy(splits, 0)
+    print(f"{'subject':24}{DEV_QUESTIONS}-shot  0-shot")
+    for subject in few:
+        print(f"{subject:24}{few[subject]:6.3f}  {none[subject]:6.3f}")
+    print(f"{'overall':24}{overall(few):6.3f}  {overall(none):6.3f}")
+
+
+if __name__ == "__main__":
+    main()

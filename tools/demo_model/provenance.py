@@ -1,0 +1,75 @@
+"""training.json: how the shipped checkpoint was made and what it reaches."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+import transformers
+
+from tools.demo_model.batch import Loss, mean
+from tools.demo_model.evaluate import Answerer, overall
+from tools.demo_model.lessons import Lessons
+from tools.demo_model.recipe import Recipe
+from tools.demo_model.split import DEV_QUESTIONS, Split
+
+# The curve has a point for so many steps, their mean.
+CURVE_STEPS = 50
+
+
+def write_provenance(
+    folder: Path,
+    recipe: Recipe,
+    lessons: Lessons,
+    splits: Sequence[Split],
+    losses: Sequence[Loss],
+    command: str,
+) -> None:
+    """Measure the checkpoint in `folder` and write training.json beside it."""
+    answerer = Answerer(folder)
+    record = {
+        "command": command,
+        "recipe": asdict(recipe),
+        "training_sequences_sha256": lessons.sha256(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "tokenizers": tokenizers.__version__,
+        },
+        "processor": platform.machine(),
+        "accuracy": {
+            f"{shots}-shot": _rounded(answerer.accuracy(splits, shots)) for shots in (DEV_QUESTIONS, 0)
+        },
+        "loss_curve": _curve(losses),
+    }
+    text = json.dumps(record, indent=1)
+    (folder / "training.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _rounded(accuracies: dict[str, float]) -> dict[str, float]:
+    return {"overall": round(overall(accuracies), 4)} | {
+        subject: round(value, 4) for subject, value in accuracies.items()
+    }
+
+
+def _curve(losses: Sequence[Loss]) -> list[dict[str, Any]]:
+    curve = []
+    for start in range(0, len(losses), CURVE_STEPS):
+        part = losses[start : start + CURVE_STEPS]
+        point = mean(part)
+        curve.append(
+            {
+                "step": start + len(part),
+                "letter_nats": round(point.letter, 4),
+                "word_nats": round(point.word, 4),
+                "letters_right": round(point.right, 4),
+            }
+        )
+    return curve
