@@ -1,0 +1,52 @@
+"""A trt-server as a child process on free ports, for the demonstration and the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+
+STOP_SECONDS = 60.0
+
+
+class ServerProcess:
+    """Runs from `with` to its end. Raises SystemExit, after the server's own words, where it cannot start."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [program("trt-server"), "--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
+        self.process = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True)
+        self.address = ""
+
+    def __enter__(self) -> ServerProcess:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            record = json.loads(line) if line.startswith("{") else {"message": line.rstrip()}
+            print(f"trt-server: {record['message']}", flush=True)
+            if record.get("event") == "serving":
+                self.address = f"127.0.0.1:{record['grpc_port']}"
+                threading.Thread(target=self._pass_on, daemon=True).start()
+                return self
+        raise SystemExit(self.process.wait() or 1)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def _pass_on(self) -> None:
+        """Keep the pipe empty."""
+        assert self.process.stderr is not None
+        for _ in self.process.stderr:
+            pass
+
+
+def program(name: str) -> str:
+    """A console script of the running environment."""
+    return str(Path(sys.executable).parent / name)
