@@ -36,9 +36,10 @@ TOKENIZER = resolve_model("demo", "fp32").folder
 
 @dataclass(frozen=True)
 class Round:
-    """Questions a second."""
+    """Questions a second; `reusing` with shared prefixes computed once."""
 
     ours: float
+    reusing: float
     pytorch: float
     whole_over_core: float
     same_predictions: int
@@ -97,20 +98,22 @@ def _round(
     options: argparse.Namespace, server: ServerProcess, subjects: str, model: Any, prompts: list[Prompt]
 ) -> Round:
     with tempfile.TemporaryDirectory() as folder:
-        summary, predicted = _ours(options, server, subjects, Path(folder) / "run")
+        summary, predicted = _ours(options, server, subjects, Path(folder) / "whole")
+        reused, again = _ours(options, server, subjects, Path(folder) / "reused", "--reuse-prefix")
     expected, seconds = _pytorch(model, prompts, options.bs)
     return Round(
         ours=summary["answered"] / summary["whole_seconds"],
+        reusing=reused["answered"] / reused["whole_seconds"],
         pytorch=len(prompts) / seconds,
         whole_over_core=summary["whole_over_core"],
-        same_predictions=sum(a == b for a, b in zip(predicted, expected, strict=True)),
+        same_predictions=sum(a == b == c for a, b, c in zip(predicted, again, expected, strict=True)),
     )
 
 
 def _ours(
-    options: argparse.Namespace, server: ServerProcess, subjects: str, output: Path
+    options: argparse.Namespace, server: ServerProcess, subjects: str, output: Path, *flags: str
 ) -> tuple[dict[str, Any], list[str]]:
-    command = [program("mmlu-client"), "--url", server.address, "--bs", str(options.bs)]
+    command = [program("mmlu-client"), "--url", server.address, "--bs", str(options.bs), *flags]
     command += ["--data", options.data, "--tokenizer", options.tokenizer, "--subjects", subjects]
     command += ["--limit", str(options.limit), "--output", str(output)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -155,11 +158,15 @@ def _print(
     print(f"\n{options.model}, {questions} questions of {options.data}, {mean:.0f} tokens a prompt,")
     versions = f"PyTorch {torch.__version__}, transformers {__version__}"
     print(f"bs {options.bs}, {options.threads} threads, {versions}\n")
-    print("| round | trt-server + mmlu-client, q/s | PyTorch, q/s | ratio | whole/core | same predictions |")
-    print("|---|---|---|---|---|---|")
+    print("Questions a second, ours from the first prompt built to the last reply:\n")
+    print(
+        "| round | ours | with prefix reuse | PyTorch | ours / PyTorch | reuse / ours | whole/core | same |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for number, r in enumerate(rounds, 1):
         print(
-            f"| {number} | {r.ours:.3f} | {r.pytorch:.3f} | {r.ratio:.2f} | {r.whole_over_core:.4f} "
+            f"| {number} | {r.ours:.3f} | {r.reusing:.3f} | {r.pytorch:.3f} | {r.ratio:.2f} "
+            f"| {r.reusing / r.ours:.2f} | {r.whole_over_core:.4f} "
             f"| {r.same_predictions}/{questions} |"
         )
     print(f"\nmedian ratio {statistics.median(r.ratio for r in rounds):.2f}, ", end="")

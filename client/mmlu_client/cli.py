@@ -45,6 +45,7 @@ def settings_from(arguments: Sequence[str] | None) -> Settings:
         metrics_host=chosen.metrics_host,
         metrics_port=chosen.metrics_port,
         validate=chosen.validate,
+        reuse_prefix=chosen.reuse_prefix,
         load=load,
         sweep=_sweep(chosen, load),
         goals=tuple(chosen.goodput or ()),

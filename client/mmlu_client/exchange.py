@@ -9,12 +9,14 @@ from mmlu_client.prompts import Prompt
 
 @dataclass(frozen=True)
 class Request:
-    """tokenize_ns: what building its prompts took. reference: whether the reference engine is asked."""
+    """tokenize_ns: what building its prompts took. reference: whether the reference engine is asked.
+    reuse_prefix: whether the server may take shared prefixes from an earlier prompt."""
 
     id: str
     prompts: tuple[Prompt, ...]
     tokenize_ns: int = 0
     reference: bool = False
+    reuse_prefix: bool = False
 
 
 @dataclass(frozen=True)

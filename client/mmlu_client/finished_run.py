@@ -46,6 +46,10 @@ class FinishedRun:
         return str(self.manifest["data"]["name"])
 
     @property
+    def reuses_prefixes(self) -> bool:
+        return bool(self.manifest["reuse_prefix"])
+
+    @property
     def validates(self) -> bool:
         return bool(self.manifest["validate"])
 

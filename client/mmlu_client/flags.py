@@ -97,6 +97,11 @@ def _benchmark(parser: configargparse.ArgumentParser) -> None:
         metavar="FOLDER|ID",
         help="where the server gives none; the server's by default",
     )
+    group.add_argument(
+        "--reuse-prefix",
+        action="store_true",
+        help="let the server compute the shots that a subject's questions share once; figures say so",
+    )
     group.add_argument("--bs", type=values.count, default=1, metavar="N", help="prompts in a request")
 
 

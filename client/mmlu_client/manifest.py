@@ -47,6 +47,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
         "concurrency": min(load.concurrency, places) if load.mode == "closed" else None,
         "load": {**asdict(load), "description": str(load)},
         "validate": settings.validate,
+        "reuse_prefix": settings.reuse_prefix,
         "early_stop": settings.early_stop,
         "goodput": [str(goal) for goal in settings.goals],
         "tokenizer": asking.tokenizer,

@@ -77,6 +77,7 @@ class Phase:
             lambda unaskable: self._keep([record_of_unaskable(unaskable, name, session)]),
             id_prefix=f"{name}-{session}-",
             reference=name == VAL,
+            reuse_prefix=bench.settings.reuse_prefix and name != VAL,
         )
         return Load(
             bench.servers,

@@ -27,7 +27,7 @@ def summary_page(run: FinishedRun, summary: Summary) -> str:
 def cells(summary: Summary, notice: str) -> tuple[str, ...]:
     """The suite's own row, in the order of COLUMNS; `/` where a thing was not measured."""
     return (
-        summary.engine,
+        f"{summary.engine} (prefix reuse)" if summary.reuse_prefix else summary.engine,
         summary.precision,
         str(summary.bs),
         f"{summary.e2e_time:.3f}",
@@ -68,12 +68,24 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         *_time_lines(run, summary),
         f"MFU by FlagPerf's 2 × parameters: {percent(summary.mfu_flagperf)}; over whole time: "
         f"{percent(summary.mfu_whole)}",
+        *_reuse_lines(summary),
         *_latency_lines(run, summary),
         f"prompts in the engine's batches: {number(summary.mean_batch_size, '.2f')}; padding "
         f"{percent(summary.padding_share)} of what it ran; reused {percent(summary.prefix_hit_ratio)}",
         *_optional_lines(run, summary),
     ]
     return [f"**{model.notice}**", *lines] if model.notice else lines
+
+
+def _reuse_lines(summary: Summary) -> list[str]:
+    if not summary.reuse_prefix:
+        return []
+    kept = "" if summary.prefix_hit_ratio else "; the server kept no prefix: see its --prefix-cache-bytes"
+    return [
+        f"with prefix reuse: p_infer_* count {summary.logical_tokens:,} tokens of which "
+        f"{summary.computed_tokens:,} were computed, {number(summary.p_computed_core, ',.0f')} a second of "
+        f"core time; MFU counts these alone{kept}"
+    ]
 
 
 def _accuracy_lines(run: FinishedRun, summary: Summary) -> list[str]:

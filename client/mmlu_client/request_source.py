@@ -34,10 +34,12 @@ class RequestSource:
         *,
         id_prefix: str,
         reference: bool,
+        reuse_prefix: bool = False,
     ) -> None:
         """worker: one thread. on_unaskable: told of each question whose prompt cannot be made to fit.
 
         id_prefix: of the requests' ids. reference: whether they are for the reference engine.
+        reuse_prefix: whether the server may reuse shared prefixes for them.
         """
         self._builder = builder
         self._batch_size = batch_size
@@ -45,6 +47,7 @@ class RequestSource:
         self._on_unaskable = on_unaskable
         self._id_prefix = id_prefix
         self._reference = reference
+        self._reuse_prefix = reuse_prefix
         self._chunks = deque(_chunks(questions, batch_size))
         self._ahead: deque[asyncio.Future[list[Built]]] = deque()
         self._prompts: deque[tuple[Prompt, int]] = deque()
@@ -71,6 +74,7 @@ class RequestSource:
             prompts=tuple(prompt for prompt, _ in built),
             tokenize_ns=sum(nanoseconds for _, nanoseconds in built),
             reference=self._reference,
+            reuse_prefix=self._reuse_prefix,
         )
 
     def _take(self, prompt: Prompt | Unaskable, nanoseconds: int) -> None:

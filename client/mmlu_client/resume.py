@@ -25,6 +25,7 @@ IDENTITY = (
     "bs",
     "tokenizer",
     "validate",
+    "reuse_prefix",
     "seeds.random_seed",
     "load.description",
 )

@@ -68,6 +68,7 @@ class Settings:
     metrics_host: str
     metrics_port: int | None
     validate: bool
+    reuse_prefix: bool
     load: LoadPlan
     sweep: tuple[LoadPlan, ...]
     goals: tuple[Goal, ...]

@@ -61,6 +61,8 @@ class Summary:
     val_failed: int | None
     logical_tokens: int
     computed_tokens: int
+    reuse_prefix: bool
+    p_computed_core: float | None
     prefix_hit_ratio: float | None
     padding_share: float | None
     flops: int
@@ -161,6 +163,8 @@ def summarize(run: FinishedRun) -> Summary:
         val_failed=len(val) - acc_val.answered if validated else None,
         logical_tokens=speed.tokens,
         computed_tokens=computed,
+        reuse_prefix=run.reuses_prefixes,
+        p_computed_core=ratio(computed, speed.core),
         prefix_hit_ratio=1 - computed / speed.tokens if speed.tokens else None,
         padding_share=padding_share(scored),
         flops=flops,

@@ -13,7 +13,7 @@ from mmlu_client.model import Device, EngineInfo, ServedModel
 
 def encode_request(request: Request) -> Any:
     role = scoring_pb2.ENGINE_ROLE_REFERENCE if request.reference else scoring_pb2.ENGINE_ROLE_COMPILED
-    message = scoring_pb2.ScoreRequest(id=request.id, engine=role)
+    message = scoring_pb2.ScoreRequest(id=request.id, engine=role, allow_prefix_reuse=request.reuse_prefix)
     for prompt in request.prompts:
         part = message.prompts.add(shared_prefix_tokens=prompt.shared_prefix_tokens)
         part.token_ids.ids.extend(prompt.token_ids)

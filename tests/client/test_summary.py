@@ -89,6 +89,7 @@ def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
         "bs": 2,
         "load": {"description": "closed loop"},
         "validate": False,
+        "reuse_prefix": False,
         "goodput": [],
         "model": {
             name: fields[name]

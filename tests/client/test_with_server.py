@@ -184,3 +184,24 @@ def test_ctrl_c_before_the_first_answer(tmp_path: Path) -> None:
 
 def test_installed_command_says_its_version() -> None:
     assert command("--version").stdout.startswith("mmlu-client ")
+
+
+def test_reuse_computes_less_for_the_same_answers(
+    server: ServerProcess, tmp_path: Path, tokenizer: str
+) -> None:
+    data = write_benchmark(tmp_path / "data", {"alpha": 6, "beta": 6})
+    shared = ("--url", server.url, "--data", data, "--bs", "2", "--tokenizer", tokenizer)
+    runs = []
+    for name, flags in (("whole", ()), ("reused", ("--reuse-prefix",))):
+        result = client(*shared, "--output", tmp_path / name, *flags)
+        assert result.returncode == 0, result.stderr
+        runs.append((result.stdout, summary(tmp_path / name), records(tmp_path / name)))
+    (page, whole, one), (reused_page, reused, other) = runs
+    assert [record["predicted"] for record in one] == [record["predicted"] for record in other]
+    assert whole["logical_tokens"] == reused["logical_tokens"] == whole["computed_tokens"]
+    assert reused["computed_tokens"] < whole["computed_tokens"] / 2
+    assert reused["prefix_hit_ratio"] > 0.5
+    assert (whole["reuse_prefix"], reused["reuse_prefix"]) == (False, True)
+    assert reused["mfu_flagperf"] is None
+    assert "(prefix reuse)" in reused_page
+    assert "prefix reuse" not in page

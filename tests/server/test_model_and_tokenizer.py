@@ -35,7 +35,12 @@ def test_model_is_described_as_it_is(server: ServerProcess, llama_folder: Path) 
     assert (model.engine.name, model.engine.precision) == ("onnxruntime", "fp32")
     assert model.engine.load_seconds > 0
     assert model.limits == pb.Limits(
-        max_prompt_tokens=2048, max_batch_size=8, max_queue_size=256, stream_window=64
+        max_prompt_tokens=2048,
+        max_batch_size=8,
+        max_queue_size=256,
+        stream_window=64,
+        max_batch_tokens=8 * 2048,
+        prefix_cache_bytes=2**30,
     )
     assert model.peak.flops_per_second > 1e9
     assert "measured" in model.peak.source
