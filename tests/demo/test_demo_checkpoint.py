@@ -43,7 +43,7 @@ def test_every_weight_is_there_and_finite(checkpoint: Path) -> None:
 
 def test_the_notice_is_one_line_that_says_what_the_accuracy_is_of(checkpoint: Path) -> None:
     notice = (checkpoint / "notice.txt").read_text(encoding="utf-8")
-    assert notice == "a small model trained for this demonstration; the questions are not MMLU\n"
+    assert notice == "demo model: small, trained for this demonstration; its questions are not MMLU\n"
 
 
 def test_the_record_says_how_to_make_it_again(record: dict[str, Any]) -> None:

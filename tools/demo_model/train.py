@@ -18,7 +18,7 @@ from tools.demo_model.subjects import all_subjects
 from tools.demo_model.tokenizer import train_tokenizer, write_tokenizer
 from tools.demo_model.training import Training
 
-NOTICE = "a small model trained for this demonstration; the questions are not MMLU"
+NOTICE = "demo model: small, trained for this demonstration; its questions are not MMLU"
 
 
 def train(folder: Path, state: Path, command: str) -> None:
