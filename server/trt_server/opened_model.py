@@ -50,7 +50,7 @@ def open_model(settings: Settings, choice: EngineChoice) -> OpenedModel:
         max_batch_tokens=settings.max_batch_tokens or batch_size * prompt_tokens,
         max_queue_size=settings.max_queue_size,
         stream_window=settings.stream_window,
-        prefix_cache_bytes=settings.prefix_cache_bytes,
+        prefix_cache_bytes=settings.prefix_cache_bytes if choice.keeps_prefixes else 0,
     )
     opened = OpenedModel(source, checkpoint, limits)
     _check_memory(opened, choice)

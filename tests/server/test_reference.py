@@ -47,6 +47,7 @@ def test_torch_serves_alone(tmp_path: Path, family: str) -> None:
     assert score.top_token_id == int(expected.argmax())
     np.testing.assert_allclose(score.candidate_logprobs, expected[list(score.candidate_ids)], atol=1e-4)
     assert model.engine.name == "torch"
+    assert model.limits.prefix_cache_bytes == 0
     assert "measured" in model.peak.source
 
 

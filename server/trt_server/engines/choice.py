@@ -40,8 +40,9 @@ Prepare = Callable[[Checkpoint, EngineLimits, Settings], Prepared]
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """max_batch_size: where the settings say nothing. `make` is called in the thread that will own the
-    engine, `prepare` makes what that keeps for the next time and no more. Both raise StartError."""
+    """max_batch_size: where the settings say nothing. keeps_prefixes: whether it reuses them. `make` is called
+    in the thread that will own the engine, `prepare` makes what that keeps for the next time and no more. Both
+    raise StartError."""
 
     name: str
     precision: str
@@ -50,6 +51,7 @@ class EngineChoice:
     max_batch_size: int
     make: MakeEngine
     prepare: Prepare
+    keeps_prefixes: bool = False
 
 
 def choose_engine(settings: Settings) -> EngineChoice:
@@ -110,7 +112,7 @@ def _onnxruntime(settings: Settings, reason: str) -> EngineChoice:
 
         return OnnxRuntimeEngine(checkpoint, limits, settings.threads)
 
-    return EngineChoice("onnxruntime", "fp32", reason, CpuDevice(), _MAX_BATCH, make, _prepare_weights)
+    return EngineChoice("onnxruntime", "fp32", reason, CpuDevice(), _MAX_BATCH, make, _prepare_weights, True)
 
 
 def _prepare_weights(checkpoint: Checkpoint, _: EngineLimits, __: Settings) -> Prepared:
