@@ -40,9 +40,11 @@ Prepare = Callable[[Checkpoint, EngineLimits, Settings], Prepared]
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """max_batch_size: where the settings say nothing. keeps_prefixes: whether it reuses them. `make` is called
-    in the thread that will own the engine, `prepare` makes what that keeps for the next time and no more. Both
-    raise StartError."""
+    """max_batch_size: where the settings say nothing. keeps_prefixes: whether it reuses them.
+
+    `make` is called in the thread that will own the engine, `prepare` makes what that keeps for the next time
+    and no more. Both raise StartError.
+    """
 
     name: str
     precision: str
