@@ -6,8 +6,9 @@ import fcntl
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import grpc
 import pytest
@@ -217,42 +218,42 @@ def test_drain_ends_a_stream_with_its_accepted_requests_answered(
     assert len(answered) == len(set(answered))
 
 
-def test_until_loaded_the_service_is_unavailable_and_not_serving(tmp_path: Path) -> None:
-    """Loading is held up where a server waits for another one that converts the same weights."""
-    model = write_checkpoint(tmp_path / "model", "llama", dtype="bfloat16")
-    cache = {"TRT_SERVER_CACHE": str(tmp_path / "cache")}
+@contextmanager
+def held_up_start(folder: Path) -> Iterator[tuple[ServerProcess, TextIO]]:
+    """A server that waits for the lock on its converted weights, and the lock, held by us."""
+    model = write_checkpoint(folder / "model", "llama", dtype="bfloat16")
+    cache = {"TRT_SERVER_CACHE": str(folder / "cache")}
     with ServerProcess("--model", str(model), environment=cache) as server:
         server.wait_until_serving().stop()
-    (lock,) = (tmp_path / "cache").rglob("*.lock")
+    (lock,) = (folder / "cache").rglob("*.lock")
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with ServerProcess("--model", str(model), environment=cache) as server:
-            server.ports = server.wait_for_event("listening")
-            channel = server.channel()
-            asked = health_pb2.HealthCheckRequest(service="scoring.v1.Scoring")
-            watch = health_pb2_grpc.HealthStub(channel).Watch(asked)
-            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-            for call in (server.stub().Score, server.stub().GetModel):
-                with pytest.raises(grpc.RpcError) as caught:
-                    call(ids_request(1) if call._method.endswith(b"Score") else pb.GetModelRequest())
-                assert caught.value.code() is StatusCode.UNAVAILABLE
-                assert "being loaded" in str(caught.value.details())
-            fcntl.flock(held, fcntl.LOCK_UN)
-            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-            assert server.stub().Score(ids_request(1)).scores
+            yield server, held
+
+
+def test_until_loaded_the_service_is_unavailable_and_not_serving(tmp_path: Path) -> None:
+    """Loading is held up where a server waits for another one that converts the same weights."""
+    with held_up_start(tmp_path) as (server, held):
+        server.ports = server.wait_for_event("listening")
+        channel = server.channel()
+        asked = health_pb2.HealthCheckRequest(service="scoring.v1.Scoring")
+        watch = health_pb2_grpc.HealthStub(channel).Watch(asked)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        for call in (server.stub().Score, server.stub().GetModel):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(ids_request(1) if call._method.endswith(b"Score") else pb.GetModelRequest())
+            assert caught.value.code() is StatusCode.UNAVAILABLE
+            assert "being loaded" in str(caught.value.details())
+        fcntl.flock(held, fcntl.LOCK_UN)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        assert server.stub().Score(ids_request(1)).scores
 
 
 def test_stop_while_loading(tmp_path: Path) -> None:
-    model = write_checkpoint(tmp_path / "model", "llama", dtype="bfloat16")
-    cache = {"TRT_SERVER_CACHE": str(tmp_path / "cache")}
-    with ServerProcess("--model", str(model), environment=cache) as server:
-        server.wait_until_serving().stop()
-    (lock,) = (tmp_path / "cache").rglob("*.lock")
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with ServerProcess("--model", str(model), environment=cache) as server:
-            server.wait_for_event("listening")
-            assert server.stop() == 0
+    with held_up_start(tmp_path) as (server, _):
+        server.wait_for_event("listening")
+        assert server.stop() == 0
 
 
 def _until_refused(stub: Any) -> grpc.RpcError:
