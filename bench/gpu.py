@@ -24,6 +24,7 @@ from typing import Any
 from mmlu_client.dataset import load_benchmark
 from mmlu_client.prompt_format import FORMATS
 from mmlu_client.prompts import Prompt, PromptBuilder
+from mmlu_client.tokenizer import FastTokenizer
 from tokenizers import Tokenizer
 from trt_server.accounting import prompt_flops
 from trt_server.engines.tensorrt.presence import Missing, find_gpu
@@ -38,18 +39,6 @@ HERE = Path(__file__).parent
 DEMO = resolve_model("demo", "fp16").folder
 # What a measurement needs at least; one that takes longer is ended when the time is up.
 _LEAST_SECONDS = 20.0
-
-
-class DemoEncoder:
-    """The demo checkpoint's tokenizer. Its ids are in every vocabulary, and any ids take the same time."""
-
-    name = "the demo model's tokenizer"
-
-    def __init__(self) -> None:
-        self._tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
-
-    def encode(self, texts: Any) -> list[list[int]]:
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
 
 @dataclass(frozen=True)
@@ -152,7 +141,8 @@ def _prompts(options: argparse.Namespace, geometry: Geometry) -> list[list[int]]
     subjects = benchmark.pick_subjects(None)[: options.questions]
     each = -(-options.questions // len(subjects))
     builder = PromptBuilder(
-        DemoEncoder(),
+        # Its ids are in every vocabulary, and any ids take the same time.
+        FastTokenizer(Tokenizer.from_file(str(DEMO / "tokenizer.json")), "the demo model's tokenizer"),
         FORMATS["hendrycks"],
         benchmark.shots(subjects, 5),
         geometry.max_positions,
