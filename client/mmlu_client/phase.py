@@ -16,6 +16,7 @@ from mmlu_client.load import Load
 from mmlu_client.pacing import ClosedLoop
 from mmlu_client.prompts import PromptBuilder
 from mmlu_client.question import Question
+from mmlu_client.question_file import Selection
 from mmlu_client.records import VAL, Record, record_of_unaskable, records_of
 from mmlu_client.request_source import RequestSource
 from mmlu_client.self_check import LoopLag
@@ -115,10 +116,10 @@ async def warm_up(bench: Bench, questions: Sequence[Question], *, reference: boo
     ).run()
 
 
-def in_order(questions: Sequence[Question], settings: Settings) -> list[Question]:
+def in_order(questions: Selection, settings: Settings) -> Selection:
     """The order they are asked in, and of a run with --request-count only as many as that asks."""
-    ordered = list(questions)
+    rows = list(range(len(questions)))
     if settings.is_shuffled:
-        random.Random(settings.seed).shuffle(ordered)
+        random.Random(settings.seed).shuffle(rows)
     requests = settings.load.request_count
-    return ordered[: requests * settings.batch_size] if requests else ordered
+    return questions.rows(rows[: requests * settings.batch_size] if requests else rows)

@@ -24,7 +24,7 @@ from mmlu_client.phase import Bench, Phase, in_order, warm_up
 from mmlu_client.progress import Progress, Tally, make_progress
 from mmlu_client.prompt_format import FORMATS
 from mmlu_client.prompts import PromptBuilder
-from mmlu_client.question import Question
+from mmlu_client.question_file import Selection
 from mmlu_client.record_file import RecordFile
 from mmlu_client.record_table import RecordTable, read_records
 from mmlu_client.records import INFER, VAL, Record
@@ -241,7 +241,7 @@ class Run:
         self,
         bench: Bench,
         name: str,
-        questions: Sequence[Question],
+        questions: Selection,
         earlier: RecordTable,
         file: RecordFile,
     ) -> None:
@@ -251,7 +251,7 @@ class Run:
         self._accuracy = accuracy_of(mine)
         self._is_early = self._is_narrow()
         done = set(mine.questions())
-        missing = [each for each in questions if (each.subject, each.index) not in done]
+        missing = questions.without(done)
         tally = Tally(questions, bench.servers[0].model.notice)
         tally.add_earlier(mine)
         if name == INFER:
@@ -267,7 +267,7 @@ class Run:
         finally:
             self._ended.add(self._phase)
 
-    def _describe(self, bench: Bench, questions: Sequence[Question]) -> None:
+    def _describe(self, bench: Bench, questions: Selection) -> None:
         self._metrics.describe(
             questions,
             bench.servers[0].model,
@@ -276,10 +276,10 @@ class Run:
             batch_size=self._settings.batch_size,
         )
 
-    def _validated(self) -> Sequence[Question]:
+    def _validated(self) -> Selection:
         """The questions that the reference was asked: fewer than all where that ended early."""
         asked = set(read_records(self._folder / RECORDS).phase(VAL).questions())
-        return [each for each in self._questions if (each.subject, each.index) in asked]
+        return self._questions.among(asked)
 
     def _keep(self, file: RecordFile, records: Sequence[Record]) -> None:
         file.append(records)
