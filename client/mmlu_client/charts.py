@@ -91,7 +91,7 @@ def waterfall(requests: RecordTable) -> Chart:
     return Chart(
         "Where a request's time goes",
         "Mean of all answered requests. Prompts are built ahead of time: `tokenize` is no part of latency.",
-        _styled(figure, height=380, room=90),
+        styled(figure, height=380, room=90),
     )
 
 
@@ -105,7 +105,7 @@ def latency_histogram(requests: RecordTable) -> Chart:
     return Chart(
         "Latency of requests",
         "From when a request was due to its reply. Percentiles are linear between ranks.",
-        _styled(figure),
+        styled(figure),
     )
 
 
@@ -118,7 +118,7 @@ def latency_over_time(requests: RecordTable, seconds: NDArray[np.float64]) -> Ch
     return Chart(
         "Latency over time",
         "Percentiles of the replies in each of up to 60 equal windows of the run.",
-        _styled(_time_axes(figure, "ms")),
+        styled(_time_axes(figure, "ms")),
     )
 
 
@@ -134,7 +134,7 @@ def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Ch
         "Throughput over time",
         "Logical tokens of the replies in a window: whole, over the window's seconds; core, over the "
         "engine's seconds for them.",
-        _styled(_time_axes(figure, "tokens/s")),
+        styled(_time_axes(figure, "tokens/s")),
     )
 
 
@@ -150,7 +150,7 @@ def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.floa
     return Chart(
         "MFU over time",
         f"FLOPs over core seconds × peak. Peak: {run.model.peak_source}.",
-        _styled(figure),
+        styled(figure),
     )
 
 
@@ -188,7 +188,7 @@ def accuracy_by_subject(infer: RecordTable) -> Chart:
     return Chart(
         "Accuracy by subject",
         "With Wilson's 95 % interval.",
-        _styled(figure, height=110 + 18 * len(found)),
+        styled(figure, height=110 + 18 * len(found)),
         is_wide=True,
     )
 
@@ -202,7 +202,7 @@ def token_lengths(scored: RecordTable) -> Chart:
         "tokens",
         "questions",
     )
-    return Chart("Lengths of prompts", "In tokens, BOS included.", _styled(figure))
+    return Chart("Lengths of prompts", "In tokens, BOS included.", styled(figure))
 
 
 def token_kinds(scored: RecordTable) -> Chart:
@@ -217,7 +217,7 @@ def token_kinds(scored: RecordTable) -> Chart:
     return Chart(
         "Padding and reuse",
         "Computed and reused tokens are the prompts'; padding is what the engine ran besides.",
-        _styled(figure, height=190, legend=1.6),
+        styled(figure, height=190, legend=1.6),
     )
 
 
@@ -244,7 +244,7 @@ def device_charts(run: FinishedRun, infer: RecordTable) -> list[Chart]:
         if figure.data:
             figure.update_yaxes(rangemode="tozero")
             about = "As the server reads its device, about once a second; a reference phase comes before 0."
-            made.append(Chart(title, about, _styled(_time_axes(figure, unit))))
+            made.append(Chart(title, about, styled(_time_axes(figure, unit))))
     return made
 
 
@@ -304,13 +304,13 @@ def _time_axes(figure: go.Figure, unit: str) -> go.Figure:
     return figure
 
 
-def _styled(figure: go.Figure, height: int = 320, room: int = 20, legend: float = 1.12) -> go.Figure:
+def styled(figure: go.Figure, height: int = 320, room: int = 20, legend: float = 1.12) -> go.Figure:
     """height, room at the right: pixels. legend: how high it stands, in heights of the plot."""
     figure.update_layout(
         template="plotly_white",
         height=height,
         margin={"l": 60, "r": room, "t": 24, "b": 48},
-        legend={"orientation": "h", "y": legend, "x": 0},
+        legend={"orientation": "h", "y": legend, "x": 0, "traceorder": "normal"},
         font={"family": "system-ui, sans-serif", "size": 13},
         showlegend=len(figure.data) > 1,
     )
