@@ -13,10 +13,12 @@ PRECISIONS = ("fp16", "fp32")
 @dataclass(frozen=True)
 class Settings:
     """Ports: 0 takes a free one. threads 0: every core the process may use. precision and max_batch_size
-    None: the engine's own. max_prompt_tokens None: as long as the model's positions reach, within reason."""
+    None: the engine's own. max_prompt_tokens None: as long as the model's positions reach, within reason.
+    devices: GPUs by CUDA's numbers; None: the first, or the CPU."""
 
     model: str
     engine: str
+    devices: tuple[int, ...] | None
     reference: str | None
     precision: str | None
     host: str

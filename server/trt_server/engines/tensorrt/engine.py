@@ -1,4 +1,4 @@
-"""TensorRT on the first visible NVIDIA device, in fp16, fp32 or TF32."""
+"""TensorRT on an NVIDIA device, in fp16, fp32 or TF32."""
 
 from __future__ import annotations
 
@@ -62,19 +62,31 @@ class TensorRtEngine:
     length_multiple = LENGTH_MULTIPLE
     prefixes = None
 
-    def __init__(self, checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        limits: EngineLimits,
+        precision: str,
+        tf32: bool,
+        ordinal: int = 0,
+        prepared: PreparedPlan | None = None,
+    ) -> None:
         """Build the plan or find it, load it, and set up its buffers.
 
-        precision: "fp16" or "fp32"; tf32: with "fp32", products run on the tensor cores in TF32.
+        precision: "fp16" or "fp32"; tf32: with "fp32", products run on the tensor cores in TF32. ordinal:
+        CUDA's number of the device. prepared: its plan, where that was made before, for it or one like it.
         Raises StartError.
         """
         start = time.perf_counter()
         self._profiles = profiles_for(limits)
         self._lost: str | None = None
         self._free: deque[Slot] = deque()
-        self._device = CudaContext()
+        self._device = CudaContext(ordinal)
         try:
-            prepared = _prepare(self._device, checkpoint, limits, precision, tf32)
+            if prepared is None:
+                prepared = _prepare(self._device, checkpoint, limits, precision, tf32)
+            else:
+                start -= prepared.build_seconds
             self._load(prepared, limits)
         except BaseException:
             self.close()
@@ -179,9 +191,11 @@ class PreparedPlan:
     build_seconds: float
 
 
-def prepare_plan(checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool) -> PreparedPlan:
+def prepare_plan(
+    checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool, ordinal: int = 0
+) -> PreparedPlan:
     """Build the plan, or find it, without loading it. Raises StartError."""
-    device = CudaContext()
+    device = CudaContext(ordinal)
     try:
         return _prepare(device, checkpoint, limits, precision, tf32)
     finally:
