@@ -270,4 +270,4 @@ def assert_unavailable(call: Any) -> None:
     error = call.exception()
     assert isinstance(error, grpc.RpcError)
     assert error.code() == grpc.StatusCode.UNAVAILABLE, error.details()
-    assert "unspecified launch failure" in error.details()
+    assert "unspecified launch failure" in str(error.details())
