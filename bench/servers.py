@@ -2,9 +2,10 @@
 
     python -m bench.servers --data FOLDER [--servers 2] [--questions 40] [--rounds 3] [--concurrency 4]
 
-Each round asks the same questions of one server and of all, and gives one ratio of questions a second; which
-comes first alternates, and which server is the one. A server's threads are bound to its core; servers that are
-not asked stand idle. The client runs where the system puts it: beside all servers it has no core of its own.
+Each round asks the same questions of one server and of all, and gives one ratio of questions a second;
+which comes first alternates, and which server is the one. A server's threads are bound to its core, and
+servers that are not asked stand idle. The client runs where the system puts it: beside all servers it has
+no core of its own.
 """
 
 from __future__ import annotations
