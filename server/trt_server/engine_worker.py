@@ -8,34 +8,26 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trt_server.batching import Batching
-from trt_server.engines.engine import Batch, Engine, EngineDescription, Outcome, Submission
+from trt_server.engine_work import Work
+from trt_server.engines.engine import Engine, EngineDescription, Submission
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.errors import EngineLostError, ScoringError
-from trt_server.request import Answer, BatchShape, ScoringRequest, Stages, assemble
+from trt_server.request import Part, ScoringRequest
 from trt_server.request_queue import RequestQueue
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Assembled:
-    """requests: their prompts are the batch's rows, one request after the other."""
-
-    requests: Sequence[ScoringRequest]
-    batch: Batch
-    assemble_ns: int
-
-
-@dataclass(frozen=True)
 class _Running:
-    assembled: _Assembled
+    work: Work
+    part: Part
     submission: Submission
-    submitted_ns: int
 
 
 class EngineWorker:
@@ -57,7 +49,7 @@ class EngineWorker:
         self._requests = requests
         self._batching = batching
         self._on_lost = on_lost
-        self._ready: queue.Queue[_Assembled | None] = queue.Queue()
+        self._ready: queue.Queue[Work | None] = queue.Queue()
         # One batch waits assembled; the next request stays in the queue, where its caller may still leave.
         self._room = threading.Semaphore(1)
         self._length_multiple = 1
@@ -81,14 +73,8 @@ class EngineWorker:
 
     def _assemble(self) -> None:
         while self._room.acquire() and (requests := self._requests.take(self._batching)):
-            self._ready.put(self._assembled(requests))
+            self._ready.put(Work(requests, self._length_multiple))
         self._ready.put(None)
-
-    def _assembled(self, requests: Sequence[ScoringRequest]) -> _Assembled:
-        start = time.perf_counter_ns()
-        prompts = [prompt for request in requests for prompt in request.prompts]
-        batch = assemble(prompts, self._length_multiple, self.prefixes)
-        return _Assembled(requests, batch, time.perf_counter_ns() - start)
 
     def _run(self) -> None:
         try:
@@ -118,41 +104,47 @@ class EngineWorker:
         while True:
             if len(running) < engine.depth:
                 try:
-                    assembled = self._ready.get(block=not running)
+                    work = self._ready.get(block=not running)
                 except queue.Empty:
                     pass
                 else:
                     self._room.release()
-                    if assembled is None:
+                    if work is None:
                         break
-                    self._submit(engine, assembled, running)
+                    self._submit(engine, work, running)
                     continue
             self._deliver(running.popleft())
         while running:
             self._deliver(running.popleft())
 
-    def _submit(self, engine: Engine, assembled: _Assembled, running: deque[_Running]) -> None:
-        present = [request for request in assembled.requests if not request.abandoned]
+    def _submit(self, engine: Engine, work: Work, running: deque[_Running]) -> None:
+        present = [request for request in work.requests if not request.abandoned]
         if not present:
             return
-        if len(present) < len(assembled.requests):
-            assembled = self._assembled(present)
-        submitted_ns = time.perf_counter_ns()
-        try:
-            running.append(_Running(assembled, engine.submit(assembled.batch), submitted_ns))
-        except Exception as error:
-            self._reject(assembled.requests, error)
+        if len(present) < len(work.requests):
+            work = Work(present, self._length_multiple)
+        work.submitted_ns = time.perf_counter_ns()
+        for part in work.parts:
+            if len(running) == engine.depth:
+                self._deliver(running.popleft())
+            try:
+                running.append(_Running(work, part, engine.submit(part.batch)))
+            except Exception as error:
+                self._reject(work.requests, error)
+                return
 
     def _deliver(self, running: _Running) -> None:
-        requests = running.assembled.requests
+        work = running.work
         try:
-            outcome = running.submission.wait()
+            work.outcomes.append(running.submission.wait())
         except Exception as error:
-            self._reject(requests, error)
+            self._reject(work.requests, error)
             return
-        seconds = (time.perf_counter_ns() - running.submitted_ns) / 1e9
-        self._requests.record_service_seconds(seconds / len(requests))
-        for request, answer in zip(requests, _answers(running, outcome), strict=True):
+        if len(work.outcomes) < len(work.parts):
+            return
+        seconds = (time.perf_counter_ns() - work.submitted_ns) / 1e9
+        self._requests.record_service_seconds(seconds / len(work.requests))
+        for request, answer in zip(work.requests, work.answers(), strict=True):
             self._call(_succeed, request.answer, answer)
 
     def _reject(self, requests: Sequence[ScoringRequest], error: Exception) -> None:
@@ -172,26 +164,6 @@ class EngineWorker:
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
         self._loop.call_soon_threadsafe(function, *arguments)
-
-
-def _answers(running: _Running, outcome: Outcome) -> Iterator[Answer]:
-    """Each request's rows, and its share of the batch's times: all rows are padded to one length."""
-    assembled = running.assembled
-    prompts, length = assembled.batch.token_ids.shape
-    reused = outcome.reused_tokens or (0,) * prompts
-    start = 0
-    for request in assembled.requests:
-        rows = slice(start, start + len(request.prompts))
-        start = rows.stop
-        share = len(request.prompts) / prompts
-        waited_ns = running.submitted_ns - request.queued_ns - assembled.assemble_ns
-        yield Answer(
-            scores=outcome.scores.rows(rows),
-            reused_tokens=reused[rows],
-            padding_tokens=length * len(request.prompts) - int(assembled.batch.lengths[rows].sum()),
-            stages=Stages(max(0, waited_ns), assembled.assemble_ns, outcome.timing.scaled(share)),
-            batch=BatchShape(prompts, length),
-        )
 
 
 def _succeed(future: asyncio.Future[object], result: object) -> None:

@@ -28,6 +28,11 @@ class Lane:
     requests: RequestQueue
     worker: EngineWorker
 
+    @property
+    def max_prefix_tokens(self) -> int:
+        """The longest prefix that the engine can keep; 0: it keeps none."""
+        return self.worker.prefixes.max_tokens if self.worker.prefixes is not None else 0
+
 
 @dataclass(frozen=True)
 class Loaded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trt_server.engines.engine import EngineLimits
+from trt_server.engines.engine import EngineLimits, padded_length
 
 # Attention and matrix kernels in fp16 read eight values at a time.
 LENGTH_MULTIPLE = 8
@@ -60,7 +60,7 @@ def _triple(shapes: zip[tuple[int, ...]]) -> tuple[Shape, Shape, Shape]:
 
 def rounded_up(tokens: int) -> int:
     """The next multiple of LENGTH_MULTIPLE."""
-    return -(-tokens // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+    return padded_length(tokens, LENGTH_MULTIPLE)
 
 
 def profiles_for(limits: EngineLimits) -> tuple[Profile, ...]:
