@@ -70,10 +70,10 @@ def measure(engine: TensorRtEngine, prompts: list[np.ndarray], bs: int) -> tuple
     for first in range(0, len(prompts), bs):
         if len(running) == engine.depth:
             core_ns += running.popleft().wait().timing.core_ns
-        batch = assemble(
+        (part,) = assemble(
             [TokenPrompt(ids, _CANDIDATES) for ids in prompts[first : first + bs]], LENGTH_MULTIPLE
         )
-        running.append(engine.submit(batch))
+        running.append(engine.submit(part.batch))
     while running:
         core_ns += running.popleft().wait().timing.core_ns
     return core_ns / 1e9, time.perf_counter() - start

@@ -23,6 +23,9 @@ _MAX_BATCH = 32
 # A plan always holds the memory of its largest batch, and is tuned once more for batches: with 1, a model of
 # 7 B parameters in fp16 stays within 16 GiB.
 _TENSORRT_MAX_BATCH = 1
+# A plan that keeps prefixes is another plan, and holds their memory all the time: it is for who asks for it.
+_TENSORRT_PREFIX_CACHE_BYTES = 0
+_PREFIX_CACHE_BYTES = 1024**3
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ Prepare = Callable[[Checkpoint, EngineLimits, Settings], Prepared]
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """max_batch_size: where the settings say nothing. keeps_prefixes: whether it reuses them.
+    """max_batch_size, prefix_cache_bytes: where the settings say nothing; None: it keeps no prefixes at all.
 
     `make` is called in the thread that will own the engine, `prepare` makes what that keeps for the next time
     and no more. Both raise StartError.
@@ -53,7 +56,7 @@ class EngineChoice:
     max_batch_size: int
     make: MakeEngine
     prepare: Prepare
-    keeps_prefixes: bool = False
+    prefix_cache_bytes: int | None = None
 
 
 def choose_engine(settings: Settings) -> EngineChoice:
@@ -101,7 +104,16 @@ def _tensorrt(settings: Settings, gpu: Gpu, reason: str) -> EngineChoice:
         return Prepared("plan", prepared.plan.path, prepared.build_seconds)
 
     device = gpu_device(gpu.name, gpu.pci_bus_id)
-    return EngineChoice("tensorrt", precision, reason, device, _TENSORRT_MAX_BATCH, make, prepare)
+    return EngineChoice(
+        "tensorrt",
+        precision,
+        reason,
+        device,
+        _TENSORRT_MAX_BATCH,
+        make,
+        prepare,
+        _TENSORRT_PREFIX_CACHE_BYTES,
+    )
 
 
 def _onnxruntime(settings: Settings, reason: str) -> EngineChoice:
@@ -114,7 +126,9 @@ def _onnxruntime(settings: Settings, reason: str) -> EngineChoice:
 
         return OnnxRuntimeEngine(checkpoint, limits, settings.threads)
 
-    return EngineChoice("onnxruntime", "fp32", reason, CpuDevice(), _MAX_BATCH, make, _prepare_weights, True)
+    return EngineChoice(
+        "onnxruntime", "fp32", reason, CpuDevice(), _MAX_BATCH, make, _prepare_weights, _PREFIX_CACHE_BYTES
+    )
 
 
 def _prepare_weights(checkpoint: Checkpoint, _: EngineLimits, __: Settings) -> Prepared:

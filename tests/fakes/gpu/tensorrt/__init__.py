@@ -43,6 +43,8 @@ _TYPES = {
     onnx.TensorProto.BOOL: DataType.BOOL,
 }
 
+_NUMPY_TYPES = {DataType.FLOAT: np.float32, DataType.HALF: np.float16, DataType.INT32: np.int32}
+
 # The same name has another number in another version.
 _creation = ["EXPLICIT_BATCH"] if _OLD else ["EXPLICIT_BATCH", "STRONGLY_TYPED"][_MAJOR - 10 :]
 NetworkDefinitionCreationFlag = IntEnum("NetworkDefinitionCreationFlag", _creation, start=0)  # type: ignore[misc]
@@ -246,7 +248,7 @@ class _Config:
         self.flags_set.discard(BuilderFlag(flag))
 
     def add_optimization_profile(self, profile: _Profile) -> int:
-        if set(profile.shapes) != {"token_ids", "lengths", "candidates"}:
+        if not {"token_ids", "lengths", "candidates"} <= set(profile.shapes):
             return -1
         for least, best, most in profile.shapes.values():
             if not all(a <= b <= c for a, b, c in zip(least, best, most, strict=True)):
@@ -318,6 +320,8 @@ class Builder:
             monitor.phase_finish("Building Engine")
         tf32 = BuilderFlag.TF32 in config.flags_set  # type: ignore[attr-defined]
         note("build-tf32" if tf32 else "build")
+        inputs = {value.name for value in network.model.graph.input}
+        assert all(set(shapes) == inputs for shapes in config.profiles)
         header = {"profiles": config.profiles, "folder": str(network.folder)}
         model: bytes = network.model.SerializeToString()
         return _MAGIC + json.dumps(header).encode() + b"\n" + model
@@ -481,10 +485,11 @@ class _Context:
         return True
 
     def _run(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
-        inputs = {
-            name: cuda.device_view(addresses[name], prod(shape) * 4).view(np.int32).reshape(shape).copy()
-            for name, shape in shapes.items()
-        }
+        inputs = {}
+        for name, shape in shapes.items():
+            kind = _NUMPY_TYPES[self._engine.get_tensor_dtype(name)]
+            size = prod(shape) * np.dtype(kind).itemsize
+            inputs[name] = cuda.device_view(addresses[name], size).view(kind).reshape(shape).copy()
         if inputs["token_ids"][0, 0] == WISHES.lose_at_token:
             cuda.lose("cuEventSynchronize failed: unspecified launch failure")
             raise cuda.LaunchError("cuEventSynchronize failed: unspecified launch failure")
