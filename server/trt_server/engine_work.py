@@ -1,4 +1,4 @@
-"""Requests that go to the engine together: their batches, what came of those, and each request's answer."""
+"""Requests that go to an engine together: their batches, what came of those, and each request's answer."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Work:
         self.submitted_ns = 0
         self.outcomes: list[Outcome] = []
 
-    def answers(self) -> Iterator[Answer]:
-        """One a request, in their order, once every part has its outcome."""
+    def answers(self, engine: int) -> Iterator[Answer]:
+        """One a request, in their order, once every part has its outcome; engine: which computed them."""
         scores, reused, padding = self._scores(), self._reused_tokens(), self._padding_tokens()
         start = 0
         for request in self.requests:
@@ -43,6 +43,7 @@ class Work:
                 padding_tokens=sum(padding[rows]),
                 stages=Stages(max(0, waited_ns), self.assemble_ns, self._timing(rows)),
                 batch=self._largest_batch(rows),
+                engine=engine,
             )
 
     def _scores(self) -> Scores:

@@ -55,6 +55,7 @@ class Answer:
     """For each prompt of the request a row of scores, and how many of its tokens came from a prefix store.
 
     padding_tokens: run and thrown away. batch: the largest, where the request's prompts ran in several.
+    engine: which of those behind its queue computed it.
     """
 
     scores: Scores
@@ -62,6 +63,7 @@ class Answer:
     padding_tokens: int
     stages: Stages
     batch: BatchShape
+    engine: int = 0
 
 
 @dataclass(eq=False)

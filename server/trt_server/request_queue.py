@@ -1,4 +1,4 @@
-"""The one bounded queue between the gRPC side and the engine."""
+"""The one bounded queue between the gRPC side and the engines."""
 
 from __future__ import annotations
 
@@ -93,10 +93,14 @@ class RequestQueue:
             self._draining = True
             self._changed.notify_all()
 
-    def lose(self, reason: str) -> list[ScoringRequest]:
-        """Refuse all work from now on, and give back what was waiting."""
+    def refuse(self, reason: str) -> None:
+        """Take no new work because an engine is lost; what was accepted stays."""
         with self._changed:
             self._lost = reason
+
+    def give_up(self) -> list[ScoringRequest]:
+        """Give back what waits: there is nobody left to take it."""
+        with self._changed:
             self._draining = True
             waiting = list(self._waiting)
             self._waiting.clear()

@@ -192,7 +192,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         answer = await scoring.answer
         timing = encode_timing(answer, tokenize_ns, time.perf_counter_ns() - arrived_ns)
         response = encode_response(request.id, prompts, answer, loaded.served.geometry, timing)
-        self._metrics.observe(lane.engine.name, response)
+        self._metrics.observe(lane.engine.name, lane.devices[answer.engine].label, response)
         return response
 
     def _loaded(self) -> Loaded:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scoring.v1 import scoring_pb2 as pb
 
 from trt_server.accounting import prompt_flops
+from trt_server.device import together
 from trt_server.engines.engine import EngineDescription
 from trt_server.errors import InvalidRequestError, PromptTooLongError, ScoringError
 from trt_server.model.geometry import Geometry
@@ -170,6 +171,7 @@ def encode_error(error: ScoringError) -> Status:
 
 def encode_model(served: ServedModel) -> pb.Model:
     geometry = served.geometry
+    readings = [device.read() for device in served.devices]
     return pb.Model(
         id=served.id,
         architecture=served.architecture,
@@ -186,7 +188,11 @@ def encode_model(served: ServedModel) -> pb.Model:
         parameters=pb.ParameterCount(total=geometry.total_parameters, matmul=geometry.matmul_parameters),
         engine=_engine(served.engine),
         reference=_engine(served.reference) if served.reference else None,
-        device=pb.Device(name=served.engine.device, **asdict(served.device.read())),
+        device=pb.Device(name=served.engine.device, **asdict(together(readings))),
+        devices=[
+            pb.Device(name=device.label, **asdict(reading))
+            for device, reading in zip(served.devices, readings, strict=True)
+        ],
         peak=pb.PeakFlops(
             flops_per_second=served.engine.peak.flops_per_second, source=served.engine.peak.source
         ),

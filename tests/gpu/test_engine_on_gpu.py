@@ -151,7 +151,7 @@ def test_prefixes_put_each_other_out(folders: dict[str, Path], expected: Expecte
 
 
 def prepare(folder: Path, tokens: int, batch: int = 1) -> Any:
-    from trt_server.engines.tensorrt.engine import prepare_plan
+    from trt_server.engines.tensorrt.prepared_plan import prepare_plan
 
     return prepare_plan(open_checkpoint(folder), EngineLimits(tokens, batch), "fp16", tf32=False)
 
@@ -178,7 +178,7 @@ BUILD = """
 import sys
 from pathlib import Path
 from trt_server.engines.engine import EngineLimits
-from trt_server.engines.tensorrt.engine import prepare_plan
+from trt_server.engines.tensorrt.prepared_plan import prepare_plan
 from trt_server.model.checkpoint import open_checkpoint
 prepared = prepare_plan(open_checkpoint(Path(sys.argv[1])), EngineLimits(112, 1), "fp16", False)
 print(prepared.plan.build_seconds > 0)

@@ -14,6 +14,7 @@ os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
 
 import pycuda.driver as cuda
 
+from trt_server.device import gpu_label
 from trt_server.engines.tensorrt.layout import Block
 from trt_server.errors import StartError
 
@@ -23,16 +24,17 @@ _EVENT_PAIRS = 64
 
 
 class CudaContext:
-    """The primary context of the first device, current in the thread that made it until `close`.
+    """The primary context of a device, current in the thread that made it until `close`.
 
     compute: the stream that engines run on. copy: the stream that batches come in on.
     """
 
-    def __init__(self) -> None:
-        """Raises StartError where there is no usable device."""
+    def __init__(self, ordinal: int = 0) -> None:
+        """ordinal: CUDA's number of the device. Raises StartError where there is no usable one."""
+        self._ordinal = ordinal
         try:
             cuda.init()
-            self.device = cuda.Device(0)
+            self.device = cuda.Device(ordinal)
             self._context = self.device.retain_primary_context()
             self._context.push()
         except cuda.Error as error:
@@ -48,6 +50,11 @@ class CudaContext:
     @property
     def name(self) -> str:
         return str(self.device.name())
+
+    @property
+    def label(self) -> str:
+        """Its name, and which of those with that name it is."""
+        return gpu_label(self.name, self._ordinal)
 
     @property
     def compute_capability(self) -> str:
@@ -115,7 +122,7 @@ def _unusable(error: Exception) -> StartError:
 def out_of_memory(context: CudaContext, what: str) -> str:
     free, total = context.memory()
     return (
-        f"{context.name} is out of memory: {what} are needed and {free:,} of its {total:,} bytes are free; "
+        f"{context.label} is out of memory: {what} are needed and {free:,} of its {total:,} bytes are free; "
         "stop what else runs on it (nvidia-smi), or lower --max-batch-size, --max-prompt-tokens or "
         "--prefix-cache-bytes"
     )

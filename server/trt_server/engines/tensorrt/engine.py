@@ -1,4 +1,4 @@
-"""TensorRT on the first visible NVIDIA device, in fp16, fp32 or TF32."""
+"""TensorRT on an NVIDIA device, in fp16, fp32 or TF32."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,38 +23,26 @@ from trt_server.engines.engine import (
     Submission,
 )
 from trt_server.engines.prefix_store import PrefixStore
-from trt_server.engines.tensorrt.build import BuildOptions, build_plan
 from trt_server.engines.tensorrt.cuda_context import CudaContext, out_of_memory
 from trt_server.engines.tensorrt.layout import input_layout, output_layout
 from trt_server.engines.tensorrt.messages import speaks_of_memory
-from trt_server.engines.tensorrt.past import Past, PastLayout
-from trt_server.engines.tensorrt.plan_cache import (
-    CachedPlan,
-    PlanRecipe,
-    TimingCacheFile,
-    find_or_build,
-    graph_fingerprint,
-)
+from trt_server.engines.tensorrt.past import Past
 from trt_server.engines.tensorrt.prefixes import DevicePrefixes
+from trt_server.engines.tensorrt.prepared_plan import PreparedPlan, prepare_on
 from trt_server.engines.tensorrt.profiles import (
     LENGTH_MULTIPLE,
     MAX_CANDIDATES,
     BatchSize,
     Profile,
-    profiles_for,
     rounded_up,
 )
 from trt_server.engines.tensorrt.runtime import PlanRuntime
 from trt_server.engines.tensorrt.slot import Slot
 from trt_server.errors import EngineLostError, InvalidRequestError, StartError
 from trt_server.model.checkpoint import Checkpoint
-from trt_server.model.conversion import weights_as
-from trt_server.model.graph import build_graph
-from trt_server.model.tensor_file import ITEM_SIZES
 
 log = logging.getLogger(__name__)
 
-_DTYPES = {"fp16": "float16", "fp32": "float32"}
 _DEPTH = 2
 
 
@@ -68,19 +55,31 @@ class TensorRtEngine:
     depth = _DEPTH
     length_multiple = LENGTH_MULTIPLE
 
-    def __init__(self, checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        limits: EngineLimits,
+        precision: str,
+        tf32: bool,
+        ordinal: int = 0,
+        prepared: PreparedPlan | None = None,
+    ) -> None:
         """Build the plan or find it, load it, and set up its buffers.
 
-        precision: "fp16" or "fp32"; tf32: with "fp32", products run on the tensor cores in TF32.
+        precision: "fp16" or "fp32"; tf32: with "fp32", products run on the tensor cores in TF32. ordinal:
+        CUDA's number of the device. prepared: its plan, where that was made before, for it or one like it.
         Raises StartError.
         """
         start = time.perf_counter()
         self._prefixes: DevicePrefixes | None = None
         self._lost: str | None = None
         self._free: deque[Slot] = deque()
-        self._device = CudaContext()
+        self._device = CudaContext(ordinal)
         try:
-            prepared = _prepare(self._device, checkpoint, limits, precision, tf32)
+            if prepared is None:
+                prepared = prepare_on(self._device, checkpoint, limits, precision, tf32)
+            else:
+                start -= prepared.build_seconds
             self._load(prepared, limits)
         except BaseException:
             self.close()
@@ -217,69 +216,6 @@ class _Continued:
         if self.prefix_timing is None:
             return replace(outcome, prefix_reused=True)
         return replace(outcome, timing=outcome.timing + self.prefix_timing)
-
-
-@dataclass(frozen=True)
-class PreparedPlan:
-    """past: None where the plan knows none. build_seconds: of the plan and the weights it was built from."""
-
-    plan: CachedPlan
-    recipe: PlanRecipe
-    past: PastLayout | None
-    build_seconds: float
-
-
-def prepare_plan(checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool) -> PreparedPlan:
-    """Build the plan, or find it, without loading it. Raises StartError."""
-    device = CudaContext()
-    try:
-        return _prepare(device, checkpoint, limits, precision, tf32)
-    finally:
-        device.close()
-
-
-def _prepare(
-    device: CudaContext, checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool
-) -> PreparedPlan:
-    start = time.perf_counter()
-    weights = weights_as(checkpoint, _DTYPES[precision])
-    converted = time.perf_counter() - start
-    past, max_prefix_tokens = _past_layout(checkpoint, limits, precision)
-    # A past need not end at a multiple, and padding after it has positions too.
-    positions = rounded_up(limits.max_prompt_tokens) + (LENGTH_MULTIPLE if past else 0)
-    graph = build_graph(
-        checkpoint.geometry, weights, positions, softmax_in_float32=False, with_past=past is not None
-    )
-    options = BuildOptions(precision, tf32, profiles_for(limits, max_prefix_tokens), past)
-    timings = TimingCacheFile(trt.__version__, device.name, device.compute_capability)
-    recipe = PlanRecipe(
-        weights=checkpoint.fingerprint,
-        graph=graph_fingerprint(graph.model),
-        tensorrt=trt.__version__,
-        device=device.name,
-        compute_capability=device.compute_capability,
-        precision=precision,
-        tf32=tf32,
-        profiles=options.profiles,
-        settings=options.settings,
-    )
-    size = sum(tensor.elements for tensor in weights.values()) * ITEM_SIZES[_DTYPES[precision]]
-
-    def build(path: Path) -> str:
-        no_memory = out_of_memory(device, f"{size:,} bytes for the weights, and more to try kernels with,")
-        return build_plan(graph, options, timings, path, no_memory)
-
-    plan = find_or_build(recipe, size, build)
-    return PreparedPlan(plan, recipe, past, converted + plan.build_seconds)
-
-
-def _past_layout(
-    checkpoint: Checkpoint, limits: EngineLimits, precision: str
-) -> tuple[PastLayout | None, int]:
-    """How prefixes lie in their memory, and the tokens of the longest; None and 0 where it has no room."""
-    layout = PastLayout.of(checkpoint.geometry, ITEM_SIZES[_DTYPES[precision]])
-    tokens = layout.max_tokens(limits.prefix_cache_bytes)
-    return (layout, tokens) if tokens else (None, 0)
 
 
 def _describe(device: CudaContext, prepared: PreparedPlan, seconds: float) -> EngineDescription:
