@@ -113,8 +113,8 @@ def parser() -> configargparse.ArgumentParser:
     limits.add_argument(
         "--prefix-cache-bytes",
         type=_bytes,
-        default=_bytes("1GiB"),
-        help="device memory for shared prefixes that clients allow to be reused, as 500MB or 2GiB; 0: none",
+        help="device memory for shared prefixes that clients allow to be reused, as 500MB or 2GiB; 0: none; "
+        "1GiB by default, 0 with TensorRT, which needs another plan for them",
     )
     limits.add_argument("--max-queue-size", type=_count, default=256, help="requests that may wait")
     limits.add_argument("--stream-window", type=_count, default=64, help="unanswered requests of one stream")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from trt_server import answers
 from trt_server.batching import Batching
+from trt_server.engine_work import Work
 from trt_server.engine_worker import EngineWorker
 from trt_server.engines.engine import Engine, EngineDescription
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.errors import EngineLostError
-from trt_server.ready_batches import AssembledBatch, ReadyBatches
-from trt_server.request import ScoringRequest, assemble
+from trt_server.ready_work import ReadyWork
+from trt_server.request import ScoringRequest
 from trt_server.request_queue import RequestQueue
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class EngineGroup:
         self._length_multiple = 1
         self.prefixes: list[PrefixStore[Any] | None] = []
         self._loop = asyncio.get_running_loop()
-        self._ready = ReadyBatches(len(make_engines))
+        self._ready = ReadyWork(len(make_engines))
         self._workers = [
             EngineWorker(number, make, self._ready, self._assembled, self._record_seconds, self._lose)
             for number, make in enumerate(make_engines)
@@ -79,12 +79,8 @@ class EngineGroup:
                 answers.refuse(requests, EngineLostError(self._reason))
         self._ready.close()
 
-    def _assembled(self, requests: Sequence[ScoringRequest]) -> AssembledBatch:
-        """Any engine may run it: what one keeps of prefixes, the others have room for as well."""
-        start = time.perf_counter_ns()
-        prompts = [prompt for request in requests for prompt in request.prompts]
-        batch = assemble(prompts, self._length_multiple, self.prefixes[0])
-        return AssembledBatch(requests, batch, time.perf_counter_ns() - start)
+    def _assembled(self, requests: Sequence[ScoringRequest]) -> Work:
+        return Work(requests, self._length_multiple)
 
     def _record_seconds(self, seconds: float) -> None:
         """As many requests are served at a time as there are engines."""
@@ -95,6 +91,6 @@ class EngineGroup:
         self._reason = reason
         self._requests.refuse(reason)
         if (left := self._ready.leave()) is not None:
-            waiting = [request for batch in left for request in batch.requests]
+            waiting = [request for work in left for request in work.requests]
             answers.refuse([*waiting, *self._requests.give_up()], EngineLostError(reason))
         self._loop.call_soon_threadsafe(self._on_lost, reason)

@@ -7,31 +7,32 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trt_server import answers
-from trt_server.engines.engine import Engine, Outcome, Submission
+from trt_server.engine_work import Work
+from trt_server.engines.engine import Engine, Submission
 from trt_server.errors import EngineLostError, ScoringError
-from trt_server.ready_batches import AssembledBatch, ReadyBatches
-from trt_server.request import Answer, BatchShape, ScoringRequest, Stages
+from trt_server.ready_work import ReadyWork
+from trt_server.request import Part, ScoringRequest
 
 log = logging.getLogger(__name__)
 
-MakeBatch = Callable[[Sequence[ScoringRequest]], AssembledBatch]
+Assemble = Callable[[Sequence[ScoringRequest]], Work]
 
 
 @dataclass(frozen=True)
 class _Running:
-    assembled: AssembledBatch
+    work: Work
+    part: Part
     submission: Submission
-    submitted_ns: int
 
 
 class EngineWorker:
     """Makes an engine, warms it, feeds it with what is ready and closes it, all in one thread of its own.
 
-    number: which of the engines behind its queue it is. assemble: makes a batch of fewer requests where
+    number: which of the engines behind its queue it is. assemble: makes work of fewer requests where
     callers have left. record_seconds: told how long each request took. on_lost: called in this thread when
     the engine has failed for good; it takes nothing from then on.
     """
@@ -40,8 +41,8 @@ class EngineWorker:
         self,
         number: int,
         make_engine: Callable[[], Engine],
-        ready: ReadyBatches,
-        assemble: MakeBatch,
+        ready: ReadyWork,
+        assemble: Assemble,
         record_seconds: Callable[[float], None],
         on_lost: Callable[[int, str], None],
     ) -> None:
@@ -93,9 +94,9 @@ class EngineWorker:
         running: deque[_Running] = deque()
         while not self._lost:
             if len(running) < engine.depth:
-                assembled = self._ready.take_another() if running else self._ready.take()
-                if assembled is not None:
-                    self._submit(engine, assembled, running)
+                work = self._ready.take_another() if running else self._ready.take()
+                if work is not None:
+                    self._submit(engine, work, running)
                     continue
             if not running:
                 return
@@ -103,27 +104,33 @@ class EngineWorker:
         while running:
             self._deliver(running.popleft())
 
-    def _submit(self, engine: Engine, assembled: AssembledBatch, running: deque[_Running]) -> None:
-        present = [request for request in assembled.requests if not request.abandoned]
+    def _submit(self, engine: Engine, work: Work, running: deque[_Running]) -> None:
+        present = [request for request in work.requests if not request.abandoned]
         if not present:
             return
-        if len(present) < len(assembled.requests):
-            assembled = self._assemble(present)
-        submitted_ns = time.perf_counter_ns()
-        try:
-            running.append(_Running(assembled, engine.submit(assembled.batch), submitted_ns))
-        except Exception as error:
-            self._reject(assembled.requests, error)
+        if len(present) < len(work.requests):
+            work = self._assemble(present)
+        work.submitted_ns = time.perf_counter_ns()
+        for part in work.parts:
+            if len(running) == engine.depth:
+                self._deliver(running.popleft())
+            try:
+                running.append(_Running(work, part, engine.submit(part.batch)))
+            except Exception as error:
+                self._reject(work.requests, error)
+                return
 
     def _deliver(self, running: _Running) -> None:
-        requests = running.assembled.requests
+        work = running.work
         try:
-            outcome = running.submission.wait()
+            work.outcomes.append(running.submission.wait())
         except Exception as error:
-            self._reject(requests, error)
+            self._reject(work.requests, error)
             return
-        self._record_seconds((time.perf_counter_ns() - running.submitted_ns) / 1e9 / len(requests))
-        for request, answer in zip(requests, self._answers(running, outcome), strict=True):
+        if len(work.outcomes) < len(work.parts):
+            return
+        self._record_seconds((time.perf_counter_ns() - work.submitted_ns) / 1e9 / len(work.requests))
+        for request, answer in zip(work.requests, work.answers(self._number), strict=True):
             answers.deliver(request, answer)
 
     def _reject(self, requests: Sequence[ScoringRequest], error: Exception) -> None:
@@ -135,23 +142,3 @@ class EngineWorker:
             log.exception("the engine failed on a batch")
             error = ScoringError(f"the engine failed on this batch: {error}")
         answers.refuse(requests, error)
-
-    def _answers(self, running: _Running, outcome: Outcome) -> Iterator[Answer]:
-        """Each request's rows, and its share of the batch's times: all rows are padded to one length."""
-        assembled = running.assembled
-        prompts, length = assembled.batch.token_ids.shape
-        reused = outcome.reused_tokens or (0,) * prompts
-        start = 0
-        for request in assembled.requests:
-            rows = slice(start, start + len(request.prompts))
-            start = rows.stop
-            share = len(request.prompts) / prompts
-            waited_ns = running.submitted_ns - request.queued_ns - assembled.assemble_ns
-            yield Answer(
-                scores=outcome.scores.rows(rows),
-                reused_tokens=reused[rows],
-                padding_tokens=length * len(request.prompts) - int(assembled.batch.lengths[rows].sum()),
-                stages=Stages(max(0, waited_ns), assembled.assemble_ns, outcome.timing.scaled(share)),
-                batch=BatchShape(prompts, length),
-                engine=self._number,
-            )

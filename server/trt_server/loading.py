@@ -32,6 +32,11 @@ class Lane:
     requests: RequestQueue
     group: EngineGroup
 
+    @property
+    def max_prefix_tokens(self) -> int:
+        """The longest prefix that each device's engine can keep; 0: they keep none."""
+        return min(0 if store is None else store.max_tokens for store in self.group.prefixes)
+
 
 @dataclass(frozen=True)
 class Loaded:

@@ -50,11 +50,20 @@ def open_model(settings: Settings, choice: EngineChoice) -> OpenedModel:
         max_batch_tokens=settings.max_batch_tokens or batch_size * prompt_tokens,
         max_queue_size=settings.max_queue_size,
         stream_window=settings.stream_window,
-        prefix_cache_bytes=settings.prefix_cache_bytes if choice.keeps_prefixes else 0,
+        prefix_cache_bytes=_prefix_cache_bytes(settings, choice),
     )
     opened = OpenedModel(source, checkpoint, limits)
     _check_memory(opened, choice)
     return opened
+
+
+def _prefix_cache_bytes(settings: Settings, choice: EngineChoice) -> int:
+    asked = settings.prefix_cache_bytes
+    if choice.prefix_cache_bytes is None:
+        if asked:
+            log.warning("the %s engine keeps no shared prefixes: --prefix-cache-bytes is 0", choice.name)
+        return 0
+    return choice.prefix_cache_bytes if asked is None else asked
 
 
 def _check_memory(opened: OpenedModel, choice: EngineChoice) -> None:

@@ -79,10 +79,11 @@ class RequestQueue:
             self._changed.wait()
 
     def _take_companions(self, taken: list[ScoringRequest], batching: Batching) -> None:
-        """Those of like length first: the batch is padded to its longest."""
-        length = taken[0].longest
-        for request in sorted(self._waiting, key=lambda waiting: abs(waiting.longest - length)):
-            if not request.abandoned and batching.takes([*taken, request]):
+        """Those with the same prefix, of like length first: the batch is padded to its longest."""
+        first = taken[0]
+        for request in sorted(self._waiting, key=lambda waiting: abs(waiting.longest - first.longest)):
+            fits = request.shares_prefix(first) and batching.takes([*taken, request])
+            if fits and not request.abandoned:
                 self._waiting.remove(request)
                 taken.append(request)
 

@@ -42,16 +42,19 @@ class RequestDecoder:
                 "send fewer at once, or start the server with a larger --max-batch-size"
             )
 
-    def decode(self, request: pb.ScoreRequest) -> list[TokenPrompt]:
-        """Raises InvalidRequestError, PromptTooLongError, NoTokenizerError. May tokenize: takes a while
-        for text prompts."""
-        reuse = request.allow_prefix_reuse
-        prompts = [self._prompt(number, prompt, reuse) for number, prompt in enumerate(request.prompts)]
+    def decode(self, request: pb.ScoreRequest, max_prefix_tokens: int) -> list[TokenPrompt]:
+        """Prompts for an engine that keeps prefixes of up to `max_prefix_tokens`; of longer ones, none.
+
+        Raises InvalidRequestError, PromptTooLongError, NoTokenizerError. May tokenize: takes a while for text
+        prompts.
+        """
+        most = max_prefix_tokens if request.allow_prefix_reuse else 0
+        prompts = [self._prompt(number, prompt, most) for number, prompt in enumerate(request.prompts)]
         self._check_padded(prompts)
         return prompts
 
     def _check_padded(self, prompts: Sequence[TokenPrompt]) -> None:
-        padded = len(prompts) * max(len(prompt.token_ids) - prompt.reusable_tokens for prompt in prompts)
+        padded = len(prompts) * max(len(prompt.rest) for prompt in prompts)
         if padded > self.limits.max_batch_tokens:
             raise InvalidRequestError(
                 f"the request is {padded} tokens with its padding, the limit is "
@@ -59,7 +62,7 @@ class RequestDecoder:
                 "larger --max-batch-tokens"
             )
 
-    def _prompt(self, number: int, prompt: pb.Prompt, reuse: bool) -> TokenPrompt:
+    def _prompt(self, number: int, prompt: pb.Prompt, max_prefix_tokens: int) -> TokenPrompt:
         if prompt.WhichOneof("content") == "text":
             token_ids = self.tokenizer.encode(prompt.text)
         else:
@@ -77,8 +80,9 @@ class RequestDecoder:
                 f"and has {len(token_ids)}: name at most as many"
             )
         # The last token is always computed: it is what scores.
-        reusable = min(prompt.shared_prefix_tokens, len(token_ids) - 1) if reuse else 0
-        return TokenPrompt(token_ids, self._candidates(number, prompt), reusable)
+        reusable = min(prompt.shared_prefix_tokens, len(token_ids) - 1)
+        kept = reusable if reusable <= max_prefix_tokens else 0
+        return TokenPrompt(token_ids, self._candidates(number, prompt), kept)
 
     def _candidates(self, number: int, prompt: pb.Prompt) -> NDArray[np.int32]:
         if not prompt.candidates:

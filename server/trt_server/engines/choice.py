@@ -24,6 +24,9 @@ _MAX_BATCH = 32
 # A plan always holds the memory of its largest batch, and is tuned once more for batches: with 1, a model of
 # 7 B parameters in fp16 stays within 16 GiB.
 _TENSORRT_MAX_BATCH = 1
+# A plan that keeps prefixes is another plan, and holds their memory all the time: it is for who asks for it.
+_TENSORRT_PREFIX_CACHE_BYTES = 0
+_PREFIX_CACHE_BYTES = 1024**3
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ Prepare = Callable[[Checkpoint, EngineLimits, Settings], Prepared]
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """devices: one engine is made for each. max_batch_size: where the settings say nothing.
-    keeps_prefixes: whether it reuses them.
+    """devices: one engine is made for each. max_batch_size, prefix_cache_bytes: where the settings say
+    nothing; None: it keeps no prefixes at all.
 
     `make` is called in the thread that will own the engine, `prepare` makes what that keeps for the next time
     and no more; what it made can be handed to `make`. Both raise StartError.
@@ -57,7 +60,7 @@ class EngineChoice:
     max_batch_size: int
     make: MakeEngine
     prepare: Prepare
-    keeps_prefixes: bool = False
+    prefix_cache_bytes: int | None = None
 
 
 def choose_engine(settings: Settings) -> EngineChoice:
@@ -130,13 +133,22 @@ def _tensorrt(settings: Settings, gpus: Sequence[Gpu], reason: str) -> EngineCho
         return TensorRtEngine(checkpoint, limits, precision, settings.tf32, device.ordinal, plan)
 
     def prepare(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Prepared:
-        from trt_server.engines.tensorrt.engine import prepare_plan
+        from trt_server.engines.tensorrt.prepared_plan import prepare_plan
 
         prepared = prepare_plan(checkpoint, limits, precision, settings.tf32, gpus[0].ordinal)
         return Prepared("plan", prepared.plan.path, prepared.build_seconds, prepared)
 
     devices = tuple(gpu_device(gpu.name, gpu.pci_bus_id, gpu.ordinal) for gpu in gpus)
-    return EngineChoice("tensorrt", precision, reason, devices, _TENSORRT_MAX_BATCH, make, prepare)
+    return EngineChoice(
+        "tensorrt",
+        precision,
+        reason,
+        devices,
+        _TENSORRT_MAX_BATCH,
+        make,
+        prepare,
+        _TENSORRT_PREFIX_CACHE_BYTES,
+    )
 
 
 def _onnxruntime(settings: Settings, reason: str) -> EngineChoice:
@@ -152,7 +164,9 @@ def _onnxruntime(settings: Settings, reason: str) -> EngineChoice:
         return OnnxRuntimeEngine(checkpoint, limits, settings.threads)
 
     devices = (CpuDevice(),)
-    return EngineChoice("onnxruntime", "fp32", reason, devices, _MAX_BATCH, make, _prepare_weights, True)
+    return EngineChoice(
+        "onnxruntime", "fp32", reason, devices, _MAX_BATCH, make, _prepare_weights, _PREFIX_CACHE_BYTES
+    )
 
 
 def _prepare_weights(checkpoint: Checkpoint, _: EngineLimits, __: Settings) -> Prepared:

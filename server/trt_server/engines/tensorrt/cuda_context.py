@@ -66,12 +66,12 @@ class CudaContext:
         free, total = cuda.mem_get_info()
         return int(free), int(total)
 
-    def allocate(self, size: int) -> int:
+    def allocate(self, size: int, what: str = "activations and buffers") -> int:
         """Address of `size` bytes on the device, valid until `close`. Raises StartError where it is full."""
         try:
             allocation = cuda.mem_alloc(max(size, 1))
         except cuda.MemoryError as error:
-            raise StartError(out_of_memory(self, f"{size:,} bytes for activations and buffers")) from error
+            raise StartError(out_of_memory(self, f"{size:,} bytes for {what}")) from error
         self._allocations.append(allocation)
         return int(allocation)
 
@@ -80,6 +80,13 @@ class CudaContext:
         block: Block = cuda.pagelocked_empty(max(size, 1), np.uint8)
         block[:] = 0
         return block
+
+    def upload(self, address: int, content: Block) -> None:
+        """Copy uint8 [size] to the device, and wait until it is there."""
+        pinned = self.allocate_host(content.size)
+        pinned[:] = content
+        cuda.memcpy_htod_async(address, pinned, self.compute)
+        self.compute.synchronize()
 
     def event_cost_ns(self) -> int:
         """What two events on the stream with nothing between them measure: the median of several pairs."""
@@ -116,5 +123,6 @@ def out_of_memory(context: CudaContext, what: str) -> str:
     free, total = context.memory()
     return (
         f"{context.label} is out of memory: {what} are needed and {free:,} of its {total:,} bytes are free; "
-        "stop what else runs on it (nvidia-smi), or lower --max-batch-size or --max-prompt-tokens"
+        "stop what else runs on it (nvidia-smi), or lower --max-batch-size, --max-prompt-tokens or "
+        "--prefix-cache-bytes"
     )
