@@ -41,6 +41,10 @@ class FinishedRun:
         """How many the run was to ask."""
         return int(self.manifest["data"]["questions"])
 
+    def subject_size(self, subject: str) -> int:
+        """How many questions the data has of a subject, whatever the run was to ask of them."""
+        return int(self.manifest["data"]["subject_sizes"][subject])
+
     @property
     def data(self) -> str:
         return str(self.manifest["data"]["name"])

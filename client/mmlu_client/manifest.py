@@ -37,6 +37,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
             "name": asking.benchmark.name,
             "sha256": asking.benchmark.sha256,
             "subjects": list(asking.subjects),
+            "subject_sizes": {name: len(asking.benchmark.test[name]) for name in asking.subjects},
             "limit": settings.limit,
             "questions": asking.questions,
             "order": "shuffled" if settings.is_shuffled else "file",

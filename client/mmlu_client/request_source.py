@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from mmlu_client.exchange import Request
@@ -48,7 +48,7 @@ class RequestSource:
         self._id_prefix = id_prefix
         self._reference = reference
         self._reuse_prefix = reuse_prefix
-        self._chunks = deque(_chunks(questions, batch_size))
+        self._chunks = _chunks(questions, batch_size)
         self._ahead: deque[asyncio.Future[list[Built]]] = deque()
         self._prompts: deque[tuple[Prompt, int]] = deque()
         self._requests = 0
@@ -85,8 +85,7 @@ class RequestSource:
 
     def _build_ahead(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._chunks and len(self._ahead) < CHUNKS_AHEAD:
-            chunk = self._chunks.popleft()
+        while len(self._ahead) < CHUNKS_AHEAD and (chunk := next(self._chunks, None)) is not None:
             self._ahead.append(loop.run_in_executor(self._worker, self._build, chunk))
 
     def _build(self, questions: Sequence[Question]) -> list[Built]:
@@ -97,11 +96,9 @@ class RequestSource:
         return [(prompt, share) for prompt in prompts]
 
 
-def _chunks(questions: Sequence[Question], batch_size: int) -> list[Sequence[Question]]:
-    chunks = []
+def _chunks(questions: Sequence[Question], batch_size: int) -> Iterator[Sequence[Question]]:
     start, size = 0, max(batch_size, FIRST_CHUNK)
     while start < len(questions):
-        chunks.append(questions[start : start + size])
+        yield questions[start : start + size]
         start += size
         size = max(batch_size, min(2 * size, LARGEST_CHUNK))
-    return chunks
