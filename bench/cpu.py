@@ -1,10 +1,11 @@
 """trt-server and mmlu-client against transformers on PyTorch: the same questions, checkpoint and threads.
 
-    python -m bench.cpu --data FOLDER [--questions 40] [--rounds 3] [--threads 2] [--bs 1]
+    python -m bench.cpu --data FOLDER [--subjects a,b] [--limit 40] [--rounds 3] [--threads 2] [--bs 1]
 
-Each round scores the same questions through both, one after the other, and gives one ratio of questions a
-second; a machine that slows down slows both. Ours counts everything from the first prompt built to the last
-reply received; PyTorch's counts the forwards alone, with the token ids at hand.
+Each round scores the same questions three times, one after the other: through our pair, through our pair
+with shared prefixes computed once, and through PyTorch. A machine that slows down slows all. Ours counts
+everything from the first prompt built to the last reply received, a prefix's first computation too; PyTorch's
+counts the forwards alone, with the token ids at hand. --rounds 0 leaves PyTorch out and makes one round.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -36,17 +38,19 @@ TOKENIZER = resolve_model("demo", "fp32").folder
 
 @dataclass(frozen=True)
 class Round:
-    """Questions a second; `reusing` with shared prefixes computed once."""
+    """Questions a second; `reusing` with shared prefixes computed once; pytorch: None where it was left out.
+
+    tokens: logical ones for each that was computed with reuse. difference: the largest between two of our
+    log-probabilities, without reuse and with. same_predictions: of all that were asked.
+    """
 
     ours: float
     reusing: float
-    pytorch: float
+    pytorch: float | None
     whole_over_core: float
+    tokens: float
+    difference: float
     same_predictions: int
-
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.pytorch
 
 
 def main() -> None:
@@ -54,7 +58,8 @@ def main() -> None:
     parse.add_argument("--data", default="demo")
     parse.add_argument("--model", default="dummy:llama-100m", help="dummy:<geometry> or a folder")
     parse.add_argument("--tokenizer", default=str(TOKENIZER), help="any whose ids the model knows")
-    parse.add_argument("--questions", type=int, default=40)
+    parse.add_argument("--subjects", help="names with commas between; all by default")
+    parse.add_argument("--limit", type=int, help="questions a subject; all by default")
     parse.add_argument("--rounds", type=int, default=3)
     parse.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parse.add_argument("--bs", type=int, default=1)
@@ -62,10 +67,11 @@ def main() -> None:
 
     folder = resolve_model(options.model, "fp32").folder
     model = _load_pytorch(folder, options.threads)
-    subjects, prompts = _prompts(options, model.config)
+    prompts = _prompts(options, model.config)
     arguments = ("--model", options.model, "--threads", str(options.threads))
     with ServerProcess(*arguments) as server:
-        rounds = [_round(options, server, subjects, model, prompts) for _ in range(options.rounds)]
+        compared = model if options.rounds else None
+        rounds = [_round(options, server, compared, prompts) for _ in range(options.rounds or 1)]
         resident = _peak_bytes(server.process.pid)
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
     _print(options, rounds, len(prompts), sum(len(p.token_ids) for p in prompts), weights, resident)
@@ -77,11 +83,9 @@ def _load_pytorch(folder: Path, threads: int) -> Any:
     return model.eval()
 
 
-def _prompts(options: argparse.Namespace, config: Any) -> tuple[str, list[Prompt]]:
-    """One question of as many subjects as there are to be questions, or more of each."""
+def _prompts(options: argparse.Namespace, config: Any) -> list[Prompt]:
     benchmark = load_benchmark(options.data)
-    subjects = benchmark.pick_subjects(None)[: options.questions]
-    each = max(1, options.questions // len(subjects))
+    subjects = benchmark.pick_subjects(options.subjects and options.subjects.split(","))
     builder = PromptBuilder(
         named_tokenizer(options.tokenizer),
         FORMATS["hendrycks"],
@@ -89,37 +93,52 @@ def _prompts(options: argparse.Namespace, config: Any) -> tuple[str, list[Prompt
         config.max_position_embeddings,
         config.vocab_size,
     )
-    prompts = [p for p in builder.build(benchmark.questions(subjects, each)) if isinstance(p, Prompt)]
-    options.limit = each
-    return ",".join(subjects), prompts
+    built = builder.build(benchmark.questions(subjects, options.limit))
+    return [prompt for prompt in built if isinstance(prompt, Prompt)]
 
 
 def _round(
-    options: argparse.Namespace, server: ServerProcess, subjects: str, model: Any, prompts: list[Prompt]
+    options: argparse.Namespace, server: ServerProcess, model: Any | None, prompts: list[Prompt]
 ) -> Round:
     with tempfile.TemporaryDirectory() as folder:
-        summary, predicted = _ours(options, server, subjects, Path(folder) / "whole")
-        reused, again = _ours(options, server, subjects, Path(folder) / "reused", "--reuse-prefix")
-    expected, seconds = _pytorch(model, prompts, options.bs)
+        summary, whole = _ours(options, server, Path(folder) / "whole")
+        reused, again = _ours(options, server, Path(folder) / "reused", "--reuse-prefix")
+    predictions = [[record["predicted"] for record in records] for records in (whole, again)]
+    seconds = None
+    if model is not None:
+        expected, seconds = _pytorch(model, prompts, options.bs)
+        predictions.append(expected)
     return Round(
         ours=summary["answered"] / summary["whole_seconds"],
         reusing=reused["answered"] / reused["whole_seconds"],
-        pytorch=len(prompts) / seconds,
+        pytorch=seconds and len(prompts) / seconds,
         whole_over_core=summary["whole_over_core"],
-        same_predictions=sum(a == b == c for a, b, c in zip(predicted, again, expected, strict=True)),
+        tokens=reused["logical_tokens"] / reused["computed_tokens"],
+        difference=max(
+            abs(one["logprobs"][letter] - other["logprobs"][letter])
+            for one, other in zip(whole, again, strict=True)
+            for letter in "ABCD"
+        ),
+        same_predictions=sum(len(set(letters)) == 1 for letters in zip(*predictions, strict=True)),
     )
 
 
 def _ours(
-    options: argparse.Namespace, server: ServerProcess, subjects: str, output: Path, *flags: str
-) -> tuple[dict[str, Any], list[str]]:
+    options: argparse.Namespace, server: ServerProcess, output: Path, *flags: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The summary, and the records of what was scored, in the order of the benchmark."""
     command = [program("mmlu-client"), "--url", server.address, "--bs", str(options.bs), *flags]
-    command += ["--data", options.data, "--tokenizer", options.tokenizer, "--subjects", subjects]
-    command += ["--limit", str(options.limit), "--output", str(output)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command += ["--data", options.data, "--tokenizer", options.tokenizer, "--output", str(output)]
+    command += [] if options.subjects is None else ["--subjects", options.subjects]
+    command += [] if options.limit is None else ["--limit", str(options.limit)]
+    # Status 1: a question too long for the model is reported as failed.
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode > 1 or not (output / "summary.json").exists():
+        sys.exit(f"bench.cpu: mmlu-client failed: {done.stderr.strip().splitlines()[-1]}")
     records = [json.loads(line) for line in (output / "records.jsonl").read_text().splitlines()]
-    records.sort(key=lambda record: (record["subject"], record["index"]))
-    return json.loads((output / "summary.json").read_text()), [r["predicted"] for r in records]
+    scored = [record for record in records if record["logprobs"] is not None]
+    scored.sort(key=lambda record: (record["subject"], record["index"]))
+    return json.loads((output / "summary.json").read_text()), scored
 
 
 def _pytorch(model: Any, prompts: list[Prompt], batch_size: int) -> tuple[list[str], float]:
@@ -160,20 +179,26 @@ def _print(
     print(f"bs {options.bs}, {options.threads} threads, {versions}\n")
     print("Questions a second, ours from the first prompt built to the last reply:\n")
     print(
-        "| round | ours | with prefix reuse | PyTorch | ours / PyTorch | reuse / ours | whole/core | same |"
+        "| round | ours | with prefix reuse | PyTorch | ours / PyTorch | reuse / ours | tokens / computed "
+        "| whole/core | largest difference | same |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for number, r in enumerate(rounds, 1):
         print(
-            f"| {number} | {r.ours:.3f} | {r.reusing:.3f} | {r.pytorch:.3f} | {r.ratio:.2f} "
-            f"| {r.reusing / r.ours:.2f} | {r.whole_over_core:.4f} "
+            f"| {number} | {r.ours:.3f} | {r.reusing:.3f} | {_or_slash(r.pytorch, '.3f')} "
+            f"| {_or_slash(r.pytorch and r.ours / r.pytorch, '.2f')} | {r.reusing / r.ours:.2f} "
+            f"| {r.tokens:.2f} | {r.whole_over_core:.4f} | {r.difference:.1e} "
             f"| {r.same_predictions}/{questions} |"
         )
-    print(f"\nmedian ratio {statistics.median(r.ratio for r in rounds):.2f}, ", end="")
+    ratio = statistics.median(r.reusing / r.ours for r in rounds)
+    print(f"\nmedian reuse / ours {ratio:.2f}, ", end="")
     print(f"median whole/core {statistics.median(r.whole_over_core for r in rounds):.4f}")
-    bound = 1.2 * weights + 300e6
     bound = (1.2 * weights + 300e6) / 1e6
     print(f"server memory at its peak {resident / 1e6:.0f} MB; 1.2 x fp32 weights + 300 MB = {bound:.0f} MB")
+
+
+def _or_slash(value: float | None, form: str) -> str:
+    return "/" if value is None else format(value, form)
 
 
 if __name__ == "__main__":

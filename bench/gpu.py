@@ -6,6 +6,9 @@ Core time is between two CUDA events around the work in each. PyTorch, and the d
 products, are measured in the Python that REFERENCE_PYTHON names (this one if it has PyTorch, else python3).
 Every measurement runs in a process of its own, one after the other, and none is begun that the time left
 (--seconds, in all) does not allow: what was left out is said.
+
+--reuse also builds the plan that keeps shared prefixes, and measures it at bs 1: whole prompts, and prompts
+after prefixes that are there already. Tokens, MFU and seconds are then those of what was computed.
 """
 
 from __future__ import annotations
@@ -39,11 +42,13 @@ HERE = Path(__file__).parent
 DEMO = resolve_model("demo", "fp16").folder
 # What a measurement needs at least; one that takes longer is ended when the time is up.
 _LEAST_SECONDS = 20.0
+# For the shots of some subjects: 512 KiB a token of a 7 B model with full heads.
+_PREFIXES = str(6 * 1024**3)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One way to run the prompts at one batch size. flops, tokens: of all prompts, padding excluded."""
+    """One way to run the prompts at one batch size. flops, tokens: computed, padding excluded."""
 
     name: str
     bs: int
@@ -121,6 +126,7 @@ def main() -> None:
     parse.add_argument("--bs", type=int, nargs="+", default=[1, 4, 16])
     parse.add_argument("--questions", type=int, default=48)
     parse.add_argument("--seconds", type=float, default=450.0, help="for everything")
+    parse.add_argument("--reuse", action="store_true", help="also measure shared prefixes at bs 1")
     parse.add_argument("--output", type=Path, help="also write the figures there, as JSON")
     parse.add_argument("--layers", type=Path, help="write what the plan runs there, layer by layer, as JSON")
     options = parse.parse_args()
@@ -135,8 +141,11 @@ def main() -> None:
         _measure(options, geometry, Bench(options, prompts, folder))
 
 
-def _prompts(options: argparse.Namespace, geometry: Geometry) -> list[list[int]]:
-    """Token ids of 5-shot prompts: a question of as many subjects as there are to be, or more of each."""
+def _prompts(options: argparse.Namespace, geometry: Geometry) -> list[dict[str, Any]]:
+    """Token ids of 5-shot prompts, and how many of the first are shared.
+
+    A question of as many subjects as there are to be, or more of each.
+    """
     benchmark = load_benchmark(options.data)
     subjects = benchmark.pick_subjects(None)[: options.questions]
     each = -(-options.questions // len(subjects))
@@ -149,7 +158,8 @@ def _prompts(options: argparse.Namespace, geometry: Geometry) -> list[list[int]]
         geometry.vocabulary_size,
     )
     built = builder.build(benchmark.questions(subjects, each))
-    return [list(prompt.token_ids) for prompt in built if isinstance(prompt, Prompt)][: options.questions]
+    prompts = [prompt for prompt in built if isinstance(prompt, Prompt)][: options.questions]
+    return [{"ids": list(prompt.token_ids), "shared": prompt.shared_prefix_tokens} for prompt in prompts]
 
 
 def _measure(options: argparse.Namespace, geometry: Geometry, bench: Bench) -> None:
@@ -166,6 +176,10 @@ def _measure(options: argparse.Namespace, geometry: Geometry, bench: Bench) -> N
     found += bench.run("PyTorch", theirs, "--mode", "eager", "--bs", *sizes)
     if batches:
         found += bench.run(f"TensorRT, bs {', '.join(batches)}", ours, "--bs", *batches)
+    if options.reuse:
+        found += bench.run(
+            "TensorRT, with shared prefixes", ours, "--bs", "1", "--prefix-cache-bytes", _PREFIXES
+        )
     found += bench.run("PyTorch, compiled", theirs, "--mode", "compiled", "--bs", *sizes)
     _report(options, geometry, bench, found)
 
@@ -174,15 +188,14 @@ def _report(
     options: argparse.Namespace, geometry: Geometry, bench: Bench, found: list[dict[str, Any]]
 ) -> None:
     prompts = json.loads(bench.prompts.read_text())
-    tokens, flops = sum(map(len, prompts)), sum(prompt_flops(geometry, len(prompt)) for prompt in prompts)
+    tokens = sum(len(prompt["ids"]) for prompt in prompts)
     rate = next((line["rate"] for line in found if "rate" in line), None)
     sheet = next((line["sheet"] for line in found if line.get("sheet")), None)
     rows = [
         Measured(
             line["name"],
             line["bs"],
-            tokens,
-            flops,
+            *_work(geometry, prompts, line.get("reused", False)),
             line["core_seconds"],
             line["whole_seconds"],
             line["memory_bytes"],
@@ -208,6 +221,12 @@ def _report(
         options.output.write_text(
             json.dumps({"command": sys.argv, "found": found, "left_out": bench.left_out}, indent=2)
         )
+
+
+def _work(geometry: Geometry, prompts: list[dict[str, Any]], reused: bool) -> tuple[int, int]:
+    """Tokens that are computed, and their FLOPs; reused: after what the prompts share."""
+    sizes = [(len(prompt["ids"]), prompt["shared"] if reused else 0) for prompt in prompts]
+    return sum(all_ - shared for all_, shared in sizes), sum(prompt_flops(geometry, *size) for size in sizes)
 
 
 def _device_line() -> str:

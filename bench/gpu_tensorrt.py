@@ -1,21 +1,27 @@
 """One measurement of bench.gpu: our engine at one or more batch sizes, in a process of its own.
 
-    python -m bench.gpu_tensorrt PROMPTS.json CHECKPOINT --bs 1 [4 …]
+    python -m bench.gpu_tensorrt PROMPTS.json CHECKPOINT --bs 1 [4 …] [--prefix-cache-bytes N]
 
-Prints a line of JSON for each batch size. Whole time is that of an engine kept fed, two batches in flight:
-from the first batch assembled to the last outcome. Neither network nor queue are in it.
+Prints a line of JSON for each batch size, and with memory for shared prefixes one more: bs 1 after prefixes
+that a pass before has left there. Whole time is that of an engine kept fed, two batches in flight: from the
+first batch assembled to the last outcome. Neither network nor queue are in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from trt_server.engines.engine import EngineLimits, Submission
+from trt_server.device import Device
+from trt_server.engines.engine import EngineLimits, Outcome, Submission
 from trt_server.engines.tensorrt.engine import TensorRtEngine
 from trt_server.engines.tensorrt.presence import Gpu, find_gpu
 from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE
@@ -30,6 +36,7 @@ def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--bs", type=int, nargs="+", required=True)
     parse.add_argument("--layers", type=Path)
+    parse.add_argument("--prefix-cache-bytes", type=int, default=0)
     parse.add_argument("prompts", type=Path)
     parse.add_argument("folder", type=Path)
     options = parse.parse_args()
@@ -37,46 +44,73 @@ def main() -> None:
     assert isinstance(gpu, Gpu)
     device = gpu_device(gpu.name, gpu.pci_bus_id)
     before = device.read().memory_used_by_all_bytes
-    prompts = [np.array(ids, np.int32) for ids in json.loads(options.prompts.read_text())]
-    limits = EngineLimits(max(map(len, prompts)), max(options.bs))
+    given = json.loads(options.prompts.read_text())
+    prompts = [TokenPrompt(np.array(each["ids"], np.int32), _CANDIDATES) for each in given]
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    limits = EngineLimits(longest, max(options.bs), options.prefix_cache_bytes)
     engine = TensorRtEngine(open_checkpoint(options.folder), limits, "fp16", tf32=False)
     engine.warm_up()
     if options.layers:
         options.layers.write_text(engine.layer_information())
+    name = "TensorRT, past" if options.prefix_cache_bytes else "TensorRT"
     for bs in options.bs:
-        measure(engine, prompts, bs)
-        core, whole = measure(engine, prompts, bs)
-        now = device.read().memory_used_by_all_bytes
-        figures = {
-            "name": "TensorRT",
-            "version": f"TensorRT {engine.description.version}",
-            "bs": bs,
-            "core_seconds": core,
-            "whole_seconds": whole,
-            "memory_bytes": None if now is None or before is None else now - before,
-            "sheet": engine.description.peak.flops_per_second,
-            "build_seconds": engine.description.build_seconds,
-            "load_seconds": engine.description.load_seconds,
-            "event_cost_ns": engine.event_cost_ns,
-        }
-        print(json.dumps(figures), flush=True)
+        report(engine, prompts, bs, {"name": name}, lambda: used(device, before))
+    if options.prefix_cache_bytes:
+        sharing = [
+            replace(prompt, reusable_tokens=each["shared"])
+            for prompt, each in zip(prompts, given, strict=True)
+        ]
+        line = {"name": "TensorRT, reuse", "reused": True}
+        report(engine, sharing, 1, line, lambda: used(device, before))
     engine.close()
 
 
-def measure(engine: TensorRtEngine, prompts: list[np.ndarray], bs: int) -> tuple[float, float]:
-    """Seconds of core and whole time of all prompts."""
+def report(
+    engine: TensorRtEngine,
+    prompts: list[TokenPrompt],
+    bs: int,
+    line: dict[str, Any],
+    memory: Callable[[], int | None],
+) -> None:
+    """Measure after a pass that is not measured, and print."""
+    measure(engine, prompts, bs)
+    core, whole, reused = measure(engine, prompts, bs)
+    if reused != bool(line.get("reused")):
+        sys.exit("bench.gpu_tensorrt: not all prefixes were kept: use fewer questions")
+    figures = {
+        **line,
+        "version": f"TensorRT {engine.description.version}",
+        "bs": bs,
+        "core_seconds": core,
+        "whole_seconds": whole,
+        "memory_bytes": memory(),
+        "sheet": engine.description.peak.flops_per_second,
+        "build_seconds": engine.description.build_seconds,
+        "load_seconds": engine.description.load_seconds,
+        "event_cost_ns": engine.event_cost_ns,
+    }
+    print(json.dumps(figures), flush=True)
+
+
+def used(device: Device, before: int | None) -> int | None:
+    now = device.read().memory_used_by_all_bytes
+    return None if now is None or before is None else now - before
+
+
+def measure(engine: TensorRtEngine, prompts: list[TokenPrompt], bs: int) -> tuple[float, float, bool]:
+    """Seconds of core and whole time of all prompts, and whether all came after prefixes that were there."""
     running: deque[Submission] = deque()
-    core_ns, start = 0, time.perf_counter()
+    outcomes: list[Outcome] = []
+    start = time.perf_counter()
     for first in range(0, len(prompts), bs):
         if len(running) == engine.depth:
-            core_ns += running.popleft().wait().timing.core_ns
-        batch = assemble(
-            [TokenPrompt(ids, _CANDIDATES) for ids in prompts[first : first + bs]], LENGTH_MULTIPLE
-        )
-        running.append(engine.submit(batch))
-    while running:
-        core_ns += running.popleft().wait().timing.core_ns
-    return core_ns / 1e9, time.perf_counter() - start
+            outcomes.append(running.popleft().wait())
+        (part,) = assemble(prompts[first : first + bs], LENGTH_MULTIPLE)
+        running.append(engine.submit(part.batch))
+    outcomes += [submission.wait() for submission in running]
+    seconds = time.perf_counter() - start
+    core_ns = sum(outcome.timing.core_ns for outcome in outcomes)
+    return core_ns / 1e9, seconds, all(outcome.prefix_reused for outcome in outcomes)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def main() -> None:
     free_before = torch.cuda.mem_get_info()[0]
     model = load(options.folder)
     decoder = torch.compile(model.model, dynamic=True) if options.mode == "compiled" else model.model
-    prompts = json.loads(options.prompts.read_text())
+    prompts = [prompt["ids"] for prompt in json.loads(options.prompts.read_text())]
     for bs in options.bs:
         measure(model, decoder, prompts, bs)
         core, whole = measure(model, decoder, prompts, bs)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,15 +59,19 @@ class ServerProcess:
     def stub(self) -> Any:
         return pb_grpc.ScoringStub(self.channel())  # type: ignore[no-untyped-call]
 
-    def metrics(self) -> dict[str, float]:
-        """Sample name with its labels' values, as `name{value,…}`, → value."""
+    def metrics(self, *, by_device: bool = False) -> dict[str, float]:
+        """Sample name with its labels' values, as `name{value,…}`, → value.
+
+        Without `by_device` all devices' values are added up, and the device is no label.
+        """
         address = f"http://127.0.0.1:{self.ports['metrics_port']}/metrics"
         text = urllib.request.urlopen(address, timeout=10).read().decode()
-        return {
-            sample.name + (f"{{{','.join(sample.labels.values())}}}" if sample.labels else ""): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+        values: dict[str, float] = defaultdict(float)
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                labels = [value for name, value in sample.labels.items() if by_device or name != "device"]
+                values[sample.name + (f"{{{','.join(labels)}}}" if labels else "")] += sample.value
+        return dict(values)
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

@@ -13,11 +13,15 @@ STOP_SECONDS = 60.0
 
 
 class ServerProcess:
-    """Runs from `with` to its end. Raises SystemExit, after the server's own words, where it cannot start."""
+    """Runs from `with` to its end. Raises SystemExit, after the server's own words, where it cannot start.
 
-    def __init__(self, *arguments: str) -> None:
+    core: the only one it may run on; None: any.
+    """
+
+    def __init__(self, *arguments: str, core: int | None = None) -> None:
         command = [program("trt-server"), "--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
-        self.process = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True)
+        pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
+        self.process = subprocess.Popen([*pinned, *command, *arguments], stderr=subprocess.PIPE, text=True)
         self.address = ""
 
     def __enter__(self) -> ServerProcess:

@@ -81,7 +81,7 @@ class FinishedRun:
     @property
     def peak_flops(self) -> float:
         """Of all devices together."""
-        return float(sum(server["peak_flops"] for server in self.servers))
+        return float(sum(server.get("devices", 1) * server["peak_flops"] for server in self.servers))
 
     def peak_of(self, server: str) -> float:
         return self._peaks.get(server, self.model.peak_flops)

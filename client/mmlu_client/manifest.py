@@ -74,6 +74,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
             {
                 "name": server.name,
                 "device": server.model.device.name,
+                "devices": server.model.devices,
                 "peak_flops": server.model.peak_flops,
                 "load_seconds": server.model.engine.load_seconds,
                 "build_seconds": server.model.engine.build_seconds,

@@ -31,9 +31,8 @@ class Device:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """peak_flops: FLOP/s, dense, for the precision in use. reference: None where none is loaded.
-
-    notice: what its accuracy's reader has to know.
+    """peak_flops: FLOP/s, dense, for the precision in use, of each of its devices. device: all of them
+    together. reference: None where none is loaded. notice: what its accuracy's reader has to know.
     """
 
     id: str
@@ -51,6 +50,7 @@ class ServedModel:
     stream_window: int
     notice: str
     server_version: str
+    devices: int = 1
 
     def same_answers(self, other: ServedModel) -> bool:
         """Whether both would answer every prompt alike."""

@@ -90,6 +90,7 @@ def decode_model(model: Any) -> ServedModel:
         stream_window=model.limits.stream_window,
         notice=model.notice,
         server_version=model.server_version,
+        devices=max(1, len(model.devices)),
     )
 
 

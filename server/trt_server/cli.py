@@ -64,6 +64,13 @@ def parser() -> configargparse.ArgumentParser:
     )
     model.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the model")
     model.add_argument(
+        "--devices",
+        type=_devices,
+        metavar="N,…",
+        help="GPUs that share the work of one queue, by CUDA's numbers, as 0,1; they have to be alike. The "
+        "first one by default",
+    )
+    model.add_argument(
         "--reference", choices=REFERENCES, help="load this beside it, for clients that validate against it"
     )
     model.add_argument(
@@ -76,7 +83,9 @@ def parser() -> configargparse.ArgumentParser:
     )
     model.add_argument("--threads", type=_natural, default=0, help="CPU threads; 0: every core it may use")
     model.add_argument(
-        "--peak-flops", type=_positive, help="FLOP/s that MFU is a share of, in place of the known one"
+        "--peak-flops",
+        type=_positive,
+        help="FLOP/s of a device that MFU is a share of, in place of the known one",
     )
     limits = parse.add_argument_group("limits")
     limits.add_argument(
@@ -104,8 +113,8 @@ def parser() -> configargparse.ArgumentParser:
     limits.add_argument(
         "--prefix-cache-bytes",
         type=_bytes,
-        default=_bytes("1GiB"),
-        help="device memory for shared prefixes that clients allow to be reused, as 500MB or 2GiB; 0: none",
+        help="device memory for shared prefixes that clients allow to be reused, as 500MB or 2GiB; 0: none; "
+        "1GiB by default, 0 with TensorRT, which needs another plan for them",
     )
     limits.add_argument("--max-queue-size", type=_count, default=256, help="requests that may wait")
     limits.add_argument("--stream-window", type=_count, default=64, help="unanswered requests of one stream")
@@ -163,6 +172,16 @@ def _count(text: str) -> int:
 
 def _natural(text: str) -> int:
     return _whole(text, 0, 2**31 - 1)
+
+
+def _devices(text: str) -> tuple[int, ...]:
+    numbers = text.split(",")
+    if not all(number.isascii() and number.isdigit() for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of GPUs by number such as 0,1")
+    devices = tuple(map(int, numbers))
+    if len(set(devices)) < len(devices):
+        raise argparse.ArgumentTypeError(f"{text!r} names a device twice: name each once")
+    return devices
 
 
 def _whole(text: str, least: int, most: int) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 
@@ -27,18 +28,52 @@ class DeviceReading:
     memory_clock_hertz: float | None = None
 
 
+# What devices have together: of a temperature the hottest, of a clock the slowest, of all else the sum.
+_TOGETHER: dict[str, Callable[[Sequence[float]], float]] = {
+    "temperature_celsius": max,
+    "sm_clock_hertz": min,
+    "memory_clock_hertz": min,
+}
+
+
 class Device(Protocol):
+    """ordinal: CUDA's number of a GPU; 0 for the CPU. label: name and number, one of its own in a server."""
+
     name: str
+    ordinal: int
+
+    @property
+    def label(self) -> str: ...
 
     def read(self) -> DeviceReading: ...
+
+
+def gpu_label(name: str, ordinal: int) -> str:
+    return f"{name} cuda:{ordinal}"
+
+
+def together(readings: Sequence[DeviceReading]) -> DeviceReading:
+    """One reading of several devices; absent what one of them does not tell."""
+    return DeviceReading(**{field.name: _together(field.name, readings) for field in fields(DeviceReading)})
+
+
+def _together(field: str, readings: Sequence[DeviceReading]) -> Any:
+    values = [getattr(reading, field) for reading in readings]
+    return None if None in values else _TOGETHER.get(field, sum)(values)
 
 
 class CpuDevice:
     """The processor: memory is this process's resident set, out of the machine's."""
 
+    ordinal = 0
+
     def __init__(self) -> None:
         self.name = processor_name()
         self._process = psutil.Process()
+
+    @property
+    def label(self) -> str:
+        return self.name
 
     def read(self) -> DeviceReading:
         return DeviceReading(

@@ -1,108 +1,85 @@
-"""The thread that owns an engine, and the thread that has the next batch ready for it."""
+"""The thread that owns an engine."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from trt_server.batching import Batching
-from trt_server.engines.engine import Batch, Engine, EngineDescription, Outcome, Submission
-from trt_server.engines.prefix_store import PrefixStore
+from trt_server import answers
+from trt_server.engine_work import Work
+from trt_server.engines.engine import Engine, Submission
 from trt_server.errors import EngineLostError, ScoringError
-from trt_server.request import Answer, BatchShape, ScoringRequest, Stages, assemble
-from trt_server.request_queue import RequestQueue
+from trt_server.ready_work import ReadyWork
+from trt_server.request import Part, ScoringRequest
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class _Assembled:
-    """requests: their prompts are the batch's rows, one request after the other."""
-
-    requests: Sequence[ScoringRequest]
-    batch: Batch
-    assemble_ns: int
+Assemble = Callable[[Sequence[ScoringRequest]], Work]
 
 
 @dataclass(frozen=True)
 class _Running:
-    assembled: _Assembled
+    work: Work
+    part: Part
     submission: Submission
-    submitted_ns: int
 
 
 class EngineWorker:
-    """Feeds one engine from one queue.
+    """Makes an engine, warms it, feeds it with what is ready and closes it, all in one thread of its own.
 
-    The engine is made, warmed, run and closed in one thread of its own. A second thread assembles the
-    next batch while the engine computes. `on_lost` is called on the event loop when the engine has failed
-    for good.
+    number: which of the engines behind its queue it is. assemble: makes work of fewer requests where
+    callers have left. record_seconds: told how long each request took. on_lost: called in this thread when
+    the engine has failed for good; it takes nothing from then on.
     """
 
     def __init__(
         self,
+        number: int,
         make_engine: Callable[[], Engine],
-        requests: RequestQueue,
-        batching: Batching,
-        on_lost: Callable[[str], None],
+        ready: ReadyWork,
+        assemble: Assemble,
+        record_seconds: Callable[[float], None],
+        on_lost: Callable[[int, str], None],
     ) -> None:
+        self._number = number
         self._make_engine = make_engine
-        self._requests = requests
-        self._batching = batching
+        self._ready = ready
+        self._assemble = assemble
+        self._record_seconds = record_seconds
         self._on_lost = on_lost
-        self._ready: queue.Queue[_Assembled | None] = queue.Queue()
-        # One batch waits assembled; the next request stays in the queue, where its caller may still leave.
-        self._room = threading.Semaphore(1)
-        self._length_multiple = 1
-        self.prefixes: PrefixStore[Any] | None = None
-        self._loop = asyncio.get_running_loop()
-        self._started: asyncio.Future[EngineDescription] = self._loop.create_future()
-        self._finished = asyncio.Event()
-        self._assembler = threading.Thread(target=self._assemble, name="assembler", daemon=True)
-        self._runner = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._lost = False
+        loop = asyncio.get_running_loop()
+        self._started: asyncio.Future[Engine] = loop.create_future()
+        self._finished: asyncio.Future[None] = loop.create_future()
+        self._thread = threading.Thread(target=self._run, name=f"engine-{number}", daemon=True)
 
-    async def start(self) -> EngineDescription:
-        """Make the engine and warm it up. Raises what its making raised."""
-        self._runner.start()
-        description = await asyncio.shield(self._started)
-        self._assembler.start()
-        return description
+    async def start(self) -> Engine:
+        """Make the engine and warm it up; its calls stay this thread's. Raises what its making raised."""
+        self._thread.start()
+        return await asyncio.shield(self._started)
 
     async def finish(self) -> None:
-        """Wait until all accepted work is answered and the engine is closed; the queue must be draining."""
-        await self._finished.wait()
-
-    def _assemble(self) -> None:
-        while self._room.acquire() and (requests := self._requests.take(self._batching)):
-            self._ready.put(self._assembled(requests))
-        self._ready.put(None)
-
-    def _assembled(self, requests: Sequence[ScoringRequest]) -> _Assembled:
-        start = time.perf_counter_ns()
-        prompts = [prompt for request in requests for prompt in request.prompts]
-        batch = assemble(prompts, self._length_multiple, self.prefixes)
-        return _Assembled(requests, batch, time.perf_counter_ns() - start)
+        """Wait until the engine is closed: no batch is left and none will come, or it is lost."""
+        await self._finished
 
     def _run(self) -> None:
         try:
             engine = self._make_warm_engine()
         except BaseException as error:
-            self._call(_fail, self._started, error)
+            answers.fail(self._started, error)
+            answers.settle(self._finished, None)
             return
-        self._length_multiple, self.prefixes = engine.length_multiple, engine.prefixes
-        self._call(_succeed, self._started, engine.description)
+        answers.settle(self._started, engine)
         try:
             self._serve(engine)
         finally:
             engine.close()
-            self._call(self._finished.set)
+            answers.settle(self._finished, None)
 
     def _make_warm_engine(self) -> Engine:
         engine = self._make_engine()
@@ -115,90 +92,53 @@ class EngineWorker:
 
     def _serve(self, engine: Engine) -> None:
         running: deque[_Running] = deque()
-        while True:
+        while not self._lost:
             if len(running) < engine.depth:
-                try:
-                    assembled = self._ready.get(block=not running)
-                except queue.Empty:
-                    pass
-                else:
-                    self._room.release()
-                    if assembled is None:
-                        break
-                    self._submit(engine, assembled, running)
+                work = self._ready.take_another() if running else self._ready.take()
+                if work is not None:
+                    self._submit(engine, work, running)
                     continue
+            if not running:
+                return
             self._deliver(running.popleft())
         while running:
             self._deliver(running.popleft())
 
-    def _submit(self, engine: Engine, assembled: _Assembled, running: deque[_Running]) -> None:
-        present = [request for request in assembled.requests if not request.abandoned]
+    def _submit(self, engine: Engine, work: Work, running: deque[_Running]) -> None:
+        present = [request for request in work.requests if not request.abandoned]
         if not present:
             return
-        if len(present) < len(assembled.requests):
-            assembled = self._assembled(present)
-        submitted_ns = time.perf_counter_ns()
-        try:
-            running.append(_Running(assembled, engine.submit(assembled.batch), submitted_ns))
-        except Exception as error:
-            self._reject(assembled.requests, error)
+        if len(present) < len(work.requests):
+            work = self._assemble(present)
+        work.submitted_ns = time.perf_counter_ns()
+        for part in work.parts:
+            if len(running) == engine.depth:
+                self._deliver(running.popleft())
+            try:
+                running.append(_Running(work, part, engine.submit(part.batch)))
+            except Exception as error:
+                self._reject(work.requests, error)
+                return
 
     def _deliver(self, running: _Running) -> None:
-        requests = running.assembled.requests
+        work = running.work
         try:
-            outcome = running.submission.wait()
+            work.outcomes.append(running.submission.wait())
         except Exception as error:
-            self._reject(requests, error)
+            self._reject(work.requests, error)
             return
-        seconds = (time.perf_counter_ns() - running.submitted_ns) / 1e9
-        self._requests.record_service_seconds(seconds / len(requests))
-        for request, answer in zip(requests, _answers(running, outcome), strict=True):
-            self._call(_succeed, request.answer, answer)
+        if len(work.outcomes) < len(work.parts):
+            return
+        self._record_seconds((time.perf_counter_ns() - work.submitted_ns) / 1e9 / len(work.requests))
+        for request, answer in zip(work.requests, work.answers(self._number), strict=True):
+            answers.deliver(request, answer)
 
     def _reject(self, requests: Sequence[ScoringRequest], error: Exception) -> None:
         if isinstance(error, EngineLostError):
-            self._lose(str(error))
+            if not self._lost:
+                self._lost = True
+                self._on_lost(self._number, str(error))
         elif not isinstance(error, ScoringError):
             log.exception("the engine failed on a batch")
             error = ScoringError(f"the engine failed on this batch: {error}")
-        for request in requests:
-            self._call(_fail, request.answer, error)
-
-    def _lose(self, reason: str) -> None:
-        log.error("engine lost: %s", reason)
-        for waiting in self._requests.lose(reason):
-            self._call(_fail, waiting.answer, EngineLostError(reason))
-        self._call(self._on_lost, reason)
-
-    def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        self._loop.call_soon_threadsafe(function, *arguments)
-
-
-def _answers(running: _Running, outcome: Outcome) -> Iterator[Answer]:
-    """Each request's rows, and its share of the batch's times: all rows are padded to one length."""
-    assembled = running.assembled
-    prompts, length = assembled.batch.token_ids.shape
-    reused = outcome.reused_tokens or (0,) * prompts
-    start = 0
-    for request in assembled.requests:
-        rows = slice(start, start + len(request.prompts))
-        start = rows.stop
-        share = len(request.prompts) / prompts
-        waited_ns = running.submitted_ns - request.queued_ns - assembled.assemble_ns
-        yield Answer(
-            scores=outcome.scores.rows(rows),
-            reused_tokens=reused[rows],
-            padding_tokens=length * len(request.prompts) - int(assembled.batch.lengths[rows].sum()),
-            stages=Stages(max(0, waited_ns), assembled.assemble_ns, outcome.timing.scaled(share)),
-            batch=BatchShape(prompts, length),
-        )
-
-
-def _succeed(future: asyncio.Future[object], result: object) -> None:
-    if not future.done():
-        future.set_result(result)
-
-
-def _fail(future: asyncio.Future[object], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
+        answers.refuse(requests, error)

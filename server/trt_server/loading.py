@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from trt_server.batching import Batching
-from trt_server.engine_worker import EngineWorker
+from trt_server.device import Device
+from trt_server.engine_group import EngineGroup
 from trt_server.engines.choice import EngineChoice, choose_engine, choose_reference
-from trt_server.engines.engine import Engine, EngineDescription, PeakFlops
+from trt_server.engines.engine import EngineDescription, PeakFlops
 from trt_server.opened_model import OpenedModel, open_model
 from trt_server.request_queue import RequestQueue
 from trt_server.served_model import ServedModel
@@ -22,11 +25,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Lane:
-    """One running engine and the queue it is fed from."""
+    """An engine, running once on each device, and the queue it is fed from."""
 
     engine: EngineDescription
+    devices: tuple[Device, ...]
     requests: RequestQueue
-    worker: EngineWorker
+    group: EngineGroup
+
+    @property
+    def max_prefix_tokens(self) -> int:
+        """The longest prefix that each device's engine can keep; 0: they keep none."""
+        return min(0 if store is None else store.max_tokens for store in self.group.prefixes)
 
 
 @dataclass(frozen=True)
@@ -60,16 +69,35 @@ async def load(settings: Settings, on_lost: Callable[[str], None]) -> Loaded:
 async def _start(
     choice: EngineChoice, opened: OpenedModel, settings: Settings, on_lost: Callable[[str], None]
 ) -> Lane:
-    requests = RequestQueue(opened.limits.max_queue_size)
-
-    def make() -> Engine:
-        return choice.make(opened.checkpoint, opened.engine_limits, settings)
-
     limits = opened.limits
-    delay = settings.max_queue_delay_us / 1e6
-    batching = Batching(limits.max_batch_size, limits.max_batch_tokens, delay)
-    worker = EngineWorker(make, requests, batching, on_lost)
-    return Lane(_with_peak(await worker.start(), settings.peak_flops), requests, worker)
+    requests = RequestQueue(limits.max_queue_size)
+    batching = Batching(limits.max_batch_size, limits.max_batch_tokens, settings.max_queue_delay_us / 1e6)
+    what = opened.checkpoint, opened.engine_limits, settings
+    start, prepared = time.perf_counter(), None
+    if len(choice.devices) > 1:
+        # Once for all of them, which then load it at the same time.
+        prepared = await asyncio.to_thread(choice.prepare, *what)
+    prepare_seconds = time.perf_counter() - start
+    make = [partial(choice.make, *what, device, prepared) for device in choice.devices]
+    group = EngineGroup(make, [device.label for device in choice.devices], requests, batching, on_lost)
+    engines = [_with_peak(engine, settings.peak_flops) for engine in await group.start()]
+    engine = engines[0] if prepared is None else _together(engines, prepare_seconds - prepared.build_seconds)
+    return Lane(engine, choice.devices, requests, group)
+
+
+def _together(engines: Sequence[EngineDescription], found_seconds: float) -> EngineDescription:
+    """Like engines as one, whose peak is that of one device: core seconds are counted on each.
+
+    found_seconds: what they share took before they were loaded, at the same time, its build left out.
+    """
+    first, count = engines[0], len(engines)
+    return replace(
+        first,
+        device=f"{count} × {first.device}",
+        peak=replace(first.peak, source=f"{first.peak.source}, each of {count} devices"),
+        load_seconds=found_seconds + max(engine.load_seconds for engine in engines),
+        build_seconds=max(engine.build_seconds for engine in engines),
+    )
 
 
 def _served_model(
@@ -84,7 +112,7 @@ def _served_model(
         notice=opened.source.notice,
         engine=compiled.engine,
         reference=reference.engine if reference else None,
-        device=choice.device,
+        devices=choice.devices,
         limits=opened.limits,
         tokenizer=CheckpointTokenizer(checkpoint.folder),
     )

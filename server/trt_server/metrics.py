@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -58,7 +58,7 @@ class Metrics:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = r = CollectorRegistry()
         self._clock = clock
-        self._windows: dict[str, _MfuWindow] = {}
+        self._windows: dict[tuple[str, str], _MfuWindow] = {}
         self._serving = Gauge(
             "trt_server_serving",
             "1 while grpc.health.v1 says SERVING; 0 while loading, draining, or once the engine is lost.",
@@ -73,14 +73,20 @@ class Metrics:
         self._tokens = Counter(
             "trt_server_tokens",
             "Tokens: logical (asked for), computed (run by the engine), padding (run and thrown away).",
-            ["engine", "kind"],
+            ["engine", "device", "kind"],
             registry=r,
         )
         self._flops = Counter(
-            "trt_server_flops", "Floating-point operations of computed tokens.", ["engine"], registry=r
+            "trt_server_flops",
+            "Floating-point operations of computed tokens.",
+            ["engine", "device"],
+            registry=r,
         )
         self._core = Counter(
-            "trt_server_core_seconds", "Seconds of the engine's compute alone.", ["engine"], registry=r
+            "trt_server_core_seconds",
+            "Seconds of the engine's compute alone, on each device.",
+            ["engine", "device"],
+            registry=r,
         )
         self._stage = Histogram(
             "trt_server_stage_seconds",
@@ -105,38 +111,45 @@ class Metrics:
         self._prefixes = Gauge(
             "trt_server_prefix_cache_bytes",
             "Device memory that shared prefixes take.",
-            ["engine"],
+            ["engine", "device"],
             registry=r,
         )
         self._prefixes_limit = Gauge(
             "trt_server_prefix_cache_limit_bytes",
             "Device memory that shared prefixes may take.",
-            ["engine"],
+            ["engine", "device"],
             registry=r,
         )
         self._peak = Gauge(
-            "trt_server_peak_flops", "FLOP/s that MFU is a share of.", ["engine", "source"], registry=r
+            "trt_server_peak_flops",
+            "FLOP/s of the device that MFU is a share of.",
+            ["engine", "device", "source"],
+            registry=r,
         )
         self._mfu = Gauge(
             "trt_server_mfu_ratio",
             f"Model FLOPs utilization: FLOPs / (core seconds x peak) over the last {MFU_WINDOW_SECONDS:g} s.",
-            ["engine"],
+            ["engine", "device"],
             registry=r,
         )
         self._model = Info("trt_server_model", "The model that is served.", registry=r)
         self._engine = Info("trt_server_engine", "The engines that compute.", ["engine"], registry=r)
 
     def describe_model(self, served: ServedModel) -> None:
-        """Set what stands fixed once the model is loaded, and read its device at each scrape."""
+        """Set what stands fixed once the model is loaded, and read its devices at each scrape."""
         self._model.info(
             {"id": served.id, "architecture": served.architecture, "fingerprint": served.fingerprint}
         )
-        self.registry.register(_DeviceCollector(served.device))
+        self.registry.register(_DeviceCollector(served.devices))
 
     def describe_engine(
-        self, engine: EngineDescription, requests: RequestQueue, prefixes: PrefixStore[Any] | None
+        self,
+        engine: EngineDescription,
+        devices: Sequence[str],
+        requests: RequestQueue,
+        prefixes: Sequence[PrefixStore[Any] | None],
     ) -> None:
-        """Count for this engine from now on, and watch its queue and its prefixes."""
+        """Count for this engine on these devices from now on, and watch its queue and each one's prefixes."""
         self._engine.labels(engine.name).info(
             {
                 "version": engine.version,
@@ -145,21 +158,26 @@ class Metrics:
                 "fingerprint": engine.fingerprint,
             }
         )
-        peak, window = engine.peak.flops_per_second, _MfuWindow(self._clock)
-        self._windows[engine.name] = window
-        self._peak.labels(engine.name, engine.peak.source).set(peak)
-        self._mfu.labels(engine.name).set_function(lambda: window.ratio(peak))
         self._depth.labels(engine.name).set_function(lambda: requests.depth)
         self._limit.labels(engine.name).set(requests.limit)
-        for kind in TOKEN_KINDS:
-            self._tokens.labels(engine.name, kind)
         for stage in STAGES:
             self._stage.labels(engine.name, stage)
-        for metric in (self._flops, self._core, self._batch):
-            metric.labels(engine.name)
-        if prefixes is not None:
-            self._prefixes.labels(engine.name).set_function(lambda: prefixes.used_bytes)
-            self._prefixes_limit.labels(engine.name).set(prefixes.limit_bytes)
+        self._batch.labels(engine.name)
+        for device, store in zip(devices, prefixes, strict=True):
+            self._describe_on(device, engine, store)
+
+    def _describe_on(self, device: str, engine: EngineDescription, store: PrefixStore[Any] | None) -> None:
+        peak, window = engine.peak.flops_per_second, _MfuWindow(self._clock)
+        self._windows[engine.name, device] = window
+        self._peak.labels(engine.name, device, engine.peak.source).set(peak)
+        self._mfu.labels(engine.name, device).set_function(lambda: window.ratio(peak))
+        for kind in TOKEN_KINDS:
+            self._tokens.labels(engine.name, device, kind)
+        for metric in (self._flops, self._core):
+            metric.labels(engine.name, device)
+        if store is not None:
+            self._prefixes.labels(engine.name, device).set_function(lambda: store.used_bytes)
+            self._prefixes_limit.labels(engine.name, device).set(store.limit_bytes)
 
     def set_serving(self, serving: bool) -> None:
         self._serving.set(serving)
@@ -167,21 +185,21 @@ class Metrics:
     def count_request(self, code: str) -> None:
         self._requests.labels(code).inc()
 
-    def observe(self, engine: str, response: pb.ScoreResponse) -> None:
-        """Count a request that `engine` scored."""
+    def observe(self, engine: str, device: str, response: pb.ScoreResponse) -> None:
+        """Count a request that `engine` scored on `device`."""
         logical = sum(score.tokens.logical for score in response.scores)
         computed = sum(score.tokens.computed for score in response.scores)
         flops = sum(score.flops for score in response.scores)
         core_seconds = response.timing.core_ns / 1e9
         padding = response.batch.padding_tokens
         for kind, tokens in zip(TOKEN_KINDS, (logical, computed, padding), strict=True):
-            self._tokens.labels(engine, kind).inc(tokens)
-        self._flops.labels(engine).inc(flops)
-        self._core.labels(engine).inc(core_seconds)
+            self._tokens.labels(engine, device, kind).inc(tokens)
+        self._flops.labels(engine, device).inc(flops)
+        self._core.labels(engine, device).inc(core_seconds)
         self._batch.labels(engine).observe(response.batch.prompts)
         for stage in STAGES:
             self._stage.labels(engine, stage).observe(getattr(response.timing, f"{stage}_ns") / 1e9)
-        self._windows[engine].add(flops, core_seconds)
+        self._windows[engine, device].add(flops, core_seconds)
 
 
 class _MfuWindow:
@@ -206,17 +224,18 @@ class _MfuWindow:
 
 
 class _DeviceCollector(Collector):
-    """Reads the device when it is scraped; a reading that the device does not give is left out."""
+    """Reads the devices when it is scraped; a reading that a device does not give is left out."""
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, devices: Sequence[Device]) -> None:
+        self._devices = devices
 
     def collect(self) -> Iterator[Metric]:
-        reading = asdict(self._device.read())
+        readings = {device.label: asdict(device.read()) for device in self._devices}
         for name, text in DEVICE_READINGS.items():
-            if reading[name] is None:
-                continue
             kind = CounterMetricFamily if name == "energy_joules" else GaugeMetricFamily
             family = kind(f"trt_server_device_{name}", text, labels=["device"])
-            family.add_metric([self._device.name], reading[name])
-            yield family
+            for label, reading in readings.items():
+                if reading[name] is not None:
+                    family.add_metric([label], reading[name])
+            if family.samples:
+                yield family

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from trt_server.device import Device, DeviceReading
+from trt_server.device import Device, DeviceReading, gpu_label
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,11 @@ class NamedDevice:
     """A device that tells nothing but its name."""
 
     name: str
+    ordinal: int
+
+    @property
+    def label(self) -> str:
+        return gpu_label(self.name, self.ordinal)
 
     def read(self) -> DeviceReading:
         return DeviceReading()
@@ -29,11 +34,16 @@ class NamedDevice:
 class NvmlDevice:
     """One NVIDIA device. What it does not tell (a MIG slice, a small card, a container) is absent."""
 
-    def __init__(self, nvml: Any, handle: Any) -> None:
-        """nvml: the module pynvml, initialised. handle: the device's."""
+    def __init__(self, nvml: Any, handle: Any, ordinal: int) -> None:
+        """nvml: the module pynvml, initialised. handle: the device's. ordinal: CUDA's number of it."""
         self._nvml, self._handle = nvml, handle
         self._peak_bytes: int | None = None
         self.name = str(nvml.nvmlDeviceGetName(handle))
+        self.ordinal = ordinal
+
+    @property
+    def label(self) -> str:
+        return gpu_label(self.name, self.ordinal)
 
     def read(self) -> DeviceReading:
         """The peak is the most that any reading found; an engine holds its memory from its start on."""
@@ -76,30 +86,31 @@ class NvmlDevice:
         return None
 
 
-def gpu_device(name: str, pci_bus_id: str | None = None) -> Device:
-    """The device at this PCI address (None: the first that CUDA_VISIBLE_DEVICES shows), with NVML's readings
-    where NVML is there; else its name alone."""
+def gpu_device(name: str, pci_bus_id: str | None = None, ordinal: int = 0) -> Device:
+    """The device at this PCI address (None: the one of CUDA's number `ordinal`, as CUDA_VISIBLE_DEVICES shows
+    them), with NVML's readings where NVML is there; else its name alone."""
     try:
         import pynvml
     except ImportError:
         log.warning("no readings of %s: pip install nvidia-ml-py", name)
-        return NamedDevice(name)
+        return NamedDevice(name, ordinal)
     try:
         pynvml.nvmlInit()
-        return NvmlDevice(pynvml, _handle(pynvml, pci_bus_id))
+        return NvmlDevice(pynvml, _handle(pynvml, pci_bus_id, ordinal), ordinal)
     except pynvml.NVMLError as error:
         log.warning("no readings of %s: NVML says %s", name, error)
-        return NamedDevice(name)
+        return NamedDevice(name, ordinal)
 
 
-def _handle(nvml: Any, pci_bus_id: str | None) -> Any:
+def _handle(nvml: Any, pci_bus_id: str | None, ordinal: int) -> Any:
     if pci_bus_id is not None:
         return nvml.nvmlDeviceGetHandleByPciBusId(pci_bus_id)
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if first.isdigit():
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    shown = str(ordinal) if visible is None else visible.split(",")[ordinal].strip()
+    if shown.isdigit():
         # NVML's order, which is CUDA's too under CUDA_DEVICE_ORDER=PCI_BUS_ID.
-        return nvml.nvmlDeviceGetHandleByIndex(int(first))
-    return nvml.nvmlDeviceGetHandleByUUID(_whole_uuid(nvml, first))
+        return nvml.nvmlDeviceGetHandleByIndex(int(shown))
+    return nvml.nvmlDeviceGetHandleByUUID(_whole_uuid(nvml, shown))
 
 
 def _whole_uuid(nvml: Any, start: str) -> str:

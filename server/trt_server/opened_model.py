@@ -50,15 +50,24 @@ def open_model(settings: Settings, choice: EngineChoice) -> OpenedModel:
         max_batch_tokens=settings.max_batch_tokens or batch_size * prompt_tokens,
         max_queue_size=settings.max_queue_size,
         stream_window=settings.stream_window,
-        prefix_cache_bytes=settings.prefix_cache_bytes if choice.keeps_prefixes else 0,
+        prefix_cache_bytes=_prefix_cache_bytes(settings, choice),
     )
     opened = OpenedModel(source, checkpoint, limits)
     _check_memory(opened, choice)
     return opened
 
 
+def _prefix_cache_bytes(settings: Settings, choice: EngineChoice) -> int:
+    asked = settings.prefix_cache_bytes
+    if choice.prefix_cache_bytes is None:
+        if asked:
+            log.warning("the %s engine keeps no shared prefixes: --prefix-cache-bytes is 0", choice.name)
+        return 0
+    return choice.prefix_cache_bytes if asked is None else asked
+
+
 def _check_memory(opened: OpenedModel, choice: EngineChoice) -> None:
-    """Say what the start needs, and refuse what can never fit. Activations come on top."""
+    """Say what each device needs, and refuse what can never fit. Activations come on top."""
     geometry, item = opened.checkpoint.geometry, 2 if choice.precision == "fp16" else 4
     weights, cache = geometry.total_parameters * item, opened.limits.prefix_cache_bytes
     prefix_token = 2 * geometry.layers * geometry.key_value_size * item
@@ -66,11 +75,12 @@ def _check_memory(opened: OpenedModel, choice: EngineChoice) -> None:
         "needs %s for weights and up to %s for shared prefixes (%s a token) on the device",
         *(_readable(size) for size in (weights, cache, prefix_token)),
     )
-    total = choice.device.read().memory_total_bytes
+    device = choice.devices[0]
+    total = device.read().memory_total_bytes
     if total is not None and weights + cache > total:
         raise StartError(
             f"{_readable(weights)} of weights and {_readable(cache)} of --prefix-cache-bytes do not fit "
-            f"into the {_readable(total)} of {choice.device.name}: lower the one, or take a smaller model"
+            f"into the {_readable(total)} of {device.name}: lower the one, or take a smaller model"
         )
 
 

@@ -1,4 +1,4 @@
-"""The one bounded queue between the gRPC side and the engine."""
+"""The one bounded queue between the gRPC side and the engines."""
 
 from __future__ import annotations
 
@@ -79,10 +79,11 @@ class RequestQueue:
             self._changed.wait()
 
     def _take_companions(self, taken: list[ScoringRequest], batching: Batching) -> None:
-        """Those of like length first: the batch is padded to its longest."""
-        length = taken[0].longest
-        for request in sorted(self._waiting, key=lambda waiting: abs(waiting.longest - length)):
-            if not request.abandoned and batching.takes([*taken, request]):
+        """Those with the same prefix, of like length first: the batch is padded to its longest."""
+        first = taken[0]
+        for request in sorted(self._waiting, key=lambda waiting: abs(waiting.longest - first.longest)):
+            fits = request.shares_prefix(first) and batching.takes([*taken, request])
+            if fits and not request.abandoned:
                 self._waiting.remove(request)
                 taken.append(request)
 
@@ -92,10 +93,14 @@ class RequestQueue:
             self._draining = True
             self._changed.notify_all()
 
-    def lose(self, reason: str) -> list[ScoringRequest]:
-        """Refuse all work from now on, and give back what was waiting."""
+    def refuse(self, reason: str) -> None:
+        """Take no new work because an engine is lost; what was accepted stays."""
         with self._changed:
             self._lost = reason
+
+    def give_up(self) -> list[ScoringRequest]:
+        """Give back what waits: there is nobody left to take it."""
+        with self._changed:
             self._draining = True
             waiting = list(self._waiting)
             self._waiting.clear()

@@ -22,7 +22,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """notice: what a reader of this model's accuracy has to know; empty: nothing."""
+    """notice: what a reader of this model's accuracy has to know; empty: nothing. devices: those that the
+    compiled engine computes on."""
 
     id: str
     architecture: str
@@ -31,6 +32,6 @@ class ServedModel:
     notice: str
     engine: EngineDescription
     reference: EngineDescription | None
-    device: Device
+    devices: tuple[Device, ...]
     limits: Limits
     tokenizer: CheckpointTokenizer

@@ -89,7 +89,8 @@ class Server:
         loaded = loading.result()
         self._metrics.describe_model(loaded.served)
         for lane in loaded.lanes:
-            self._metrics.describe_engine(lane.engine, lane.requests, lane.worker.prefixes)
+            labels = [device.label for device in lane.devices]
+            self._metrics.describe_engine(lane.engine, labels, lane.requests, lane.group.prefixes)
         self._service.open(loaded)
         return loaded
 
@@ -107,7 +108,7 @@ class Server:
     async def _drained(self, loaded: Loaded) -> None:
         await self._service.answered()
         for lane in loaded.lanes:
-            await lane.worker.finish()
+            await lane.group.finish()
 
     def _lose(self, reason: str) -> None:
         """The engine failed for good: a supervisor sees NOT_SERVING and may start the process again."""

@@ -186,13 +186,13 @@ class ScoringService(pb_grpc.ScoringServicer):
         loaded = self._loaded()
         lane = _lane(loaded, request.engine)
         self._decoder.check_size(request)
-        prompts, tokenize_ns = await _decode(self._decoder, request)
+        prompts, tokenize_ns = await _decode(self._decoder, request, lane.max_prefix_tokens)
         scoring = ScoringRequest(prompts, asyncio.get_running_loop().create_future())
         lane.requests.put(scoring)
         answer = await scoring.answer
         timing = encode_timing(answer, tokenize_ns, time.perf_counter_ns() - arrived_ns)
         response = encode_response(request.id, prompts, answer, loaded.served.geometry, timing)
-        self._metrics.observe(lane.engine.name, response)
+        self._metrics.observe(lane.engine.name, lane.devices[answer.engine].label, response)
         return response
 
     def _loaded(self) -> Loaded:
@@ -216,12 +216,14 @@ def _lane(loaded: Loaded, role: int) -> Lane:
     return loaded.reference
 
 
-async def _decode(decoder: RequestDecoder, request: pb.ScoreRequest) -> tuple[list[TokenPrompt], int]:
+async def _decode(
+    decoder: RequestDecoder, request: pb.ScoreRequest, max_prefix_tokens: int
+) -> tuple[list[TokenPrompt], int]:
     """Prompts, and the nanoseconds their tokenizing took (0: they came as ids)."""
     if not has_text(request):
-        return decoder.decode(request), 0
+        return decoder.decode(request, max_prefix_tokens), 0
     start = time.perf_counter_ns()
-    prompts = await asyncio.to_thread(decoder.decode, request)
+    prompts = await asyncio.to_thread(decoder.decode, request, max_prefix_tokens)
     return prompts, time.perf_counter_ns() - start
 
 

@@ -12,11 +12,13 @@ PRECISIONS = ("fp16", "fp32")
 
 @dataclass(frozen=True)
 class Settings:
-    """Ports: 0 takes a free one. threads 0: every core the process may use. precision and max_batch_size
-    None: the engine's own. max_prompt_tokens None: as long as the model's positions reach, within reason."""
+    """Ports: 0 takes a free one. threads 0: every core the process may use. precision, max_batch_size and
+    prefix_cache_bytes None: the engine's own. max_prompt_tokens None: as long as the model's positions reach,
+    within reason. devices: GPUs by CUDA's numbers; None: the first, or the CPU."""
 
     model: str
     engine: str
+    devices: tuple[int, ...] | None
     reference: str | None
     precision: str | None
     host: str
@@ -30,7 +32,7 @@ class Settings:
     max_prompt_tokens: int | None
     max_batch_tokens: int | None
     max_queue_delay_us: int
-    prefix_cache_bytes: int
+    prefix_cache_bytes: int | None
     max_queue_size: int
     stream_window: int
     peak_flops: float | None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scoring.v1 import scoring_pb2 as pb
 
 from trt_server.accounting import prompt_flops
+from trt_server.device import together
 from trt_server.engines.engine import EngineDescription
 from trt_server.errors import InvalidRequestError, PromptTooLongError, ScoringError
 from trt_server.model.geometry import Geometry
@@ -41,16 +42,19 @@ class RequestDecoder:
                 "send fewer at once, or start the server with a larger --max-batch-size"
             )
 
-    def decode(self, request: pb.ScoreRequest) -> list[TokenPrompt]:
-        """Raises InvalidRequestError, PromptTooLongError, NoTokenizerError. May tokenize: takes a while
-        for text prompts."""
-        reuse = request.allow_prefix_reuse
-        prompts = [self._prompt(number, prompt, reuse) for number, prompt in enumerate(request.prompts)]
+    def decode(self, request: pb.ScoreRequest, max_prefix_tokens: int) -> list[TokenPrompt]:
+        """Prompts for an engine that keeps prefixes of up to `max_prefix_tokens`; of longer ones, none.
+
+        Raises InvalidRequestError, PromptTooLongError, NoTokenizerError. May tokenize: takes a while for text
+        prompts.
+        """
+        most = max_prefix_tokens if request.allow_prefix_reuse else 0
+        prompts = [self._prompt(number, prompt, most) for number, prompt in enumerate(request.prompts)]
         self._check_padded(prompts)
         return prompts
 
     def _check_padded(self, prompts: Sequence[TokenPrompt]) -> None:
-        padded = len(prompts) * max(len(prompt.token_ids) - prompt.reusable_tokens for prompt in prompts)
+        padded = len(prompts) * max(len(prompt.rest) for prompt in prompts)
         if padded > self.limits.max_batch_tokens:
             raise InvalidRequestError(
                 f"the request is {padded} tokens with its padding, the limit is "
@@ -58,7 +62,7 @@ class RequestDecoder:
                 "larger --max-batch-tokens"
             )
 
-    def _prompt(self, number: int, prompt: pb.Prompt, reuse: bool) -> TokenPrompt:
+    def _prompt(self, number: int, prompt: pb.Prompt, max_prefix_tokens: int) -> TokenPrompt:
         if prompt.WhichOneof("content") == "text":
             token_ids = self.tokenizer.encode(prompt.text)
         else:
@@ -76,8 +80,9 @@ class RequestDecoder:
                 f"and has {len(token_ids)}: name at most as many"
             )
         # The last token is always computed: it is what scores.
-        reusable = min(prompt.shared_prefix_tokens, len(token_ids) - 1) if reuse else 0
-        return TokenPrompt(token_ids, self._candidates(number, prompt), reusable)
+        reusable = min(prompt.shared_prefix_tokens, len(token_ids) - 1)
+        kept = reusable if reusable <= max_prefix_tokens else 0
+        return TokenPrompt(token_ids, self._candidates(number, prompt), kept)
 
     def _candidates(self, number: int, prompt: pb.Prompt) -> NDArray[np.int32]:
         if not prompt.candidates:
@@ -166,6 +171,7 @@ def encode_error(error: ScoringError) -> Status:
 
 def encode_model(served: ServedModel) -> pb.Model:
     geometry = served.geometry
+    readings = [device.read() for device in served.devices]
     return pb.Model(
         id=served.id,
         architecture=served.architecture,
@@ -182,7 +188,11 @@ def encode_model(served: ServedModel) -> pb.Model:
         parameters=pb.ParameterCount(total=geometry.total_parameters, matmul=geometry.matmul_parameters),
         engine=_engine(served.engine),
         reference=_engine(served.reference) if served.reference else None,
-        device=pb.Device(name=served.engine.device, **asdict(served.device.read())),
+        device=pb.Device(name=served.engine.device, **asdict(together(readings))),
+        devices=[
+            pb.Device(name=device.label, **asdict(reading))
+            for device, reading in zip(served.devices, readings, strict=True)
+        ],
         peak=pb.PeakFlops(
             flops_per_second=served.engine.peak.flops_per_second, source=served.engine.peak.source
         ),

@@ -192,6 +192,14 @@ def test_mfu(figures: Figures) -> None:
     assert summary.mfu_flagperf == pytest.approx(2 * 1000 * 400 / 1e6)
 
 
+def test_mfu_of_a_server_with_two_devices(figures: Figures) -> None:
+    """Core seconds are those of each device, the whole time's peak is that of both."""
+    (server,) = manifest(MODEL)["servers"]
+    summary = figures(servers=[{**server, "devices": 2}])
+    assert summary.mfu == pytest.approx(0.2)
+    assert summary.mfu_whole == pytest.approx(0.025)
+
+
 def test_reuse_is_counted_and_has_no_flagperf_mfu(figures: Figures) -> None:
     summary = figures([record("alpha", "A", "A", ONE, logical=100, computed=25)])
     assert summary.prefix_hit_ratio == pytest.approx(0.75)

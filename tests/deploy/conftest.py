@@ -78,11 +78,11 @@ def gpu_prometheus(
     promtool: str,  # noqa: ARG001
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Prometheus]:
-    """One that watches a server on a fake GPU, at work."""
+    """One that watches a server on two fake GPUs, at work."""
     folder = tmp_path_factory.mktemp("watched-gpu")
-    environment = gpu_machine(folder / "cache")
+    environment = gpu_machine(folder / "cache", devices=2)
     environment["PYTHONPATH"] = os.pathsep.join([str(CARD), environment["PYTHONPATH"]])
-    with ServerProcess("--model", "demo", "--engine", "tensorrt", environment=environment) as server:
+    with ServerProcess("--model", "demo", "--devices", "0,1", environment=environment) as server:
         stub = server.wait_until_serving().stub()
         servers = [f"127.0.0.1:{server.ports['metrics_port']}"]
         with Prometheus(folder, {"servers": servers, "clients": []}) as prometheus:

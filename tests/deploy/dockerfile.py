@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,3 +31,18 @@ def instructions() -> list[Instruction]:
             stage = text.split(" AS ")[1]
         found.append(Instruction(stage, name, text))
     return found
+
+
+def context() -> list[str]:
+    """What .dockerignore lets through."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    return [line[1:] for line in lines if line.startswith("!")]
+
+
+def copy_into_context(source: Path, target: Path) -> None:
+    """As the builder does it: nothing of what .dockerignore leaves out."""
+    assert source.name in context(), f"{source.name} is not in the image's context"
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*_pb2*"))
+    else:
+        shutil.copy(source, target)

@@ -1,11 +1,8 @@
-"""The image and the composition: by linter and schema, against the server, and step by step."""
+"""The image and the composition: by linter and schema, and against the server."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,15 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from dockerfile import DOCKERFILE, ROOT, instructions
+from dockerfile import DOCKERFILE, ROOT, context, copy_into_context, instructions
 from processes import program
 from server_flags import environment_names
 
-from tools.watching.prometheus import free_port
-
 COMPOSE = DOCKERFILE.with_name("compose.yaml")
 COMPOSE_CPU = DOCKERFILE.with_name("compose.cpu.yaml")
-INSTALLS = "TRT_SERVER_TEST_INSTALLS"
 
 
 def test_hadolint_finds_nothing() -> None:
@@ -77,17 +71,6 @@ def test_the_composition_fits_the_published_schema() -> None:
     run(tool("check-jsonschema", "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(COMPOSE))
 
 
-def test_docker_compose_understands_the_composition() -> None:
-    docker = shutil.which("docker")
-    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode != 0:
-        pytest.skip("docker compose is not installed")
-    gpu = run(docker, "compose", "--file", str(COMPOSE), "config")
-    assert "nvidia" in gpu
-    cpu = run(docker, "compose", "--file", str(COMPOSE), "--file", str(COMPOSE_CPU), "config")
-    assert "nvidia" not in cpu
-    assert "target: cpu" in cpu
-
-
 def test_the_composition_is_made_of_what_is_there() -> None:
     services = compose()["services"]
     server, prometheus = services["trt-server"], services["prometheus"]
@@ -114,58 +97,6 @@ def test_a_container_may_take_as_long_to_stop_as_its_drain() -> None:
     assert (
         int(server["stop_grace_period"].rstrip("s")) > server["environment"]["TRT_SERVER_DRAIN_TIMEOUT"] + 5
     )
-
-
-def test_every_install_step_works_in_a_clean_environment(tmp_path: Path) -> None:
-    """The build stage on this machine: the context that .dockerignore leaves, then the RUN lines in order."""
-    if not os.environ.get(INSTALLS):
-        pytest.skip(f"takes minutes and the network: set {INSTALLS}=1")
-    source, environment = tmp_path / "source", tmp_path / "venv"
-    source.mkdir()
-    for line in (line for line in instructions() if line.stage == "build"):
-        if line.name == "COPY":
-            *names, target = line.text.split()
-            for name in names:
-                copy_into_context(ROOT / name, source / target / (name if target == "./" else ""))
-        elif line.name == "RUN":
-            command = line.text.replace("/opt/venv", str(environment))
-            path = f"{environment / 'bin'}:{os.environ['PATH']}"
-            subprocess.run(command, shell=True, check=True, cwd=source, env={**os.environ, "PATH": path})
-    bin_ = environment / "bin"
-    assert not list(environment.glob("lib/python*/site-packages/torch")), "the server needs no PyTorch"
-    packages = subprocess.run([bin_ / "pip", "check"], capture_output=True, text=True, check=False)
-    assert packages.returncode == 0, packages.stdout
-    assert_serves(bin_, tmp_path)
-
-
-def assert_serves(bin_: Path, folder: Path) -> None:
-    """The entry point, and the health check until it is content, where the sources are not at hand."""
-    ports = {f"TRT_SERVER_{port}_PORT": str(free_port()) for port in ("GRPC", "METRICS")}
-    environment = {"PATH": f"{bin_}:/usr/bin:/bin", "TRT_SERVER_CACHE": str(folder / "cache"), **ports}
-    commands = {line.name: line.text for line in instructions() if line.stage == "runtime"}
-    check = json.loads(commands["HEALTHCHECK"].partition("CMD ")[2])
-    with subprocess.Popen(json.loads(commands["ENTRYPOINT"]), cwd=folder, env=environment) as server:
-        try:
-            while subprocess.run(check, cwd=folder, env=environment, capture_output=True).returncode != 0:
-                assert server.poll() is None, "the server ended"
-        finally:
-            server.terminate()
-    assert server.returncode == 0
-
-
-def context() -> list[str]:
-    """What .dockerignore lets through."""
-    lines = (ROOT / ".dockerignore").read_text().splitlines()
-    return [line[1:] for line in lines if line.startswith("!")]
-
-
-def copy_into_context(source: Path, target: Path) -> None:
-    """As the builder does it: nothing of what .dockerignore leaves out."""
-    assert source.name in context(), f"{source.name} is not in the image's context"
-    if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*_pb2*"))
-    else:
-        shutil.copy(source, target)
 
 
 def tool(name: str, package: str) -> str:

@@ -56,6 +56,16 @@ def test_a_panel_of_gpus_has_data_where_there_is_one(
         assert_tells(query, gpu_prometheus.query(query.filled(variables(dashboard, ""))))
 
 
+def test_two_devices_can_be_told_apart(gpu_prometheus: Prometheus) -> None:
+    (dashboard,) = (one for one in dashboards() if one.uid == "trt-server")
+    for query in (query for panel in dashboard.panels for query in panel.queries):
+        series = gpu_prometheus.query(query.filled(variables(dashboard, "")))
+        names = [query.name_of(one.labels) for one in series]
+        assert len(set(names)) == len(names), f"legends that cannot be told apart: {names}"
+    (memory,) = (panel for panel in dashboard.panels if panel.title == "Device memory" and panel.height > 5)
+    assert len(gpu_prometheus.query(memory.queries[-1].filled(variables(dashboard, "")))) == 2
+
+
 @pytest.mark.parametrize(("dashboard", "panel"), PANELS)
 def test_a_panel_asks_for_nothing_that_no_code_exports(
     dashboard: Dashboard, panel: Panel, exported: set[str]

@@ -45,6 +45,12 @@ _random = np.random.default_rng(1)
 # From one token to the limit, around multiples of eight and around Mistral's window.
 LENGTHS = (1, 250, 7, 8, 9, 63, 64, 65, 128, 200)
 PROMPTS = [_random.integers(2, VOCABULARY, length).astype(np.int32) for length in LENGTHS]
+# The last, and as many again that begin as it does.
+SHARED_TOKENS = 100
+SHARING = (9, 10, 11)
+for length in (130, 177):
+    own = _random.integers(2, VOCABULARY, length - SHARED_TOKENS).astype(np.int32)
+    PROMPTS.append(np.concatenate([PROMPTS[9][:SHARED_TOKENS], own]))
 
 
 def write_family(folder: Path, family: str) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from gpu.families import FAMILIES, MAX_TOKENS, PROMPTS, VOCABULARY
+from gpu.families import FAMILIES, MAX_TOKENS, PROMPTS, SHARED_TOKENS, SHARING, VOCABULARY
 from numpy.typing import NDArray
 from trt_server.engines.engine import Batch, EngineLimits, Outcome
 from trt_server.errors import InvalidRequestError, StartError
@@ -30,26 +30,29 @@ Expected = dict[str, dict[str, NDArray[np.float32]]]
 
 
 @contextmanager
-def engine_of(folder: Path, precision: str = "fp16", tokens: int = MAX_TOKENS) -> Iterator[TensorRtEngine]:
+def engine_of(folder: Path, precision: str = "fp16", prefix_cache_bytes: int = 0) -> Iterator[TensorRtEngine]:
     from trt_server.engines.tensorrt.engine import TensorRtEngine
 
-    engine = TensorRtEngine(open_checkpoint(folder), EngineLimits(tokens, BATCH), precision, tf32=False)
+    limits = EngineLimits(MAX_TOKENS, BATCH, prefix_cache_bytes)
+    engine = TensorRtEngine(open_checkpoint(folder), limits, precision, tf32=False)
     try:
         yield engine
     finally:
         engine.close()
 
 
-def batch_of(*numbers: int, multiple: int = 8, width: int = WIDTH) -> Batch:
-    """The prompts of these numbers, ragged, each with its own candidates."""
-    prompts = [PROMPTS[number] for number in numbers]
+def batch_of(*numbers: int, multiple: int = 8, width: int = WIDTH, shared: int = 0) -> Batch:
+    """The prompts of these numbers, ragged, each with its own candidates; the first `shared` tokens as their
+    prefix."""
+    prompts = [PROMPTS[number][shared:] for number in numbers]
     longest = -(-max(map(len, prompts)) // multiple) * multiple
     tokens = np.zeros((len(prompts), longest), np.int32)
     for row, prompt in zip(tokens, prompts, strict=True):
         row[: len(prompt)] = prompt
     candidates = [[(7 * number + 11 * place) % VOCABULARY for place in range(width)] for number in numbers]
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    return Batch(tokens, lengths, np.array(candidates, np.int32))
+    prefix = PROMPTS[numbers[0]][:shared] if shared else None
+    return Batch(tokens, lengths, np.array(candidates, np.int32), prefix)
 
 
 def assert_agrees(
@@ -106,11 +109,49 @@ def test_two_in_flight_are_each_themselves(folders: dict[str, Path], expected: E
             assert_agrees(batch, outcome, numbers, expected["qwen3"], TOLERANCES["fp16"])
 
 
+# Shared prefixes.
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family_agrees_after_a_prefix(
+    folders: dict[str, Path], expected: Expected, family: str, precision: str
+) -> None:
+    with engine_of(folders[family], precision, prefix_cache_bytes=8 << 20) as engine:
+        engine.warm_up()
+        for numbers, shared in (
+            (SHARING, SHARED_TOKENS),
+            (SHARING[:1], 8),
+            ((1,), 249),
+            ((1,), 1),
+            (SHARING, 0),
+        ):
+            batch = batch_of(*numbers, shared=shared)
+            for reused in (False, True):
+                outcome = engine.submit(batch).wait()
+                assert_agrees(batch, outcome, numbers, expected[family], TOLERANCES[precision])
+                assert outcome.prefix_reused == (reused and shared > 0)
+
+
+def test_prefixes_put_each_other_out(folders: dict[str, Path], expected: Expected) -> None:
+    """Two batches are in flight, and there is room for one long prefix."""
+    with engine_of(folders["llama"], prefix_cache_bytes=200 * 2 * 2 * 2 * 32 * 2) as engine:
+        running = []
+        for number in [1, 9, 1, 10, 8, 1, 11]:
+            batch = batch_of(number, shared=100)
+            running.append((batch, (number,), engine.submit(batch)))
+            if len(running) == engine.depth:
+                done, numbers, submission = running.pop(0)
+                assert_agrees(done, submission.wait(), numbers, expected["llama"], TOLERANCES["fp16"])
+        for done, numbers, submission in running:
+            assert_agrees(done, submission.wait(), numbers, expected["llama"], TOLERANCES["fp16"])
+
+
 # The plan cache.
 
 
 def prepare(folder: Path, tokens: int, batch: int = 1) -> Any:
-    from trt_server.engines.tensorrt.engine import prepare_plan
+    from trt_server.engines.tensorrt.prepared_plan import prepare_plan
 
     return prepare_plan(open_checkpoint(folder), EngineLimits(tokens, batch), "fp16", tf32=False)
 
@@ -137,7 +178,7 @@ BUILD = """
 import sys
 from pathlib import Path
 from trt_server.engines.engine import EngineLimits
-from trt_server.engines.tensorrt.engine import prepare_plan
+from trt_server.engines.tensorrt.prepared_plan import prepare_plan
 from trt_server.model.checkpoint import open_checkpoint
 prepared = prepare_plan(open_checkpoint(Path(sys.argv[1])), EngineLimits(112, 1), "fp16", False)
 print(prepared.plan.build_seconds > 0)

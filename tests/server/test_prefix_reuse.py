@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from checkpoints import FAMILIES, write_checkpoint
@@ -113,8 +114,8 @@ def test_a_small_store_changes_no_answer(llama_folder: Path, kept: str) -> None:
         for each in asked:
             assert_same(stub.Score(request(each)), stub.Score(request(each, reuse=False)))
     computed = [score.tokens.computed for score in answer.scores]
-    # Where one fits, the last prompt left its prefix there; the one in between puts it out.
-    assert computed == ([9, 30, 63] if kept == "one" else [69, 30, 63])
+    # Where one fits, both prompts of the first share it, before the other puts it out.
+    assert computed == ([69, 30, 3] if kept == "one" else [69, 30, 63])
 
 
 def test_least_recently_used_goes_first(llama_folder: Path) -> None:
@@ -137,3 +138,42 @@ def test_a_store_larger_than_the_device_is_refused_before_loading() -> None:
     with ServerProcess("--prefix-cache-bytes", "900TB") as server:
         assert server.wait() == 1
         assert "--prefix-cache-bytes" in server.lines[-1]
+
+
+def test_a_prefix_that_cannot_be_kept_counts_in_the_batch_s_limit(llama_folder: Path) -> None:
+    limits = ("--max-batch-tokens", "100", "--prefix-cache-bytes", str(24 * 768))
+    with ServerProcess("--model", str(llama_folder), *limits) as server:
+        stub = server.wait_until_serving().stub()
+        assert len(stub.Score(request(prompt("a", 9))).scores) == 1
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Score(request(prompt("a", 9), prompt("a", 4)))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "138 tokens with its padding, the limit is 100" in str(caught.value.details())
+
+
+def test_a_long_prefix_is_computed_in_pieces(tmp_path: Path) -> None:
+    """With a window, which reaches from one piece into the one before."""
+    folder = write_checkpoint(tmp_path, "mistral", max_position_embeddings=1024, sliding_window=300)
+    PREFIXES["long"] = [(17 * i + i // 7) % 500 for i in range(700)]
+    with ServerProcess("--model", str(folder)) as server:
+        stub = server.wait_until_serving().stub()
+        whole = stub.Score(request(prompt("long", 33), reuse=False))
+        for computed in (733, 33):
+            reused = stub.Score(request(prompt("long", 33)))
+            assert_same(reused, whole)
+            assert reused.scores[0].tokens.computed == computed
+
+
+def test_only_requests_with_the_same_prefix_are_merged(llama_folder: Path) -> None:
+    arguments = ("--max-batch-size", "2", "--max-queue-delay-us", "20000000")
+    asked = [request(prompt(name, tail)) for name, tail in (("a", 9), ("b", 9), ("a", 5), ("b", 5))]
+    with ServerProcess("--model", str(llama_folder), *arguments) as server:
+        stub = server.wait_until_serving().stub()
+        replies = [call.result() for call in [stub.Score.future(one) for one in asked]]
+        whole = [
+            call.result() for call in [stub.Score.future(request(*one.prompts, reuse=False)) for one in asked]
+        ]
+    for reply, expected in zip(replies, whole, strict=True):
+        assert_same(reply, expected)
+        assert (reply.batch.prompts, reply.batch.padded_length) == (2, 9)
+    assert sum(score.tokens.computed for reply in replies for score in reply.scores) == 60 + 25 + 28

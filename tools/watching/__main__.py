@@ -1,12 +1,15 @@
-"""A server, a run and a Prometheus, and every dashboard of that run as a picture in docs/images.
+"""Servers, a run and a Prometheus, and the dashboards of that run as pictures in docs/images.
 
-`python -m tools.watching [flags of mmlu-client]` needs the prometheus package, and matplotlib.
+`python -m tools.watching [--servers N] [flags of mmlu-client]` needs the prometheus package and matplotlib.
+Of several servers, bound to a core each, the servers' dashboard is drawn alone, as several-servers.png.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import os
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from tools.server_process import ServerProcess
@@ -20,26 +23,46 @@ EVERYTHING = {"instance": ".*", "engine": ".*", "device": ".*", "__rate_interval
 
 
 def main() -> None:
-    client_port, metrics_port = free_port(), free_port()
-    targets = {"servers": [f"127.0.0.1:{metrics_port}"], "clients": [f"127.0.0.1:{client_port}"]}
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Prometheus(Path(scratch), targets) as prometheus,
-        ServerProcess("--model", "demo", "--metrics-port", str(metrics_port)) as server,
-    ):
-        prometheus.wait_for("count_over_time(trt_server_flops_total[1m]) >= 2")
+    parse = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parse.add_argument("--servers", type=int, default=1, help="how many share the run")
+    options, client_flags = parse.parse_known_args()
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= options.servers <= len(cores):
+        parse.error(f"--servers: from 1 to {len(cores)}, a core for each")
+    client_port, *metrics_ports = (free_port() for _ in range(options.servers + 1))
+    targets = {
+        "servers": [f"127.0.0.1:{port}" for port in metrics_ports],
+        "clients": [f"127.0.0.1:{client_port}"],
+    }
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        prometheus = stack.enter_context(Prometheus(scratch, targets))
+        servers = [
+            stack.enter_context(
+                ServerProcess(
+                    *("--model", "demo", "--metrics-port", str(port)),
+                    core=core if options.servers > 1 else None,
+                )
+            )
+            for port, core in zip(metrics_ports, cores, strict=False)
+        ]
+        prometheus.wait_for(f"count(count_over_time(trt_server_flops_total[1m]) >= 2) == {options.servers}")
         run = observe(
             prometheus,
-            server=server.address,
+            server=",".join(server.address for server in servers),
             client_port=client_port,
-            output=Path(scratch) / "run",
-            arguments=tuple(sys.argv[1:]),
+            output=scratch / "run",
+            arguments=tuple(client_flags),
         )
+        IMAGES.mkdir(exist_ok=True)
         for dashboard in dashboards():
-            path = IMAGES / f"{dashboard.uid}.png"
-            path.parent.mkdir(exist_ok=True)
-            Picture(dashboard, prometheus, run.start, run.end, EVERYTHING).draw(path)
-            print(path)
+            if options.servers == 1 or dashboard.uid == "trt-server":
+                name = dashboard.uid if options.servers == 1 else "several-servers"
+                path = IMAGES / f"{name}.png"
+                Picture(dashboard, prometheus, run.start, run.end, EVERYTHING).draw(path)
+                print(path)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
-"""Which engine serves, in which precision, on which device, and why."""
+"""Which engine serves, in which precision, on which devices, and why."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from trt_server.device import CpuDevice, Device
 from trt_server.engines.engine import Engine, EngineLimits
-from trt_server.engines.tensorrt.presence import Gpu, find_gpu
+from trt_server.engines.tensorrt.presence import Gpu, find_gpus
 from trt_server.errors import StartError
 from trt_server.model.checkpoint import Checkpoint
 from trt_server.model.conversion import weights_as
@@ -23,52 +24,62 @@ _MAX_BATCH = 32
 # A plan always holds the memory of its largest batch, and is tuned once more for batches: with 1, a model of
 # 7 B parameters in fp16 stays within 16 GiB.
 _TENSORRT_MAX_BATCH = 1
+# A plan that keeps prefixes is another plan, and holds their memory all the time: it is for who asks for it.
+_TENSORRT_PREFIX_CACHE_BYTES = 0
+_PREFIX_CACHE_BYTES = 1024**3
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What an engine made, or found, to start with. what: in words. path: None where it keeps nothing."""
+    """What an engine made, or found, to start with. what: in words. path: None where it keeps nothing.
+    plan: for the same engine choice's `make`."""
 
     what: str
     path: Path | None
     build_seconds: float
+    plan: Any = None
 
 
-MakeEngine = Callable[[Checkpoint, EngineLimits, Settings], Engine]
+MakeEngine = Callable[[Checkpoint, EngineLimits, Settings, Device, Prepared | None], Engine]
 Prepare = Callable[[Checkpoint, EngineLimits, Settings], Prepared]
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """max_batch_size: where the settings say nothing. keeps_prefixes: whether it reuses them.
+    """devices: one engine is made for each. max_batch_size, prefix_cache_bytes: where the settings say
+    nothing; None: it keeps no prefixes at all.
 
     `make` is called in the thread that will own the engine, `prepare` makes what that keeps for the next time
-    and no more. Both raise StartError.
+    and no more; what it made can be handed to `make`. Both raise StartError.
     """
 
     name: str
     precision: str
     reason: str
-    device: Device
+    devices: tuple[Device, ...]
     max_batch_size: int
     make: MakeEngine
     prepare: Prepare
-    keeps_prefixes: bool = False
+    prefix_cache_bytes: int | None = None
 
 
 def choose_engine(settings: Settings) -> EngineChoice:
     """Raises StartError where the engine that was asked for cannot run here as asked."""
     if settings.engine == "torch":
         _refuse_tf32(settings)
-        return _torch(settings.precision, "asked for")
+        return _torch(settings, settings.devices, "asked for")
     if settings.engine == "onnxruntime":
+        _refuse_devices(settings.devices, "--engine onnxruntime computes on the CPU")
         return _onnxruntime(settings, "asked for")
-    found = find_gpu()
-    if isinstance(found, Gpu):
+    found = find_gpus()
+    if isinstance(found, tuple):
+        gpus = _named(found, settings.devices)
         reason = "asked for" if settings.engine == "tensorrt" else "TensorRT and a device are there"
-        return _tensorrt(settings, found, f"{reason}, {found.name}")
+        return _tensorrt(settings, gpus, f"{reason}, {', '.join(gpu.name for gpu in gpus)}")
     if settings.engine == "tensorrt":
         raise StartError(f"--engine tensorrt cannot run here: {found.reason}")
+    if settings.devices is not None:
+        raise StartError(f"--devices names GPUs, and TensorRT cannot run here: {found.reason}")
     return _onnxruntime(settings, f"on the CPU, TensorRT cannot run here: {found.reason}")
 
 
@@ -81,27 +92,63 @@ def choose_reference(settings: Settings) -> EngineChoice | None:
             f"--reference {settings.reference} beside --engine {settings.engine} is the same engine twice: "
             "leave one off"
         )
-    return _torch(settings.precision, "asked for as the reference")
+    # One is enough to compare with, beside the first of the compiled engines.
+    devices = None if settings.devices is None else settings.devices[:1]
+    return _torch(settings, devices, "asked for as the reference")
 
 
-def _tensorrt(settings: Settings, gpu: Gpu, reason: str) -> EngineChoice:
+def _named(gpus: Sequence[Gpu], ordinals: tuple[int, ...] | None) -> tuple[Gpu, ...]:
+    """Those that --devices names; the first where it was not given. Raises StartError."""
+    shown = {gpu.ordinal: gpu for gpu in gpus}
+    for ordinal in ordinals or ():
+        if ordinal not in shown:
+            there = ", ".join(f"{gpu.ordinal} ({gpu.name})" for gpu in gpus)
+            raise StartError(f"--devices: there is no device {ordinal}; CUDA shows {there}")
+    named = tuple(shown[ordinal] for ordinal in ordinals or (0,))
+    for gpu in named[1:]:
+        if gpu.name != named[0].name:
+            first, other = (f"{each.ordinal} ({each.name})" for each in (named[0], gpu))
+            raise StartError(
+                f"--devices: {first} and {other} are not alike, and devices behind one queue share a plan "
+                "and a peak: start a server for each kind"
+            )
+    return named
+
+
+def _tensorrt(settings: Settings, gpus: Sequence[Gpu], reason: str) -> EngineChoice:
     precision = settings.precision or "fp16"
     if settings.tf32 and precision != "fp32":
         raise StartError("--tf32 is a way to compute fp32 products: give --precision fp32 with it")
 
-    def make(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Engine:
+    def make(
+        checkpoint: Checkpoint,
+        limits: EngineLimits,
+        settings: Settings,
+        device: Device,
+        prepared: Prepared | None,
+    ) -> Engine:
         from trt_server.engines.tensorrt.engine import TensorRtEngine
 
-        return TensorRtEngine(checkpoint, limits, precision, settings.tf32)
+        plan = prepared.plan if prepared else None
+        return TensorRtEngine(checkpoint, limits, precision, settings.tf32, device.ordinal, plan)
 
     def prepare(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Prepared:
-        from trt_server.engines.tensorrt.engine import prepare_plan
+        from trt_server.engines.tensorrt.prepared_plan import prepare_plan
 
-        prepared = prepare_plan(checkpoint, limits, precision, settings.tf32)
-        return Prepared("plan", prepared.plan.path, prepared.build_seconds)
+        prepared = prepare_plan(checkpoint, limits, precision, settings.tf32, gpus[0].ordinal)
+        return Prepared("plan", prepared.plan.path, prepared.build_seconds, prepared)
 
-    device = gpu_device(gpu.name, gpu.pci_bus_id)
-    return EngineChoice("tensorrt", precision, reason, device, _TENSORRT_MAX_BATCH, make, prepare)
+    devices = tuple(gpu_device(gpu.name, gpu.pci_bus_id, gpu.ordinal) for gpu in gpus)
+    return EngineChoice(
+        "tensorrt",
+        precision,
+        reason,
+        devices,
+        _TENSORRT_MAX_BATCH,
+        make,
+        prepare,
+        _TENSORRT_PREFIX_CACHE_BYTES,
+    )
 
 
 def _onnxruntime(settings: Settings, reason: str) -> EngineChoice:
@@ -109,12 +156,17 @@ def _onnxruntime(settings: Settings, reason: str) -> EngineChoice:
         raise StartError("onnxruntime computes in fp32 on a CPU: leave --precision off or ask for fp32")
     _refuse_tf32(settings)
 
-    def make(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Engine:
+    def make(
+        checkpoint: Checkpoint, limits: EngineLimits, settings: Settings, _: Device, __: Prepared | None
+    ) -> Engine:
         from trt_server.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(checkpoint, limits, settings.threads)
 
-    return EngineChoice("onnxruntime", "fp32", reason, CpuDevice(), _MAX_BATCH, make, _prepare_weights, True)
+    devices = (CpuDevice(),)
+    return EngineChoice(
+        "onnxruntime", "fp32", reason, devices, _MAX_BATCH, make, _prepare_weights, _PREFIX_CACHE_BYTES
+    )
 
 
 def _prepare_weights(checkpoint: Checkpoint, _: EngineLimits, __: Settings) -> Prepared:
@@ -124,7 +176,7 @@ def _prepare_weights(checkpoint: Checkpoint, _: EngineLimits, __: Settings) -> P
     return Prepared("no plan; its weights are in", folder, time.perf_counter() - start)
 
 
-def _torch(precision: str | None, reason: str) -> EngineChoice:
+def _torch(settings: Settings, ordinals: tuple[int, ...] | None, reason: str) -> EngineChoice:
     if find_spec("torch") is None:
         raise StartError("the torch engine needs PyTorch: pip install 'trt-server[torch]'")
     # Before CUDA starts: its order of devices is NVML's then.
@@ -132,19 +184,35 @@ def _torch(precision: str | None, reason: str) -> EngineChoice:
     import torch
 
     on_gpu = torch.cuda.is_available()
-    chosen = precision or ("fp16" if on_gpu else "fp32")
+    chosen = settings.precision or ("fp16" if on_gpu else "fp32")
 
-    def make(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Engine:
+    def make(
+        checkpoint: Checkpoint, limits: EngineLimits, settings: Settings, device: Device, _: Prepared | None
+    ) -> Engine:
         from trt_server.engines.torch import TorchEngine
 
-        return TorchEngine(checkpoint, limits, chosen, settings.threads)
+        return TorchEngine(checkpoint, limits, chosen, settings.threads, device.ordinal)
 
-    device = gpu_device(torch.cuda.get_device_name(0)) if on_gpu else CpuDevice()
-    return EngineChoice("torch", chosen, reason, device, _MAX_BATCH, make, _prepare_nothing)
+    devices: tuple[Device, ...] = (CpuDevice(),)
+    if on_gpu:
+        names = map(torch.cuda.get_device_name, range(torch.cuda.device_count()))
+        gpus = [Gpu(name, "", ordinal) for ordinal, name in enumerate(names)]
+        devices = tuple(gpu_device(gpu.name, None, gpu.ordinal) for gpu in _named(gpus, ordinals))
+    else:
+        _refuse_devices(ordinals, "PyTorch sees no GPU here")
+    return EngineChoice("torch", chosen, reason, devices, _MAX_BATCH, make, _prepare_nothing)
 
 
 def _prepare_nothing(_: Checkpoint, __: EngineLimits, ___: Settings) -> Prepared:
     return Prepared("no plan, nothing to build", None, 0.0)
+
+
+def _refuse_devices(ordinals: tuple[int, ...] | None, why: str) -> None:
+    if ordinals is not None:
+        raise StartError(
+            f"--devices names GPUs, and {why}: leave it off, or start a server on each share of the cores "
+            "(taskset) and give mmlu-client all their addresses"
+        )
 
 
 def _refuse_tf32(settings: Settings) -> None:

@@ -18,14 +18,19 @@ class Batch:
     token_ids: int32 [prompts, length], padded on the right with 0.
     lengths: int32 [prompts], each prompt's real tokens, 1 to `length`.
     candidates: int32 [prompts, width], padded on the right with 0.
-    prefixes: int32 [tokens] a prompt, what it begins with and token_ids leaves out, for the engine's prefix
-    store; may be empty. No prefixes at all: nothing comes from a store.
+    prefix: int32 [tokens], what all its prompts begin with and token_ids leaves out: the engine takes it from
+    its prefix store, or computes it once and keeps it there. None: nothing comes from a store.
     """
 
     token_ids: NDArray[np.int32]
     lengths: NDArray[np.int32]
     candidates: NDArray[np.int32]
-    prefixes: tuple[NDArray[np.int32], ...] = ()
+    prefix: NDArray[np.int32] | None = None
+
+
+def padded_length(tokens: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-tokens // multiple) * multiple
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,6 @@ class Scores:
     top_tokens: NDArray[np.int32]
     top_logprobs: NDArray[np.float32]
 
-    def rows(self, rows: slice) -> Scores:
-        """Those of some of the prompts."""
-        return Scores(self.candidate_logprobs[rows], self.top_tokens[rows], self.top_logprobs[rows])
-
 
 @dataclass(frozen=True)
 class EngineTiming:
@@ -54,6 +55,13 @@ class EngineTiming:
     core_ns: int
     copy_out_ns: int
 
+    def __add__(self, other: EngineTiming) -> EngineTiming:
+        return EngineTiming(
+            self.copy_in_ns + other.copy_in_ns,
+            self.core_ns + other.core_ns,
+            self.copy_out_ns + other.copy_out_ns,
+        )
+
     def scaled(self, share: float) -> EngineTiming:
         return EngineTiming(
             round(self.copy_in_ns * share), round(self.core_ns * share), round(self.copy_out_ns * share)
@@ -62,11 +70,11 @@ class EngineTiming:
 
 @dataclass(frozen=True)
 class Outcome:
-    """reused_tokens: for each prompt those that came from a store and were not computed; empty: none did."""
+    """prefix_reused: the batch's prefix came from the store; else it was computed, in this batch's time."""
 
     scores: Scores
     timing: EngineTiming
-    reused_tokens: tuple[int, ...] = ()
+    prefix_reused: bool = False
 
 
 class Submission(Protocol):

@@ -77,8 +77,8 @@ class OnnxRuntimeEngine:
         self.submit(Batch(tokens, np.full(1, length, np.int32), candidates)).wait()
 
     def submit(self, batch: Batch) -> _Submission | ContinuedSubmission:
-        if self._continuation is not None and batch.prefixes:
-            return ContinuedSubmission(self._continuation, batch)
+        if self._continuation is not None and batch.prefix is not None:
+            return ContinuedSubmission(self._continuation, batch, batch.prefix)
         return _Submission(self._session, batch)
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class OnnxRuntimeEngine:
         if not self._limits.prefix_cache_bytes:
             return None
         positions = self._limits.max_prompt_tokens
-        graph = build_graph(geometry, weights, positions, _QUERY_BLOCKS, with_past=True)
+        graph = build_graph(geometry, weights, positions, with_past=True)
         return Continuation(_open_session(graph, self._threads), geometry, self._limits.prefix_cache_bytes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,17 +14,14 @@ from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.errors import ScoringError
 from trt_server.model.geometry import Geometry
-from trt_server.model.graph import OUTPUTS, past_inputs, present_outputs
+from trt_server.model.graph import OUTPUTS, kept_outputs, past_inputs
 
-Values = list[ort.OrtValue]
+# float32 [1, key_value_heads, tokens, head_size] each, in the order of past_inputs.
+KeysAndValues = list[ort.OrtValue]
 
-
-@dataclass(frozen=True)
-class Block:
-    """A prefix's keys and values, each float32 [1, key_value_heads, tokens, head_size], as past_inputs."""
-
-    tokens: int
-    values: Values
+# A prefix is computed in pieces: no query's scores with what comes after its piece are ever computed, and one
+# piece's scores exist at a time.
+_PIECE_TOKENS = 256
 
 
 class Continuation:
@@ -32,41 +30,64 @@ class Continuation:
     def __init__(self, session: ort.InferenceSession, geometry: Geometry, limit_bytes: int) -> None:
         self._session = session
         self._past_names = past_inputs(geometry.layers)
-        self._present_names = present_outputs(geometry.layers)
+        self._kept_names = kept_outputs(geometry.layers)
         heads, size = geometry.key_value_heads, geometry.head_size
-        bytes_per_token = len(self._past_names) * heads * size * np.dtype(np.float32).itemsize
-        self.store: PrefixStore[Block] = PrefixStore(limit_bytes, bytes_per_token)
+        self._bytes_per_token = len(self._past_names) * heads * size * np.dtype(np.float32).itemsize
+        max_tokens = limit_bytes // self._bytes_per_token
+        self.store: PrefixStore[KeysAndValues] = PrefixStore(limit_bytes, max_tokens)
         nothing = ort.OrtValue.ortvalue_from_numpy(np.zeros((1, heads, 0, size), np.float32))
-        self.empty = Block(0, [nothing] * len(self._past_names))
+        self._nothing = [nothing] * len(self._past_names)
 
-    def compute_prefix(self, token_ids: NDArray[np.int32]) -> tuple[Block, int]:
-        """Keys and values of int32 [tokens], and the nanoseconds of the run. They are in the store then."""
-        tokens, one = len(token_ids), np.zeros((1, 1), np.int32)
-        batch = Batch(token_ids[np.newaxis], np.full(1, tokens, np.int32), one)
-        values, core_ns = self._run(batch, np.zeros(1, np.int32), self.empty.values, self._present_names)
-        block = Block(tokens, values)
-        self.store.put(token_ids, block)
-        return block, core_ns
+    def score(self, batch: Batch, prefix: NDArray[np.int32]) -> Outcome:
+        """Scores of what follows int32 [tokens], which is computed first where it is not in the store.
 
-    def score(self, batch: Batch, past_lengths: NDArray[np.int32], past: Values) -> tuple[Scores, int]:
-        """Scores of what follows the past, and the nanoseconds of the run."""
-        outputs, core_ns = self._run(batch, past_lengths, past, list(OUTPUTS))
-        return Scores(*(value.numpy() for value in outputs)), core_ns
+        Core time has that in it. Raises ScoringError.
+        """
+        past = self.store.get(prefix)
+        timing = EngineTiming(0, 0, 0)
+        reused = past is not None
+        if past is None:
+            past, timing = self._compute(prefix)
+            self.store.put(prefix, past, len(prefix) * self._bytes_per_token)
+        nothing = np.zeros(0, np.int32)
+        outputs, core_ns = self._run(OUTPUTS, batch, past, len(prefix), nothing)
+        scores = Scores(*(value.numpy() for value in outputs))
+        return Outcome(scores, timing + EngineTiming(0, core_ns, 0), reused)
+
+    def _compute(self, prefix: NDArray[np.int32]) -> tuple[KeysAndValues, EngineTiming]:
+        values, timing = self._nothing, EngineTiming(0, 0, 0)
+        for start in range(0, len(prefix), _PIECE_TOKENS):
+            piece = prefix[start : start + _PIECE_TOKENS]
+            tokens, no_candidates = np.full(1, len(piece), np.int32), np.zeros((1, 1), np.int32)
+            batch = Batch(piece[np.newaxis], tokens, no_candidates)
+            kept = np.arange(len(piece), dtype=np.int32)
+            new, core_ns = self._run(self._kept_names, batch, values, start, kept)
+            before = time.perf_counter_ns()
+            values = _appended(values, new) if start else new
+            timing += EngineTiming(time.perf_counter_ns() - before, core_ns, 0)
+        return values, timing
 
     def _run(
-        self, batch: Batch, past_lengths: NDArray[np.int32], past: Values, outputs: list[str]
-    ) -> tuple[Values, int]:
+        self,
+        outputs: Sequence[str],
+        batch: Batch,
+        past: KeysAndValues,
+        past_length: int,
+        kept: NDArray[np.int32],
+    ) -> tuple[list[ort.OrtValue], int]:
+        """The outputs, and the nanoseconds of the run."""
         arrays = {
             "token_ids": batch.token_ids,
             "lengths": batch.lengths,
             "candidates": batch.candidates,
-            "past_lengths": past_lengths,
+            "past_length": np.full(1, past_length, np.int32),
+            "kept": kept,
         }
         inputs = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
         inputs |= dict(zip(self._past_names, past, strict=True))
         start = time.perf_counter_ns()
         try:
-            values = self._session.run_with_ort_values(outputs, inputs)
+            values = self._session.run_with_ort_values(list(outputs), inputs)
         except Exception as error:
             raise failed_on_batch(error) from error
         return values, time.perf_counter_ns() - start
@@ -74,50 +95,22 @@ class Continuation:
 
 @dataclass(frozen=True)
 class ContinuedSubmission:
-    """A batch whose prompts begin with prefixes; those that are not in the store are computed first."""
+    """A batch that begins with a prefix."""
 
     continuation: Continuation
     batch: Batch
+    prefix: NDArray[np.int32]
 
     def wait(self) -> Outcome:
-        """Run the batch. Core time has the prefixes' computation in it. Raises ScoringError."""
-        blocks: list[Block] = []
-        reused: list[int] = []
-        core_ns = 0
-        for token_ids in self.batch.prefixes:
-            block, computed_ns = self._block(token_ids)
-            blocks.append(block)
-            reused.append(0 if computed_ns else block.tokens)
-            core_ns += computed_ns
-        start = time.perf_counter_ns()
-        past = stack(blocks)
-        copied_ns = time.perf_counter_ns() - start
-        past_lengths = np.array([block.tokens for block in blocks], np.int32)
-        scores, scored_ns = self.continuation.score(self.batch, past_lengths, past)
-        return Outcome(scores, EngineTiming(copied_ns, core_ns + scored_ns, 0), tuple(reused))
-
-    def _block(self, token_ids: NDArray[np.int32]) -> tuple[Block, int]:
-        """The prefix's block, and the nanoseconds it took to compute: 0 where it was there."""
-        if not len(token_ids):
-            return self.continuation.empty, 0
-        block = self.continuation.store.get(token_ids)
-        return self.continuation.compute_prefix(token_ids) if block is None else (block, 0)
+        """Run the batch. Raises ScoringError."""
+        return self.continuation.score(self.batch, self.prefix)
 
 
-def stack(blocks: list[Block]) -> Values:
-    """The pasts of a batch: one for all prompts where they share it, else one each, padded on the right."""
-    if all(block is blocks[0] for block in blocks):
-        return blocks[0].values
-    longest = max(block.tokens for block in blocks)
+def _appended(values: KeysAndValues, new: KeysAndValues) -> KeysAndValues:
     return [
-        ort.OrtValue.ortvalue_from_numpy(np.concatenate([_padded(value, longest) for value in values]))
-        for values in zip(*(block.values for block in blocks), strict=True)
+        ort.OrtValue.ortvalue_from_numpy(np.concatenate([before.numpy(), after.numpy()], axis=2))
+        for before, after in zip(values, new, strict=True)
     ]
-
-
-def _padded(value: ort.OrtValue, tokens: int) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = value.numpy()
-    return np.pad(array, ((0, 0), (0, 0), (0, tokens - array.shape[2]), (0, 0)))
 
 
 def failed_on_batch(error: Exception) -> ScoringError:

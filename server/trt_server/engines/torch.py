@@ -40,13 +40,18 @@ class TorchEngine:
     prefixes = None
 
     def __init__(
-        self, checkpoint: Checkpoint, limits: EngineLimits, precision: str, threads: int = 0
+        self, checkpoint: Checkpoint, limits: EngineLimits, precision: str, threads: int = 0, ordinal: int = 0
     ) -> None:
-        """precision: "fp32" or "fp16". threads 0: PyTorch's own choice. Raises StartError."""
+        """precision: "fp32" or "fp16". threads 0: PyTorch's own choice. ordinal: CUDA's number of the GPU,
+        where there is one. Raises StartError."""
         start = time.perf_counter()
         if threads:
             torch.set_num_threads(threads)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = torch.device("cpu")
+        if torch.cuda.is_available():
+            self._device = torch.device("cuda", ordinal)
+            # Its streams and events are those of this thread's current device.
+            torch.cuda.set_device(self._device)
         self._limits = limits
         self._model = _load(checkpoint, _DTYPES[precision]).to(self._device)
         self.description = EngineDescription(

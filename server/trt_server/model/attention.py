@@ -25,13 +25,11 @@ class _Block:
     """Queries from position `start` up to `end`, and the keys up to there; int32 [1] each, by name.
 
     scope: what its nodes' names begin with. start, end: None where one block is all there is.
-    keys_end: where the keys it may look at end, those of a past included.
     """
 
     scope: str
     start: str | None = None
     end: str | None = None
-    keys_end: str | None = None
 
 
 class Attention:
@@ -41,8 +39,8 @@ class Attention:
     that no query may look at are never computed, and one block's scores exist at a time. Answers are the
     same: what is left out has a share of 0.
 
-    With a past, each prompt goes on where past_lengths [prompts] says, and each layer's keys and values begin
-    with those of past_inputs. Slots of a past beyond its prompt's length are padding and are never looked at.
+    With a past, all prompts go on where past_length [1] says, and each layer's keys and values begin with
+    those of past_inputs. Slots of the past from there on are padding and are never looked at.
     """
 
     def __init__(
@@ -54,6 +52,9 @@ class Attention:
         softmax_in_float32: bool,
         with_past: bool,
     ) -> None:
+        """Raises ValueError for query blocks with a past: each would copy nearly all of its keys."""
+        if with_past and query_blocks > 1:
+            raise ValueError("queries that follow a past are few: take them in one block")
         self._geometry = geometry
         self._nodes = nodes
         in_float32 = softmax_in_float32 or nodes.onnx_type == TensorProto.FLOAT
@@ -99,38 +100,32 @@ class Attention:
             nodes.add("Concat", ["token_ids.shape", sizes], f"{name}.shape", axis=0)
 
     def _add_positions(self) -> None:
-        """position [length]; with a past [prompts, length], and key.position [prompts, keys]."""
+        """position [length]; with a past also key.position [past + length]."""
         nodes = self._nodes
         if not self._with_past:
             nodes.add("Range", [nodes.int32(0), "length", nodes.int32(1)], "position")
             return
         along = nodes.add("Range", [nodes.int32(0), "length", nodes.int32(1)], "along")
-        offset = nodes.add("Unsqueeze", ["past_lengths", nodes.sizes(1)], "past.offset")
-        nodes.add("Add", [offset, along], "position")
+        nodes.add("Add", ["past_length", along], "position")
         shape = nodes.add("Shape", ["past.0.key"], "past.shape")
         size = nodes.add("Gather", [shape, nodes.sizes(2)], "past.size", axis=0)
         vector = nodes.add("Cast", [size], "past.vector", to=TensorProto.INT32)
         past = nodes.add("Squeeze", [vector, nodes.sizes(0)], "past")
         slot = nodes.add("Range", [nodes.int32(0), past, nodes.int32(1)], "past.slot")
-        there = nodes.add("Less", [slot, offset], "past.there")
+        there = nodes.add("Less", [slot, "past_length"], "past.there")
         slots = nodes.add("Where", [there, slot, nodes.int32(_NOWHERE)], "past.position")
-        nodes.add("Concat", [slots, "position"], "key.position", axis=1)
+        nodes.add("Concat", [slots, "position"], "key.position", axis=0)
         nodes.add("Concat", ["prompts.size", nodes.sizes(1, 1, 1)], "past.each_prompt", axis=0)
 
     def _add_rotations(self, positions: int) -> None:
-        """Cosine and sine for this run's positions, [length, head_size]; with a past [prompts, 1, …].
+        """Cosine and sine for this run's positions, [length, head_size].
 
         The half of a head that goes in with a minus sign gets it from the sine. Queries have a pair of their
         own, with the attention's 1 / √head_size in it: scaling then costs nothing.
         """
         nodes = self._nodes
         for name, table in zip(("cosine", "sine"), rope_tables(self._geometry, positions), strict=True):
-            rows = [nodes.constant(f"{name}.table", table, np.float32), "position"]
-            if self._with_past:
-                each = nodes.add("Gather", rows, f"{name}.each")
-                nodes.add("Unsqueeze", [each, nodes.sizes(1)], name)
-            else:
-                nodes.add("Gather", rows, name)
+            nodes.add("Gather", [nodes.constant(f"{name}.table", table, np.float32), "position"], name)
         for part, factor in (("query", 1 / math.sqrt(self._geometry.head_size)), ("key", 1.0)):
             with nodes.scope(part):
                 scale = nodes.constant(f"{part}.scale", factor, np.float32)
@@ -146,10 +141,7 @@ class Attention:
         if count == 1:
             return [_Block("all")]
         ends = [self._add_boundary(number, count) for number in range(count + 1)]
-        return [
-            _Block(f"blocks.{number}", start, end, self._add_keys_end(number, end))
-            for number, (start, end) in enumerate(pairwise(ends))
-        ]
+        return [_Block(f"blocks.{number}", start, end) for number, (start, end) in enumerate(pairwise(ends))]
 
     def _add_boundary(self, number: int, count: int) -> str:
         """The position where block `number` of `count` begins, length · number / count."""
@@ -157,24 +149,15 @@ class Attention:
             product = self._nodes.add("Mul", ["length.vector", self._nodes.int32(number)], "product")
             return self._nodes.add("Div", [product, self._nodes.int32(count)], "position")
 
-    def _add_keys_end(self, number: int, end: str) -> str:
-        if not self._with_past:
-            return end
-        with self._nodes.scope(f"blocks.{number}"):
-            return self._nodes.add("Add", ["past.vector", end], "keys.end")
-
     def _add_mask(self, window: int | None, block: _Block) -> str:
-        """What is added to a block's scores, of their type: 0 where a query sees a key.
-
-        [queries, keys]; with a past [prompts, 1, queries, keys].
-        """
-        nodes, past = self._nodes, self._with_past
-        axis, query_axes, key_axes = (1, (1, 3), (1, 2)) if past else (0, (1,), (0,))
+        """What is added to a block's scores, of their type: 0 where a query sees a key. [queries, keys]."""
+        nodes = self._nodes
         with nodes.scope(f"mask.{window or 'full'}.{block.scope}"):
-            query = self._queries_of(block, "position", axis, "query.position")
-            query = nodes.add("Unsqueeze", [query, nodes.sizes(*query_axes)], "query")
-            key = self._keys_of(block, "key.position" if past else "position", axis, "key.position")
-            key = nodes.add("Unsqueeze", [key, nodes.sizes(*key_axes)], "key")
+            query = self._queries_of(block, "position", 0, "query.position")
+            query = nodes.add("Unsqueeze", [query, nodes.sizes(1)], "query")
+            positions = "key.position" if self._with_past else "position"
+            key = self._keys_of(block, positions, 0, "key.position")
+            key = nodes.add("Unsqueeze", [key, nodes.sizes(0)], "key")
             visible = nodes.add("LessOrEqual", [key, query], "causal")
             if window is not None:
                 distance = nodes.add("Sub", [query, key], "distance")
@@ -204,10 +187,10 @@ class Attention:
             return nodes.add("Add", [along, across], "rotated")
 
     def _append(self, heads: str, past: str) -> str:
-        """The past's heads with the new ones after them; one past may be that of all prompts."""
+        """The past's heads with the new ones after them; of the new ones, those that are kept go out too."""
         nodes, kind = self._nodes, past.rpartition(".")[2]
-        with nodes.scope("present"):
-            nodes.add("Identity", [heads], kind)
+        with nodes.scope("kept"):
+            nodes.add("Gather", [heads, "kept"], kind, axis=2)
         with nodes.scope(f"{kind}.past"):
             each = nodes.add("Expand", [past, "past.each_prompt"], "each")
             return nodes.add("Concat", [each, heads], "appended", axis=2)
@@ -247,8 +230,8 @@ class Attention:
         return self._slice(values, block.start, block.end, axis, name)
 
     def _keys_of(self, block: _Block, values: str, axis: int, name: str) -> str:
-        start = None if block.keys_end is None else self._nodes.int32s(0)
-        return self._slice(values, start, block.keys_end, axis, name)
+        start = None if block.end is None else self._nodes.int32s(0)
+        return self._slice(values, start, block.end, axis, name)
 
     def _slice(self, values: str, start: str | None, end: str | None, axis: int, name: str) -> str:
         if start is None or end is None:

@@ -56,16 +56,17 @@ def build_graph(
     softmax_in_float32: False leaves attention's scores in the weights' type, the pattern that TensorRT fuses
     in float16; its fused kernels add up in float32 themselves.
 
-    with_past: prompts may go on after keys and values of an earlier run. Further inputs: past_lengths int32
-    [prompts], and past_inputs of the weights' type, each [prompts or 1, key_value_heads, past, head_size],
-    padded on the right. Further outputs: present_outputs, [prompts, key_value_heads, length, head_size], of
-    the new tokens alone. token_ids and lengths then are those of what follows the past.
+    with_past: prompts go on after keys and values of an earlier run, the same for all of them; token_ids and
+    lengths are those of what follows. Further inputs: past_length int32 [1]; past_inputs of the weights'
+    type, each [1, key_value_heads, past, head_size] and padded on the right; kept int32 [kept], which of the
+    new tokens' keys and values are wanted. Further outputs: kept_outputs, each [prompts, key_value_heads,
+    kept, head_size]. query_blocks has to be 1 then.
     """
     nodes = NodeList(weights)
     _add_sizes(nodes)
     attention = Attention(geometry, nodes, positions, query_blocks, softmax_in_float32, with_past)
     _decode(geometry, nodes, attention)
-    past, present = _past_values(geometry, nodes.onnx_type) if with_past else ([], [])
+    past, kept = _past_values(geometry, nodes.onnx_type) if with_past else ([], [])
     graph = helper.make_graph(
         nodes.nodes,
         "scoring",
@@ -79,7 +80,7 @@ def build_graph(
             helper.make_tensor_value_info("candidate_logprobs", TensorProto.FLOAT, ["prompts", "width"]),
             helper.make_tensor_value_info("top_token", TensorProto.INT32, ["prompts"]),
             helper.make_tensor_value_info("top_logprob", TensorProto.FLOAT, ["prompts"]),
-            *present,
+            *kept,
         ],
         initializer=list(nodes.initializers.values()),
     )
@@ -89,15 +90,13 @@ def build_graph(
 
 
 def past_inputs(layers: int) -> list[str]:
-    """Names, in the order of present_outputs."""
+    """Names, keys and values of each layer in turn."""
     return [f"past.{layer}.{kind}" for layer in range(layers) for kind in ("key", "value")]
 
 
-def present_outputs(layers: int) -> list[str]:
-    """Names, keys and values of each layer in turn."""
-    return [
-        f"layers.{layer}.attention.present.{kind}" for layer in range(layers) for kind in ("key", "value")
-    ]
+def kept_outputs(layers: int) -> list[str]:
+    """Names, in the order of past_inputs."""
+    return [f"layers.{layer}.attention.kept.{kind}" for layer in range(layers) for kind in ("key", "value")]
 
 
 def _past_values(
@@ -105,15 +104,19 @@ def _past_values(
 ) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
     """What a graph with a past has as inputs and outputs besides."""
     heads, size = geometry.key_value_heads, geometry.head_size
-    past = [
-        helper.make_tensor_value_info(name, onnx_type, ["past_prompts", heads, "past", size])
-        for name in past_inputs(geometry.layers)
+    inputs = [
+        helper.make_tensor_value_info("past_length", TensorProto.INT32, [1]),
+        helper.make_tensor_value_info("kept", TensorProto.INT32, ["kept"]),
+        *(
+            helper.make_tensor_value_info(name, onnx_type, [1, heads, "past", size])
+            for name in past_inputs(geometry.layers)
+        ),
     ]
-    present = [
-        helper.make_tensor_value_info(name, onnx_type, ["prompts", heads, "length", size])
-        for name in present_outputs(geometry.layers)
+    outputs = [
+        helper.make_tensor_value_info(name, onnx_type, ["prompts", heads, "kept", size])
+        for name in kept_outputs(geometry.layers)
     ]
-    return [helper.make_tensor_value_info("past_lengths", TensorProto.INT32, ["prompts"]), *past], present
+    return inputs, outputs
 
 
 def _add_sizes(nodes: NodeList) -> None:

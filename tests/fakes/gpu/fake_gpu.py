@@ -7,25 +7,31 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """tensorrt: the version to behave as. log: a file that gets a line for every build and load.
+    """tensorrt: the version to behave as. log: a file that gets a line for every build and load, with the
+    device's number where that is not 0.
 
-    fail_enqueue: the number of the enqueue that TensorRT fails, from 1. lose_at_token: a batch that begins
-    with it ends the device. parse_error: what the parser says of any model. driver_error: what importing
-    pycuda says.
+    others: the names of the devices after the first, where they are not its own. memory: of each of them.
+    full: the number of a device that has no memory left. fail_enqueue: the number of the enqueue that
+    TensorRT fails, from 1. hold: token → file; a batch that begins with the token is noted as held, and waits
+    until there is the file. lose_at_token: a batch that begins with it ends its device. parse_error: what the
+    parser says of any model. driver_error: what importing pycuda says.
     """
 
     tensorrt: str = "8.6.1"
     devices: int = 1
     name: str = "NVIDIA A100-SXM4-40GB"
+    others: tuple[str, ...] = ()
     memory: int = 8 * 1024**3
+    full: int = -1
     log: str = ""
     fail_enqueue: int = 0
+    hold: dict[str, str] = field(default_factory=dict)
     lose_at_token: int = -1
     parse_error: str = ""
     driver_error: str = ""
@@ -36,7 +42,7 @@ if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
     WISHES = replace(WISHES, devices=0)
 
 
-def note(event: str) -> None:
+def note(event: str, device: int) -> None:
     if WISHES.log:
         with Path(WISHES.log).open("a") as stream:
-            stream.write(f"{event}\n")
+            stream.write(f"{event}-{device}\n" if device else f"{event}\n")

@@ -28,7 +28,7 @@ def nvmlDeviceGetHandleByIndex(index: int) -> str:  # noqa: N802
 
 
 def nvmlDeviceGetHandleByPciBusId(address: str) -> str:  # noqa: N802
-    return {"0000:00:1E.0": "first"}[address]
+    return {"0000:00:1E.0": "first", "0000:00:1F.0": "second"}[address]
 
 
 def nvmlDeviceGetHandleByUUID(uuid: str) -> str:  # noqa: N802

@@ -35,9 +35,9 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRT_SERVER_CACHE", str(tmp_path / "cache"))
 
 
-def graph_of(folder: Path, dtype: str) -> Graph:
+def graph_of(folder: Path, dtype: str, with_past: bool = False) -> Graph:
     checkpoint = open_checkpoint(folder)
-    return build_graph(checkpoint.geometry, weights_as(checkpoint, dtype), POSITIONS)
+    return build_graph(checkpoint.geometry, weights_as(checkpoint, dtype), POSITIONS, with_past=with_past)
 
 
 def session_of(graph: Graph) -> ort.InferenceSession:
@@ -52,16 +52,20 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "checkpoint", request.param, tokenizer=False)
 
 
+@pytest.mark.parametrize("with_past", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_operators_and_types(folder: Path, dtype: str) -> None:
-    model = graph_of(folder, dtype).model
+def test_operators_and_types(folder: Path, dtype: str, with_past: bool) -> None:
+    model = graph_of(folder, dtype, with_past).model
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
     assert {node.op_type for node in model.graph.node} <= TENSORRT_8_6
     # Strict mode checks every node's types and shapes against ONNX's own rules.
     inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     types = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
     types |= {value.name: value.data_type for value in model.graph.initializer}
-    assert {tensor.type.tensor_type.elem_type for tensor in model.graph.input} == {TensorProto.INT32}
+    inputs = {tensor.name: tensor.type.tensor_type.elem_type for tensor in model.graph.input}
+    pasts = {inputs.pop(name) for name in [*inputs] if name.startswith("past.")}
+    assert pasts == ({onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))} if with_past else set())
+    assert set(inputs.values()) == {TensorProto.INT32}
     expected = {TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
     expected |= {TensorProto.FLOAT16} if dtype == "float16" else set()
     assert set(types.values()) == expected

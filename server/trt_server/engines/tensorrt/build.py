@@ -11,6 +11,7 @@ from typing import Any
 import tensorrt as trt
 
 from trt_server.engines.tensorrt.messages import MESSAGES, no_device, speaks_of_memory
+from trt_server.engines.tensorrt.past import PastLayout, input_shapes
 from trt_server.engines.tensorrt.plan_cache import TimingCacheFile
 from trt_server.engines.tensorrt.plan_file import PlanFile
 from trt_server.engines.tensorrt.profiles import Profile
@@ -30,11 +31,13 @@ _UNTYPED_LAYERS = ("CONSTANT", "SHAPE", "CAST", "IDENTITY", "ASSERTION")
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """precision: "fp16" or "fp32". tf32: fp32 products may run on the tensor cores."""
+    """precision: "fp16" or "fp32". tf32: fp32 products may run on the tensor cores. past: None where the
+    graph knows none."""
 
     precision: str
     tf32: bool
     profiles: tuple[Profile, ...]
+    past: PastLayout | None = None
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -143,17 +146,21 @@ def _config(builder: trt.Builder, options: BuildOptions) -> trt.IBuilderConfig:
         if options.precision == "fp16":
             config.set_flag(getattr(trt.BuilderFlag, "FP16"))  # noqa: B009
         config.set_flag(getattr(trt.BuilderFlag, "OBEY_PRECISION_CONSTRAINTS"))  # noqa: B009
-    for shapes in options.profiles:
-        _add_profile(builder, config, shapes)
+    for profile in options.profiles:
+        _add_profile(builder, config, profile, options.past)
     return config
 
 
-def _add_profile(builder: trt.Builder, config: trt.IBuilderConfig, shapes: Profile) -> None:
-    profile = builder.create_optimization_profile()
-    for name, (least, best, most) in shapes.input_shapes().items():
-        profile.set_shape(name, least, best, most)
-    if config.add_optimization_profile(profile) < 0:
-        raise StartError(f"TensorRT {trt.__version__} refuses the profile {shapes}: {MESSAGES.take_errors()}")
+def _add_profile(
+    builder: trt.Builder, config: trt.IBuilderConfig, profile: Profile, past: PastLayout | None
+) -> None:
+    shapes = builder.create_optimization_profile()
+    for name, (least, best, most) in input_shapes(profile, past).items():
+        shapes.set_shape(name, least, best, most)
+    if config.add_optimization_profile(shapes) < 0:
+        raise StartError(
+            f"TensorRT {trt.__version__} refuses the profile {profile}: {MESSAGES.take_errors()}"
+        )
 
 
 def _timing_cache(config: trt.IBuilderConfig, timings: TimingCacheFile) -> trt.ITimingCache:

@@ -14,6 +14,7 @@ os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
 
 import pycuda.driver as cuda
 
+from trt_server.device import gpu_label
 from trt_server.engines.tensorrt.layout import Block
 from trt_server.errors import StartError
 
@@ -23,16 +24,17 @@ _EVENT_PAIRS = 64
 
 
 class CudaContext:
-    """The primary context of the first device, current in the thread that made it until `close`.
+    """The primary context of a device, current in the thread that made it until `close`.
 
     compute: the stream that engines run on. copy: the stream that batches come in on.
     """
 
-    def __init__(self) -> None:
-        """Raises StartError where there is no usable device."""
+    def __init__(self, ordinal: int = 0) -> None:
+        """ordinal: CUDA's number of the device. Raises StartError where there is no usable one."""
+        self._ordinal = ordinal
         try:
             cuda.init()
-            self.device = cuda.Device(0)
+            self.device = cuda.Device(ordinal)
             self._context = self.device.retain_primary_context()
             self._context.push()
         except cuda.Error as error:
@@ -50,6 +52,11 @@ class CudaContext:
         return str(self.device.name())
 
     @property
+    def label(self) -> str:
+        """Its name, and which of those with that name it is."""
+        return gpu_label(self.name, self._ordinal)
+
+    @property
     def compute_capability(self) -> str:
         major, minor = self.device.compute_capability()
         return f"{major}.{minor}"
@@ -59,12 +66,12 @@ class CudaContext:
         free, total = cuda.mem_get_info()
         return int(free), int(total)
 
-    def allocate(self, size: int) -> int:
+    def allocate(self, size: int, what: str = "activations and buffers") -> int:
         """Address of `size` bytes on the device, valid until `close`. Raises StartError where it is full."""
         try:
             allocation = cuda.mem_alloc(max(size, 1))
         except cuda.MemoryError as error:
-            raise StartError(out_of_memory(self, f"{size:,} bytes for activations and buffers")) from error
+            raise StartError(out_of_memory(self, f"{size:,} bytes for {what}")) from error
         self._allocations.append(allocation)
         return int(allocation)
 
@@ -73,6 +80,13 @@ class CudaContext:
         block: Block = cuda.pagelocked_empty(max(size, 1), np.uint8)
         block[:] = 0
         return block
+
+    def upload(self, address: int, content: Block) -> None:
+        """Copy uint8 [size] to the device, and wait until it is there."""
+        pinned = self.allocate_host(content.size)
+        pinned[:] = content
+        cuda.memcpy_htod_async(address, pinned, self.compute)
+        self.compute.synchronize()
 
     def event_cost_ns(self) -> int:
         """What two events on the stream with nothing between them measure: the median of several pairs."""
@@ -108,6 +122,7 @@ def _unusable(error: Exception) -> StartError:
 def out_of_memory(context: CudaContext, what: str) -> str:
     free, total = context.memory()
     return (
-        f"{context.name} is out of memory: {what} are needed and {free:,} of its {total:,} bytes are free; "
-        "stop what else runs on it (nvidia-smi), or lower --max-batch-size or --max-prompt-tokens"
+        f"{context.label} is out of memory: {what} are needed and {free:,} of its {total:,} bytes are free; "
+        "stop what else runs on it (nvidia-smi), or lower --max-batch-size, --max-prompt-tokens or "
+        "--prefix-cache-bytes"
     )

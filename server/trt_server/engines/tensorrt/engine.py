@@ -1,54 +1,48 @@
-"""TensorRT on the first visible NVIDIA device, in fp16, fp32 or TF32."""
+"""TensorRT on an NVIDIA device, in fp16, fp32 or TF32."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import tensorrt as trt
+from numpy.typing import NDArray
 
 from trt_server.datasheet import datasheet_peak
 from trt_server.engines.engine import (
     Batch,
     EngineDescription,
     EngineLimits,
+    EngineTiming,
     Outcome,
     PeakFlops,
     Submission,
 )
-from trt_server.engines.tensorrt.build import BuildOptions, build_plan
+from trt_server.engines.prefix_store import PrefixStore
 from trt_server.engines.tensorrt.cuda_context import CudaContext, out_of_memory
 from trt_server.engines.tensorrt.layout import input_layout, output_layout
 from trt_server.engines.tensorrt.messages import speaks_of_memory
-from trt_server.engines.tensorrt.plan_cache import (
-    CachedPlan,
-    PlanRecipe,
-    TimingCacheFile,
-    find_or_build,
-    graph_fingerprint,
-)
+from trt_server.engines.tensorrt.past import Past
+from trt_server.engines.tensorrt.prefixes import DevicePrefixes
+from trt_server.engines.tensorrt.prepared_plan import PreparedPlan, prepare_on
 from trt_server.engines.tensorrt.profiles import (
     LENGTH_MULTIPLE,
     MAX_CANDIDATES,
+    BatchSize,
     Profile,
-    profiles_for,
     rounded_up,
 )
 from trt_server.engines.tensorrt.runtime import PlanRuntime
 from trt_server.engines.tensorrt.slot import Slot
 from trt_server.errors import EngineLostError, InvalidRequestError, StartError
 from trt_server.model.checkpoint import Checkpoint
-from trt_server.model.conversion import weights_as
-from trt_server.model.graph import build_graph
-from trt_server.model.tensor_file import ITEM_SIZES
 
 log = logging.getLogger(__name__)
 
-_DTYPES = {"fp16": "float16", "fp32": "float32"}
 _DEPTH = 2
 
 
@@ -60,21 +54,32 @@ class TensorRtEngine:
 
     depth = _DEPTH
     length_multiple = LENGTH_MULTIPLE
-    prefixes = None
 
-    def __init__(self, checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        limits: EngineLimits,
+        precision: str,
+        tf32: bool,
+        ordinal: int = 0,
+        prepared: PreparedPlan | None = None,
+    ) -> None:
         """Build the plan or find it, load it, and set up its buffers.
 
-        precision: "fp16" or "fp32"; tf32: with "fp32", products run on the tensor cores in TF32.
+        precision: "fp16" or "fp32"; tf32: with "fp32", products run on the tensor cores in TF32. ordinal:
+        CUDA's number of the device. prepared: its plan, where that was made before, for it or one like it.
         Raises StartError.
         """
         start = time.perf_counter()
-        self._profiles = profiles_for(limits)
+        self._prefixes: DevicePrefixes | None = None
         self._lost: str | None = None
         self._free: deque[Slot] = deque()
-        self._device = CudaContext()
+        self._device = CudaContext(ordinal)
         try:
-            prepared = _prepare(self._device, checkpoint, limits, precision, tf32)
+            if prepared is None:
+                prepared = prepare_on(self._device, checkpoint, limits, precision, tf32)
+            else:
+                start -= prepared.build_seconds
             self._load(prepared, limits)
         except BaseException:
             self.close()
@@ -91,35 +96,57 @@ class TensorRtEngine:
             self.event_cost_ns / 1e3,
         )
 
+    @property
+    def prefixes(self) -> PrefixStore[Any] | None:
+        return None if self._prefixes is None else self._prefixes.store
+
     def warm_up(self) -> None:
         """Every profile at its shortest, its best and its longest: kernels are loaded when first run.
 
         Raises StartError.
         """
         for profile in self._profiles:
-            for size in ("least", "best", "most"):
-                prompts, tokens, width = (
-                    getattr(span, size) for span in (profile.prompts, profile.tokens, profile.candidates)
-                )
-                lengths = np.full(prompts, tokens, np.int32)
-                candidates = np.zeros((prompts, width), np.int32)
-                batch = Batch(np.zeros((prompts, tokens), np.int32), lengths, candidates)
+            for end in ("least", "best", "most"):
+                size = profile.size(end)
+                past = None if self._prefixes is None else self._prefixes.to_warm_up(size)
                 try:
-                    self.submit(batch).wait()
+                    self._submit(_blank(size), past).wait()
                 except EngineLostError as error:
-                    raise self._not_warm(prompts, tokens, str(error)) from error
+                    raise self._not_warm(size, str(error)) from error
 
     def submit(self, batch: Batch) -> Submission:
-        """Raises InvalidRequestError for a batch beyond the limits, EngineLostError once something failed."""
+        """Raises InvalidRequestError for a batch beyond the limits, EngineLostError once something failed.
+
+        A prefix that is not in the store is computed first, and waited for.
+        """
+        if self._prefixes is None:
+            return self._submit(batch, None)
+        if batch.prefix is None:
+            return self._submit(batch, self._prefixes.none())
+        if past := self._prefixes.find(batch.prefix):
+            return _Continued(self._submit(batch, past), None)
+        past, timing = self._compute(self._prefixes, batch.prefix)
+        return _Continued(self._submit(batch, past), timing)
+
+    def _compute(self, prefixes: DevicePrefixes, prefix: NDArray[np.int32]) -> tuple[Past, EngineTiming]:
+        """Compute a prefix into the store. Returns the past it makes, and what it took."""
+        block = prefixes.reserve(prefix)
+        tokens = np.zeros((1, rounded_up(len(prefix))), np.int32)
+        tokens[0, : len(prefix)] = prefix
+        batch = Batch(tokens, np.full(1, len(prefix), np.int32), np.zeros((1, 1), np.int32))
+        timing = self._submit(batch, prefixes.computing(block)).wait().timing
+        return prefixes.keep(prefix, block), timing
+
+    def _submit(self, batch: Batch, past: Past | None) -> Submission:
         if self._lost is not None:
             raise EngineLostError(self._lost)
-        (prompts, tokens), candidates = batch.token_ids.shape, batch.candidates.shape[1]
-        profile = self._runtime.profile_for(prompts, tokens, candidates)
+        size = _size(batch, past)
+        profile = self._runtime.profile_for(size)
         if profile is None:
-            raise InvalidRequestError(_too_large(self._profiles, prompts, tokens, candidates))
+            raise InvalidRequestError(_too_large(self._profiles, size))
         slot = self._free.popleft()
         try:
-            return _Watched(self, slot.submit(batch, profile, self._free.append))
+            return _Watched(self, slot.submit(batch, past, profile, self._free.append))
         except EngineLostError as error:
             self.lose(str(error))
             raise
@@ -139,15 +166,22 @@ class TensorRtEngine:
             del self._runtime
         self._device.close()
 
-    def _not_warm(self, prompts: int, tokens: int, reason: str) -> StartError:
+    def _not_warm(self, size: BatchSize, reason: str) -> StartError:
+        tokens = f"{size.prompts} × {size.tokens} tokens"
         if speaks_of_memory(reason):
-            return StartError(out_of_memory(self._device, f"more bytes for {prompts} × {tokens} tokens"))
-        return StartError(f"the first batch of {prompts} × {tokens} tokens failed: {reason}")
+            return StartError(out_of_memory(self._device, f"more bytes for {tokens}"))
+        return StartError(f"the first batch of {tokens} failed: {reason}")
 
     def _load(self, prepared: PreparedPlan, limits: EngineLimits) -> None:
+        self._profiles = prepared.recipe.profiles
         self._runtime = PlanRuntime(prepared.plan.path, self._profiles, self._device)
-        sizes = limits.max_batch_size, rounded_up(limits.max_prompt_tokens), MAX_CANDIDATES
-        inputs, outputs = input_layout(*sizes), output_layout(sizes[0], sizes[2])
+        prompts, tokens = limits.max_batch_size, rounded_up(limits.max_prompt_tokens)
+        if prepared.past is not None:
+            self._prefixes = DevicePrefixes(
+                self._device, prepared.past, limits.prefix_cache_bytes, tokens, prompts
+            )
+        inputs = input_layout(prompts, tokens, MAX_CANDIDATES, with_past=prepared.past is not None)
+        outputs = output_layout(prompts, MAX_CANDIDATES)
         for layout in (inputs, outputs):
             for tensor in layout.tensors.values():
                 self._runtime.check_tensor(tensor)
@@ -171,53 +205,17 @@ class _Watched:
 
 
 @dataclass(frozen=True)
-class PreparedPlan:
-    """build_seconds: of the plan and the weights it was built from."""
+class _Continued:
+    """A submission that went on after a prefix; prefix_timing: of computing it, None where it was there."""
 
-    plan: CachedPlan
-    recipe: PlanRecipe
-    build_seconds: float
+    submission: Submission
+    prefix_timing: EngineTiming | None
 
-
-def prepare_plan(checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool) -> PreparedPlan:
-    """Build the plan, or find it, without loading it. Raises StartError."""
-    device = CudaContext()
-    try:
-        return _prepare(device, checkpoint, limits, precision, tf32)
-    finally:
-        device.close()
-
-
-def _prepare(
-    device: CudaContext, checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool
-) -> PreparedPlan:
-    start = time.perf_counter()
-    weights = weights_as(checkpoint, _DTYPES[precision])
-    converted = time.perf_counter() - start
-    graph = build_graph(
-        checkpoint.geometry, weights, rounded_up(limits.max_prompt_tokens), softmax_in_float32=False
-    )
-    options = BuildOptions(precision, tf32, profiles_for(limits))
-    timings = TimingCacheFile(trt.__version__, device.name, device.compute_capability)
-    recipe = PlanRecipe(
-        weights=checkpoint.fingerprint,
-        graph=graph_fingerprint(graph.model),
-        tensorrt=trt.__version__,
-        device=device.name,
-        compute_capability=device.compute_capability,
-        precision=precision,
-        tf32=tf32,
-        profiles=options.profiles,
-        settings=options.settings,
-    )
-    size = sum(tensor.elements for tensor in weights.values()) * ITEM_SIZES[_DTYPES[precision]]
-
-    def build(path: Path) -> str:
-        no_memory = out_of_memory(device, f"{size:,} bytes for the weights, and more to try kernels with,")
-        return build_plan(graph, options, timings, path, no_memory)
-
-    plan = find_or_build(recipe, size, build)
-    return PreparedPlan(plan, recipe, converted + plan.build_seconds)
+    def wait(self) -> Outcome:
+        outcome = self.submission.wait()
+        if self.prefix_timing is None:
+            return replace(outcome, prefix_reused=True)
+        return replace(outcome, timing=outcome.timing + self.prefix_timing)
 
 
 def _describe(device: CudaContext, prepared: PreparedPlan, seconds: float) -> EngineDescription:
@@ -238,9 +236,24 @@ def _describe(device: CudaContext, prepared: PreparedPlan, seconds: float) -> En
     )
 
 
-def _too_large(profiles: tuple[Profile, ...], prompts: int, tokens: int, candidates: int) -> str:
+def _size(batch: Batch, past: Past | None) -> BatchSize:
+    (prompts, tokens), candidates = batch.token_ids.shape, batch.candidates.shape[1]
+    if past is None:
+        return BatchSize(prompts, tokens, candidates)
+    return BatchSize(prompts, tokens, candidates, past.slots, past.kept)
+
+
+def _blank(size: BatchSize) -> Batch:
+    """A batch of this size, of the first token alone."""
+    tokens = np.zeros((size.prompts, size.tokens), np.int32)
+    lengths = np.full(size.prompts, size.tokens, np.int32)
+    return Batch(tokens, lengths, np.zeros((size.prompts, size.candidates), np.int32))
+
+
+def _too_large(profiles: tuple[Profile, ...], size: BatchSize) -> str:
     most = profiles[-1]
     return (
-        f"a batch of {prompts} prompts, {tokens} tokens and {candidates} candidates each is more than the "
-        f"{most.prompts.most}, {most.tokens.most} and {most.candidates.most} it takes: send fewer"
+        f"a batch of {size.prompts} prompts, {size.tokens} tokens and {size.candidates} candidates each is "
+        f"more than the {most.prompts.most}, {most.tokens.most} and {most.candidates.most} it takes: "
+        "send fewer"
     )

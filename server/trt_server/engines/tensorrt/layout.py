@@ -46,9 +46,11 @@ class Layout:
         return self.tensors[name]
 
 
-def input_layout(prompts: int, tokens: int, candidates: int) -> Layout:
+def input_layout(prompts: int, tokens: int, candidates: int, with_past: bool = False) -> Layout:
     """For the largest batch. token_ids stand last: what a shorter batch leaves free is not copied."""
+    past: list[tuple[str, type[np.number[Any]], int]] = [("past_length", np.int32, 1)] if with_past else []
     return _layout(
+        *past,
         ("lengths", np.int32, prompts),
         ("candidates", np.int32, prompts * candidates),
         ("token_ids", np.int32, prompts * tokens),

@@ -13,10 +13,11 @@ _PACKAGES = {"tensorrt": "TensorRT", "pycuda": "pycuda"}
 
 @dataclass(frozen=True)
 class Gpu:
-    """The device that this process's first CUDA context is made on. pci_bus_id: as NVML spells it."""
+    """ordinal: CUDA's number of it. pci_bus_id: as NVML spells it."""
 
     name: str
     pci_bus_id: str
+    ordinal: int = 0
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,13 @@ class Missing:
 
 
 def find_gpu() -> Gpu | Missing:
-    """The GPU that TensorRT would use. Makes no context: it may be asked for in any thread."""
+    """The GPU that TensorRT would use where none is named."""
+    found = find_gpus()
+    return found if isinstance(found, Missing) else found[0]
+
+
+def find_gpus() -> tuple[Gpu, ...] | Missing:
+    """Every GPU that TensorRT could use, in CUDA's order. Makes no context: any thread may ask."""
     absent = [name for module, name in _PACKAGES.items() if find_spec(module) is None]
     if absent:
         return Missing(f"no {' and no '.join(absent)} in this Python; pip install 'trt-server[tensorrt]'")
@@ -41,7 +48,7 @@ def find_gpu() -> Gpu | Missing:
         import_module("tensorrt")
     except ImportError as error:
         return Missing(_not_importable(name, error))
-    return _first_device()
+    return _visible_devices()
 
 
 def _not_importable(name: str, error: ImportError) -> str:
@@ -51,15 +58,17 @@ def _not_importable(name: str, error: ImportError) -> str:
     return f"{name} does not load ({text}); install it again for this Python and this driver"
 
 
-def _first_device() -> Gpu | Missing:
+def _visible_devices() -> tuple[Gpu, ...] | Missing:
     import pycuda.driver as cuda
 
     try:
         cuda.init()
-        if not cuda.Device.count():
+        devices = [cuda.Device(ordinal) for ordinal in range(cuda.Device.count())]
+        if not devices:
             return Missing(f"no CUDA device is visible; check CUDA_VISIBLE_DEVICES, or {_DRIVER}")
-        device = cuda.Device(0)
-        return Gpu(device.name(), device.pci_bus_id())
+        return tuple(
+            Gpu(device.name(), device.pci_bus_id(), ordinal) for ordinal, device in enumerate(devices)
+        )
     except cuda.Error as error:
         text = " ".join(str(error).split())
         return Missing(f"no usable CUDA device ({text}); see whether nvidia-smi shows one, or {_DRIVER}")

@@ -13,7 +13,7 @@ import tensorrt as trt
 from trt_server.engines.tensorrt.cuda_context import CudaContext, out_of_memory
 from trt_server.engines.tensorrt.layout import Tensor
 from trt_server.engines.tensorrt.messages import MESSAGES, ErrorRecorder, no_device, speaks_of_memory
-from trt_server.engines.tensorrt.profiles import Profile
+from trt_server.engines.tensorrt.profiles import BatchSize, Profile
 from trt_server.errors import EngineLostError, StartError
 
 
@@ -47,13 +47,9 @@ class PlanRuntime:
                 "this version is not supported"
             )
 
-    def profile_for(self, prompts: int, tokens: int, candidates: int) -> int | None:
+    def profile_for(self, size: BatchSize) -> int | None:
         """The number of the profile that takes such a batch; None where none does."""
-        fitting = (
-            number
-            for number, profile in enumerate(self._profiles)
-            if profile.holds(prompts, tokens, candidates)
-        )
+        fitting = (number for number, profile in enumerate(self._profiles) if profile.holds(size))
         return next(fitting, None)
 
     def prepare(

@@ -11,6 +11,7 @@ import pycuda.driver as cuda
 from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
 from trt_server.engines.tensorrt.cuda_context import CudaContext
 from trt_server.engines.tensorrt.layout import Layout
+from trt_server.engines.tensorrt.past import Past
 from trt_server.engines.tensorrt.runtime import PlanRuntime
 from trt_server.errors import EngineLostError
 
@@ -39,24 +40,33 @@ class Slot:
             for tensor in layout.tensors.values()
         }
 
-    def submit(self, batch: Batch, profile: int, release: Callable[[Slot], None]) -> SlotSubmission:
-        """Queue all stages and return. Raises EngineLostError."""
+    def submit(
+        self, batch: Batch, past: Past | None, profile: int, release: Callable[[Slot], None]
+    ) -> SlotSubmission:
+        """Queue all stages and return. past: None where the plan knows none. Raises EngineLostError."""
         try:
-            return self._submit(batch, profile, release)
+            return self._submit(batch, past, profile, release)
         except cuda.Error as error:
             raise _lost(error) from error
 
-    def _submit(self, batch: Batch, profile: int, release: Callable[[Slot], None]) -> SlotSubmission:
+    def _submit(
+        self, batch: Batch, past: Past | None, profile: int, release: Callable[[Slot], None]
+    ) -> SlotSubmission:
         compute, copy = self._device.compute, self._device.copy
         arrays = {
             "token_ids": batch.token_ids,
             "lengths": batch.lengths,
             "candidates": batch.candidates,
         }
+        if past is not None:
+            arrays["past_length"] = np.full(1, past.length, np.int32)
         for name, array in arrays.items():
             self._inputs[name].view(self._host_in, array.shape)[...] = array
         shapes = {name: array.shape for name, array in arrays.items()}
-        context = self._runtime.prepare(profile, shapes, self._addresses)
+        addresses = self._addresses
+        if past is not None:
+            shapes, addresses = shapes | past.shapes, addresses | past.addresses
+        context = self._runtime.prepare(profile, shapes, addresses)
         end = self._inputs["token_ids"].end(batch.token_ids.shape)
         self._copy_starts.record(copy)
         cuda.memcpy_htod_async(self._device_in, self._host_in[:end], copy)

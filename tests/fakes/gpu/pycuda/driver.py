@@ -1,4 +1,4 @@
-"""Stands in for pycuda.driver: streams that run when they are waited for, and checked memory.
+"""Stands in for pycuda.driver: streams that run when they are waited for, and checked memory, a device each.
 
 Nothing runs before an event or a stream is synchronised, and then each stream's work in its order: what a
 caller forgot to order comes out wrong, as it would on a device.
@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -46,20 +46,24 @@ class event_flags:  # noqa: N801
     DISABLE_TIMING = 2
 
 
-_stacks: dict[int, list[Any]] = {}
-_lost: list[str] = []
+_stacks: dict[int, list[Context]] = {}
+_lost: dict[int, str] = {}
 
 
-def lose(reason: str) -> None:
-    """Every call fails from now on."""
-    _lost.append(reason)
+def lose(device: int, reason: str) -> None:
+    """Every call for this device fails from now on."""
+    _lost[device] = reason
 
 
-def _require_context() -> None:
-    if not _stacks.get(threading.get_ident()):
+def current_device() -> int:
+    """The number of the one whose context is current in this thread. Raises where none is, or it is lost."""
+    stack = _stacks.get(threading.get_ident())
+    if not stack:
         raise LogicError("invalid device context: none is current in this thread")
-    if _lost:
-        raise LaunchError(_lost[0])
+    device = stack[-1].device
+    if device in _lost:
+        raise LaunchError(_lost[device])
+    return device
 
 
 def init() -> None:
@@ -71,25 +75,30 @@ class Device:
     def __init__(self, number: int) -> None:
         if number >= WISHES.devices:
             raise LogicError("cuDeviceGet failed: invalid device ordinal")
+        self._number = number
 
     @staticmethod
     def count() -> int:
         return int(WISHES.devices)
 
     def name(self) -> str:
-        return str(WISHES.name)
+        others = dict(enumerate(WISHES.others, start=1))
+        return str(others.get(self._number, WISHES.name))
 
     def compute_capability(self) -> tuple[int, int]:
         return 8, 0
 
     def pci_bus_id(self) -> str:
-        return "0000:00:1E.0"
+        return f"0000:00:1{'EF'[self._number]}.0"
 
     def retain_primary_context(self) -> Context:
-        return Context()
+        return Context(self._number)
 
 
 class Context:
+    def __init__(self, device: int) -> None:
+        self.device = device
+
     def push(self) -> None:
         _stacks.setdefault(threading.get_ident(), []).append(self)
 
@@ -98,9 +107,9 @@ class Context:
         stack = _stacks.get(threading.get_ident())
         if not stack:
             raise LogicError("context::pop failed: there is none")
-        stack.pop()
-        if _lost:
-            raise LaunchError(_lost[0])
+        device = stack.pop().device
+        if device in _lost:
+            raise LaunchError(_lost[device])
 
     def detach(self) -> None:
         if any(self in stack for stack in _stacks.values()):
@@ -117,7 +126,7 @@ def _check_stacks() -> None:
 
 # Memory.
 
-_allocations: dict[int, np.ndarray[Any, Any]] = {}
+_allocations: dict[int, dict[int, np.ndarray[Any, Any]]] = defaultdict(dict)
 _pinned: dict[int, int] = {}
 
 
@@ -129,40 +138,42 @@ def _aligned(size: int) -> np.ndarray[Any, Any]:
 
 class DeviceAllocation:
     def __init__(self, size: int) -> None:
+        self._device = current_device()
         self._memory = _aligned(size)
         self._address = self._memory.ctypes.data
-        _allocations[self._address] = self._memory
+        _allocations[self._device][self._address] = self._memory
 
     def __int__(self) -> int:
         return self._address
 
     def free(self) -> None:
-        _require_context()
-        del _allocations[self._address]
+        if current_device() != self._device:
+            raise LogicError("cuMemFree failed: it is another device's")
+        del _allocations[self._device][self._address]
 
 
 def mem_alloc(size: int) -> DeviceAllocation:
-    _require_context()
     if size > mem_get_info()[0]:
         raise MemoryError("cuMemAlloc failed: out of memory")
     return DeviceAllocation(size)
 
 
 def mem_get_info() -> tuple[int, int]:
-    _require_context()
-    return WISHES.memory - sum(memory.size for memory in _allocations.values()), WISHES.memory
+    device = current_device()
+    taken = sum(memory.size for memory in _allocations[device].values())
+    return 0 if device == WISHES.full else WISHES.memory - taken, WISHES.memory
 
 
 def device_view(address: int, size: int) -> np.ndarray[Any, Any]:
-    """The bytes at a device address; they must lie in one allocation."""
-    for start, memory in _allocations.items():
+    """The bytes at an address of the current device; they must lie in one allocation."""
+    for start, memory in _allocations[current_device()].items():
         if start <= address and address + size <= start + memory.size:
             return memory[address - start : address - start + size]
     raise LaunchError("an illegal memory access was encountered")
 
 
 def pagelocked_empty(size: int, dtype: Any) -> np.ndarray[Any, Any]:
-    _require_context()
+    current_device()
     memory: np.ndarray[Any, Any] = _aligned(size * np.dtype(dtype).itemsize).view(dtype)
     _pinned[memory.ctypes.data] = memory.nbytes
     return memory
@@ -175,7 +186,7 @@ def _require_pinned(memory: np.ndarray[Any, Any]) -> None:
 
 
 def memcpy_htod_async(address: int, source: np.ndarray[Any, Any], stream: Stream) -> None:
-    _require_context()
+    current_device()
     _require_pinned(source)
 
     def copy() -> None:
@@ -185,7 +196,7 @@ def memcpy_htod_async(address: int, source: np.ndarray[Any, Any], stream: Stream
 
 
 def memcpy_dtoh_async(target: np.ndarray[Any, Any], address: int, stream: Stream) -> None:
-    _require_context()
+    current_device()
     _require_pinned(target)
 
     def copy() -> None:
@@ -201,7 +212,7 @@ class Stream:
     by_handle: dict[int, Stream] = {}  # noqa: RUF012
 
     def __init__(self, flags: int = 0) -> None:
-        _require_context()
+        self.device = current_device()
         self.flags = flags
         self.handle = id(self)
         self._work: deque[Callable[[], None]] = deque()
@@ -214,24 +225,25 @@ class Stream:
         self._work.popleft()()
 
     def synchronize(self) -> None:
-        _require_context()
+        current_device()
         while self._work:
             self.step()
 
     def wait_for_event(self, event: Event) -> None:
-        _require_context()
+        current_device()
         self.push(event.run)
 
 
 class Event:
     def __init__(self, flags: int = 0) -> None:
-        _require_context()
+        self.device = current_device()
         self.flags = flags
         self._stream: Stream | None = None
         self._time: float | None = None
 
     def record(self, stream: Stream) -> None:
-        _require_context()
+        if not current_device() == stream.device == self.device:
+            raise LogicError("cuEventRecord failed: event and stream are of two devices")
         self._stream, self._time = stream, None
         stream.push(self._mark)
 
@@ -244,7 +256,7 @@ class Event:
             self._stream.step()
 
     def synchronize(self) -> None:
-        _require_context()
+        current_device()
         self.run()
 
     def time_since(self, earlier: Event) -> float:

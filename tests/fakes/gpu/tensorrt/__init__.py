@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import time
 from enum import Enum, IntEnum
 from math import prod
 from pathlib import Path
@@ -42,6 +43,8 @@ _TYPES = {
     onnx.TensorProto.INT64: DataType.INT32 if _OLD else DataType.INT64,
     onnx.TensorProto.BOOL: DataType.BOOL,
 }
+
+_NUMPY_TYPES = {DataType.FLOAT: np.float32, DataType.HALF: np.float16, DataType.INT32: np.int32}
 
 # The same name has another number in another version.
 _creation = ["EXPLICIT_BATCH"] if _OLD else ["EXPLICIT_BATCH", "STRONGLY_TYPED"][_MAJOR - 10 :]
@@ -246,7 +249,7 @@ class _Config:
         self.flags_set.discard(BuilderFlag(flag))
 
     def add_optimization_profile(self, profile: _Profile) -> int:
-        if set(profile.shapes) != {"token_ids", "lengths", "candidates"}:
+        if not {"token_ids", "lengths", "candidates"} <= set(profile.shapes):
             return -1
         for least, best, most in profile.shapes.values():
             if not all(a <= b <= c for a, b, c in zip(least, best, most, strict=True)):
@@ -317,7 +320,9 @@ class Builder:
             monitor.phase_finish("Tactic Selection")
             monitor.phase_finish("Building Engine")
         tf32 = BuilderFlag.TF32 in config.flags_set  # type: ignore[attr-defined]
-        note("build-tf32" if tf32 else "build")
+        note("build-tf32" if tf32 else "build", cuda.current_device())
+        inputs = {value.name for value in network.model.graph.input}
+        assert all(set(shapes) == inputs for shapes in config.profiles)
         header = {"profiles": config.profiles, "folder": str(network.folder)}
         model: bytes = network.model.SerializeToString()
         return _MAGIC + json.dumps(header).encode() + b"\n" + model
@@ -369,7 +374,7 @@ class Runtime:
             self._logger.log(ILogger.Severity.ERROR, "magicTag mismatch")
             return None
         header, _, model = plan[len(_MAGIC) :].partition(b"\n")
-        note("load")
+        note("load", cuda.current_device())
         make = _OldEngine if _OLD else _NewEngine
         engine = make(json.loads(header), onnx.load_model_from_string(model))
         try:
@@ -481,12 +486,18 @@ class _Context:
         return True
 
     def _run(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
-        inputs = {
-            name: cuda.device_view(addresses[name], prod(shape) * 4).view(np.int32).reshape(shape).copy()
-            for name, shape in shapes.items()
-        }
-        if inputs["token_ids"][0, 0] == WISHES.lose_at_token:
-            cuda.lose("cuEventSynchronize failed: unspecified launch failure")
+        inputs = {}
+        for name, shape in shapes.items():
+            kind = _NUMPY_TYPES[self._engine.get_tensor_dtype(name)]
+            size = prod(shape) * np.dtype(kind).itemsize
+            inputs[name] = cuda.device_view(addresses[name], size).view(kind).reshape(shape).copy()
+        first = int(inputs["token_ids"][0, 0])
+        if str(first) in WISHES.hold:
+            note("held", cuda.current_device())
+            while not Path(WISHES.hold[str(first)]).exists():
+                time.sleep(0.01)
+        if first == WISHES.lose_at_token:
+            cuda.lose(cuda.current_device(), "cuEventSynchronize failed: unspecified launch failure")
             raise cuda.LaunchError("cuEventSynchronize failed: unspecified launch failure")
         names = [output.name for output in self._engine.session.get_outputs()]
         for name, value in zip(names, self._engine.session.run(names, inputs), strict=True):

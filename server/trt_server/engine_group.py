@@ -1,0 +1,96 @@
+"""The engines behind one queue, one a device, and the thread that has the next batches ready for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from trt_server import answers
+from trt_server.batching import Batching
+from trt_server.engine_work import Work
+from trt_server.engine_worker import EngineWorker
+from trt_server.engines.engine import Engine, EngineDescription
+from trt_server.engines.prefix_store import PrefixStore
+from trt_server.errors import EngineLostError
+from trt_server.ready_work import ReadyWork
+from trt_server.request import ScoringRequest
+from trt_server.request_queue import RequestQueue
+
+log = logging.getLogger(__name__)
+
+
+class EngineGroup:
+    """Feeds like engines from one queue: whichever is free takes the next batch.
+
+    Batches are assembled while the engines compute. Where one engine of several is lost, what was accepted is
+    answered by the others and new work is refused, so that a supervisor's restart brings all of them back.
+    devices: what each computes on, for the log. `on_lost` is called on the event loop for each engine that
+    has failed for good.
+    """
+
+    def __init__(
+        self,
+        make_engines: Sequence[Callable[[], Engine]],
+        devices: Sequence[str],
+        requests: RequestQueue,
+        batching: Batching,
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._devices = devices
+        self._requests = requests
+        self._batching = batching
+        self._on_lost = on_lost
+        self._reason = ""
+        self._length_multiple = 1
+        self.prefixes: list[PrefixStore[Any] | None] = []
+        self._loop = asyncio.get_running_loop()
+        self._ready = ReadyWork(len(make_engines))
+        self._workers = [
+            EngineWorker(number, make, self._ready, self._assembled, self._record_seconds, self._lose)
+            for number, make in enumerate(make_engines)
+        ]
+        self._assembler = threading.Thread(target=self._assemble, name="assembler", daemon=True)
+
+    async def start(self) -> list[EngineDescription]:
+        """Make the engines at once and warm them up. Raises what the first that failed raised, when all
+        others are closed."""
+        made = await asyncio.gather(*(worker.start() for worker in self._workers), return_exceptions=True)
+        engines = [engine for engine in made if not isinstance(engine, BaseException)]
+        if len(engines) < len(made):
+            self._ready.close()
+            await self.finish()
+            raise next(error for error in made if isinstance(error, BaseException))
+        self._length_multiple = engines[0].length_multiple
+        self.prefixes = [engine.prefixes for engine in engines]
+        self._assembler.start()
+        return [engine.description for engine in engines]
+
+    async def finish(self) -> None:
+        """Wait until all accepted work is answered and the engines are closed; the queue must be draining."""
+        for worker in self._workers:
+            await worker.finish()
+
+    def _assemble(self) -> None:
+        while self._ready.wait_for_room() and (requests := self._requests.take(self._batching)):
+            if not self._ready.put(self._assembled(requests)):
+                answers.refuse(requests, EngineLostError(self._reason))
+        self._ready.close()
+
+    def _assembled(self, requests: Sequence[ScoringRequest]) -> Work:
+        return Work(requests, self._length_multiple)
+
+    def _record_seconds(self, seconds: float) -> None:
+        """As many requests are served at a time as there are engines."""
+        self._requests.record_service_seconds(seconds / len(self._workers))
+
+    def _lose(self, number: int, reason: str) -> None:
+        log.error("engine lost on %s: %s", self._devices[number], reason)
+        self._reason = reason
+        self._requests.refuse(reason)
+        if (left := self._ready.leave()) is not None:
+            waiting = [request for work in left for request in work.requests]
+            answers.refuse([*waiting, *self._requests.give_up()], EngineLostError(reason))
+        self._loop.call_soon_threadsafe(self._on_lost, reason)

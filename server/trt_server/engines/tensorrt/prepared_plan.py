@@ -1,0 +1,94 @@
+"""From a checkpoint to the plan that its engine loads: weights, graph, profiles, built or found."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorrt as trt
+
+from trt_server.engines.engine import EngineLimits
+from trt_server.engines.tensorrt.build import BuildOptions, build_plan
+from trt_server.engines.tensorrt.cuda_context import CudaContext, out_of_memory
+from trt_server.engines.tensorrt.past import PastLayout
+from trt_server.engines.tensorrt.plan_cache import (
+    CachedPlan,
+    PlanRecipe,
+    TimingCacheFile,
+    find_or_build,
+    graph_fingerprint,
+)
+from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE, profiles_for, rounded_up
+from trt_server.model.checkpoint import Checkpoint
+from trt_server.model.conversion import weights_as
+from trt_server.model.graph import build_graph
+from trt_server.model.tensor_file import ITEM_SIZES
+
+_DTYPES = {"fp16": "float16", "fp32": "float32"}
+
+
+@dataclass(frozen=True)
+class PreparedPlan:
+    """past: None where the plan knows none. build_seconds: of the plan and the weights it was built from."""
+
+    plan: CachedPlan
+    recipe: PlanRecipe
+    past: PastLayout | None
+    build_seconds: float
+
+
+def prepare_plan(
+    checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool, ordinal: int = 0
+) -> PreparedPlan:
+    """Build the plan, or find it, without loading it. Raises StartError."""
+    device = CudaContext(ordinal)
+    try:
+        return prepare_on(device, checkpoint, limits, precision, tf32)
+    finally:
+        device.close()
+
+
+def prepare_on(
+    device: CudaContext, checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool
+) -> PreparedPlan:
+    """As prepare_plan, where the thread holds the device already."""
+    start = time.perf_counter()
+    weights = weights_as(checkpoint, _DTYPES[precision])
+    converted = time.perf_counter() - start
+    past, max_prefix_tokens = _past_layout(checkpoint, limits, precision)
+    # A past need not end at a multiple, and padding after it has positions too.
+    positions = rounded_up(limits.max_prompt_tokens) + (LENGTH_MULTIPLE if past else 0)
+    graph = build_graph(
+        checkpoint.geometry, weights, positions, softmax_in_float32=False, with_past=past is not None
+    )
+    options = BuildOptions(precision, tf32, profiles_for(limits, max_prefix_tokens), past)
+    timings = TimingCacheFile(trt.__version__, device.name, device.compute_capability)
+    recipe = PlanRecipe(
+        weights=checkpoint.fingerprint,
+        graph=graph_fingerprint(graph.model),
+        tensorrt=trt.__version__,
+        device=device.name,
+        compute_capability=device.compute_capability,
+        precision=precision,
+        tf32=tf32,
+        profiles=options.profiles,
+        settings=options.settings,
+    )
+    size = sum(tensor.elements for tensor in weights.values()) * ITEM_SIZES[_DTYPES[precision]]
+
+    def build(path: Path) -> str:
+        no_memory = out_of_memory(device, f"{size:,} bytes for the weights, and more to try kernels with,")
+        return build_plan(graph, options, timings, path, no_memory)
+
+    plan = find_or_build(recipe, size, build)
+    return PreparedPlan(plan, recipe, past, converted + plan.build_seconds)
+
+
+def _past_layout(
+    checkpoint: Checkpoint, limits: EngineLimits, precision: str
+) -> tuple[PastLayout | None, int]:
+    """How prefixes lie in their memory, and the tokens of the longest; None and 0 where it has no room."""
+    layout = PastLayout.of(checkpoint.geometry, ITEM_SIZES[_DTYPES[precision]])
+    tokens = layout.max_tokens(limits.prefix_cache_bytes)
+    return (layout, tokens) if tokens else (None, 0)

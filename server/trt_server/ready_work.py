@@ -1,0 +1,71 @@
+"""Assembled work between the thread that makes it and the engines of one queue."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from trt_server.engine_work import Work
+
+
+class ReadyWork:
+    """What each engine takes at once, and no more: later requests stay in the queue, where callers may leave.
+
+    An engine that has nothing to do goes before one that could take more on top of its own.
+    """
+
+    def __init__(self, engines: int) -> None:
+        self._engines = engines
+        self._idle = 0
+        self._waiting: deque[Work] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def wait_for_room(self) -> bool:
+        """Whether there still is an engine; returns once more may be put."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._engines or len(self._waiting) < self._engines)
+            return self._engines > 0
+
+    def put(self, work: Work) -> bool:
+        """False: it is not taken, there is no engine left."""
+        with self._changed:
+            if self._engines:
+                self._waiting.append(work)
+                self._changed.notify_all()
+            return self._engines > 0
+
+    def close(self) -> None:
+        """None will be put any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take(self) -> Work | None:
+        """For an engine that has nothing to do: wait for some. None: closed, and all is taken."""
+        with self._changed:
+            self._idle += 1
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._idle -= 1
+            return self._next()
+
+    def take_another(self) -> Work | None:
+        """For an engine that has work: some where more is ready than idle engines will take."""
+        with self._changed:
+            return self._next() if len(self._waiting) > self._idle else None
+
+    def leave(self) -> list[Work] | None:
+        """One engine less from now on; what waited where it was the last, else None."""
+        with self._changed:
+            self._engines -= 1
+            self._changed.notify_all()
+            if self._engines:
+                return None
+            left, self._waiting = list(self._waiting), deque()
+            return left
+
+    def _next(self) -> Work | None:
+        if not self._waiting:
+            return None
+        self._changed.notify_all()
+        return self._waiting.popleft()
