@@ -222,30 +222,39 @@ def token_kinds(scored: RecordTable) -> Chart:
 
 
 def device_charts(run: FinishedRun, infer: RecordTable) -> list[Chart]:
-    """Memory, and power where the device tells it."""
+    """Memory of each server, and power and temperature of each device where it tells them."""
     start = min((span.due for span in spans(infer).values()), default=0)
-    wanted: tuple[tuple[str, str, Callable[[Reading], float | None]], ...] = (
-        ("Memory over time", "GiB", lambda each: _gib(each.device.memory_used)),
-        ("Power over time", "W", lambda each: each.device.power_watts),
-        ("Temperature over time", "°C", lambda each: each.device.temperature_celsius),
+    several = len({reading.device_key for reading in run.readings}) > 1
+    wanted: tuple[tuple[str, str, Callable[[Reading], float | None], Callable[[Reading], str]], ...] = (
+        ("Memory over time", "GiB", lambda each: _gib(each.device.memory_used), _holder(several)),
+        ("Power over time", "W", lambda each: each.device.power_watts, _device_name),
+        ("Temperature over time", "°C", lambda each: each.device.temperature_celsius, _device_name),
     )
     made = []
-    for title, unit, value in wanted:
+    for title, unit, value, name in wanted:
         figure = go.Figure()
-        for server in sorted({reading.server for reading in run.readings}):
-            points = [
-                ((reading.monotonic_ns - start) / 1e9, known)
-                for reading in run.readings
-                if reading.server == server and (known := value(reading)) is not None
-            ]
-            if points:
-                x, y = zip(*points, strict=True)
-                figure.add_scatter(x=x, y=y, name=server, mode="lines+markers")
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for reading in run.readings:
+            if (known := value(reading)) is not None:
+                lines.setdefault(name(reading), []).append(((reading.monotonic_ns - start) / 1e9, known))
+        for label, points in sorted(lines.items()):
+            x, y = zip(*points, strict=True)
+            figure.add_scatter(x=x, y=y, name=label, mode="lines+markers")
         if figure.data:
             figure.update_yaxes(rangemode="tozero")
             about = "As the server reads its device, about once a second; a reference phase comes before 0."
             made.append(Chart(title, about, styled(_time_axes(figure, unit))))
     return made
+
+
+def _holder(several: bool) -> Callable[[Reading], str]:
+    """Which server holds it, and on which device where there are several."""
+    return lambda reading: f"{reading.server}, {reading.device.name}" if several else reading.server
+
+
+def _device_name(reading: Reading) -> str:
+    """Devices of one name are told apart by the beginning of their identity."""
+    return f"{reading.device.name}, {(reading.device.id or reading.server)[:12]}"
 
 
 def _tokens_by_request(infer: RecordTable) -> NDArray[np.float64]:
