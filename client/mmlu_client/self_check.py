@@ -10,8 +10,8 @@ from types import TracebackType
 TICK_NS = 20_000_000
 # The event loop's timers are this coarse: so late is on time.
 TIMER_NS = 1_000_000
-# From these shares on the client, not the server, is what was measured: where a tenth of a request's time is
-# the client's, so is a tenth of its latency; a loop that is busy for nine tenths of a run has no more to give.
+# From these shares on the client, not the server, is what was measured: where a tenth of a request's time
+# is the client's, so is a tenth of its latency; a loop busy for nine tenths of a run has no more to give.
 LATE_SHARE = 0.10
 LAG_SHARE = 0.10
 BUSY_SHARE = 0.90
@@ -86,14 +86,14 @@ class SelfCheck:
     def statement(self) -> str:
         measured = (
             f"requests stood ready and unsent for {self.late_share:.1%} of their time, the event loop was "
-            f"{self.lag_mean * 1e3:.1f} ms late on average, {self.lag_share:.1%} of a request's time (at worst "
-            f"{self.lag_worst * 1e3:.0f} ms), and busy for {self.busy_share:.0%} of the run; prompts were "
-            f"waited for {self.starved_share:.1%} of it"
+            f"{self.lag_mean * 1e3:.1f} ms late on average, {self.lag_share:.1%} of a request's time "
+            f"(at worst {self.lag_worst * 1e3:.0f} ms), and busy for {self.busy_share:.0%} of the run; "
+            f"prompts were waited for {self.starved_share:.1%} of it"
         )
         if beyond := self._beyond():
             return (
-                f"THE CLIENT WAS A BOTTLENECK ({', '.join(beyond)}): part of what was measured is the client, "
-                f"or what else kept this machine busy; {measured}"
+                f"THE CLIENT WAS A BOTTLENECK ({', '.join(beyond)}): part of what was measured is the "
+                f"client, or what else kept this machine busy; {measured}"
             )
         return f"the client kept up: {measured}"
 
