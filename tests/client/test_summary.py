@@ -85,6 +85,7 @@ def failed(subject: str) -> Record:
 def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
     fields = asdict(model)
     return {
+        "manifest_version": 1,
         "data": {"name": "d", "questions": 7},
         "bs": 2,
         "load": {"description": "closed loop"},
