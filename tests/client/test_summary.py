@@ -113,8 +113,8 @@ def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
         },
         "servers": [
             {
-                "name": "s", "device": "card", "peak_flops": model.peak_flops, "load_seconds": 1.5,
-                "build_seconds": 2.5,
+                "name": "s", "device": "card", "devices": [{"name": "card", "id": None}],
+                "peak_flops": model.peak_flops, "load_seconds": 1.5, "build_seconds": 2.5,
             }
         ],
         "server_version": "1",
@@ -204,7 +204,8 @@ def test_mfu(figures: Figures) -> None:
 def test_mfu_of_a_server_with_two_devices(figures: Figures) -> None:
     """Core seconds are those of each device, the whole time's peak is that of both."""
     (server,) = manifest(MODEL)["servers"]
-    summary = figures(servers=[{**server, "devices": 2}])
+    devices = [{"name": "card", "id": "one"}, {"name": "card", "id": "two"}]
+    summary = figures(servers=[{**server, "devices": devices}])
     assert summary.mfu == pytest.approx(0.2)
     assert summary.mfu_whole == pytest.approx(0.025)
 
