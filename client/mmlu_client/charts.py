@@ -207,7 +207,7 @@ def token_lengths(scored: RecordTable) -> Chart:
 
 def token_kinds(scored: RecordTable) -> Chart:
     logical, computed = scored["tokens.logical"].sum(), scored["tokens.computed"].sum()
-    padding = max(0, int(scored["batch.padded_length"].sum() - logical)) if logical == computed else 0
+    padding = scored.requests()["batch.padding_tokens"].sum()
     kinds = (("computed", computed, GREEN), ("reused", logical - computed, BLUE), ("padding", padding, GREY))
     figure = go.Figure()
     for name, count, color in kinds:

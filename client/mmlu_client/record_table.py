@@ -42,7 +42,7 @@ SCHEMA = pa.schema(
         "flops": pa.int64(),
         "server": pa.string(),
         "request": pa.struct({"id": pa.string(), "prompts": pa.int64()}),
-        "batch": _struct(pa.int64(), "prompts", "padded_length"),
+        "batch": _struct(pa.int64(), "prompts", "padded_length", "padding_tokens"),
         "server_ns": _struct(pa.int64(), *SERVER_STAGES),
         "client_ns": _struct(pa.int64(), *CLIENT_TIMES),
         "error": pa.string(),

@@ -93,12 +93,29 @@ class RequestSource:
         start = time.monotonic_ns()
         prompts = self._builder.build(questions)
         share = (time.monotonic_ns() - start) // len(questions)
-        return [(prompt, share) for prompt in prompts]
+        built = [(prompt, share) for prompt in prompts]
+        return built if self._batch_size == 1 else _like_lengths_together(built)
+
+
+def _like_lengths_together(built: Sequence[Built]) -> list[Built]:
+    """Subjects in their order, each one's prompts by length: a batch is padded to its longest."""
+    subjects = {subject: place for place, subject in enumerate(dict.fromkeys(map(_subject, built)))}
+    return sorted(built, key=lambda each: (subjects[_subject(each)], _tokens(each[0])))
+
+
+def _subject(built: Built) -> str:
+    return built[0].question.subject
+
+
+def _tokens(prompt: Prompt | Unaskable) -> int:
+    return len(prompt.token_ids) if isinstance(prompt, Prompt) else 0
 
 
 def _chunks(questions: Sequence[Question], batch_size: int) -> Iterator[Sequence[Question]]:
-    start, size = 0, max(batch_size, FIRST_CHUNK)
+    """Of whole batches, so that none is made of two chunks unless a prompt does not fit."""
+    start, batches = 0, -(-FIRST_CHUNK // batch_size)
+    most = max(1, LARGEST_CHUNK // batch_size)
     while start < len(questions):
-        yield questions[start : start + size]
-        start += size
-        size = max(batch_size, min(2 * size, LARGEST_CHUNK))
+        yield questions[start : start + batches * batch_size]
+        start += batches * batch_size
+        batches = min(2 * batches, most)

@@ -43,7 +43,7 @@ def _reply(request_id: str, response: Any) -> Reply:
             copy_out=timing.copy_out_ns,
             total=timing.total_ns,
         ),
-        batch=Batch(batch.prompts, batch.padded_length),
+        batch=Batch(batch.prompts, batch.padded_length, batch.padding_tokens),
     )
 
 

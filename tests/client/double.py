@@ -233,7 +233,11 @@ def answer(request: pb.ScoreRequest) -> pb.ScoreResponse:
         id=request.id,
         scores=[_score(prompt) for prompt in request.prompts],
         timing=pb.Timing(queue_ns=1, assemble_ns=2, copy_in_ns=3, core_ns=CORE_NS, copy_out_ns=4, total_ns=5),
-        batch=pb.Batch(prompts=len(lengths), padded_length=max(lengths)),
+        batch=pb.Batch(
+            prompts=len(lengths),
+            padded_length=max(lengths),
+            padding_tokens=len(lengths) * max(lengths) - sum(lengths),
+        ),
     )
 
 

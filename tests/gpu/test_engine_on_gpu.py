@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ import pytest
 from gpu.families import FAMILIES, MAX_TOKENS, PROMPTS, SHARED_TOKENS, SHARING, VOCABULARY
 from numpy.typing import NDArray
 from trt_server.engines.engine import Batch, EngineLimits, Outcome
+from trt_server.engines.tensorrt.presence import find_gpus
 from trt_server.errors import InvalidRequestError, StartError
 from trt_server.model.checkpoint import open_checkpoint
 
@@ -107,6 +110,33 @@ def test_two_in_flight_are_each_themselves(folders: dict[str, Path], expected: E
         outcomes += [(batch, submission.wait(), numbers) for batch, numbers, submission in running]
         for batch, outcome, numbers in outcomes:
             assert_agrees(batch, outcome, numbers, expected["qwen3"], TOLERANCES["fp16"])
+
+
+def test_engines_share_a_plan_each_in_a_thread(folders: dict[str, Path], expected: Expected) -> None:
+    """On every device that is there, at the same time; where there is one, two engines on it."""
+    from trt_server.engines.tensorrt.engine import TensorRtEngine
+    from trt_server.engines.tensorrt.prepared_plan import prepare_plan
+
+    found = find_gpus()
+    assert isinstance(found, tuple)
+    ordinals = [gpu.ordinal for gpu in found if gpu.name == found[0].name]
+    checkpoint, limits = open_checkpoint(folders["llama"]), EngineLimits(MAX_TOKENS, BATCH)
+    prepared = prepare_plan(checkpoint, limits, "fp16", False)
+    together = threading.Barrier(max(2, len(ordinals)))
+
+    def run(ordinal: int) -> list[Outcome]:
+        engine = TensorRtEngine(checkpoint, limits, "fp16", False, ordinal, prepared)
+        try:
+            engine.warm_up()
+            together.wait(60)
+            return [engine.submit(batch_of(number)).wait() for number in range(len(PROMPTS))]
+        finally:
+            engine.close()
+
+    with ThreadPoolExecutor(together.parties) as pool:
+        for outcomes in pool.map(run, ordinals if len(ordinals) > 1 else 2 * ordinals):
+            for number, outcome in enumerate(outcomes):
+                assert_agrees(batch_of(number), outcome, (number,), expected["llama"], TOLERANCES["fp16"])
 
 
 # Shared prefixes.

@@ -146,6 +146,31 @@ def test_the_model_tells_of_all_of_them(llama_folder: Path, machine: Machine) ->
     assert model.peak.source.endswith("each of 2 devices")
 
 
+def test_each_keeps_the_prefixes_that_it_computed(llama_folder: Path, machine: Machine) -> None:
+    """Two at a time that share a prefix: it is computed on both devices, and then on neither."""
+    prefix = [HELD, *range(20, 79)]
+    asked = [ids_prompt([*prefix, *range(100, 100 + tail)]) for tail in (3, 4, 5, 6)]
+    for prompt in asked:
+        prompt.shared_prefix_tokens = len(prefix)
+    with start(llama_folder, machine, *BOTH, "--prefix-cache-bytes", "1MiB") as server:
+        stub = server.wait_until_serving().stub()
+        requests = [pb.ScoreRequest(prompts=[prompt], allow_prefix_reuse=True) for prompt in asked]
+        first = [stub.Score.future(one, timeout=SECONDS) for one in requests[:2]]
+        machine.wait_until_held(2)
+        machine.let_go(HELD)
+        replies = [
+            *(call.result() for call in first),
+            *(stub.Score(one, timeout=SECONDS) for one in requests[2:]),
+        ]
+        metrics = server.metrics(by_device=True)
+    for one, reply in zip(requests, replies, strict=True):
+        assert_right(llama_folder, one, reply)
+    assert [reply.scores[0].tokens.computed for reply in replies] == [63, 64, 5, 6]
+    kept = {value for name, value in metrics.items() if name.startswith("trt_server_prefix_cache_bytes{")}
+    assert len(kept) == 1
+    assert kept.pop() > 0
+
+
 def test_one_that_is_not_the_first(llama_folder: Path, machine: Machine) -> None:
     with start(llama_folder, machine, "--devices", "1") as server:
         stub = server.wait_until_serving().stub()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 from processes import ServerProcess
 from score_requests import ids_request, slow_request
@@ -19,6 +20,7 @@ def test_counters_add_up_to_the_replies(llama_folder: Path) -> None:
             stub.Score(pb.ScoreRequest())
         metrics = server.metrics()
         reading = stub.GetModel(pb.GetModelRequest()).device
+        resident = psutil.Process(server.process.pid).memory_info().rss
     flops = sum(score.flops for reply in replies for score in reply.scores)
     core_seconds = sum(reply.timing.core_ns for reply in replies) / 1e9
     assert metrics["trt_server_requests_total{OK}"] == 3
@@ -35,8 +37,10 @@ def test_counters_add_up_to_the_replies(llama_folder: Path) -> None:
     assert metrics["trt_server_peak_flops{onnxruntime,given with --peak-flops}"] == 1e12
     assert metrics["trt_server_queue_depth{onnxruntime}"] == 0
     assert metrics["trt_server_queue_limit{onnxruntime}"] == 256
-    (total,) = (value for name, value in metrics.items() if name.startswith("trt_server_device_memory_total"))
-    assert total == reading.memory_total_bytes
+    memory = {kind: metrics[f"trt_server_device_memory_{kind}_bytes"] for kind in ("used", "peak", "total")}
+    assert memory["total"] == reading.memory_total_bytes == psutil.virtual_memory().total
+    assert memory["used"] == pytest.approx(resident, rel=0.1)
+    assert resident <= memory["peak"] * 1.01
 
 
 def test_a_scrape_does_not_wait_for_the_engine(slow_folder: Path) -> None:
