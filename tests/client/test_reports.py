@@ -211,7 +211,8 @@ def test_a_run_of_another_version_is_refused(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, copy)
     told = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**told, "manifest_version": 0}))
-    for command in (["compare", run, copy], ["report", copy], ["--resume", copy]):
+    commands: list[list[str | Path]] = [["compare", run, copy], ["report", copy], ["--resume", copy]]
+    for command in commands:
         result = client(*command)
         assert result.returncode == 2
         assert "manifest.json was written by another version of mmlu-client" in the_error(result)
