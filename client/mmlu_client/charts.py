@@ -90,7 +90,7 @@ def waterfall(requests: RecordTable) -> Chart:
     figure.update_xaxes(title="ms since the request was due")
     return Chart(
         "Where a request's time goes",
-        "Mean of all answered requests. Prompts are built ahead of time: `tokenize` is no part of latency.",
+        "Mean of all answered requests. Prompts are built ahead: tokenizing them is no part of latency.",
         styled(figure, height=380, room=90),
     )
 

@@ -1,6 +1,7 @@
 """mmlu-client with Python's own memory traced: `python traced_client.py FLAGS`.
 
-Its last line on stdout: the most bytes held when a record was written, and the most ever.
+Its last line on stdout, in bytes: what it held when its last record was written, the most that it held when
+any was written, and the most ever.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from mmlu_client.records import Record
 
 
 class Traced:
+    last = 0
     most = 0
 
 
@@ -23,7 +25,8 @@ def trace() -> None:
 
     def appended(self: RecordFile, records: Sequence[Record]) -> None:
         append(self, records)
-        Traced.most = max(Traced.most, tracemalloc.get_traced_memory()[0])
+        Traced.last = tracemalloc.get_traced_memory()[0]
+        Traced.most = max(Traced.most, Traced.last)
 
     RecordFile.append = appended  # type: ignore[method-assign]
     tracemalloc.start()
@@ -34,4 +37,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     finally:
-        print(Traced.most, tracemalloc.get_traced_memory()[1])
+        print(Traced.last, Traced.most, tracemalloc.get_traced_memory()[1])
