@@ -1,9 +1,12 @@
 """The client alone: requests a second against a server that answers at once, and its memory as a run grows.
 
-    python -m bench.client --questions 20000
+    python -m bench.client --questions 5000 20000
 
 The server is a process of its own on a real channel that never parses a prompt: it finds a request's id in
-its bytes, puts it into a reply made once, and so costs as little of the machine as a server can.
+its bytes, puts it into a reply made once, and so costs as little of the machine as a server can. It shares
+the cores with the client. Each figure is of one run of `mmlu-client`: requests a second are those of its
+summary, from the first request due to the last reply; CPU seconds and peak memory are of the whole process,
+start and report included. The questions are made up, or those of --data.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
+import itertools
 import json
 import multiprocessing
 import os
@@ -26,27 +30,33 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from mmlu_client.flag_values import count
+from mmlu_client.prompt_format import FORMATS
+from mmlu_client.question import LETTERS, Question
 from scoring.v1 import scoring_pb2 as pb
 
 SERVICE = "scoring.v1.Scoring"
 TOKENIZER = Path(__file__).parents[1] / "server" / "trt_server" / "demo"
-FILLER = "The committee found that each of the statements before it was true of the second case only. "
+FILLER = "The committee found that each of the statements before it was true of the second case only."
+OPTIONS = ("one", "two", "three", "four")
 
 
 def write_data(folder: Path, questions: int, tokens: int) -> None:
-    """One subject whose prompts, five shots in, are about so many tokens of the demo's tokenizer."""
+    """One subject whose prompts, five shots in, are at least so many tokens of the demo's tokenizer."""
     from tokenizers import Tokenizer
 
-    each = len(Tokenizer.from_file(str(TOKENIZER / "tokenizer.json")).encode(FILLER).ids)
-    text = FILLER * max(1, round((tokens / 6 - 14) / each))
+    tokenizer = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
+    words = FILLER.split()
+    for length in itertools.count():
+        text = " ".join(itertools.islice(itertools.cycle(words), length))
+        shots = [Question("bench", row, f"{row}. {text}", OPTIONS, LETTERS[row % 4]) for row in range(5)]
+        prompt = FORMATS["hendrycks"].head("bench", shots) + FORMATS["hendrycks"].body(shots[-1])
+        if len(tokenizer.encode(prompt).ids) >= tokens:
+            break
     for split, rows in (("dev", 5), ("test", questions)):
         path = folder / split / f"bench_{split}.csv"
         path.parent.mkdir(parents=True)
         with path.open("w", newline="") as file:
-            csv.writer(file).writerows(
-                (f"{text}Which is number {row}?", "one", "two", "three", "four", "ABCD"[row % 4])
-                for row in range(rows)
-            )
+            csv.writer(file).writerows((f"{row}. {text}", *OPTIONS, LETTERS[row % 4]) for row in range(rows))
 
 
 class Instant:
@@ -147,21 +157,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--questions", type=count, nargs="+", default=[5_000, 20_000])
     parser.add_argument("--tokens", type=count, default=800)
+    parser.add_argument("--data", help="a benchmark to ask, instead of made-up questions")
     chosen = parser.parse_args()
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.Process(target=serve, args=(theirs,), daemon=True)
     server.start()
     port = ours.recv()
-    for questions in chosen.questions:
+    print(f"{os.cpu_count()} cores, shared by the client and the server that answers it", flush=True)
+    before: tuple[int, float] | None = None
+    for questions in [0] if chosen.data else sorted(chosen.questions):
         with tempfile.TemporaryDirectory() as folder:
-            write_data(Path(folder, "data"), questions, chosen.tokens)
-            found = measure(port, Path(folder, "data"), Path(folder, "run"))
+            data = Path(chosen.data or Path(folder, "data"))
+            if not chosen.data:
+                write_data(data, questions, chosen.tokens)
+            found = measure(port, data, Path(folder, "run"))
+        answered, peak = found["answered"], found["peak_mib"]
         print(
-            f"{questions} requests of {found['logical_tokens'] / questions:.0f} tokens: "
+            f"{answered} requests of {found['logical_tokens'] / answered:.0f} tokens on average: "
             f"{found['request_throughput']:,.0f} requests/s, {found['cpu_seconds']:.1f} CPU-s in all, "
-            f"peak memory {found['peak_mib']:.0f} MiB",
+            f"peak memory {peak:.0f} MiB",
             flush=True,
         )
+        if before is not None:
+            grown = (peak - before[1]) * 1024 / (answered - before[0])
+            print(f"  {grown:.2f} KiB more memory for each question more", flush=True)
+        before = answered, peak
     server.kill()
 
 

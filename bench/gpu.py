@@ -27,6 +27,7 @@ from typing import Any
 from mmlu_client.dataset import load_benchmark
 from mmlu_client.prompt_format import FORMATS
 from mmlu_client.prompts import Prompt, PromptBuilder
+from mmlu_client.tokenizer import FastTokenizer
 from tokenizers import Tokenizer
 from trt_server.accounting import prompt_flops
 from trt_server.engines.tensorrt.presence import Missing, find_gpu
@@ -43,18 +44,6 @@ DEMO = resolve_model("demo", "fp16").folder
 _LEAST_SECONDS = 20.0
 # For the shots of some subjects: 512 KiB a token of a 7 B model with full heads.
 _PREFIXES = str(6 * 1024**3)
-
-
-class DemoEncoder:
-    """The demo checkpoint's tokenizer. Its ids are in every vocabulary, and any ids take the same time."""
-
-    name = "the demo model's tokenizer"
-
-    def __init__(self) -> None:
-        self._tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
-
-    def encode(self, texts: Any) -> list[list[int]]:
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
 
 @dataclass(frozen=True)
@@ -161,7 +150,8 @@ def _prompts(options: argparse.Namespace, geometry: Geometry) -> list[dict[str, 
     subjects = benchmark.pick_subjects(None)[: options.questions]
     each = -(-options.questions // len(subjects))
     builder = PromptBuilder(
-        DemoEncoder(),
+        # Its ids are in every vocabulary, and any ids take the same time.
+        FastTokenizer(Tokenizer.from_file(str(DEMO / "tokenizer.json")), "the demo model's tokenizer"),
         FORMATS["hendrycks"],
         benchmark.shots(subjects, 5),
         geometry.max_positions,

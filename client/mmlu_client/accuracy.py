@@ -42,7 +42,7 @@ def vocabulary_accuracy_of(table: RecordTable) -> Accuracy:
 def subject_accuracies(table: RecordTable) -> dict[str, Accuracy]:
     """By subject, in alphabetical order; those without an answer are left out."""
     scored = table.where(table.is_scored)
-    subjects, places = np.unique(scored["subject"].astype(str), return_inverse=True)
+    subjects, places = np.unique(scored["subject"], return_inverse=True)
     correct = np.bincount(places, weights=scored.correct, minlength=len(subjects))
     answered = np.bincount(places, minlength=len(subjects))
     return {

@@ -91,7 +91,7 @@ def waterfall(requests: RecordTable) -> Chart:
     return Chart(
         "Where a request's time goes",
         "Mean of all answered requests. Prompts are built ahead of time: `tokenize` is no part of latency.",
-        _styled(figure, height=380, room=90),
+        styled(figure, height=380, room=90),
     )
 
 
@@ -105,7 +105,7 @@ def latency_histogram(requests: RecordTable) -> Chart:
     return Chart(
         "Latency of requests",
         "From when a request was due to its reply. Percentiles are linear between ranks.",
-        _styled(figure),
+        styled(figure),
     )
 
 
@@ -118,7 +118,7 @@ def latency_over_time(requests: RecordTable, seconds: NDArray[np.float64]) -> Ch
     return Chart(
         "Latency over time",
         "Percentiles of the replies in each of up to 60 equal windows of the run.",
-        _styled(_time_axes(figure, "ms")),
+        styled(_time_axes(figure, "ms")),
     )
 
 
@@ -134,7 +134,7 @@ def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Ch
         "Throughput over time",
         "Logical tokens of the replies in a window: whole, over the window's seconds; core, over the "
         "engine's seconds for them.",
-        _styled(_time_axes(figure, "tokens/s")),
+        styled(_time_axes(figure, "tokens/s")),
     )
 
 
@@ -150,7 +150,7 @@ def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.floa
     return Chart(
         "MFU over time",
         f"FLOPs over core seconds × peak. Peak: {run.model.peak_source}.",
-        _styled(figure),
+        styled(figure),
     )
 
 
@@ -188,7 +188,7 @@ def accuracy_by_subject(infer: RecordTable) -> Chart:
     return Chart(
         "Accuracy by subject",
         "With Wilson's 95 % interval.",
-        _styled(figure, height=110 + 18 * len(found)),
+        styled(figure, height=110 + 18 * len(found)),
         is_wide=True,
     )
 
@@ -202,12 +202,12 @@ def token_lengths(scored: RecordTable) -> Chart:
         "tokens",
         "questions",
     )
-    return Chart("Lengths of prompts", "In tokens, BOS included.", _styled(figure))
+    return Chart("Lengths of prompts", "In tokens, BOS included.", styled(figure))
 
 
 def token_kinds(scored: RecordTable) -> Chart:
     logical, computed = scored["tokens.logical"].sum(), scored["tokens.computed"].sum()
-    padding = max(0, int(scored["batch.padded_length"].sum() - logical)) if logical == computed else 0
+    padding = scored.requests()["batch.padding_tokens"].sum()
     kinds = (("computed", computed, GREEN), ("reused", logical - computed, BLUE), ("padding", padding, GREY))
     figure = go.Figure()
     for name, count, color in kinds:
@@ -217,35 +217,44 @@ def token_kinds(scored: RecordTable) -> Chart:
     return Chart(
         "Padding and reuse",
         "Computed and reused tokens are the prompts'; padding is what the engine ran besides.",
-        _styled(figure, height=190, legend=1.6),
+        styled(figure, height=190, legend=1.6),
     )
 
 
 def device_charts(run: FinishedRun, infer: RecordTable) -> list[Chart]:
-    """Memory, and power where the device tells it."""
+    """Memory of each server, and power and temperature of each device where it tells them."""
     start = min((span.due for span in spans(infer).values()), default=0)
-    wanted: tuple[tuple[str, str, Callable[[Reading], float | None]], ...] = (
-        ("Memory over time", "GiB", lambda each: _gib(each.device.memory_used)),
-        ("Power over time", "W", lambda each: each.device.power_watts),
-        ("Temperature over time", "°C", lambda each: each.device.temperature_celsius),
+    several = len({reading.device_key for reading in run.readings}) > 1
+    wanted: tuple[tuple[str, str, Callable[[Reading], float | None], Callable[[Reading], str]], ...] = (
+        ("Memory over time", "GiB", lambda each: _gib(each.device.memory_used), _holder(several)),
+        ("Power over time", "W", lambda each: each.device.power_watts, _device_name),
+        ("Temperature over time", "°C", lambda each: each.device.temperature_celsius, _device_name),
     )
     made = []
-    for title, unit, value in wanted:
+    for title, unit, value, name in wanted:
         figure = go.Figure()
-        for server in sorted({reading.server for reading in run.readings}):
-            points = [
-                ((reading.monotonic_ns - start) / 1e9, known)
-                for reading in run.readings
-                if reading.server == server and (known := value(reading)) is not None
-            ]
-            if points:
-                x, y = zip(*points, strict=True)
-                figure.add_scatter(x=x, y=y, name=server, mode="lines+markers")
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for reading in run.readings:
+            if (known := value(reading)) is not None:
+                lines.setdefault(name(reading), []).append(((reading.monotonic_ns - start) / 1e9, known))
+        for label, points in sorted(lines.items()):
+            x, y = zip(*points, strict=True)
+            figure.add_scatter(x=x, y=y, name=label, mode="lines+markers")
         if figure.data:
             figure.update_yaxes(rangemode="tozero")
             about = "As the server reads its device, about once a second; a reference phase comes before 0."
-            made.append(Chart(title, about, _styled(_time_axes(figure, unit))))
+            made.append(Chart(title, about, styled(_time_axes(figure, unit))))
     return made
+
+
+def _holder(several: bool) -> Callable[[Reading], str]:
+    """Which server holds it, and on which device where there are several."""
+    return lambda reading: f"{reading.server}, {reading.device.name}" if several else reading.server
+
+
+def _device_name(reading: Reading) -> str:
+    """Devices of one name are told apart by the beginning of their identity."""
+    return f"{reading.device.name}, {(reading.device.id or reading.server)[:12]}"
 
 
 def _tokens_by_request(infer: RecordTable) -> NDArray[np.float64]:
@@ -304,13 +313,13 @@ def _time_axes(figure: go.Figure, unit: str) -> go.Figure:
     return figure
 
 
-def _styled(figure: go.Figure, height: int = 320, room: int = 20, legend: float = 1.12) -> go.Figure:
+def styled(figure: go.Figure, height: int = 320, room: int = 20, legend: float = 1.12) -> go.Figure:
     """height, room at the right: pixels. legend: how high it stands, in heights of the plot."""
     figure.update_layout(
         template="plotly_white",
         height=height,
         margin={"l": 60, "r": room, "t": 24, "b": 48},
-        legend={"orientation": "h", "y": legend, "x": 0},
+        legend={"orientation": "h", "y": legend, "x": 0, "traceorder": "normal"},
         font={"family": "system-ui, sans-serif", "size": 13},
         showlegend=len(figure.data) > 1,
     )

@@ -15,18 +15,19 @@ from mmlu_client.hendrycks_csv import has_csv, read_csv
 from mmlu_client.hub import read_hub
 from mmlu_client.hub_table import has_parquet, read_parquet
 from mmlu_client.question import Question
+from mmlu_client.question_file import Selection, selection_of
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent / "demo"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 Subjects = Mapping[str, Sequence[Question]]
-ReadSplit = Callable[[str], dict[str, list[Question]]]
+ReadSplit = Callable[[str], Subjects]
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Questions by subject, subjects in alphabetical order, questions in their file's order.
+    """Questions by subject, subjects in alphabetical order, questions in their file's order, kept on disk.
 
     sha256: over the parsed questions of both splits, so that every layout of the same data gives the same.
     """
@@ -43,9 +44,9 @@ class Benchmark:
                 raise InputError(f"no subject {name!r} in {self.name}{_suggestion(name, list(self.test))}")
         return sorted(set(names)) if names else list(self.test)
 
-    def questions(self, subjects: Sequence[str], limit: int | None) -> list[Question]:
+    def questions(self, subjects: Sequence[str], limit: int | None) -> Selection:
         """The test questions of these subjects, the first `limit` of each."""
-        return [question for subject in subjects for question in self.test[subject][:limit]]
+        return selection_of({subject: self.test[subject] for subject in subjects}, limit)
 
     def shots(self, subjects: Sequence[str], count: int) -> dict[str, Sequence[Question]]:
         """The first `count` dev questions of each subject. Raises InputError where there are fewer."""

@@ -21,13 +21,18 @@ CALL_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Reading:
-    """monotonic_ns: the client's clock when the answer came."""
+    """Of one device, by one server. monotonic_ns: the client's clock when the answer came."""
 
     phase: str
     session: int
     server: str
     monotonic_ns: int
     device: Device
+
+    @property
+    def device_key(self) -> str:
+        """The same for every server that is on this device, where its identity is known."""
+        return self.device.id or f"{self.server} {self.device.name}"
 
 
 class DeviceLog:
@@ -62,8 +67,12 @@ class DeviceLog:
     async def _read_one(self, server: Server) -> None:
         with contextlib.suppress(RunError):  # a server that is away has no readings
             model = await server.connection.model(CALL_SECONDS)
-            reading = Reading(self._phase, self._session, server.name, time.monotonic_ns(), model.device)
-            _append(self._path, json.dumps(asdict(reading), separators=(",", ":")) + "\n")
+            now = time.monotonic_ns()
+            readings = [
+                Reading(self._phase, self._session, server.name, now, device) for device in model.devices
+            ]
+            lines = [json.dumps(asdict(reading), separators=(",", ":")) + "\n" for reading in readings]
+            _append(self._path, "".join(lines))
 
 
 def read_device_log(path: Path) -> list[Reading]:
@@ -78,11 +87,11 @@ def read_device_log(path: Path) -> list[Reading]:
 
 
 def joules(readings: Sequence[Reading], phase: str) -> float | None:
-    """Energy the devices took in a phase; None where one of them has no counter."""
+    """Energy the devices took in a phase, each counted once; None where one of them has no counter."""
     counters: dict[tuple[int, str], list[float | None]] = {}
     for reading in readings:
         if reading.phase == phase:
-            key = (reading.session, reading.server)
+            key = (reading.session, reading.device_key)
             counters.setdefault(key, []).append(reading.device.energy_joules)
     total = 0.0
     for values in counters.values():
@@ -92,10 +101,10 @@ def joules(readings: Sequence[Reading], phase: str) -> float | None:
     return total if counters else None
 
 
-def _append(path: Path, line: str) -> None:
+def _append(path: Path, lines: str) -> None:
     try:
         with path.open("a") as file:
-            file.write(line)
+            file.write(lines)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}") from None
 

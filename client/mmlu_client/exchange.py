@@ -47,10 +47,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the engine really ran: prompts, and tokens a prompt with padding."""
+    """What the engine really ran: prompts, and tokens a prompt with padding.
+
+    padding_tokens: of this request's prompts alone.
+    """
 
     prompts: int
     padded_length: int
+    padding_tokens: int
 
 
 @dataclass(frozen=True)

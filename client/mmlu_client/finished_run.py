@@ -41,6 +41,10 @@ class FinishedRun:
         """How many the run was to ask."""
         return int(self.manifest["data"]["questions"])
 
+    def subject_size(self, subject: str) -> int:
+        """How many questions the data has of a subject, whatever the run was to ask of them."""
+        return int(self.manifest["data"]["subject_sizes"][subject])
+
     @property
     def data(self) -> str:
         return str(self.manifest["data"]["name"])
@@ -76,8 +80,13 @@ class FinishedRun:
 
     @property
     def peak_flops(self) -> float:
-        """Of all devices together."""
-        return float(sum(server.get("devices", 1) * server["peak_flops"] for server in self.servers))
+        """Of all devices together, each counted once."""
+        peaks = {
+            device["id"] or f"{server['name']} {device['name']}": float(server["peak_flops"])
+            for server in self.servers
+            for device in server["devices"]
+        }
+        return sum(peaks.values())
 
     def peak_of(self, server: str) -> float:
         return self._peaks.get(server, self.model.peak_flops)
@@ -109,18 +118,20 @@ class FinishedRun:
 
     @property
     def memory_used(self) -> int | None:
-        """Bytes, of all servers together: the most that each ever held."""
-        peaks: dict[str, int] = {}
+        """Bytes, of all servers together: the most that each ever held on each of its devices."""
+        peaks: dict[tuple[str, str], int] = {}
         for reading in self.readings:
             device = reading.device
             held = device.memory_used if device.memory_peak is None else device.memory_peak
             if held is not None:
-                peaks[reading.server] = max(held, peaks.get(reading.server, 0))
+                place = reading.server, device.name
+                peaks[place] = max(held, peaks.get(place, 0))
         return sum(peaks.values()) if peaks else None
 
     @property
     def memory_total(self) -> int | None:
-        totals = {reading.server: reading.device.memory_total for reading in self.readings}
+        """Bytes, of all devices together: one that servers share is counted once."""
+        totals = {reading.device_key: reading.device.memory_total for reading in self.readings}
         known = [total for total in totals.values() if total is not None]
         return sum(known) if known and len(known) == len(totals) else None
 

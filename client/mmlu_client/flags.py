@@ -146,7 +146,8 @@ def _load(parser: configargparse.ArgumentParser) -> None:
         "--benchmark-duration",
         type=values.positive_seconds,
         metavar="SECONDS",
-        help="ask nothing new after so long; it ends sooner when every question is asked",
+        help="ask nothing new after so long, of all starts of a resumed run together; it ends sooner when "
+        "every question is asked",
     )
     group.add_argument(
         "--request-count", type=values.count, metavar="N", help="requests at the most; all by default"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmlu_client.errors import InputError
 from mmlu_client.question import LETTERS, Letter, Question
+from mmlu_client.question_file import QuestionFile, SubjectQuestions
 
 COLUMNS = 6
 
@@ -15,31 +16,30 @@ def has_csv(folder: Path) -> bool:
     return any((folder / "test").glob("*_test.csv"))
 
 
-def read_csv(folder: Path, split: str) -> dict[str, list[Question]]:
+def read_csv(folder: Path, split: str) -> dict[str, SubjectQuestions]:
     """The questions of one split by subject. Raises InputError naming file and line."""
     suffix = f"_{split}.csv"
-    paths = sorted((folder / split).glob(f"*{suffix}"))
-    return {
-        path.name.removesuffix(suffix): _read_subject(path, path.name.removesuffix(suffix)) for path in paths
-    }
+    file = QuestionFile()
+    for path in sorted((folder / split).glob(f"*{suffix}")):
+        _read_subject(file, path, path.name.removesuffix(suffix))
+    return file.subjects
 
 
-def _read_subject(path: Path, subject: str) -> list[Question]:
-    questions: list[Question] = []
+def _read_subject(questions: QuestionFile, path: Path, subject: str) -> None:
     # The csv module leaves cells as they are: an option `None` stays that word.
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file)
         try:
             for row in rows:
                 if row:
-                    questions.append(_question(row, f"{path}:{rows.line_num}", subject, len(questions)))
+                    place = f"{path}:{rows.line_num}"
+                    questions.add(_question(row, place, subject, questions.count(subject)))
         except UnicodeDecodeError as error:
             raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
         except csv.Error as error:
             raise InputError(f"{path}:{rows.line_num}: not CSV ({error})") from None
-    if not questions:
+    if not questions.count(subject):
         raise InputError(f"{path} holds no questions")
-    return questions
 
 
 def _question(row: list[str], place: str, subject: str, index: int) -> Question:

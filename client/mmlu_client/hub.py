@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from mmlu_client.errors import InputError
 from mmlu_client.hub_table import add_rows, check_columns
-from mmlu_client.question import Question
+from mmlu_client.question_file import QuestionFile, SubjectQuestions
 
 CONFIGURATION = "all"
 
 
-def read_hub(name: str, split: str) -> dict[str, list[Question]]:
+def read_hub(name: str, split: str) -> dict[str, SubjectQuestions]:
     """The questions of one split by subject; downloaded on first use. Raises InputError."""
     import datasets  # over a second to import
 
@@ -23,9 +23,9 @@ def read_hub(name: str, split: str) -> dict[str, list[Question]]:
             "a folder in either layout works without a network"
         ) from None
     check_columns(table.column_names, name)
-    subjects: dict[str, list[Question]] = {}
-    add_rows(subjects, table, f"{name} {split}")
-    return subjects
+    file = QuestionFile()
+    add_rows(file, table, f"{name} {split}")
+    return file.subjects
 
 
 def _first_line(error: Exception) -> str:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmlu_client.errors import InputError
 from mmlu_client.question import LETTERS, Question
+from mmlu_client.question_file import QuestionFile, SubjectQuestions
 
 COLUMNS = ("question", "subject", "choices", "answer")
+BATCH_ROWS = 1024
 
 
 def has_parquet(folder: Path) -> bool:
     return any(_parquet_files(folder, "test"))
 
 
-def read_parquet(folder: Path, split: str) -> dict[str, list[Question]]:
+def read_parquet(folder: Path, split: str) -> dict[str, SubjectQuestions]:
     """The questions of one split by subject: from `all/`, else the folder itself, else one folder a subject.
 
     Raises InputError naming the file.
     """
-    subjects: dict[str, list[Question]] = {}
+    file = QuestionFile()
     for path in _parquet_files(folder, split):
-        add_rows(subjects, _rows(path), str(path))
-    return subjects
+        add_rows(file, _rows(path), str(path))
+    return file.subjects
 
 
 def _parquet_files(folder: Path, split: str) -> list[Path]:
@@ -34,16 +36,17 @@ def _parquet_files(folder: Path, split: str) -> list[Path]:
     return []
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            check_columns(file.schema_arrow.names, str(path))
+            for batch in file.iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
+                yield from batch.to_pylist()
     except pa.ArrowException as error:
         raise InputError(f"{path} is not a readable parquet file ({_first_line(error)})") from None
-    check_columns(table.column_names, str(path))
-    return list(table.select(list(COLUMNS)).to_pylist())
 
 
 def check_columns(names: Iterable[str], place: str) -> None:
@@ -54,14 +57,13 @@ def check_columns(names: Iterable[str], place: str) -> None:
         raise InputError(f"{place}: no column {missing[0]!r} (it has {', '.join(map(repr, names))})")
 
 
-def add_rows(subjects: dict[str, list[Question]], rows: Iterable[Mapping[str, Any]], place: str) -> None:
+def add_rows(file: QuestionFile, rows: Iterable[Mapping[str, Any]], place: str) -> None:
     """Append the rows as questions to their subjects. Raises InputError naming the row."""
     for number, row in enumerate(rows):
-        question = _question(row, f"{place}: row {number}", subjects)
-        subjects.setdefault(question.subject, []).append(question)
+        file.add(_question(row, f"{place}: row {number}", file))
 
 
-def _question(row: Mapping[str, Any], place: str, subjects: Mapping[str, list[Question]]) -> Question:
+def _question(row: Mapping[str, Any], place: str, file: QuestionFile) -> Question:
     text, subject, choices, answer = (row[column] for column in COLUMNS)
     if not isinstance(text, str) or not isinstance(subject, str):
         raise InputError(f"{place}: question and subject must be text")
@@ -74,7 +76,7 @@ def _question(row: Mapping[str, Any], place: str, subjects: Mapping[str, list[Qu
     if not isinstance(answer, int) or not 0 <= answer < len(LETTERS):
         raise InputError(f"{place}: the answer is {answer!r}, not one of 0, 1, 2, 3")
     a, b, c, d = choices
-    return Question(subject, len(subjects.get(subject, ())), text, (a, b, c, d), LETTERS[answer])
+    return Question(subject, file.count(subject), text, (a, b, c, d), LETTERS[answer])
 
 
 def _first_line(error: Exception) -> str:

@@ -37,6 +37,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
             "name": asking.benchmark.name,
             "sha256": asking.benchmark.sha256,
             "subjects": list(asking.subjects),
+            "subject_sizes": {name: len(asking.benchmark.test[name]) for name in asking.subjects},
             "limit": settings.limit,
             "questions": asking.questions,
             "order": "shuffled" if settings.is_shuffled else "file",
@@ -73,7 +74,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
             {
                 "name": server.name,
                 "device": server.model.device.name,
-                "devices": server.model.devices,
+                "devices": [{"name": each.name, "id": each.id} for each in server.model.devices],
                 "peak_flops": server.model.peak_flops,
                 "load_seconds": server.model.engine.load_seconds,
                 "build_seconds": server.model.engine.build_seconds,

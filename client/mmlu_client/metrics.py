@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter as Count
 from collections.abc import Callable, Sequence
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
@@ -11,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from mmlu_client.errors import InputError
 from mmlu_client.model import ServedModel
-from mmlu_client.question import Question
+from mmlu_client.question_file import Selection
 from mmlu_client.records import Record
 
 LATENCY_BUCKETS = tuple(float(f"{base}e{exponent}") for exponent in range(-4, 3) for base in (1, 2.5, 5))
@@ -69,7 +68,7 @@ class Metrics:
 
     def describe(
         self,
-        questions: Sequence[Question],
+        questions: Selection,
         model: ServedModel,
         *,
         data: str,
@@ -77,7 +76,7 @@ class Metrics:
         batch_size: int,
     ) -> None:
         """Set what stands fixed once the model is known; counters begin at 0, or a rate misses the first."""
-        for subject, count in Count(question.subject for question in questions).items():
+        for subject, count in questions.counts().items():
             self._planned.labels(subject).set(count)
             for outcome in OUTCOMES:
                 self._questions.labels(subject, outcome)

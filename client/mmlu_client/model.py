@@ -17,7 +17,10 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class Device:
-    """Memory in bytes, energy as a counter; None where the device does not tell."""
+    """Memory in bytes, energy as a counter; None where the device does not tell.
+
+    id: equal where two servers share the device.
+    """
 
     name: str
     memory_used: int | None
@@ -27,6 +30,7 @@ class Device:
     energy_joules: float | None = None
     temperature_celsius: float | None = None
     sm_clock_hertz: float | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class ServedModel:
     stream_window: int
     notice: str
     server_version: str
-    devices: int = 1
+    devices: tuple[Device, ...] = ()
 
     def same_answers(self, other: ServedModel) -> bool:
         """Whether both would answer every prompt alike."""

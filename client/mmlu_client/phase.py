@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -16,6 +17,7 @@ from mmlu_client.load import Load
 from mmlu_client.pacing import ClosedLoop
 from mmlu_client.prompts import PromptBuilder
 from mmlu_client.question import Question
+from mmlu_client.question_file import Selection
 from mmlu_client.records import VAL, Record, record_of_unaskable, records_of
 from mmlu_client.request_source import RequestSource
 from mmlu_client.self_check import LoopLag
@@ -40,7 +42,7 @@ class Bench:
 
 
 class Phase:
-    """Asks questions of the compiled engine, or, in VAL, of the reference."""
+    """Asks questions of the compiled engine, or, in VAL, of the reference. seconds: how long it did."""
 
     def __init__(
         self,
@@ -49,10 +51,16 @@ class Phase:
         questions: Sequence[Question],
         keep: Callable[[Sequence[Record]], None],
         is_enough: Callable[[], bool],
+        spent_seconds: float = 0.0,
     ) -> None:
-        """keep: given every answer. is_enough: asked before each request whether those so far will do."""
+        """keep: given every answer. is_enough: asked before each request whether those so far will do.
+
+        spent_seconds: of --benchmark-duration, what earlier starts of the client took.
+        """
         self._bench = bench
-        self._name = name
+        self._spent_ns = round(spent_seconds * 1e9)
+        self.name = name
+        self.seconds = 0.0
         self._keep = keep
         self._is_enough = is_enough
         self.lag = LoopLag()
@@ -62,13 +70,17 @@ class Phase:
         """Raises RunError, InputError."""
         bench = self._bench
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(DeviceLog(device_log, bench.servers, self._name, bench.session))
+            await stack.enter_async_context(DeviceLog(device_log, bench.servers, self.name, bench.session))
             await stack.enter_async_context(self.lag)
-            await self.load.run()
+            start = time.monotonic()
+            try:
+                await self.load.run()
+            finally:
+                self.seconds = time.monotonic() - start
 
     def _load(self, questions: Sequence[Question]) -> Load:
         bench, plan, seed = self._bench, self._bench.settings.load, self._bench.settings.seed
-        name, session = self._name, bench.session
+        name, session = self.name, bench.session
         source = RequestSource(
             bench.builder,
             questions,
@@ -85,13 +97,14 @@ class Phase:
             plan.pacing(seed, bench.places),
             bench.settings.server_timeout,
             lambda answer: self._keep(records_of(answer, name, session)),
-            self._is_over,
+            self.is_over,
             bench.say,
         )
 
-    def _is_over(self, elapsed_ns: int) -> bool:
+    def is_over(self, elapsed_ns: int) -> bool:
+        """Whether nothing more is asked so long after the start."""
         duration = self._bench.settings.load.duration
-        return self._is_enough() or (duration is not None and elapsed_ns >= duration * 1e9)
+        return self._is_enough() or (duration is not None and self._spent_ns + elapsed_ns >= duration * 1e9)
 
 
 async def warm_up(bench: Bench, questions: Sequence[Question], *, reference: bool) -> None:
@@ -115,10 +128,10 @@ async def warm_up(bench: Bench, questions: Sequence[Question], *, reference: boo
     ).run()
 
 
-def in_order(questions: Sequence[Question], settings: Settings) -> list[Question]:
+def in_order(questions: Selection, settings: Settings) -> Selection:
     """The order they are asked in, and of a run with --request-count only as many as that asks."""
-    ordered = list(questions)
+    rows = list(range(len(questions)))
     if settings.is_shuffled:
-        random.Random(settings.seed).shuffle(ordered)
+        random.Random(settings.seed).shuffle(rows)
     requests = settings.load.request_count
-    return ordered[: requests * settings.batch_size] if requests else ordered
+    return questions.rows(rows[: requests * settings.batch_size] if requests else rows)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from mmlu_client.question import Question
+from mmlu_client.question_file import Selection
 from mmlu_client.record_table import RecordTable
 from mmlu_client.records import Record
 from mmlu_client.text import accuracy
@@ -23,10 +23,10 @@ SHOW_SECONDS = 0.1
 class Tally:
     """Counts so far. subject: the one that is being asked; finished: those with every question recorded."""
 
-    def __init__(self, questions: Sequence[Question], notice: str) -> None:
+    def __init__(self, questions: Selection, notice: str) -> None:
         """questions: all that will be asked. notice: the model's."""
         self.questions = len(questions)
-        self.subjects = Counter(question.subject for question in questions)
+        self.subjects = questions.counts()
         self.done: Counter[str] = Counter()
         self.correct: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from mmlu_client.errors import InputError
+from mmlu_client.head_cut import Cut, TokenIds
 from mmlu_client.prompt_format import PromptFormat
 from mmlu_client.question import LETTERS, Question
-from mmlu_client.tokenizer import TokenIds
+from mmlu_client.tokenizer import Tokenizer
 
 Candidates = tuple[int, int, int, int]
 
 
-class Encoder(Protocol):
-    @property
-    def name(self) -> str: ...
+@dataclass(frozen=True)
+class Head:
+    """Header and shots. cut: None where a prompt that begins with them is encoded whole."""
 
-    def encode(self, texts: Sequence[str]) -> list[TokenIds]: ...
+    text: str
+    ids: TokenIds
+    cut: Cut | None
 
 
 @dataclass(frozen=True)
@@ -56,65 +58,64 @@ class PromptBuilder:
 
     def __init__(
         self,
-        encoder: Encoder,
+        tokenizer: Tokenizer,
         style: PromptFormat,
         shots: Mapping[str, Sequence[Question]],
         max_tokens: int,
         vocabulary_size: int,
     ) -> None:
         """shots: those of each subject. max_tokens: the longest prompt the server takes."""
-        self._encoder = encoder
+        self._tokenizer = tokenizer
         self._style = style
         self._shots = shots
         self._max_tokens = max_tokens
         self._vocabulary_size = vocabulary_size
-        self._heads: dict[tuple[str, tuple[int, ...]], tuple[str, TokenIds]] = {}
+        self._heads: dict[tuple[str, tuple[int, ...]], Head] = {}
         self._candidates: dict[tuple[str, int], Candidates] = {}
 
     def build(self, questions: Sequence[Question]) -> list[Prompt | Unaskable]:
         """One prompt a question, in order. Raises InputError where the tokenizer does not fit the model."""
-        texts = [self._text(question, self._shots[question.subject]) for question in questions]
-        encodings = self._encoder.encode(texts)
+        heads = [self._head(question.subject, self._shots[question.subject]) for question in questions]
+        bodies = [self._style.body(question) for question in questions]
+        encodings = self._encode(list(zip(heads, bodies, strict=True)))
         return [
-            self._prompt(question, text, ids)
-            for question, text, ids in zip(questions, texts, encodings, strict=True)
+            self._prompt(question, head, body, ids)
+            for question, head, body, ids in zip(questions, heads, bodies, encodings, strict=True)
         ]
 
-    def _prompt(self, question: Question, text: str, ids: TokenIds) -> Prompt | Unaskable:
+    def _prompt(self, question: Question, head: Head, body: str, ids: TokenIds) -> Prompt | Unaskable:
         shots = self._shots[question.subject]
+        while len(ids) > self._max_tokens and shots and self._style.too_long != "cut-left":
+            shots = self._style.fewer(shots)
+            head = self._head(question.subject, shots)
+            (ids,) = self._encode([(head, body)])
         if len(ids) > self._max_tokens and self._style.too_long != "cut-left":
-            text, ids, shots = self._shorten(question, text, ids, shots)
-            if len(ids) > self._max_tokens:
-                return Unaskable(
-                    question,
-                    f"{len(ids)} tokens without any shot: the model takes {self._max_tokens}",
-                )
-        self._check_vocabulary(max(ids, default=0))
-        candidates = self._candidate_ids(question.subject, text, ids)
+            return Unaskable(
+                question, f"{len(ids)} tokens without any shot: the model takes {self._max_tokens}"
+            )
+        shared = common_prefix(ids, head.ids)
+        self._check_vocabulary(max(ids[shared:], default=0))
+        candidates = self._candidate_ids(question.subject, head.text + body, ids)
         if len(ids) > self._max_tokens:
             # Cut where the model's limit falls, BOS and header gone: nothing is shared any more.
             return Prompt(question, ids[-self._max_tokens :], candidates, 0, len(shots))
-        shared = common_prefix(ids, self._head(question.subject, shots)[1])
         return Prompt(question, ids, candidates, min(shared, len(ids) - 1), len(shots))
 
-    def _shorten(
-        self, question: Question, text: str, ids: TokenIds, shots: Sequence[Question]
-    ) -> tuple[str, TokenIds, Sequence[Question]]:
-        while len(ids) > self._max_tokens and shots:
-            shots = self._style.fewer(shots)
-            text = self._text(question, shots)
-            ids = self._encode(text)
-        return text, ids, shots
+    def _encode(self, texts: Sequence[tuple[Head, str]]) -> list[TokenIds]:
+        """Token ids of each head and body; of the head only what is behind its cut is encoded again."""
+        rests = iter(self._tokenizer.encode_rest([head.cut.rest + body for head, body in texts if head.cut]))
+        joined = [_joined(head.cut, next(rests)) if head.cut else None for head, _ in texts]
+        missing = [head.text + body for (head, body), ids in zip(texts, joined, strict=True) if ids is None]
+        wholes = iter(self._tokenizer.encode(missing) if missing else ())
+        return [next(wholes) if ids is None else ids for ids in joined]
 
-    def _text(self, question: Question, shots: Sequence[Question]) -> str:
-        return self._head(question.subject, shots)[0] + self._style.body(question)
-
-    def _head(self, subject: str, shots: Sequence[Question]) -> tuple[str, TokenIds]:
-        """Header and shots as text and as ids."""
+    def _head(self, subject: str, shots: Sequence[Question]) -> Head:
         key = (subject, tuple(shot.index for shot in shots))
         if key not in self._heads:
             text = self._style.head(subject, shots)
-            self._heads[key] = (text, self._encode(text))
+            (ids,) = self._tokenizer.encode([text])
+            self._check_vocabulary(max(ids, default=0))
+            self._heads[key] = Head(text, ids, self._tokenizer.cut(text))
         return self._heads[key]
 
     def _candidate_ids(self, subject: str, text: str, ids: TokenIds) -> Candidates:
@@ -124,11 +125,11 @@ class PromptBuilder:
         return self._candidates[key]
 
     def _encode_candidates(self, text: str, ids: TokenIds) -> Candidates:
-        longer = self._encoder.encode([f"{text} {letter}" for letter in LETTERS])
+        longer = self._tokenizer.encode([f"{text} {letter}" for letter in LETTERS])
         followers = [encoding[len(ids) :] for encoding in longer if encoding[: len(ids)] == ids]
         if [len(follower) for follower in followers] != [1, 1, 1, 1] or len({f[0] for f in followers}) != 4:
             raise InputError(
-                f"{self._encoder.name} does not make one token of each of ' A' to ' D' after a prompt "
+                f"{self._tokenizer.name} does not make one token of each of ' A' to ' D' after a prompt "
                 f"(after {text[-12:]!r}: {[encoding[len(ids) - 1 :] for encoding in longer]}): "
                 "its model cannot be measured this way"
             )
@@ -139,12 +140,14 @@ class PromptBuilder:
     def _check_vocabulary(self, largest: int) -> None:
         if largest >= self._vocabulary_size:
             raise InputError(
-                f"{self._encoder.name} gives token id {largest}, the model's vocabulary has "
+                f"{self._tokenizer.name} gives token id {largest}, the model's vocabulary has "
                 f"{self._vocabulary_size}: it is not this model's tokenizer"
             )
 
-    def _encode(self, text: str) -> TokenIds:
-        return self._encoder.encode([text])[0]
+
+def _joined(cut: Cut, rest: TokenIds) -> TokenIds | None:
+    """What stands before the cut and after it; None where the cut does not hold."""
+    return [*cut.ids, *rest] if rest[:1] == [cut.first] else None
 
 
 def common_prefix(left: TokenIds, right: TokenIds) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from mmlu_client.question import LETTERS
 Column = NDArray[Any]
 
 SERVER_STAGES = ("tokenize", "queue", "assemble", "copy_in", "core", "copy_out", "total")
+# Of records.jsonl, parsed at a time.
+BLOCK_BYTES = 2**20
 CLIENT_TIMES = ("tokenize", "due", "ready", "sent", "received")
 
 
@@ -39,7 +42,7 @@ SCHEMA = pa.schema(
         "flops": pa.int64(),
         "server": pa.string(),
         "request": pa.struct({"id": pa.string(), "prompts": pa.int64()}),
-        "batch": _struct(pa.int64(), "prompts", "padded_length"),
+        "batch": _struct(pa.int64(), "prompts", "padded_length", "padding_tokens"),
         "server_ns": _struct(pa.int64(), *SERVER_STAGES),
         "client_ns": _struct(pa.int64(), *CLIENT_TIMES),
         "error": pa.string(),
@@ -47,21 +50,38 @@ SCHEMA = pa.schema(
 )
 
 
-class RecordTable:
-    """One row a question. Columns are named as in the file, nested ones with a dot; no number is 0."""
+@dataclass(frozen=True)
+class Words:
+    """A column of text: each different one is kept once. codes: which, a row; words: all of them."""
 
-    def __init__(self, columns: Mapping[str, Column]) -> None:
+    codes: NDArray[np.int32]
+    words: Column
+
+    def __getitem__(self, rows: Column) -> Column:
+        found: Column = self.words[self.codes[rows]]
+        return found
+
+
+class RecordTable:
+    """One row a question. Columns are named as in the file, nested ones with a dot; no number is 0.
+
+    Choosing rows copies nothing but their numbers, so that a table costs what its file's columns do, once.
+    """
+
+    def __init__(self, columns: Mapping[str, Column | Words], rows: Column) -> None:
+        """rows: those of the columns that are in the table, in order."""
         self._columns = columns
+        self._rows = rows
 
     def __getitem__(self, name: str) -> Column:
-        return self._columns[name]
+        return self._columns[name][self._rows]
 
     def __len__(self) -> int:
-        return len(self["index"])
+        return len(self._rows)
 
     def where(self, rows: Column) -> RecordTable:
         """rows: a mask or row numbers."""
-        return RecordTable({name: column[rows] for name, column in self._columns.items()})
+        return RecordTable(self._columns, self._rows[rows])
 
     def phase(self, name: str) -> RecordTable:
         return self.where(self["phase"] == name)
@@ -103,26 +123,71 @@ class RecordTable:
 
 def read_records(path: Path) -> RecordTable:
     """The file's whole lines. Raises InputError where it is none of this program's."""
+    fields = SCHEMA.empty_table().flatten().schema
+    columns = {field.name: _Building(field.type, is_unique=field.name == "request.id") for field in fields}
     try:
-        data = path.read_bytes()
-        data = data[: data.rfind(b"\n") + 1]
-        table = _parse(data) if data else SCHEMA.empty_table()
+        for block in _blocks(path):
+            table = _parse(block).flatten()
+            for name, building in columns.items():
+                building.add(table[name])
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except pa.ArrowInvalid as error:
         raise InputError(f"{path} is not a file of records: {str(error).splitlines()[0]}") from None
-    flat = table.flatten()
-    return RecordTable({name: _column(flat[name]) for name in flat.column_names})
+    rows = sum(map(len, columns["index"].parts))
+    built = {name: building.built() for name, building in columns.items()}
+    return RecordTable(built, np.arange(rows, dtype=np.int32))
 
 
-def _parse(data: bytes) -> pa.Table:
-    options = pa_json.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore")
-    return pa_json.read_json(pa.py_buffer(data), parse_options=options)
+def _blocks(path: Path) -> Iterator[bytes]:
+    """Whole lines, a few thousand at a time."""
+    with path.open("rb") as file:
+        begun = b""
+        while data := file.read(BLOCK_BYTES):
+            lines, end, begun = (begun + data).rpartition(b"\n")
+            if end:
+                yield lines + end
 
 
-def _column(column: pa.ChunkedArray) -> Column:
-    if pa.types.is_string(column.type):
-        return np.asarray(column.fill_null("").to_pylist(), dtype=object)
-    if pa.types.is_integer(column.type):
-        column = column.fill_null(0)
-    return np.asarray(column.to_numpy())
+def _parse(lines: bytes) -> pa.Table:
+    parsing = pa_json.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore")
+    reading = pa_json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
+    return pa_json.read_json(pa.py_buffer(lines), read_options=reading, parse_options=parsing)
+
+
+class _Building:
+    """One column, block by block."""
+
+    def __init__(self, kind: pa.DataType, *, is_unique: bool) -> None:
+        """is_unique: of text that each row has its own of."""
+        self._kind = kind
+        self._is_unique = is_unique
+        self.parts: list[Column] = []
+        self._codes: dict[str, int] = {}
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        if pa.types.is_string(self._kind):
+            column = column.fill_null("")
+            self.parts.append(self._own(column) if self._is_unique else self._coded(column))
+        else:
+            filled = column.fill_null(0) if pa.types.is_integer(self._kind) else column
+            self.parts.append(np.asarray(filled.to_numpy()))
+
+    def built(self) -> Column | Words:
+        is_words = pa.types.is_string(self._kind) and not self._is_unique
+        empty = np.array([], dtype=np.int32 if is_words else self._kind.to_pandas_dtype())
+        parts = self.parts or [empty]
+        self.parts = []
+        column = np.concatenate(parts)
+        return Words(column, np.array(list(self._codes), dtype=object)) if is_words else column
+
+    @staticmethod
+    def _own(column: pa.ChunkedArray) -> Column:
+        return np.array([text.encode() for text in column.to_pylist()])
+
+    def _coded(self, column: pa.ChunkedArray) -> Column:
+        encoded = column.combine_chunks().dictionary_encode()
+        words = encoded.dictionary.to_pylist()
+        codes = [self._codes.setdefault(word, len(self._codes)) for word in words]
+        coded: Column = np.array(codes, dtype=np.int32)[encoded.indices.to_numpy()]
+        return coded

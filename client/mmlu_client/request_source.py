@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from mmlu_client.exchange import Request
@@ -48,7 +48,7 @@ class RequestSource:
         self._id_prefix = id_prefix
         self._reference = reference
         self._reuse_prefix = reuse_prefix
-        self._chunks = deque(_chunks(questions, batch_size))
+        self._chunks = _chunks(questions, batch_size)
         self._ahead: deque[asyncio.Future[list[Built]]] = deque()
         self._prompts: deque[tuple[Prompt, int]] = deque()
         self._requests = 0
@@ -85,8 +85,7 @@ class RequestSource:
 
     def _build_ahead(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._chunks and len(self._ahead) < CHUNKS_AHEAD:
-            chunk = self._chunks.popleft()
+        while len(self._ahead) < CHUNKS_AHEAD and (chunk := next(self._chunks, None)) is not None:
             self._ahead.append(loop.run_in_executor(self._worker, self._build, chunk))
 
     def _build(self, questions: Sequence[Question]) -> list[Built]:
@@ -94,14 +93,29 @@ class RequestSource:
         start = time.monotonic_ns()
         prompts = self._builder.build(questions)
         share = (time.monotonic_ns() - start) // len(questions)
-        return [(prompt, share) for prompt in prompts]
+        built = [(prompt, share) for prompt in prompts]
+        return built if self._batch_size == 1 else _like_lengths_together(built)
 
 
-def _chunks(questions: Sequence[Question], batch_size: int) -> list[Sequence[Question]]:
-    chunks = []
-    start, size = 0, max(batch_size, FIRST_CHUNK)
+def _like_lengths_together(built: Sequence[Built]) -> list[Built]:
+    """Subjects in their order, each one's prompts by length: a batch is padded to its longest."""
+    subjects = {subject: place for place, subject in enumerate(dict.fromkeys(map(_subject, built)))}
+    return sorted(built, key=lambda each: (subjects[_subject(each)], _tokens(each[0])))
+
+
+def _subject(built: Built) -> str:
+    return built[0].question.subject
+
+
+def _tokens(prompt: Prompt | Unaskable) -> int:
+    return len(prompt.token_ids) if isinstance(prompt, Prompt) else 0
+
+
+def _chunks(questions: Sequence[Question], batch_size: int) -> Iterator[Sequence[Question]]:
+    """Of whole batches, so that none is made of two chunks unless a prompt does not fit."""
+    start, batches = 0, -(-FIRST_CHUNK // batch_size)
+    most = max(1, LARGEST_CHUNK // batch_size)
     while start < len(questions):
-        chunks.append(questions[start : start + size])
-        start += size
-        size = max(batch_size, min(2 * size, LARGEST_CHUNK))
-    return chunks
+        yield questions[start : start + batches * batch_size]
+        start += batches * batch_size
+        batches = min(2 * batches, most)

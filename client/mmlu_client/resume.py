@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmlu_client.errors import InputError
+from mmlu_client.record_table import RecordTable
 from mmlu_client.run_folder import MANIFEST
+from mmlu_client.span import spans
 
 # What a run's answers and figures hang on; dots lead into nested objects.
 IDENTITY = (
@@ -48,6 +50,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def flags_of(folder: Path) -> dict[str, Any]:
     """The flags the run in this folder was started with. Raises InputError."""
     return dict(read_manifest(folder)["flags"])
+
+
+def seconds_asked(sessions: Sequence[Mapping[str, Any]], records: RecordTable, phase: str) -> float:
+    """How long earlier starts asked a phase: to its last reply where a start was killed.
+
+    records: those of the phase.
+    """
+    by_records = spans(records)
+    total = 0.0
+    for number, session in enumerate(sessions):
+        if session["ended"]:
+            total += session["ended"]["phase_seconds"].get(phase, 0.0)
+        elif number in by_records:
+            total += by_records[number].whole_seconds
+    return total
 
 
 def check_same_run(folder: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from mmlu_client.phase import Bench, Phase, in_order, warm_up
 from mmlu_client.progress import Progress, Tally, make_progress
 from mmlu_client.prompt_format import FORMATS
 from mmlu_client.prompts import PromptBuilder
-from mmlu_client.question import Question
+from mmlu_client.question_file import Selection
 from mmlu_client.record_file import RecordFile
 from mmlu_client.record_table import RecordTable, read_records
 from mmlu_client.records import INFER, VAL, Record
-from mmlu_client.resume import check_same_run, read_manifest
+from mmlu_client.resume import check_same_run, read_manifest, seconds_asked
 from mmlu_client.run_folder import DEVICE_LOG, RECORDS, choose_output_folder, make_folder, write_manifest
 from mmlu_client.servers import check_batch_size, check_reference, connect
 from mmlu_client.settings import Settings
@@ -44,19 +44,17 @@ def run(settings: Settings, command_line: Sequence[str], started: float) -> None
 
     Raises ClientError, after the report of what there is, for whatever ended the run or failed in it.
     """
-    if settings.sweep:
-        from mmlu_client.sweep import sweep
-
-        sweep(settings, command_line, started)
-    else:
-        folder = settings.resume or choose_output_folder(settings.output)
-        benchmark = load_benchmark(settings.data)
-        asyncio.run(Run(settings, command_line, started, benchmark, folder).measure())
+    folder = settings.resume or choose_output_folder(settings.output)
+    benchmark = load_benchmark(settings.data)
+    asyncio.run(Run(settings, command_line, started, benchmark, folder).measure())
 
 
 @dataclass
 class Ended:
-    """What a session knows of itself at its end. Lag and starving are the last phase's."""
+    """What a session knows of itself at its end. Lag and starving are the last phase's.
+
+    phase_seconds: how long each phase was asked.
+    """
 
     interruptions: int = 0
     outage_ns: int = 0
@@ -65,8 +63,10 @@ class Ended:
     lag_worst_ns: int = 0
     starved_ns: int = 0
     load_ns: int = 0
+    phase_seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, phase: Phase) -> None:
+        self.phase_seconds[phase.name] = phase.seconds
         self.interruptions += phase.load.interruptions
         self.outage_ns += phase.load.outage_ns
         self.lag_ns = phase.lag.late_ns
@@ -84,6 +84,7 @@ class Ended:
             "lag_share": self.lag_ns / self.lag_elapsed_ns if self.lag_elapsed_ns else 0.0,
             "lag_worst_seconds": self.lag_worst_ns / 1e9,
             "starved_share": self.starved_ns / self.load_ns if self.load_ns else 0.0,
+            "phase_seconds": self.phase_seconds,
         }
 
 
@@ -241,7 +242,7 @@ class Run:
         self,
         bench: Bench,
         name: str,
-        questions: Sequence[Question],
+        questions: Selection,
         earlier: RecordTable,
         file: RecordFile,
     ) -> None:
@@ -251,23 +252,26 @@ class Run:
         self._accuracy = accuracy_of(mine)
         self._is_early = self._is_narrow()
         done = set(mine.questions())
-        missing = [each for each in questions if (each.subject, each.index) not in done]
+        missing = questions.without(done)
         tally = Tally(questions, bench.servers[0].model.notice)
         tally.add_earlier(mine)
         if name == INFER:
             self._describe(bench, missing)
-        await warm_up(bench, missing, reference=name == VAL)
-        self._progress.start(tally)
-        self._phase = Phase(bench, name, missing, partial(self._keep, file), lambda: self._is_early)
+        spent = seconds_asked(self._sessions[:-1], mine, name)
+        self._phase = Phase(bench, name, missing, partial(self._keep, file), lambda: self._is_early, spent)
         load = self._phase.load
         self._metrics.watch_in_flight(lambda: load.in_flight)
+        is_asked = bool(missing) and not self._phase.is_over(0)
+        if is_asked:
+            await warm_up(bench, missing, reference=name == VAL)
+        self._progress.start(tally)
         try:
-            if missing:
+            if is_asked:
                 await self._phase.run(self._folder / DEVICE_LOG)
         finally:
             self._ended.add(self._phase)
 
-    def _describe(self, bench: Bench, questions: Sequence[Question]) -> None:
+    def _describe(self, bench: Bench, questions: Selection) -> None:
         self._metrics.describe(
             questions,
             bench.servers[0].model,
@@ -276,10 +280,10 @@ class Run:
             batch_size=self._settings.batch_size,
         )
 
-    def _validated(self) -> Sequence[Question]:
+    def _validated(self) -> Selection:
         """The questions that the reference was asked: fewer than all where that ended early."""
         asked = set(read_records(self._folder / RECORDS).phase(VAL).questions())
-        return [each for each in self._questions if (each.subject, each.index) in asked]
+        return self._questions.among(asked)
 
     def _keep(self, file: RecordFile, records: Sequence[Record]) -> None:
         file.append(records)

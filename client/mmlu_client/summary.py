@@ -166,7 +166,7 @@ def summarize(run: FinishedRun) -> Summary:
         reuse_prefix=run.reuses_prefixes,
         p_computed_core=ratio(computed, speed.core),
         prefix_hit_ratio=1 - computed / speed.tokens if speed.tokens else None,
-        padding_share=padding_share(scored),
+        padding_share=padding_share(scored, requests),
         flops=flops,
         whole_seconds=speed.whole,
         core_seconds=speed.core,
@@ -196,12 +196,10 @@ def mean_batch_size(requests: RecordTable) -> float | None:
     return ratio(float(prompts.sum()), float((prompts[known] / batch[known]).sum()))
 
 
-def padding_share(scored: RecordTable) -> float | None:
-    """Of the tokens the engine ran, those that were padding; None where a prefix was reused."""
-    if not np.array_equal(scored["tokens.computed"], scored["tokens.logical"]):
-        return None
-    padded = float(scored["batch.padded_length"].sum())
-    return 1 - float(scored["tokens.logical"].sum()) / padded if padded else None
+def padding_share(scored: RecordTable, requests: RecordTable) -> float | None:
+    """Of the tokens the engine ran, those that were padding."""
+    padding = float(requests["batch.padding_tokens"].sum())
+    return ratio(padding, padding + float(scored["tokens.computed"].sum()))
 
 
 def ratio(above: float | None, below: float | None) -> float | None:

@@ -6,28 +6,72 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mmlu_client.errors import InputError, RunError
+from mmlu_client.head_cut import Cut, TokenIds, cut_of, encoded
 
-TokenIds = list[int]
 
+class Tokenizer(Protocol):
+    """Special tokens (a BOS) are put where the tokenizer's own files say so."""
 
-class Tokenizer:
-    """A Hugging Face tokenizer. Special tokens (a BOS) are put where its own files say so."""
-
-    def __init__(self, source: Path | str, name: str) -> None:
-        """source: a folder or a hub id. name: what messages call it. Raises InputError."""
-        self.name = name
-        self._tokenizer = _load(source, name)
-        # The Rust tokenizer itself, past Python's padding and masks: a third of the time a prompt.
-        self._fast: Any = getattr(self._tokenizer, "backend_tokenizer", None)
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Token ids of each text."""
-        if self._fast is not None:
-            return [encoding.ids for encoding in self._fast.encode_batch_fast(list(texts))]
-        return [list(ids) for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]]
+        ...
+
+    def encode_rest(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Token ids of each text without a BOS or the like."""
+        ...
+
+    def cut(self, head: str) -> Cut | None:
+        """Where texts that begin with this one may be cut; None: they are to be encoded whole."""
+        ...
+
+
+class FastTokenizer:
+    """One of the `tokenizers` library, past transformers' padding and masks: a third of the time a prompt."""
+
+    def __init__(self, tokenizer: Any, name: str) -> None:
+        self.name = name
+        self._tokenizer = tokenizer
+        # What its file may ask for of these is for training.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        return encoded(self._tokenizer, texts, special=True)
+
+    def encode_rest(self, texts: Sequence[str]) -> list[TokenIds]:
+        return encoded(self._tokenizer, texts, special=False)
+
+    def cut(self, head: str) -> Cut | None:
+        return cut_of(self._tokenizer, head)
+
+
+class SlowTokenizer:
+    """One that transformers has in Python only."""
+
+    def __init__(self, tokenizer: Any, name: str) -> None:
+        self.name = name
+        self._tokenizer = tokenizer
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        return self._encode(texts, special=True)
+
+    def encode_rest(self, texts: Sequence[str]) -> list[TokenIds]:
+        return self._encode(texts, special=False)
+
+    def cut(self, head: str) -> Cut | None:  # noqa: ARG002
+        return None
+
+    def _encode(self, texts: Sequence[str], *, special: bool) -> list[TokenIds]:
+        found = self._tokenizer(list(texts), add_special_tokens=special, verbose=False)
+        return [list(ids) for ids in found["input_ids"]]
 
 
 def warm_import() -> None:
@@ -47,7 +91,7 @@ def served_tokenizer(files: Mapping[str, bytes]) -> Tokenizer:
         with tempfile.TemporaryDirectory(prefix="mmlu-client-") as folder:
             for name, content in files.items():
                 Path(folder, name).write_bytes(content)
-            return Tokenizer(Path(folder), "the server's tokenizer")
+            return _load(Path(folder), "the server's tokenizer")
     except OSError as error:
         raise RunError(f"cannot write the server's tokenizer to a temporary file: {error.strerror}") from None
 
@@ -55,16 +99,19 @@ def served_tokenizer(files: Mapping[str, bytes]) -> Tokenizer:
 def named_tokenizer(source: str) -> Tokenizer:
     """What `--tokenizer` names: a folder, or a hub id (downloaded on first use). Raises InputError."""
     folder = Path(source).expanduser()
-    return Tokenizer(folder if folder.exists() else source, f"--tokenizer {source}")
+    return _load(folder if folder.exists() else source, f"--tokenizer {source}")
 
 
-def _load(source: Path | str, name: str) -> Any:
+def _load(source: Path | str, name: str) -> Tokenizer:
+    """source: a folder or a hub id. Raises InputError."""
     warm_import()
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source, local_files_only=isinstance(source, Path))
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=isinstance(source, Path))
     except Exception as error:  # transformers raises whatever a broken file makes it raise
         text = str(error).strip()
         reason = text.splitlines()[0] if text else type(error).__name__
         raise InputError(f"cannot load {name}: {reason}") from None
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    return SlowTokenizer(tokenizer, name) if fast is None else FastTokenizer(fast, name)

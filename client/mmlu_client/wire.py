@@ -43,7 +43,7 @@ def _reply(request_id: str, response: Any) -> Reply:
             copy_out=timing.copy_out_ns,
             total=timing.total_ns,
         ),
-        batch=Batch(batch.prompts, batch.padded_length),
+        batch=Batch(batch.prompts, batch.padded_length, batch.padding_tokens),
     )
 
 
@@ -90,7 +90,7 @@ def decode_model(model: Any) -> ServedModel:
         stream_window=model.limits.stream_window,
         notice=model.notice,
         server_version=model.server_version,
-        devices=max(1, len(model.devices)),
+        devices=tuple(map(_device, model.devices)) or (_device(model.device),),
     )
 
 
@@ -118,4 +118,5 @@ def _device(device: Any) -> Device:
         energy_joules=reading("energy_joules"),
         temperature_celsius=reading("temperature_celsius"),
         sm_clock_hertz=reading("sm_clock_hertz"),
+        id=reading("id"),
     )

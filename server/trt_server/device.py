@@ -15,7 +15,8 @@ import psutil
 @dataclass(frozen=True)
 class DeviceReading:
     """None where the device does not tell. Memory used and its peak are this process's, used_by_all is that
-    of every process on the device. Energy is a counter: only differences mean something."""
+    of every process on the device. Energy is a counter: only differences mean something. id: equal where two
+    servers share the device."""
 
     memory_used_bytes: int | None = None
     memory_peak_bytes: int | None = None
@@ -26,10 +27,13 @@ class DeviceReading:
     temperature_celsius: float | None = None
     sm_clock_hertz: float | None = None
     memory_clock_hertz: float | None = None
+    id: str | None = None
 
 
-# What devices have together: of a temperature the hottest, of a clock the slowest, of all else the sum.
-_TOGETHER: dict[str, Callable[[Sequence[float]], float]] = {
+# What devices have together: of a temperature the hottest, of a clock the slowest, of all else the sum; an id
+# has one device alone.
+_TOGETHER: dict[str, Callable[[Sequence[Any]], Any]] = {
+    "id": lambda ids: ids[0] if len(ids) == 1 else None,
     "temperature_celsius": max,
     "sm_clock_hertz": min,
     "memory_clock_hertz": min,
@@ -69,6 +73,7 @@ class CpuDevice:
 
     def __init__(self) -> None:
         self.name = processor_name()
+        self._id = _boot_id()
         self._process = psutil.Process()
 
     @property
@@ -81,6 +86,7 @@ class CpuDevice:
             memory_peak_bytes=_peak_resident_bytes(),
             memory_total_bytes=psutil.virtual_memory().total,
             memory_used_by_all_bytes=psutil.virtual_memory().used,
+            id=self._id,
         )
 
 
@@ -91,6 +97,12 @@ def processor_name() -> str:
     if info.is_file() and (match := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
         name = match[1].strip()
     return f"{name} ({psutil.cpu_count()} cores)"
+
+
+def _boot_id() -> str:
+    """The same in all containers of a machine; where the kernel has none, the machine's name."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return boot.read_text().strip() if boot.is_file() else platform.node()
 
 
 def _peak_resident_bytes() -> int | None:

@@ -65,6 +65,7 @@ class NvmlDevice:
             temperature_celsius=None if celsius is None else float(celsius),
             sm_clock_hertz=self._clock(nvml.NVML_CLOCK_SM),
             memory_clock_hertz=self._clock(nvml.NVML_CLOCK_MEM),
+            id=self._ask(nvml.nvmlDeviceGetUUID),
         )
 
     def _clock(self, kind: int) -> float | None:

@@ -71,10 +71,12 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         notice: str = "",
         tls: tuple[Path, Path] | None = None,
         joules_a_reading: float | None = None,
+        device_id: str | None = None,
     ) -> None:
         """tokenizer: file name → content, None for a model without. tls: key and certificate.
 
         joules_a_reading: what its energy counter gains each time the model is asked for; None: no counter.
+        device_id: of the device it says it is on.
         """
         self._tokenizer = tokenizer
         self._decide = decide
@@ -90,6 +92,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         self._vocabulary_size = vocabulary_size
         self._notice = notice
         self._joules_a_reading = joules_a_reading
+        self._device_id = device_id
         self.readings = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -165,6 +168,8 @@ class Double(scoring_pb2_grpc.ScoringServicer):
             notice=self._notice,
             server_version="0",
         )
+        if self._device_id is not None:
+            model.device.id = self._device_id
         if self._joules_a_reading is not None:
             model.device.energy_joules = self._joules_a_reading * self.readings
             model.device.power_watts = 300.0
@@ -228,7 +233,11 @@ def answer(request: pb.ScoreRequest) -> pb.ScoreResponse:
         id=request.id,
         scores=[_score(prompt) for prompt in request.prompts],
         timing=pb.Timing(queue_ns=1, assemble_ns=2, copy_in_ns=3, core_ns=CORE_NS, copy_out_ns=4, total_ns=5),
-        batch=pb.Batch(prompts=len(lengths), padded_length=max(lengths)),
+        batch=pb.Batch(
+            prompts=len(lengths),
+            padded_length=max(lengths),
+            padding_tokens=len(lengths) * max(lengths) - sum(lengths),
+        ),
     )
 
 

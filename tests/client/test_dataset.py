@@ -13,6 +13,7 @@ from mmlu import MMLU, needs_mmlu, rows, write_benchmark, write_csv
 from mmlu_client.dataset import Benchmark, load_benchmark
 from mmlu_client.errors import InputError
 from mmlu_client.hub import read_hub
+from mmlu_client.question import Question
 
 HUB_ROWS: list[dict[str, Any]] = [
     {
@@ -38,8 +39,8 @@ def write_hub(folder: Path) -> Path:
     return folder
 
 
-def every_test_question(benchmark: Benchmark) -> list[Any]:
-    return benchmark.questions(list(benchmark.test), None)
+def every_test_question(benchmark: Benchmark) -> list[Question]:
+    return list(benchmark.questions(list(benchmark.test), None))
 
 
 @needs_mmlu
@@ -111,6 +112,19 @@ def test_limit_is_per_subject_and_keeps_the_order(tmp_path: Path) -> None:
         ("alpha", 1),
         ("gamma", 0),
     ]
+
+
+def test_questions_are_chosen_without_being_read(tmp_path: Path) -> None:
+    benchmark = load_benchmark(str(write_benchmark(tmp_path, {"alpha": 3, "beta": 4})))
+    questions = benchmark.questions(["alpha", "beta"], 3).rows([5, 0, 3, 1])
+    assert list(questions.keys()) == [("beta", 2), ("alpha", 0), ("beta", 0), ("alpha", 1)]
+    assert [(q.subject, q.index) for q in questions] == list(questions.keys())
+    assert questions[0] == benchmark.test["beta"][2]
+    assert questions.counts() == {"alpha": 2, "beta": 2}
+    asked = {("alpha", 0), ("beta", 2)}
+    assert list(questions.among(asked).keys()) == [("beta", 2), ("alpha", 0)]
+    assert list(questions.without(asked).keys()) == [("beta", 0), ("alpha", 1)]
+    assert list(questions[1:3]) == [questions[1], questions[2]]
 
 
 def test_unknown_subject_names_near_ones(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -21,7 +22,7 @@ from double import (
     status,
 )
 from google.rpc import code_pb2
-from mmlu import write_benchmark
+from mmlu import write_benchmark, write_csv
 from run_files import records, summary
 from tokenizer_kinds import byte_level, tokenizer_files, write_tokenizer
 
@@ -61,6 +62,24 @@ def test_every_question_once_and_in_order(data: Path, output: Path) -> None:
         assert record["client_ns"]["received"] > record["client_ns"]["sent"]
         assert record["error"] is None
     assert double.streams_ended_well == 1
+
+
+def test_prompts_of_a_batch_are_of_like_length_and_one_subject(tmp_path: Path, output: Path) -> None:
+    """Short and long in turn, an odd number of either in each of two subjects."""
+    for subject in ("alpha", "beta"):
+        lengths = [60 if number % 2 else 3 for number in range(10)]
+        rows = [("word " * length, "1", "2", "3", "4", "A") for length in lengths]
+        write_csv(tmp_path / "data" / "test" / f"{subject}_test.csv", rows)
+    with Double(TOKENIZER) as double:
+        flags = ("--data", tmp_path / "data", "--bs", "2", "--few-shots", "0")
+        client("--url", double.url, "--output", output, *flags)
+    batches: dict[str, list[dict[str, Any]]] = {}
+    for record in records(output):
+        batches.setdefault(record["request"]["id"], []).append(record)
+    assert len(batches) == 10
+    assert all(len({record["subject"] for record in batch}) == 1 for batch in batches.values())
+    # The middle one of each subject has a short and a long prompt.
+    assert sum(batch[0]["batch"]["padding_tokens"] > 0 for batch in batches.values()) == 2
 
 
 def test_figures_follow_from_the_records(data: Path, output: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import math
 import re
 import shutil
+import statistics
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from client_process import client, the_error
 from double import PARAMETERS, Double
 from mmlu import write_benchmark
+from mmlu_client.accuracy import Accuracy
+from mmlu_client.lm_eval_results import pooled_stderr
 from run_files import records, summary
 from tokenizer_kinds import byte_level, tokenizer_files
 
@@ -41,10 +44,10 @@ def test_flagperf_line_and_row(run: Path) -> None:
         "p_validation_whole(qps)", "p_validation_core(qps)", "p_inference_whole(qps)",
         "*p_inference_core(qps)", "val_average_acc", "infer_average_acc",
     ]  # fmt: skip
-    assert found["*p_inference_core(qps)"] == figures["p_infer_core"]
-    assert found["infer_average_acc"] == figures["acc"]
+    assert found["*p_inference_core(qps)"] == round(figures["p_infer_core"], 3)
+    assert found["infer_average_acc"] == round(figures["acc"], 3)
     assert found["val_average_acc"] is None
-    assert found["flops"] == 2 * PARAMETERS
+    assert found["flops"] == 2 * PARAMETERS * figures["p_infer_core"]
     assert row[0].startswith("| tool")
 
 
@@ -54,12 +57,29 @@ def test_lm_eval_results(run: Path) -> None:
     right = sum(record["correct"] for record in written if record["subject"] == "anatomy") / 12
     assert found["results"]["mmlu_anatomy"]["acc,none"] == pytest.approx(right)
     assert found["results"]["mmlu_anatomy"]["acc_stderr,none"] == pytest.approx(
-        math.sqrt(right * (1 - right) / 12)
+        math.sqrt(right * (1 - right) / 11)
     )
     assert found["groups"]["mmlu_stem"]["acc,none"] == pytest.approx(right)
     assert set(found["groups"]) == {"mmlu", "mmlu_stem", "mmlu_other"}
     assert found["results"]["mmlu"]["acc,none"] == summary(run)["acc"]
-    assert found["n-shot"] == {"mmlu_anatomy": 5, "mmlu_virology": 5}
+    assert set(found["n-shot"].items()) == {
+        (name, 5) for name in ("mmlu", "mmlu_stem", "mmlu_other", "mmlu_anatomy", "mmlu_virology")
+    }
+    assert found["group_subtasks"] == {
+        "mmlu": ["mmlu_stem", "mmlu_other"], "mmlu_stem": ["mmlu_anatomy"], "mmlu_other": ["mmlu_virology"],
+    }  # fmt: skip
+    assert found["groups"]["mmlu_stem"]["alias"] == "stem"
+    assert found["n-samples"]["mmlu_anatomy"] == {"original": 12, "effective": 12}
+    assert {name: group["alias"] for name, group in found["results"].items()}["mmlu_anatomy"] == "anatomy"
+
+
+def test_lm_eval_pools_the_errors_of_a_group() -> None:
+    """Against the definition: the variance within tasks, over all that were asked."""
+    tasks = [Accuracy(3, 10), Accuracy(20, 25)]
+    answers = [[1.0] * each.correct + [0.0] * (each.answered - each.correct) for each in tasks]
+    within = sum(statistics.variance(each) * (len(each) - 1) for each in answers) / (35 - 2)
+    assert pooled_stderr(tasks) == pytest.approx(math.sqrt(within / 35))
+    assert pooled_stderr([Accuracy(1, 1), Accuracy(20, 25)]) is None
 
 
 def test_csv_has_every_figure(run: Path) -> None:
@@ -76,7 +96,7 @@ def test_a_run_prints_the_format_alone(tmp_path: Path) -> None:
         result = client(
             "--url", double.url, "--data", data, "--output", tmp_path / "run", "--format", "lm-eval"
         )
-    assert json.loads(result.stdout)["results"]["mmlu"]["samples"] == 2
+    assert json.loads(result.stdout)["results"]["mmlu"]["sample_len"] == 2
 
 
 def test_figures_are_made_again_from_the_records(run: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 from collections.abc import Sequence
@@ -72,6 +73,28 @@ def test_a_finished_run_asks_nothing_again(data: Path, output: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert len(double.asked) == len(records(output)) == 11
     assert summary(output)["acc"] is not None
+
+
+def test_a_resumed_run_has_what_is_left_of_its_duration(tmp_path: Path, output: Path) -> None:
+    data = write_benchmark(tmp_path / "data", {"alpha": 200})
+    with Double(TOKENIZER) as double:
+        flags: list[Any] = ["--url", double.url, "--data", data, "--output", output, "--request-rate", "20"]
+        client(*flags, "--arrival-pattern", "constant", "--benchmark-duration", "0.5")
+        assert len(records(output)) == 9
+        result = client("--resume", output)
+        assert result.returncode == 0, result.stderr
+        assert len(records(output)) == len(double.asked) == 9
+        # As if it had been killed at its last reply.
+        told = manifest(output)
+        told["sessions"][0]["ended"] = told["sessions"][1]["ended"] = None
+        (output / "manifest.json").write_text(json.dumps(told))
+        times = [record["client_ns"] for record in records(output)]
+        spent = max(each["received"] for each in times) - min(each["due"] for each in times)
+        result = client("--resume", output, "--benchmark-duration", "1.5")
+    assert result.returncode == 0, result.stderr
+    left = [due for due in range(50_000_000, 1_500_000_000, 50_000_000) if spent + due < 1_500_000_000]
+    assert len(records(output)) == 9 + len(left)
+    assert summary(output)["unanswered"] == 200 - len(records(output))
 
 
 @pytest.mark.parametrize(

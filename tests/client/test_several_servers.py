@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import grpc
 import pytest
 from client_process import SECONDS, ClientProcess, client, the_error
-from double import HOLD, Double
+from double import HOLD, PEAK, Double
 from mmlu import write_benchmark
 from mmlu_client.address import parse_addresses
 from mmlu_client.errors import InputError
@@ -61,6 +62,28 @@ def test_a_server_that_breaks_every_stream_does_not_end_the_run(data: Path, outp
     assert result.returncode == 0, result.stderr
     assert summary(output)["answered"] == 30
     assert Counter(record["server"] for record in records(output)) == {two.url: 30}
+
+
+@pytest.mark.parametrize(("other", "devices"), [("GPU-1", 1), ("GPU-2", 2), (None, 2)])
+def test_a_shared_device_counts_once(data: Path, output: Path, other: str | None, devices: int) -> None:
+    """Each server's process holds memory of its own; the device's memory, peak and energy are one."""
+    with (
+        Double(TOKENIZER, device_id="GPU-1", joules_a_reading=10.0) as one,
+        Double(TOKENIZER, device_id=other, joules_a_reading=10.0) as two,
+    ):
+        client("--url", f"{one.url},{two.url}", "--data", data, "--output", output, "--concurrency", "2")
+    figures = summary(output)
+    assert (figures["mem_used_gib"], figures["mem_total_gib"]) == (2 * 2.0, devices * 40.0)
+    possible = figures["whole_seconds"] * devices * PEAK
+    assert figures["mfu_whole"] == pytest.approx(figures["flops"] / possible)
+    readings = [json.loads(line) for line in (output / "device.jsonl").read_text().splitlines()]
+    counters: dict[str, list[float]] = {}
+    for reading in readings:
+        device = reading["device"]
+        counters.setdefault(device["id"] or "none", []).append(device["energy_joules"])
+    assert len(counters) == devices
+    joules = sum(values[-1] - values[0] for values in counters.values())
+    assert figures["joules_per_question"] == pytest.approx(joules / figures["answered"])
 
 
 def test_a_server_that_is_not_there_is_left_out(data: Path, output: Path) -> None:

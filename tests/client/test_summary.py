@@ -49,7 +49,16 @@ def exchange(
     timing = Timing(0, 0, 0, 0, core_ms * MS, 0, core_ms * MS)
     received = due + latency_ms * MS
     return Exchange(
-        request, prompts, "s", 0, due, due, due + MS, received, timing, Batch(batch or prompts, 100)
+        request,
+        prompts,
+        "s",
+        0,
+        due,
+        due,
+        due + MS,
+        received,
+        timing,
+        Batch(batch or prompts, 100, padding_tokens=25),
     )
 
 
@@ -104,8 +113,8 @@ def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
         },
         "servers": [
             {
-                "name": "s", "device": "card", "peak_flops": model.peak_flops, "load_seconds": 1.5,
-                "build_seconds": 2.5,
+                "name": "s", "device": "card", "devices": [{"name": "card", "id": None}],
+                "peak_flops": model.peak_flops, "load_seconds": 1.5, "build_seconds": 2.5,
             }
         ],
         "server_version": "1",
@@ -195,7 +204,8 @@ def test_mfu(figures: Figures) -> None:
 def test_mfu_of_a_server_with_two_devices(figures: Figures) -> None:
     """Core seconds are those of each device, the whole time's peak is that of both."""
     (server,) = manifest(MODEL)["servers"]
-    summary = figures(servers=[{**server, "devices": 2}])
+    devices = [{"name": "card", "id": "one"}, {"name": "card", "id": "two"}]
+    summary = figures(servers=[{**server, "devices": devices}])
     assert summary.mfu == pytest.approx(0.2)
     assert summary.mfu_whole == pytest.approx(0.025)
 
@@ -247,6 +257,13 @@ def test_mean_batch_is_over_the_engines_batches(figures: Figures) -> None:
     together = [exchange("1", 2, 1, batch=3), exchange("2", 1, 1, batch=3), exchange("3", 1, 1)]
     records = [record("alpha", "A", "A", each) for each in (together[0], together[0], *together[1:])]
     assert figures(records).mean_batch_size == pytest.approx(2.0)
+
+
+def test_padding_is_of_what_the_engines_ran(figures: Figures) -> None:
+    """Two requests, of two questions and of one, 25 tokens of padding each; 60 of 300 tokens were reused."""
+    asked = [exchange("1", 2, 1), exchange("1", 2, 1), exchange("2", 1, 1)]
+    records = [record("alpha", "A", "A", each, computed=80) for each in asked]
+    assert figures(records).padding_share == pytest.approx(50 / (50 + 240))
 
 
 def test_nothing_scored_is_null_not_zero(figures: Figures) -> None:

@@ -16,7 +16,7 @@ from mmlu_client import connection
 from mmlu_client.address import parse_address
 from mmlu_client.errors import StreamLostError
 from processes import ServerProcess, program
-from run_files import records, summary, wait_for_records
+from run_files import manifest, records, summary, wait_for_records
 from tokenizer_kinds import byte_level, write_tokenizer
 
 
@@ -56,6 +56,9 @@ def test_a_whole_run(server: ServerProcess, tmp_path: Path, tokenizer: str, styl
     assert figures["mfu"] > figures["mfu_whole"] > 0
     assert figures["whole_over_core"] < 1
     assert figures["mem_used_gib"] > 0
+    # Two servers on this machine would know that they share it.
+    (device,) = manifest(output)["servers"][0]["devices"]
+    assert device["id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert figures["prefix_hit_ratio"] == 0
 
 

@@ -5,8 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from mmlu_client.tokenizer import FastTokenizer
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 TEXTS = (
     "The following are multiple choice questions (with answers) about  abstract algebra.\n\n",
@@ -73,18 +85,154 @@ def letters_apart() -> Tokenizer:
 
 KINDS = {"byte-level": byte_level, "sentencepiece": sentencepiece_bpe, "unigram": unigram}
 
+LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
-class Encoding:
-    """A tokenizer as the prompts want one."""
+
+def llama_3() -> Tokenizer:
+    """Words that are in the vocabulary are taken whole, whatever the merges say."""
+    tokenizer = byte_level_after(pre_tokenizers.Split(Regex(LLAMA_3), "isolated"))
+    saved = json.loads(tokenizer.to_str())
+    saved["model"]["ignore_merges"] = True
+    return Tokenizer.from_str(json.dumps(saved))
+
+
+def qwen() -> Tokenizer:
+    """Composes characters first, and takes digits one by one."""
+    return byte_level_after(
+        pre_tokenizers.Split(Regex(LLAMA_3.replace("{1,3}", "")), "isolated"), normalizer=normalizers.NFC()
+    )
+
+
+def deepseek() -> Tokenizer:
+    """Splits in several steps: new lines, letters, digits, and what is left."""
+    patterns = (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[一-龥ࠀ-一가-퟿]+")
+    splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns]
+    return byte_level_after(*splits, pre_tokenizers.Digits(individual_digits=True))
+
+
+def metaspace() -> Tokenizer:
+    """Llama 2's as transformers 5 writes it: the space before a text comes from the splitter."""
+    saved = json.loads(sentencepiece_bpe().to_str())
+    saved["normalizer"] = None
+    saved["pre_tokenizer"] = {
+        "type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False
+    }  # fmt: skip
+    return Tokenizer.from_str(json.dumps(saved))
+
+
+def byte_level_after(*splits: Any, normalizer: Any = None) -> Tokenizer:
+    """BPE of bytes, after splitters of its own."""
+    tokenizer = Tokenizer(models.BPE())
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, bytes_])
+    trainer = trainers.BpeTrainer(
+        vocab_size=WORDS,
+        special_tokens=["<s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    return _train(tokenizer, trainer)
+
+
+# Those whose prompts may be cut, so that the head is encoded once.
+CUT_KINDS = {
+    "byte-level": byte_level,
+    "sentencepiece": sentencepiece_bpe,
+    "metaspace": metaspace,
+    "llama-3": llama_3,
+    "qwen": qwen,
+    "deepseek": deepseek,
+}
+
+
+def joining(text: str) -> Tokenizer:
+    """Bytes and no words; a token for each of ' A' to ' D', one for this text, and what leads to it."""
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    ((letters, _),) = splitter.pre_tokenize_str(" ABCD")
+    ((word, _),) = splitter.pre_tokenize_str(text)
+    merges = [(letters[0], letter) for letter in letters[1:]]
+    merges += [(word[:place], word[place]) for place in range(2, len(word))]
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(left + right for left, right in merges)]
+    vocabulary = {token: place for place, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = splitter
+    return tokenizer
+
+
+def with_dropout() -> Tokenizer:
+    tokenizer = byte_level()
+    tokenizer.model.dropout = 0.1
+    return tokenizer
+
+
+def with_end() -> Tokenizer:
+    """Puts a token behind every text, too."""
+    tokenizer = byte_level()
+    bos = ("<s>", tokenizer.token_to_id("<s>"))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A <s>", special_tokens=[bos])
+    return tokenizer
+
+
+def with_token_across() -> Tokenizer:
+    """An added token has the end of `Answer:` and what follows in it."""
+    tokenizer = byte_level()
+    tokenizer.add_tokens([AddedToken(": B\n\n12", normalized=False)])
+    return tokenizer
+
+
+def in_pieces() -> Tokenizer:
+    """Splits a text every seven characters, wherever that is."""
+    return byte_level_after(pre_tokenizers.FixedLength(7))
+
+
+def whole_texts() -> Tokenizer:
+    """A text that is one token is that token, and there are no words."""
+    saved = json.loads(sentencepiece_bpe().to_str())
+    saved["model"]["ignore_merges"] = True
+    return Tokenizer.from_str(json.dumps(saved))
+
+
+def word_piece() -> Tokenizer:
+    """BERT's kind."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["<unk>", "<s>"]
+    return _train(
+        tokenizer, trainers.WordPieceTrainer(vocab_size=WORDS, special_tokens=special, show_progress=False)
+    )
+
+
+WHOLE_KINDS = {
+    "unigram": unigram,
+    "dropout": with_dropout,
+    "end": with_end,
+    "token-across": with_token_across,
+    "pieces": in_pieces,
+    "whole-texts": whole_texts,
+    "word-piece": word_piece,
+}
+
+
+class Encoding(FastTokenizer):
+    """Counts what it was given: whole texts, and those behind a cut."""
 
     def __init__(self, tokenizer: Tokenizer, name: str = "the tokenizer") -> None:
-        self.name = name
+        super().__init__(tokenizer, name)
         self.texts = 0
-        self._tokenizer = tokenizer
+        self.rests = 0
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         self.texts += len(texts)
-        return [list(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))]
+        return super().encode(texts)
+
+    def encode_rest(self, texts: Sequence[str]) -> list[list[int]]:
+        self.rests += len(texts)
+        return super().encode_rest(texts)
 
 
 def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:

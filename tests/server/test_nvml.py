@@ -48,6 +48,7 @@ def test_units_and_what_is_absent(tmp_path: Path) -> None:
         "temperature_celsius": 61.0,
         "sm_clock_hertz": 1.41e9,
         "memory_clock_hertz": 1.593e9,
+        "id": "GPU-1111-first",
     }
 
 

@@ -1,0 +1,145 @@
+"""A results file as EleutherAI's lm-evaluation-harness (0.4.13) writes it for its task `mmlu`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmlu_client.accuracy import Accuracy, subject_accuracies
+from mmlu_client.finished_run import FinishedRun
+from mmlu_client.records import INFER
+
+# The harness's groups of MMLU, after Hendrycks' categories, in the order of its own file.
+STEM = "abstract_algebra anatomy astronomy college_biology college_chemistry college_computer_science "
+STEM += "college_mathematics college_physics computer_security conceptual_physics electrical_engineering "
+STEM += "elementary_mathematics high_school_biology high_school_chemistry high_school_computer_science "
+STEM += "high_school_mathematics high_school_physics high_school_statistics machine_learning"
+OTHER = "business_ethics clinical_knowledge college_medicine global_facts human_aging management marketing "
+OTHER += "medical_genetics miscellaneous nutrition professional_accounting professional_medicine virology"
+SOCIAL = "econometrics high_school_geography high_school_government_and_politics "
+SOCIAL += "high_school_macroeconomics high_school_microeconomics high_school_psychology human_sexuality "
+SOCIAL += "professional_psychology public_relations security_studies sociology us_foreign_policy"
+HUMANITIES = "formal_logic high_school_european_history high_school_us_history high_school_world_history "
+HUMANITIES += "international_law jurisprudence logical_fallacies moral_disputes moral_scenarios philosophy "
+HUMANITIES += "prehistory professional_law world_religions"
+GROUPS = {
+    "mmlu_stem": ("stem", STEM.split()),
+    "mmlu_other": ("other", OTHER.split()),
+    "mmlu_social_sciences": ("social sciences", SOCIAL.split()),
+    "mmlu_humanities": ("humanities", HUMANITIES.split()),
+}
+ALL = "mmlu"
+# Of the harness's files for these tasks and groups.
+TASK_VERSION, GROUP_VERSION = 1.0, "2"
+
+
+def lm_eval_results(run: FinishedRun) -> dict[str, Any]:
+    """Subjects are tasks; groups weigh them by their questions. Subjects it does not know stand in `mmlu`."""
+    subjects = subject_accuracies(run.records.phase(INFER))
+    tasks = {f"mmlu_{name}": accuracy for name, accuracy in subjects.items()}
+    subtasks = _subtasks(list(subjects))
+    groups = {name: _group(name, _leaves(name, subtasks), tasks) for name in subtasks}
+    names = [*subtasks, *tasks]
+    return {
+        "results": {**groups, **{name: _task(name, accuracy) for name, accuracy in tasks.items()}},
+        "groups": groups,
+        "group_subtasks": subtasks,
+        "configs": {name: _config(run, name) for name in tasks},
+        "versions": {**dict.fromkeys(subtasks, GROUP_VERSION), **dict.fromkeys(tasks, TASK_VERSION)},
+        "n-shot": dict.fromkeys(names, run.manifest["few_shots"]),
+        "higher_is_better": {name: {"acc": True} for name in names},
+        "n-samples": {
+            name: {"original": run.subject_size(name.removeprefix("mmlu_")), "effective": accuracy.answered}
+            for name, accuracy in tasks.items()
+        },
+        "config": {
+            "model": run.model.id,
+            "model_args": f"engine={run.model.engine.name},precision={run.model.engine.precision}",
+            "model_num_parameters": run.model.parameters,
+            "batch_size": run.batch_size,
+            "device": run.model.device.name,
+            "limit": run.manifest["data"]["limit"],
+            "random_seed": run.manifest["seeds"]["random_seed"],
+        },
+        "date": run.manifest["started"]["epoch_ns"] / 1e9,
+        "model_name": run.model.id,
+        "total_evaluation_time_seconds": str(run.client_seconds),
+    }
+
+
+def _subtasks(subjects: Sequence[str]) -> dict[str, list[str]]:
+    """Group → what is right below it, for the groups that have a subject here."""
+    found = {
+        group: [f"mmlu_{name}" for name in members if name in subjects]
+        for group, (_, members) in GROUPS.items()
+    }
+    found = {group: members for group, members in found.items() if members}
+    known = {member for members in found.values() for member in members}
+    others = [f"mmlu_{name}" for name in subjects if f"mmlu_{name}" not in known]
+    return {ALL: [*found, *others], **found}
+
+
+def _leaves(name: str, subtasks: Mapping[str, Sequence[str]]) -> list[str]:
+    below = [leaf for each in subtasks.get(name, ()) for leaf in _leaves(each, subtasks)]
+    return below if name in subtasks else [name]
+
+
+def _task(name: str, accuracy: Accuracy) -> dict[str, Any]:
+    return {
+        "name": name,
+        "alias": name.removeprefix("mmlu_"),
+        "sample_len": accuracy.answered,
+        "acc,none": accuracy.share,
+        "acc_stderr,none": _or_not_available(task_stderr(accuracy)),
+    }
+
+
+def _group(name: str, leaves: Sequence[str], tasks: Mapping[str, Accuracy]) -> dict[str, Any]:
+    members = [tasks[leaf] for leaf in leaves]
+    answered = sum(each.answered for each in members)
+    return {
+        "name": name,
+        "alias": GROUPS[name][0] if name in GROUPS else name,
+        "sample_len": answered,
+        "acc,none": sum(each.correct for each in members) / answered if answered else None,
+        "acc_stderr,none": _or_not_available(pooled_stderr(members)),
+        "sample_count": {"acc,none": answered},
+    }
+
+
+def task_stderr(accuracy: Accuracy) -> float | None:
+    """The harness's: the sample's standard deviation (n - 1) over √n. None for fewer than two."""
+    share, count = accuracy.share, accuracy.answered
+    return math.sqrt(share * (1 - share) / (count - 1)) if share is not None and count > 1 else None
+
+
+def pooled_stderr(accuracies: Sequence[Accuracy]) -> float | None:
+    """The harness's, of a group: from the pooled variance of its tasks. None where a task has none."""
+    errors = [task_stderr(each) for each in accuracies]
+    known = [error for error in errors if error is not None]
+    if not known or len(known) < len(errors):
+        return None
+    sizes = [each.answered for each in accuracies]
+    squares = sum((size - 1) * size * error**2 for size, error in zip(sizes, known, strict=True))
+    return math.sqrt(squares / (sum(sizes) - len(sizes)) / sum(sizes))
+
+
+def _or_not_available(error: float | None) -> float | str:
+    return "N/A" if error is None else error
+
+
+def _config(run: FinishedRun, name: str) -> dict[str, Any]:
+    """What of a task's settings is this run's to say."""
+    subject = name.removeprefix("mmlu_")
+    return {
+        "task": name,
+        "task_alias": subject,
+        "dataset_path": run.data,
+        "dataset_name": subject,
+        "test_split": "test",
+        "fewshot_split": "dev",
+        "num_fewshot": run.manifest["few_shots"],
+        "output_type": "multiple_choice",
+        "metadata": {"version": TASK_VERSION, "prompt_format": run.manifest["prompt_format"]},
+    }

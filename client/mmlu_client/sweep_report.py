@@ -1,0 +1,209 @@
+"""A sweep's table and page: throughput and latency over its loads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import plotly.graph_objects as go
+
+from mmlu_client.charts import BLUE, GREEN, GREY, ORANGE, RED, Chart, styled
+from mmlu_client.finished_run import FinishedRun
+from mmlu_client.page import page
+from mmlu_client.report import markdown_table
+from mmlu_client.settings import LoadPlan
+from mmlu_client.stages import STAGES
+from mmlu_client.summary import Summary
+from mmlu_client.text import milliseconds, number, percent
+
+HEAD = (
+    "load", "requests/s", "tokens/s whole", "tokens/s core", "MFU", "batch", "p50", "p90", "p99", "goodput",
+    "client",
+)  # fmt: skip
+PERCENTILES = (("p50", BLUE), ("p90", ORANGE), ("p99", RED))
+# Of the stages that a latency is made of, from blue for the client to green for the engine.
+STAGE_COLORS = {
+    "client_queue": "#9db8dc",
+    "network": BLUE,
+    "server_tokenize": "#c9ccd2",
+    "server_queue": ORANGE,
+    "assemble": "#d8b98a",
+    "copy_in": "#b6d7bf",
+    "core": GREEN,
+    "copy_out": "#7fbf94",
+    "server_other": GREY,
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One load of a sweep, and what it gave."""
+
+    plan: LoadPlan
+    run: FinishedRun
+    summary: Summary
+
+    @property
+    def name(self) -> str:
+        return name_of(self.plan)
+
+    @property
+    def load(self) -> float:
+        return self.plan.rate if self.plan.mode == "open" else self.plan.concurrency
+
+    def milliseconds(self, percentile: str) -> float | None:
+        seconds: float | None = asdict(self.summary)[f"latency_{percentile}_seconds"]
+        return None if seconds is None else seconds * 1e3
+
+
+def name_of(plan: LoadPlan) -> str:
+    """The folder of one point."""
+    return f"request-rate-{plan.rate:g}" if plan.mode == "open" else f"concurrency-{plan.concurrency}"
+
+
+def sweep_table(points: Sequence[Point]) -> str:
+    """Markdown."""
+    return markdown_table([HEAD, *((point.name, *_cells(point.summary)) for point in points)])
+
+
+def sweep_page(points: Sequence[Point]) -> str:
+    """points: one at least."""
+    first = points[0].run
+    return page(
+        "sweep.html.jinja",
+        sweep_charts(points),
+        first.manifest,
+        title=f"{first.model.id} on {first.data}: {len(points)} loads",
+        started=first.manifest["started"]["utc"],
+        notice=first.model.notice,
+        columns=HEAD,
+        rows=[(point.name, _cells(point.summary)) for point in points],
+        manifest_title="Manifest of the first run",
+    )
+
+
+def sweep_charts(points: Sequence[Point]) -> list[Chart]:
+    return [
+        throughput_and_latency(points),
+        throughput_by_load(points),
+        latency_by_load(points),
+        stages_by_load(points),
+        use_by_load(points),
+    ]
+
+
+def throughput_and_latency(points: Sequence[Point]) -> Chart:
+    figure = go.Figure()
+    for percentile, color in PERCENTILES:
+        figure.add_scatter(
+            x=[point.summary.request_throughput for point in points],
+            y=[point.milliseconds(percentile) for point in points],
+            name=percentile,
+            mode="lines+markers+text" if percentile == "p99" else "lines+markers",
+            text=[f"{point.load:g}" for point in points],
+            textposition="top center",
+            line_color=color,
+            marker={
+                "size": 9,
+                "symbol": ["x" if point.summary.client_is_bottleneck else "circle" for point in points],
+            },
+            hovertemplate=f"load %{{text}}: %{{x:.2f}} requests/s, {percentile} %{{y:.1f}} ms<extra></extra>",
+        )
+    figure.update_xaxes(title="requests/s answered", rangemode="tozero")
+    figure.update_yaxes(title="latency, ms", rangemode="tozero")
+    return Chart(
+        "Throughput and latency",
+        "Each point is a load, which stands above it. A cross: the client was the bottleneck there.",
+        styled(figure, height=420),
+        is_wide=True,
+    )
+
+
+def throughput_by_load(points: Sequence[Point]) -> Chart:
+    figure = _by_load(
+        points,
+        [
+            ("whole", BLUE, [point.summary.p_infer_whole for point in points]),
+            ("core", GREEN, [point.summary.p_infer_core for point in points]),
+        ],
+        "tokens/s",
+    )
+    return Chart("Throughput", "Logical tokens over whole time, and over the engine's core time.", figure)
+
+
+def latency_by_load(points: Sequence[Point]) -> Chart:
+    figure = _by_load(
+        points,
+        [(name, color, [point.milliseconds(name) for point in points]) for name, color in PERCENTILES],
+        "ms",
+    )
+    return Chart("Latency", "From when a request was due to its reply.", figure)
+
+
+def stages_by_load(points: Sequence[Point]) -> Chart:
+    figure = go.Figure()
+    for stage, color in STAGE_COLORS.items():
+        seconds = [asdict(point.summary)[f"stage_{stage}_seconds"] for point in points]
+        figure.add_bar(
+            x=_labels(points),
+            y=[None if each is None else each * 1e3 for each in seconds],
+            name=stage.replace("_", " "),
+            marker_color=color,
+            hovertemplate=f"%{{y:.3g}} ms: {STAGES[stage]}<extra></extra>",
+        )
+    figure.update_layout(barmode="stack")
+    figure.update_xaxes(title=_axis(points), type="category")
+    figure.update_yaxes(title="ms")
+    return Chart(
+        "Where a request's time goes",
+        "Mean of the answered requests; the stages add up to the mean latency.",
+        styled(figure, height=380),
+        is_wide=True,
+    )
+
+
+def use_by_load(points: Sequence[Point]) -> Chart:
+    series = [("MFU", GREEN, [point.summary.mfu for point in points])]
+    if any(point.summary.goodput_share is not None for point in points):
+        series.append(("goodput", ORANGE, [point.summary.goodput_share for point in points]))
+    figure = _by_load(points, series, "share")
+    figure.update_yaxes(tickformat=".0%")
+    goals = ", ".join(map(str, points[0].run.goals))
+    about = f" Goodput: the share of requests that keep {goals} ms." if len(series) > 1 else ""
+    return Chart("MFU and goodput", f"FLOPs over core seconds × peak.{about}", figure, is_wide=True)
+
+
+def _by_load(
+    points: Sequence[Point], series: Sequence[tuple[str, str, Sequence[float | None]]], unit: str
+) -> go.Figure:
+    figure = go.Figure()
+    for name, color, values in series:
+        figure.add_scatter(
+            x=_labels(points), y=list(values), name=name, mode="lines+markers", line_color=color
+        )
+    figure.update_xaxes(title=_axis(points), type="category")
+    figure.update_yaxes(title=unit, rangemode="tozero")
+    return styled(figure)
+
+
+def _labels(points: Sequence[Point]) -> list[str]:
+    return [f"{point.load:g}" for point in points]
+
+
+def _axis(points: Sequence[Point]) -> str:
+    return "requests/s due" if points[0].plan.mode == "open" else "requests in flight"
+
+
+def _cells(summary: Summary) -> tuple[str, ...]:
+    return (
+        number(summary.request_throughput, ".2f"),
+        number(summary.p_infer_whole, ",.0f"),
+        number(summary.p_infer_core, ",.0f"),
+        percent(summary.mfu),
+        number(summary.mean_batch_size, ".2f"),
+        milliseconds(summary.latency_p50_seconds),
+        milliseconds(summary.latency_p90_seconds),
+        milliseconds(summary.latency_p99_seconds),
+        percent(summary.goodput_share),
+        {True: "bottleneck", False: "kept up", None: "/"}[summary.client_is_bottleneck],
+    )

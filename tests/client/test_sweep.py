@@ -1,0 +1,75 @@
+"""A sweep's table and page, and what is left of it when it is stopped."""
+
+from __future__ import annotations
+
+import signal
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from client_process import SECONDS, ClientProcess, client, the_error
+from double import HOLD, Double
+from mmlu import write_benchmark
+from run_files import summary
+from tokenizer_kinds import byte_level, tokenizer_files
+
+TOKENIZER = tokenizer_files(byte_level())
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_benchmark(tmp_path / "data", {"alpha": 6})
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.sources: list[str] = []
+        self.charts = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.links += [named["href"] or ""] if tag == "a" else []
+        self.sources += [named["src"] or ""] if "src" in named else []
+        self.charts += "plotly-graph-div" in (named.get("class") or "")
+
+
+def test_its_page_leads_to_each_run(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "sweep"
+    with Double(TOKENIZER) as double:
+        result = client(
+            "--url", double.url, "--data", data, "--output", output, "--sweep", "request-rate=50,100,200.5",
+            "--goodput", "latency:60000",
+        )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    text = (output / "report.html").read_text()
+    page = Page(text)
+    assert page.links == [f"request-rate-{rate}/report.html" for rate in ("50", "100", "200.5")]
+    assert all((output / link).is_file() for link in page.links)
+    assert not page.sources
+    assert page.charts == 5
+    for rate in ("50", "100", "200.5"):
+        assert f"{summary(output / f'request-rate-{rate}')['request_throughput']:.2f}" in text
+    assert "latency:60000 ms" in text
+
+
+def test_stopped_it_shows_what_there_is(data: Path, tmp_path: Path) -> None:
+    """Six questions of the first load, three of the second."""
+    output = tmp_path / "sweep"
+    with Double(TOKENIZER, lambda number: HOLD if number == 9 else None) as double:
+        running = ClientProcess(
+            "--url", double.url, "--data", data, "--output", output, "--sweep", "concurrency=2,1,4"
+        )
+        assert double.holds.wait(SECONDS)
+        running.signal(signal.SIGINT)
+        result = running.finish()
+    assert result.returncode == 130
+    assert the_error(result) == "stopped by SIGINT"
+    assert [summary(output / name)["answered"] for name in ("concurrency-2", "concurrency-1")] == [6, 3]
+    assert not (output / "concurrency-4").exists()
+    table = (output / "sweep.md").read_text()
+    assert table in result.stdout
+    assert [line.split()[1] for line in table.splitlines()[2:]] == ["concurrency-2", "concurrency-1"]
+    assert Page((output / "report.html").read_text()).charts == 5
