@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,11 @@ FIGURES = {
     "joules_per_token": ".4g", "e2e_time": ",.1f",
 }  # fmt: skip
 # Of no interest beside the figures: they differ between any two runs.
-ALWAYS_DIFFERENT = ("started", "sessions", "command_line", "flags", "device.memory", "device.energy")
+ALWAYS_DIFFERENT = (
+    "started", "sessions", "command_line", "flags", "device.memory", "device.energy", "device.power",
+    "device.temperature", "device.sm_clock", "engine.load_seconds", "engine.build_seconds",
+    "reference.load_seconds", "reference.build_seconds",
+)  # fmt: skip
 SHOWN = 20
 
 
@@ -69,7 +74,7 @@ def _samples(infer: RecordTable) -> dict[str, NDArray[np.float64]]:
 def _manifests(first: FinishedRun, other: FinishedRun) -> str:
     found = [
         (name, str(before), str(after))
-        for name, before, after in differences(first.manifest, other.manifest)
+        for name, before, after in differences(_comparable(first), _comparable(other))
         if not name.startswith(ALWAYS_DIFFERENT)
     ]
     if not found:
@@ -77,6 +82,12 @@ def _manifests(first: FinishedRun, other: FinishedRun) -> str:
     return "What the manifests differ in:\n\n" + markdown_table(
         [("what", str(first.folder), str(other.folder)), *found]
     )
+
+
+def _comparable(run: FinishedRun) -> dict[str, Any]:
+    """The manifest with each server in a few words."""
+    servers = ", ".join(f"{server['name']} on {server['device']}" for server in run.servers)
+    return {**run.manifest, "servers": servers}
 
 
 def _answers(first: FinishedRun, other: FinishedRun) -> str:

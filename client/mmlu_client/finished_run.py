@@ -149,10 +149,13 @@ class FinishedRun:
         if not ended or not len(requests):
             return None
         taken = (requests["client_ns.received"] - requests["client_ns.ready"]).sum() / 1e9
+        away = (requests["client_ns.received"] - requests["client_ns.sent"]).mean() / 1e9
         return SelfCheck(
             late_share=float(late_seconds(requests).sum() / taken) if taken else 0.0,
-            lag_share=ended["lag_share"],
+            lag_share=float(ended["lag_mean_seconds"] / away) if away else 0.0,
+            lag_mean=ended["lag_mean_seconds"],
             lag_worst=ended["lag_worst_seconds"],
+            busy_share=ended["busy_share"],
             starved_share=ended["starved_share"],
         )
 

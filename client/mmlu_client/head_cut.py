@@ -39,19 +39,41 @@ class Cut:
     first: int
 
 
-def cut_of(tokenizer: Any, head: str) -> Cut | None:
-    """tokenizer: of the `tokenizers` library. head: a subject's header and shots. None: encode it whole."""
-    place = head.rstrip().rfind(" ")
-    if place < 1 or head[place - 1].isspace() or not _is_local(tokenizer, head[place - 1 : place + 1]):
-        return None
-    wholes = encoded(tokenizer, [head + probe for probe in PROBES], special=True)
-    (before,) = encoded(tokenizer, [head[:place]], special=True)
-    # Some tokenizers put a space before every text: there the cut takes it away.
-    for rest in (head[place:], head[place + 1 :]):
-        afters = encoded(tokenizer, [rest + probe for probe in PROBES], special=False)
-        if all([*before, *after] == whole for after, whole in zip(afters, wholes, strict=True)):
-            return Cut(before, rest, afters[0][0])
-    return None
+class HeadCutter:
+    """Cuts heads for one tokenizer. What their last lines have in common is tried once for each such line."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """tokenizer: of the `tokenizers` library."""
+        self._tokenizer = tokenizer
+        self._left_out: dict[str, int | None] = {}
+
+    def cut(self, head: str) -> Cut | None:
+        """head: a subject's header and shots. None: encode it whole."""
+        place = head.rstrip().rfind(" ")
+        if place < 1 or head[place - 1].isspace():
+            return None
+        last_line = head[head.rstrip().rfind("\n") + 1 :]
+        if last_line not in self._left_out:
+            self._left_out[last_line] = self._try(head, place)
+        left_out = self._left_out[last_line]
+        return None if left_out is None else self._joining(head, place, left_out, ("",))
+
+    def _try(self, head: str, place: int) -> int | None:
+        """How many characters the rest begins behind the cut; None where no cut holds."""
+        if not _is_local(self._tokenizer, head[place - 1 : place + 1]):
+            return None
+        # Some tokenizers put a space before every text: there the cut takes it away.
+        return next((out for out in (0, 1) if self._joining(head, place, out, PROBES)), None)
+
+    def _joining(self, head: str, place: int, left_out: int, probes: Sequence[str]) -> Cut | None:
+        """The cut, where its parts give the ids of the whole with each of these behind the head."""
+        rest = head[place + left_out :]
+        before, *wholes = encoded(
+            self._tokenizer, [head[:place], *(head + probe for probe in probes)], special=True
+        )
+        afters = encoded(self._tokenizer, [rest + probe for probe in probes], special=False)
+        holds = all([*before, *after] == whole for after, whole in zip(afters, wholes, strict=True))
+        return Cut(before, rest, afters[0][0]) if holds else None
 
 
 def _is_local(tokenizer: Any, around: str) -> bool:

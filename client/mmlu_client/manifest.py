@@ -13,6 +13,7 @@ from typing import Any
 from mmlu_client.dataset import Benchmark
 from mmlu_client.lane import Server
 from mmlu_client.model import Device, EngineInfo, ServedModel
+from mmlu_client.run_folder import MANIFEST_VERSION
 from mmlu_client.settings import Settings
 
 PACKAGES = ("trt-server", "grpcio", "numpy", "protobuf", "pyarrow", "tokenizers", "transformers")
@@ -32,6 +33,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
     """Without its sessions. places: the most requests that all servers together take at a time."""
     model, load = servers[0].model, settings.load
     return {
+        "manifest_version": MANIFEST_VERSION,
         "url": ",".join(map(str, settings.addresses)),
         "data": {
             "name": asking.benchmark.name,

@@ -20,7 +20,7 @@ from mmlu_client.question import Question
 from mmlu_client.question_file import Selection
 from mmlu_client.records import VAL, Record, record_of_unaskable, records_of
 from mmlu_client.request_source import RequestSource
-from mmlu_client.self_check import LoopLag
+from mmlu_client.self_check import LoopWatch
 from mmlu_client.settings import Settings
 
 
@@ -63,7 +63,7 @@ class Phase:
         self.seconds = 0.0
         self._keep = keep
         self._is_enough = is_enough
-        self.lag = LoopLag()
+        self.watch = LoopWatch()
         self.load = self._load(questions)
 
     async def run(self, device_log: Path) -> None:
@@ -71,7 +71,7 @@ class Phase:
         bench = self._bench
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(DeviceLog(device_log, bench.servers, self.name, bench.session))
-            await stack.enter_async_context(self.lag)
+            await stack.enter_async_context(self.watch)
             start = time.monotonic()
             try:
                 await self.load.run()

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmlu_client.errors import InputError
 from mmlu_client.record_table import RecordTable
-from mmlu_client.run_folder import MANIFEST
+from mmlu_client.run_folder import MANIFEST, MANIFEST_VERSION
 from mmlu_client.span import spans
 
 # What a run's answers and figures hang on; dots lead into nested objects.
@@ -44,6 +44,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a run's manifest: {error}") from None
     if not isinstance(found, dict) or "sessions" not in found:
         raise InputError(f"{path} is not a run's manifest")
+    if found.get("manifest_version") != MANIFEST_VERSION:
+        raise InputError(f"{path} was written by another version of mmlu-client: read it with that one")
     return found
 
 

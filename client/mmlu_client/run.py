@@ -30,6 +30,7 @@ from mmlu_client.record_table import RecordTable, read_records
 from mmlu_client.records import INFER, VAL, Record
 from mmlu_client.resume import check_same_run, read_manifest, seconds_asked
 from mmlu_client.run_folder import DEVICE_LOG, RECORDS, choose_output_folder, make_folder, write_manifest
+from mmlu_client.self_check import LoopWatch
 from mmlu_client.servers import check_batch_size, check_reference, connect
 from mmlu_client.settings import Settings
 from mmlu_client.tokenizer import Tokenizer, named_tokenizer, served_tokenizer, warm_import
@@ -51,16 +52,14 @@ def run(settings: Settings, command_line: Sequence[str], started: float) -> None
 
 @dataclass
 class Ended:
-    """What a session knows of itself at its end. Lag and starving are the last phase's.
+    """What a session knows of itself at its end. watch and starving are the last phase's.
 
     phase_seconds: how long each phase was asked.
     """
 
     interruptions: int = 0
     outage_ns: int = 0
-    lag_ns: int = 0
-    lag_elapsed_ns: int = 0
-    lag_worst_ns: int = 0
+    watch: LoopWatch = field(default_factory=LoopWatch)
     starved_ns: int = 0
     load_ns: int = 0
     phase_seconds: dict[str, float] = field(default_factory=dict)
@@ -69,9 +68,7 @@ class Ended:
         self.phase_seconds[phase.name] = phase.seconds
         self.interruptions += phase.load.interruptions
         self.outage_ns += phase.load.outage_ns
-        self.lag_ns = phase.lag.late_ns
-        self.lag_elapsed_ns = phase.lag.elapsed_ns
-        self.lag_worst_ns = phase.lag.worst_ns
+        self.watch = phase.watch
         self.starved_ns = phase.load.starved_ns
         self.load_ns = phase.load.elapsed_ns
 
@@ -81,8 +78,7 @@ class Ended:
             "why": why,
             "interruptions": self.interruptions,
             "outage_seconds": self.outage_ns / 1e9,
-            "lag_share": self.lag_ns / self.lag_elapsed_ns if self.lag_elapsed_ns else 0.0,
-            "lag_worst_seconds": self.lag_worst_ns / 1e9,
+            **self.watch.as_json(),
             "starved_share": self.starved_ns / self.load_ns if self.load_ns else 0.0,
             "phase_seconds": self.phase_seconds,
         }

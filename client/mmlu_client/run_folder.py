@@ -11,6 +11,8 @@ from typing import Any
 from mmlu_client.errors import InputError, RunError
 
 RECORDS, MANIFEST, DEVICE_LOG = "records.jsonl", "manifest.json", "device.jsonl"
+# Changed with what a manifest or a record holds.
+MANIFEST_VERSION = 1
 SUMMARY, TABLE, HTML = "summary.json", "summary.md", "report.html"
 
 

@@ -102,6 +102,7 @@ class Summary:
     client_is_bottleneck: bool | None
     client_late_share: float | None
     client_lag_share: float | None
+    client_busy_share: float | None
     client_starved_share: float | None
     sessions: int
     interruptions: int
@@ -291,6 +292,7 @@ def _client(run: FinishedRun) -> dict[str, Any]:
         "client_is_bottleneck": check.is_bottleneck if check else None,
         "client_late_share": check.late_share if check else None,
         "client_lag_share": check.lag_share if check else None,
+        "client_busy_share": check.busy_share if check else None,
         "client_starved_share": check.starved_share if check else None,
         "sessions": len(run.sessions),
         "interruptions": run.interruptions,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmlu_client.errors import InputError, RunError
-from mmlu_client.head_cut import Cut, TokenIds, cut_of, encoded
+from mmlu_client.head_cut import Cut, HeadCutter, TokenIds, encoded
 
 
 class Tokenizer(Protocol):
@@ -39,6 +39,7 @@ class FastTokenizer:
     def __init__(self, tokenizer: Any, name: str) -> None:
         self.name = name
         self._tokenizer = tokenizer
+        self._cutter = HeadCutter(tokenizer)
         # What its file may ask for of these is for training.
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -50,7 +51,7 @@ class FastTokenizer:
         return encoded(self._tokenizer, texts, special=False)
 
     def cut(self, head: str) -> Cut | None:
-        return cut_of(self._tokenizer, head)
+        return self._cutter.cut(head)
 
 
 class SlowTokenizer:

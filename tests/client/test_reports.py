@@ -201,8 +201,21 @@ def test_compare_runs(run: Path, tmp_path: Path) -> None:
     for subject, index in differing:
         assert f"| {subject} {index} " in result.stdout
     assert re.search(r"\| few_shots +\| 5 +\| 2 ", result.stdout)
+    assert "load_seconds" not in result.stdout
     # The double takes as long for two prompts as for one.
     assert "core seconds: × 1.000 (1.000 … 1.000)" in result.stdout
+
+
+def test_a_run_of_another_version_is_refused(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    told = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**told, "manifest_version": 0}))
+    commands: list[list[str | Path]] = [["compare", run, copy], ["report", copy], ["--resume", copy]]
+    for command in commands:
+        result = client(*command)
+        assert result.returncode == 2
+        assert "manifest.json was written by another version of mmlu-client" in the_error(result)
 
 
 def test_compare_wants_runs(run: Path, tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def failed(subject: str) -> Record:
 def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
     fields = asdict(model)
     return {
+        "manifest_version": 1,
         "data": {"name": "d", "questions": 7},
         "bs": 2,
         "load": {"description": "closed loop"},
@@ -123,7 +124,8 @@ def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
                 "process_started_ns": 5,
                 "ended": {
                     "monotonic_ns": 5 + 10 * SECOND, "interruptions": 1, "outage_seconds": 0.5,
-                    "lag_share": 0.0, "lag_worst_seconds": 0.0, "starved_share": 0.0,
+                    "lag_mean_seconds": 0.0, "lag_worst_seconds": 0.0, "busy_share": 0.0,
+                    "starved_share": 0.0,
                 },
             }
         ],
@@ -345,3 +347,23 @@ def test_energy_is_the_counters_difference_in_the_phase(figures: Figures) -> Non
     assert summary.joules_per_token == pytest.approx(20 / 400)
     assert summary.joules_per_question == pytest.approx(20 / 4)
     assert figures().joules_per_token is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "found"),
+    [
+        ({}, None),
+        # Requests are away for 39 ms on average.
+        ({"lag_mean_seconds": 0.003}, None),
+        ({"lag_mean_seconds": 0.005}, "event-loop lag over 10%"),
+        ({"busy_share": 0.95}, "busy event loop over 90%"),
+    ],
+)
+def test_the_client_says_what_kept_it(
+    finished: Callable[..., FinishedRun], seen: dict[str, float], found: str | None
+) -> None:
+    (told,) = manifest(MODEL)["sessions"]
+    check = finished(sessions=[{**told, "ended": {**told["ended"], **seen}}]).self_check
+    assert check is not None
+    assert check.is_bottleneck == (found is not None)
+    assert (found or "the client kept up") in check.statement()
