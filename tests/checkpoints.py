@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,14 @@ def reference_model(folder: Path) -> PreTrainedModel:
 
     transformers knows no Aquila; its tensors are Llama's.
     """
+    # Threads of so small a model mostly wait for each other, and long on a machine that is busy.
+    torch.set_num_threads(1)
+    written = max(file.stat().st_mtime_ns for file in folder.iterdir())
+    return _loaded_model(folder, written)
+
+
+@lru_cache(maxsize=4)
+def _loaded_model(folder: Path, written: int) -> PreTrainedModel:  # noqa: ARG001
     model_type = json.loads((folder / "config.json").read_text())["model_type"]
     classes = {config.model_type: model for config, model, _ in _FAMILY_CONFIG.values()}
     model_class = classes.get(model_type, LlamaForCausalLM)

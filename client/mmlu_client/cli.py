@@ -67,15 +67,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
             after(words)
         else:
-            settings = settings_from(words)
-            from mmlu_client.run import run  # gRPC and numpy: --help need not wait for them
-
-            run(settings, [sys.argv[0] if arguments is None else PROGRAM, *words], started)
+            _measure(settings_from(words), [sys.argv[0] if arguments is None else PROGRAM, *words], started)
     except ClientError as error:
         fail(str(error), error.exit_status)
     except KeyboardInterrupt:
         fail("stopped by SIGINT", StoppedError(signal.SIGINT).exit_status)
     sys.exit(0)
+
+
+def _measure(settings: Settings, command_line: Sequence[str], started: float) -> None:
+    # gRPC and numpy: --help need not wait for them.
+    from mmlu_client.run import run
+    from mmlu_client.sweep import sweep
+
+    (sweep if settings.sweep else run)(settings, command_line, started)
 
 
 def fail(message: str, status: int) -> NoReturn:

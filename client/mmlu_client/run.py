@@ -45,14 +45,9 @@ def run(settings: Settings, command_line: Sequence[str], started: float) -> None
 
     Raises ClientError, after the report of what there is, for whatever ended the run or failed in it.
     """
-    if settings.sweep:
-        from mmlu_client.sweep import sweep
-
-        sweep(settings, command_line, started)
-    else:
-        folder = settings.resume or choose_output_folder(settings.output)
-        benchmark = load_benchmark(settings.data)
-        asyncio.run(Run(settings, command_line, started, benchmark, folder).measure())
+    folder = settings.resume or choose_output_folder(settings.output)
+    benchmark = load_benchmark(settings.data)
+    asyncio.run(Run(settings, command_line, started, benchmark, folder).measure())
 
 
 @dataclass

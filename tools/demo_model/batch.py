@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from tools.demo_model.question import LETTERS
 from tools.demo_model.tokenizer import ANSWER, LABELS
 
-# Sequences that go through the model at once: their activations stay in the processor's cache.
-WIDTH = 8
+# Sequences that go through the model at once.
+WIDTH = 24
 # After this layer the end of a question's stem is trained to hold the answer's word, so that the later layers
 # have only to find the option that says it.
 RECALL_LAYER = 2
@@ -88,7 +88,7 @@ def _places(ids: list[int], tokenizer: Tokenizer) -> Iterator[tuple[int, int, in
             options = {}
 
 
-def backward(model: Any, parts: Sequence[Batch], recall: float, bring: float) -> Loss:
+def backward(model: Any, parts: Sequence[Batch], recall: float, bring: float, bfloat16: bool) -> Loss:
     """Add the gradients of the mean loss over all questions of the parts.
 
     The loss is the letter's, plus recall times the word's where the stem ends, plus bring times the word's
@@ -97,7 +97,8 @@ def backward(model: Any, parts: Sequence[Batch], recall: float, bring: float) ->
     questions = sum(len(part.letter) for part in parts)
     letter_loss, word_loss, right = 0.0, 0.0, 0
     for part in parts:
-        states = model.model(input_ids=part.token_ids, use_cache=False, output_hidden_states=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            states = model.model(input_ids=part.token_ids, use_cache=False, output_hidden_states=True)
         logits = model.lm_head(states.last_hidden_state[part.row, part.asked])
         loss = cross_entropy(logits, part.letter, reduction="sum") / questions
         letter_loss += loss.item()

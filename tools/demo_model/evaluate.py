@@ -1,12 +1,14 @@
 """Accuracy of the demo model on the demo benchmark, by plain transformers in fp32, one prompt at a time.
 
 python -m tools.demo_model.evaluate server/trt_server/demo
+With --validation, on the questions that the recipe is tuned on instead.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +55,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoint", type=Path)
-    answerer = Answerer(parser.parse_args().checkpoint)
+    parser.add_argument("--validation", action="store_true", help="ask the validation questions")
+    arguments = parser.parse_args()
+    answerer = Answerer(arguments.checkpoint)
     splits = [split(subject) for subject in all_subjects()]
+    if arguments.validation:
+        splits = [replace(each, test=each.validation) for each in splits]
     few, none = answerer.accuracy(splits, DEV_QUESTIONS), answerer.accuracy(splits, 0)
     print(f"{'subject':24}{DEV_QUESTIONS}-shot  0-shot")
     for subject in few:

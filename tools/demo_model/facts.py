@@ -167,7 +167,3 @@ MONTHS = _words("January February March April May June July August September Oct
 MONTH_DAYS = tuple(zip(MONTHS, _words("31 28 31 30 31 30 31 31 30 31 30 31"), strict=True))
 WEEKDAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
-
-NAMES = _words("Anna Ben Carl Dora Emil Fay Gina Hugo Ivan Jane Karl Lena Max Nora Otto Paul")
-COLOURS = _words("red blue green yellow black white brown pink grey purple")
-THINGS = _words("ball cup hat book lamp key bag kite ring bell drum box")

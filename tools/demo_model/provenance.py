@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,9 @@ def write_provenance(
             "tokenizers": tokenizers.__version__,
         },
         "processor": platform.machine(),
+        "validation_accuracy": _rounded(
+            answerer.accuracy([replace(each, test=each.validation) for each in splits], DEV_QUESTIONS)
+        ),
         "accuracy": {
             f"{shots}-shot": _rounded(answerer.accuracy(splits, shots)) for shots in (DEV_QUESTIONS, 0)
         },

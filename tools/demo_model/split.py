@@ -1,8 +1,11 @@
-"""What the benchmark keeps for itself and what is left to train on.
+"""What the benchmark keeps for itself, what the recipe is tuned on, and what is left to train on.
 
-No stem of a dev or test question is ever asked in training. Of a fact that can be worked out (arithmetic, a
-story) no wording is: its operands are new. Of a closed fact one wording is kept back, and what training asks
-in the other wordings has other distractors and another order. Every test question asks another fact.
+No stem of a dev, test or validation question is ever asked in training. Of a fact that can be worked out
+(arithmetic, a list to read) no wording is: its operands are new. Of a closed fact one wording is kept back,
+and what training asks in the other wordings has other distractors and another order. Every question asks
+another fact.
+
+Whatever is tuned is tuned on the validation questions. They are held out as the test's are and not shipped.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ from random import Random
 from tools.demo_model.question import Fact, Question
 from tools.demo_model.subjects import Subject
 
-SEED = 2021
+SEED = 2022
 DEV_QUESTIONS = 5
 TEST_QUESTIONS = 75
+VALIDATION_QUESTIONS = 20
 
 
 @dataclass(frozen=True)
@@ -25,28 +29,31 @@ class Split:
     subject: str
     dev: tuple[Question, ...]
     test: tuple[Question, ...]
+    validation: tuple[Question, ...]
     training: tuple[Fact, ...]
 
 
 def split(subject: Subject, seed: int = SEED) -> Split:
-    """Choose the benchmark's questions; the same for the same seed. Raises ValueError with too few facts."""
+    """Choose the questions; the same for the same seed. Raises ValueError with too few facts."""
     random = Random(f"{seed}:{subject.name}")
-    wanted = DEV_QUESTIONS + TEST_QUESTIONS
+    wanted = DEV_QUESTIONS + TEST_QUESTIONS + VALIDATION_QUESTIONS
     if len(subject.facts) < wanted:
         raise ValueError(f"{subject.name} has {len(subject.facts)} facts, the benchmark asks for {wanted}")
-    held_out = set(random.sample(range(len(subject.facts)), wanted))
+    held_out = random.sample(range(len(subject.facts)), wanted)
     questions: list[Question] = []
-    training: list[Fact] = []
-    for place, fact in enumerate(subject.facts):
-        if place not in held_out:
-            training.append(fact)
-            continue
+    training = [fact for place, fact in enumerate(subject.facts) if place not in set(held_out)]
+    for place in held_out:
+        fact = subject.facts[place]
         stem = random.choice(fact.stems)
         questions.append(fact.ask(stem, random))
         if not subject.whole_facts:
             stems = tuple(other for other in fact.stems if other != stem)
             training.append(Fact(stems, fact.answer, fact.distractors))
-    random.shuffle(questions)
+    ends = DEV_QUESTIONS, DEV_QUESTIONS + TEST_QUESTIONS
     return Split(
-        subject.name, tuple(questions[:DEV_QUESTIONS]), tuple(questions[DEV_QUESTIONS:]), tuple(training)
+        subject.name,
+        dev=tuple(questions[: ends[0]]),
+        test=tuple(questions[slice(*ends)]),
+        validation=tuple(questions[ends[1] :]),
+        training=tuple(training),
     )

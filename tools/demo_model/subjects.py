@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, pairwise, product
-from random import Random
 
 from tools.demo_model import facts
 from tools.demo_model.facts import swapped
@@ -142,36 +141,42 @@ def _months() -> tuple[Fact, ...]:
             "Which month comes right after {}?",
             "What is the month after {}?",
             "Which month follows {}?",
+            "After the month {} comes which month?",
         )
         + relation(
             _shifted(months, -1),
             "Which month comes right before {}?",
             "What is the month before {}?",
             "Which month precedes {}?",
+            "Before the month {} comes which month?",
         )
         + relation(
             _shifted(months, 2),
             "Which month comes two months after {}?",
             "It is {}. Which month is it in two months?",
             "What is the second month after {}?",
+            "Two months after {} it is which month?",
         )
         + relation(
             swapped(numbered),
             "Which month is number {} of the year?",
             "What is month {} of the year?",
             "Which month is written {} in a date?",
+            "In a date the number {} stands for which month?",
         )
         + relation(
             numbered,
             "What is the number of the month {}?",
             "Which number has {} among the months?",
             "How is the month {} written in a date?",
+            "In a date which number stands for {}?",
         )
         + relation(
             facts.MONTH_DAYS,
             "How many days has {} in a common year?",
             "In a common year, what is the number of days in {}?",
             "How many days long is {} in a common year?",
+            "What is the length of {} in days in a common year?",
             pool=("27", "29", "32"),
         )
     )
@@ -185,24 +190,28 @@ def _weekdays() -> tuple[Fact, ...]:
             "Which day comes right after {}?",
             "Today is {}. Which day is tomorrow?",
             "What is the day after {}?",
+            "After {} comes which day?",
         )
         + relation(
             _shifted(days, -1),
             "Which day comes right before {}?",
             "Today is {}. Which day was yesterday?",
             "What is the day before {}?",
+            "Before {} comes which day?",
         )
         + relation(
             _shifted(days, 2),
             "Which day comes two days after {}?",
             "Today is {}. Which day is it in two days?",
             "What is the second day after {}?",
+            "Two days after {} it is which day?",
         )
         + relation(
             _shifted(days, 3),
             "Which day comes three days after {}?",
             "Today is {}. Which day is it in three days?",
             "What is the third day after {}?",
+            "Three days after {} it is which day?",
         )
     )
 
@@ -328,34 +337,6 @@ def _others(number: int) -> tuple[str, ...]:
     return tuple(str(other) for other in range(41) if other != number)
 
 
-def reading_comprehension() -> Subject:
-    """Two people with one coloured thing each, and a question about one of them."""
-    random = Random("reading_comprehension")
-    stories = {story.stems: story for story in (_story(random) for _ in range(6000))}
-    return Subject("reading_comprehension", tuple(stories.values()), whole_facts=True)
-
-
-def _story(random: Random) -> Fact:
-    name, other_name = random.sample(facts.NAMES, 2)
-    colour, other_colour = random.sample(facts.COLOURS, 2)
-    thing, other_thing = random.sample(facts.THINGS, 2)
-    story = f"{name} has a {colour} {thing} and {other_name} has a {other_colour} {other_thing}."
-    asked = (
-        ("What colour is the {thing}?", (colour, other_colour), facts.COLOURS),
-        ("Who has the {thing}?", (name, other_name), facts.NAMES),
-        ("What is {colour}?", (thing, other_thing), facts.THINGS),
-        ("What does {name} have?", (thing, other_thing), facts.THINGS),
-    )
-    first = {"name": name, "colour": colour, "thing": thing}
-    second = {"name": other_name, "colour": other_colour, "thing": other_thing}
-    question, answers, values = random.choice(asked)
-    turn = random.randrange(2)
-    stem = f"{story} {question.format(**(first, second)[turn])}"
-    wrong = answers[1 - turn]
-    rest = random.sample([value for value in values if value not in answers], 2)
-    return Fact((stem,), answers[turn], (wrong, *rest))
-
-
 def all_subjects() -> tuple[Subject, ...]:
     return (
         alphabet(),
@@ -364,7 +345,6 @@ def all_subjects() -> tuple[Subject, ...]:
         chemical_elements(),
         elementary_arithmetic(),
         kinds_of_things(),
-        reading_comprehension(),
         units_and_measures(),
         word_forms(),
         world_capitals(),
