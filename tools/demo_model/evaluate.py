@@ -25,6 +25,8 @@ class Answerer:
     """A checkpoint folder that answers prompts with the most probable of the four letters."""
 
     def __init__(self, folder: Path) -> None:
+        # Several threads wait for each other longer than they compute.
+        torch.set_num_threads(1)
         self._model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
 
