@@ -194,7 +194,8 @@ def _print(
     print(f"\nmedian reuse / ours {ratio:.2f}, ", end="")
     print(f"median whole/core {statistics.median(r.whole_over_core for r in rounds):.4f}")
     bound = (1.2 * weights + 300e6) / 1e6
-    print(f"server memory at its peak {resident / 1e6:.0f} MB; 1.2 x fp32 weights + 300 MB = {bound:.0f} MB")
+    print(f"server memory at its peak, shared prefixes included, {resident / 1e6:.0f} MB; ", end="")
+    print(f"1.2 x fp32 weights + 300 MB = {bound:.0f} MB")
 
 
 def _or_slash(value: float | None, form: str) -> str:

@@ -1,7 +1,7 @@
 """What the benchmark keeps for itself, what the recipe is tuned on, and what is left to train on.
 
 No stem of a dev, test or validation question is ever asked in training. Of a fact that can be worked out
-(arithmetic, a list to read) no wording is: its operands are new. Of a closed fact one wording is kept back,
+(arithmetic) no wording is: its operands are new. Of a closed fact one wording is kept back,
 and what training asks in the other wordings has other distractors and another order. Every question asks
 another fact.
 
