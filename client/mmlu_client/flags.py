@@ -199,7 +199,8 @@ def _output(parser: configargparse.ArgumentParser) -> None:
         "--metrics-port",
         type=values.port,
         metavar="PORT",
-        help="port for Prometheus to scrape while the run is on; 0: a free one; none by default",
+        help="port for Prometheus to scrape while the run is on and until it has the last figures; 0: a free "
+        "one; none by default",
     )
     group.add_argument(
         "--metrics-host",

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import Thread
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
-from mmlu_client.errors import InputError
 from mmlu_client.model import ServedModel
 from mmlu_client.question_file import Selection
 from mmlu_client.records import Record
@@ -57,14 +54,6 @@ class Metrics:
             registry=r,
         )
         self._info = Info("mmlu_client", "What is measured, and on what.", registry=r)
-
-    def serve(self, host: str, port: int) -> MetricsServer:
-        """Answer scrapes from now on. Raises InputError where the port cannot be had."""
-        try:
-            server, thread = start_http_server(port, host, self.registry)
-        except OSError as error:
-            raise InputError(f"--metrics-port {port}: cannot listen on {host}: {error.strerror}") from None
-        return MetricsServer(server, thread)
 
     def describe(
         self,
@@ -115,18 +104,3 @@ class Metrics:
 
     def set_whole_seconds(self, seconds: float) -> None:
         self._seconds.set(seconds)
-
-
-class MetricsServer:
-    def __init__(self, server: WSGIServer, thread: Thread) -> None:
-        self._server = server
-        self._thread = thread
-
-    @property
-    def port(self) -> int:
-        return self._server.server_port
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

@@ -19,6 +19,7 @@ from mmlu_client.finished_run import FinishedRun, read_run
 from mmlu_client.lane import Server
 from mmlu_client.manifest import Asking, manifest, now, session
 from mmlu_client.metrics import Metrics
+from mmlu_client.metrics_server import MetricsServer
 from mmlu_client.outcome import print_text, written_figures
 from mmlu_client.phase import Bench, Phase, in_order, warm_up
 from mmlu_client.progress import Progress, Tally, make_progress
@@ -119,21 +120,35 @@ class Run:
         worker = ThreadPoolExecutor(1, "prompts")
         with contextlib.ExitStack() as stack:
             stack.callback(worker.shutdown, wait=False, cancel_futures=True)
-            self._serve_metrics(stack)
+            scraped = self._serve_metrics(stack)
             asking = asyncio.create_task(self._ask_all(worker))
             self._stop_on_signals(asking)
             trouble = await self._ending(asking)
             if self._manifest is None or not self._records:
                 raise trouble or RunError("there was nothing to ask")
-            self._report(self._manifest, trouble)
+            try:
+                self._report(self._manifest, trouble)
+            finally:
+                await self._show_last_figures(scraped)
 
-    def _serve_metrics(self, stack: contextlib.ExitStack) -> None:
+    def _serve_metrics(self, stack: contextlib.ExitStack) -> MetricsServer | None:
         """Raises InputError."""
         settings = self._settings
-        if settings.metrics_port is not None:
-            server = self._metrics.serve(settings.metrics_host, settings.metrics_port)
-            stack.callback(server.close)
-            self._progress.say(f"metrics at http://{settings.metrics_host}:{server.port}/metrics")
+        if settings.metrics_port is None:
+            return None
+        server = MetricsServer(self._metrics.registry, settings.metrics_host, settings.metrics_port)
+        stack.callback(server.close)
+        self._progress.say(f"metrics at http://{settings.metrics_host}:{server.port}/metrics")
+        return server
+
+    async def _show_last_figures(self, scraped: MetricsServer | None) -> None:
+        """Until Prometheus has them, or a signal comes."""
+        if scraped is None or not scraped.patience or self._stopped_by is not None:
+            return
+        self._progress.say(
+            f"up to {scraped.patience:.0f} s more for Prometheus to read the last figures (Ctrl-C: not)"
+        )
+        await scraped.wait_for_last_scrapes(lambda: self._stopped_by is not None)
 
     def _stop_on_signals(self, asking: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import re
 import signal
+import threading
+import urllib.error
 import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from client_process import SECONDS, ClientProcess, client, the_error
-from double import CORE_NS, FLOPS_A_TOKEN, HOLD, PEAK, Double
+from double import CORE_NS, FLOPS_A_TOKEN, HOLD, PEAK, Double, Verdict, queue_full
 from mmlu import write_benchmark
 from prometheus_client.parser import text_string_to_metric_families
-from run_files import records, wait_for_records
+from run_files import records, summary, wait_for_records
 from tokenizer_kinds import byte_level, tokenizer_files
 
 TOKENIZER = tokenizer_files(byte_level())
 
 
-def scrape(address: str) -> dict[str, float]:
-    text = urllib.request.urlopen(address, timeout=SECONDS).read().decode()
+# What Prometheus sends along with every scrape.
+SCRAPER = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}
+
+
+def scrape(address: str, headers: Mapping[str, str] = SCRAPER) -> dict[str, float]:
+    request = urllib.request.Request(address, headers=dict(headers))
+    text = urllib.request.urlopen(request, timeout=SECONDS).read().decode()
     return {
         ",".join((sample.name, *sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
@@ -62,6 +71,67 @@ def test_a_run_in_its_middle(tmp_path: Path) -> None:
         (times[-1]["received"] - times[0]["due"]) / 1e9, rel=0.01
     )
     assert any(name.startswith("mmlu_client_info,") and "double" in name for name in seen)
+
+
+@dataclass(frozen=True)
+class HeldRun:
+    """A run of eight questions whose last one is not answered before `release` is set."""
+
+    running: ClientProcess
+    address: str
+    output: Path
+    release: threading.Event
+
+
+@pytest.fixture
+def held_run(tmp_path: Path) -> Iterator[HeldRun]:
+    data, output = write_benchmark(tmp_path / "data", {"alpha": 8}), tmp_path / "run"
+    release = threading.Event()
+
+    def decide(number: int) -> Verdict:
+        return queue_full(0.05) if number >= 7 and not release.is_set() else None
+
+    with Double(TOKENIZER, decide) as double:
+        running = ClientProcess(
+            "--url", double.url, "--data", data, "--output", output, "--metrics-port", "0"
+        )  # fmt: skip
+        wait_for_records(output, 7)
+        (address,) = re.findall(r"metrics at (\S+)", running.said())
+        yield HeldRun(running, address, output, release)
+
+
+def test_the_last_figures_stay_until_prometheus_has_read_them_twice(held_run: HeldRun) -> None:
+    scrape(held_run.address)
+    held_run.release.set()
+    held_run.running.wait_for("for Prometheus to read the last figures")
+    figures = summary(held_run.output)
+    for _ in range(2):
+        seen = scrape(held_run.address)
+        right, wrong = (seen[f"mmlu_client_questions_total,{kind},alpha"] for kind in ("correct", "wrong"))
+        assert right + wrong == 8
+        assert right / 8 == figures["acc"]
+        assert seen["mmlu_client_tokens_total,logical"] == figures["logical_tokens"]
+    assert held_run.running.finish().returncode == 0
+    with pytest.raises(urllib.error.URLError):
+        scrape(held_run.address)
+
+
+def test_a_signal_ends_the_wait_for_prometheus_but_the_run_was_done(held_run: HeldRun) -> None:
+    scrape(held_run.address)
+    held_run.release.set()
+    held_run.running.wait_for("for Prometheus to read the last figures")
+    held_run.running.signal(signal.SIGINT)
+    result = held_run.running.finish()
+    assert result.returncode == 0
+    assert "written to" in result.stdout
+
+
+def test_nobody_waits_for_a_prometheus_that_never_came(held_run: HeldRun) -> None:
+    scrape(held_run.address, headers={})
+    held_run.release.set()
+    result = held_run.running.finish()
+    assert result.returncode == 0
+    assert "Prometheus" not in result.stderr
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

@@ -18,13 +18,15 @@ from tools.watching.prometheus import Prometheus
 class ObservedRun:
     """start, end: Unix seconds between which every figure of the client was scraped.
 
-    summary: the run's own. client: its address on the metrics port, as the label `instance` has it.
+    settled: when every rule had the servers' counters of the whole run. summary: the run's own.
+    client: its address on the metrics port, as the label `instance` has it.
     """
 
     prometheus: Prometheus
     client: str
     start: float
     end: float
+    settled: float
     summary: Mapping[str, Any]
 
 
@@ -51,6 +53,9 @@ def observe(
         check=True,
         stdout=subprocess.DEVNULL,
     )
+    # A scrape and an evaluation, a second at most for each, and one to spare.
+    settled = time.time() + 3
+    time.sleep(3)
     client = f"127.0.0.1:{client_port}"
     # From its first answer to its last scrape: a rule outlives what it is made of by one evaluation.
     both = f'mmlu_client:throughput_whole:run{{instance="{client}"}} and mmlu_client_run_seconds'
@@ -59,4 +64,4 @@ def observe(
         raise RuntimeError("the run was over before anything of it was scraped")
     (series,) = seen
     summary = json.loads((output / "summary.json").read_text())
-    return ObservedRun(prometheus, client, series.values[0][0], series.values[-1][0], summary)
+    return ObservedRun(prometheus, client, series.values[0][0], series.values[-1][0], settled, summary)
