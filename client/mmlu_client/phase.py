@@ -90,6 +90,7 @@ class Phase:
             id_prefix=f"{name}-{session}-",
             reference=name == VAL,
             reuse_prefix=bench.settings.reuse_prefix and name != VAL,
+            shuffled=bench.settings.is_shuffled,
         )
         return Load(
             bench.servers,

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from trt_server import answers
@@ -57,6 +58,8 @@ class EngineWorker:
         self._started: asyncio.Future[Engine] = loop.create_future()
         self._finished: asyncio.Future[None] = loop.create_future()
         self._thread = threading.Thread(target=self._run, name=f"engine-{number}", daemon=True)
+        # Waking the loop gives the interpreter away, and the engine's thread has the next batch to start.
+        self._answering = ThreadPoolExecutor(1, f"answers-{number}")
 
     async def start(self) -> Engine:
         """Make the engine and warm it up; its calls stay this thread's. Raises what its making raised."""
@@ -79,6 +82,7 @@ class EngineWorker:
             self._serve(engine)
         finally:
             engine.close()
+            self._answering.shutdown()
             answers.settle(self._finished, None)
 
     def _make_warm_engine(self) -> Engine:
@@ -130,8 +134,15 @@ class EngineWorker:
         if len(work.outcomes) < len(work.parts):
             return
         self._record_seconds((time.perf_counter_ns() - work.submitted_ns) / 1e9 / len(work.requests))
-        for request, answer in zip(work.requests, work.answers(self._number), strict=True):
-            answers.deliver(request, answer)
+        self._answering.submit(self._answer, work)
+
+    def _answer(self, work: Work) -> None:
+        """In a thread of its own."""
+        try:
+            for request, answer in zip(work.requests, work.answers(self._number), strict=True):
+                answers.deliver(request, answer)
+        except Exception as error:
+            self._reject(work.requests, error)
 
     def _reject(self, requests: Sequence[ScoringRequest], error: Exception) -> None:
         if isinstance(error, EngineLostError):

@@ -23,7 +23,7 @@ from double import (
 )
 from google.rpc import code_pb2
 from mmlu import write_benchmark, write_csv
-from run_files import records, summary
+from run_files import records, summary, wait_for_records
 from tokenizer_kinds import byte_level, tokenizer_files, write_tokenizer
 
 TOKENIZER = tokenizer_files(byte_level())
@@ -80,6 +80,30 @@ def test_prompts_of_a_batch_are_of_like_length_and_one_subject(tmp_path: Path, o
     assert all(len({record["subject"] for record in batch}) == 1 for batch in batches.values())
     # The middle one of each subject has a short and a long prompt.
     assert sum(batch[0]["batch"]["padding_tokens"] > 0 for batch in batches.values()) == 2
+
+
+def test_like_lengths_are_put_together_over_hundreds_of_questions(tmp_path: Path, output: Path) -> None:
+    """Sixteen lengths in turn, as many of each as fill batches: but for a few at both ends none is padded."""
+    rows = [("word " * (5 * (number % 16)), "1", "2", "3", "4", "A") for number in range(512)]
+    write_csv(tmp_path / "data" / "test" / "alpha_test.csv", rows)
+    with Double(TOKENIZER) as double:
+        flags = ("--data", tmp_path / "data", "--bs", "8", "--few-shots", "0")
+        client("--url", double.url, "--output", output, *flags)
+    batches = {record["request"]["id"]: record["batch"] for record in records(output)}
+    assert len(batches) == 64
+    assert sum(batch["padding_tokens"] > 0 for batch in batches.values()) <= 16
+
+
+def test_a_random_order_is_sorted_in_small_parts_only(tmp_path: Path, output: Path) -> None:
+    """Whatever of it is answered first must tell nothing about a question's length."""
+    rows = [("word " * (number % 64), "1", "2", "3", "4", "A") for number in range(512)]
+    write_csv(tmp_path / "data" / "test" / "alpha_test.csv", rows)
+    with Double(TOKENIZER) as double:
+        flags = ("--data", tmp_path / "data", "--bs", "8", "--few-shots", "0", "--request-count", "64")
+        client("--url", double.url, "--output", output, *flags, "--concurrency", "1")
+    lengths = [record["tokens"]["logical"] for record in records(output)]
+    first, second = (sum(half) / len(half) for half in (lengths[:256], lengths[256:]))
+    assert first == pytest.approx(second, rel=0.25)
 
 
 def test_figures_follow_from_the_records(data: Path, output: Path) -> None:
@@ -171,7 +195,13 @@ def test_a_draining_server_is_waited_for(data: Path, output: Path) -> None:
 
 
 def test_a_server_that_never_answers_again_ends_the_run(data: Path, output: Path) -> None:
-    with Double(TOKENIZER, lambda number: grpc.StatusCode.UNAVAILABLE if number >= 2 else None) as double:
+    def break_after_two(number: int) -> Verdict:
+        if number < 2:
+            return None
+        wait_for_records(output, 2)  # what is on its way when a stream breaks may be lost with it
+        return grpc.StatusCode.UNAVAILABLE
+
+    with Double(TOKENIZER, break_after_two) as double:
         result = client("--url", double.url, "--data", data, "--output", output)
     assert result.returncode == 1
     assert "broke 5 streams in a row without an answer" in the_error(result)
