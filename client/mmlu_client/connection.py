@@ -71,7 +71,7 @@ class Connection:
         told = False
         while True:
             try:
-                return await self._model_if_serving(max(1.0, deadline - time.monotonic()))
+                return await self.model_if_serving(max(1.0, deadline - time.monotonic()))
             except AwayError as away:
                 trouble = str(away)
             left = deadline - time.monotonic()
@@ -85,7 +85,7 @@ class Connection:
                 told = True
             await asyncio.sleep(min(POLL_SECONDS, left))
 
-    async def _model_if_serving(self, seconds: float) -> ServedModel:
+    async def model_if_serving(self, seconds: float) -> ServedModel:
         """Raises AwayError where the server takes no work now, RunError where that will stay so."""
         request = health_pb2.HealthCheckRequest(service=SERVICE)
         try:

@@ -158,11 +158,12 @@ class Lane:
                 raise StreamLostError("the server takes no more work")
 
     def _ask_later(self, asked: Asked, seconds: float | None) -> None:
-        """The server's queue is full: keep the place and ask again when it says."""
+        """The server's queue is full: keep the place until it may be asked again, here or elsewhere."""
 
         def ask() -> None:
             self._retries.discard(handle)
-            self._outbox.put_nowait(asked)
+            del self._unanswered[asked.request.id]
+            self._desk.take_back([asked])
 
         delay = RETRY_SECONDS if seconds is None else seconds
         handle = asyncio.get_running_loop().call_later(delay, ask)

@@ -49,7 +49,11 @@ class Load:
         say: Callable[[str], None],
     ) -> None:
         """is_enough: asked before each new request with the nanoseconds since the start."""
-        self._lanes = [Lane(server, server_timeout, self, say) for server in servers]
+        self._server_timeout = server_timeout
+        self._say = say
+        self._lanes = [self._lane(server) for server in servers]
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._joined = asyncio.Event()
         self._source = source
         self._pacing = pacing
         self._on_answer = on_answer
@@ -81,7 +85,18 @@ class Load:
         self._started_ns = time.monotonic_ns()
         self._pacing.start(self._started_ns)
         jobs = (self._issue(), self._issue_again(), *(lane.run() for lane in self._lanes))
-        await _all_or_first_error([asyncio.create_task(job) for job in jobs])
+        self._tasks.update(asyncio.create_task(job) for job in jobs)
+        await self._all_or_first_error()
+
+    def join(self, server: Server) -> None:
+        """Ask this one too, from now on."""
+        lane = self._lane(server)
+        self._lanes.append(lane)
+        self._tasks.add(asyncio.create_task(lane.run()))
+        self._joined.set()
+
+    def _lane(self, server: Server) -> Lane:
+        return Lane(server, self._server_timeout, self, self._say)
 
     async def _issue(self) -> None:
         """Ask what falls due."""
@@ -140,15 +155,21 @@ class Load:
     def is_last(self, lane: Lane) -> bool:
         return all(other.left_out for other in self._lanes if other is not lane)
 
-
-async def _all_or_first_error(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Return when all are done; an error of one, or a cancellation from outside, ends the others."""
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        for task in tasks:
-            task.cancel()
-        endings = await asyncio.gather(*tasks, return_exceptions=True)
-    for ending in endings:
-        if isinstance(ending, Exception):
-            raise ending
+    async def _all_or_first_error(self) -> None:
+        """Return when all tasks are done; an error of one, or a cancellation, ends the others."""
+        joined = asyncio.create_task(self._joined.wait())
+        try:
+            while running := {task for task in self._tasks if not task.done()}:
+                done, _ = await asyncio.wait({*running, joined}, return_when=asyncio.FIRST_COMPLETED)
+                if any(not task.cancelled() and task.exception() for task in done):
+                    break
+                if joined in done:
+                    self._joined.clear()
+                    joined = asyncio.create_task(self._joined.wait())
+        finally:
+            for task in (*self._tasks, joined):
+                task.cancel()
+            endings = await asyncio.gather(*self._tasks, joined, return_exceptions=True)
+        for ending in endings:
+            if isinstance(ending, Exception):
+                raise ending

@@ -72,17 +72,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
             "max_batch_size": model.max_batch_size,
             "stream_window": model.stream_window,
         },
-        "servers": [
-            {
-                "name": server.name,
-                "device": server.model.device.name,
-                "devices": [{"name": each.name, "id": each.id} for each in server.model.devices],
-                "peak_flops": server.model.peak_flops,
-                "load_seconds": server.model.engine.load_seconds,
-                "build_seconds": server.model.engine.build_seconds,
-            }
-            for server in servers
-        ],
+        "servers": [server_entry(server) for server in servers],
         "server_version": model.server_version,
         "client": {
             "platform": platform.platform(),
@@ -90,6 +80,18 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
             "versions": {name: _version(name) for name in PACKAGES},
         },
         "flags": settings.given,
+    }
+
+
+def server_entry(server: Server) -> dict[str, Any]:
+    model = server.model
+    return {
+        "name": server.name,
+        "device": model.device.name,
+        "devices": [{"name": each.name, "id": each.id} for each in model.devices],
+        "peak_flops": model.peak_flops,
+        "load_seconds": model.engine.load_seconds,
+        "build_seconds": model.engine.build_seconds,
     }
 
 

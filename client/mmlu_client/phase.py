@@ -12,6 +12,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from mmlu_client.device_log import DeviceLog
+from mmlu_client.fleet import Fleet
 from mmlu_client.lane import Server
 from mmlu_client.load import Load
 from mmlu_client.pacing import ClosedLoop
@@ -26,14 +27,19 @@ from mmlu_client.settings import Settings
 
 @dataclass(frozen=True)
 class Bench:
-    """What phases work with. session: which start of the client this is, from 0."""
+    """What phases work with. on_join: told of a server that joins. session: which start this is, from 0."""
 
     settings: Settings
-    servers: Sequence[Server]
+    fleet: Fleet
+    on_join: Callable[[Server], None]
     builder: PromptBuilder
     worker: ThreadPoolExecutor
     say: Callable[[str], None]
     session: int
+
+    @property
+    def servers(self) -> Sequence[Server]:
+        return self.fleet.servers
 
     @property
     def places(self) -> int:
@@ -71,6 +77,7 @@ class Phase:
         bench = self._bench
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(DeviceLog(device_log, bench.servers, self.name, bench.session))
+            await stack.enter_async_context(bench.fleet.watched(self._join))
             await stack.enter_async_context(self.watch)
             start = time.monotonic()
             try:
@@ -101,6 +108,10 @@ class Phase:
             self.is_over,
             bench.say,
         )
+
+    def _join(self, server: Server) -> None:
+        self._bench.on_join(server)
+        self.load.join(server)
 
     def is_over(self, elapsed_ns: int) -> bool:
         """Whether nothing more is asked so long after the start."""

@@ -16,8 +16,9 @@ from mmlu_client.accuracy import Accuracy, accuracy_of
 from mmlu_client.dataset import Benchmark, load_benchmark
 from mmlu_client.errors import ClientError, InputError, RunError, StoppedError
 from mmlu_client.finished_run import FinishedRun, read_run
+from mmlu_client.fleet import Fleet, check_batch_size, check_reference
 from mmlu_client.lane import Server
-from mmlu_client.manifest import Asking, manifest, now, session
+from mmlu_client.manifest import Asking, manifest, now, server_entry, session
 from mmlu_client.metrics import Metrics
 from mmlu_client.metrics_server import MetricsServer
 from mmlu_client.outcome import print_text, written_figures
@@ -32,7 +33,6 @@ from mmlu_client.records import INFER, VAL, Record
 from mmlu_client.resume import check_same_run, read_manifest, seconds_asked
 from mmlu_client.run_folder import DEVICE_LOG, RECORDS, choose_output_folder, make_folder, write_manifest
 from mmlu_client.self_check import LoopWatch
-from mmlu_client.servers import check_batch_size, check_reference, connect
 from mmlu_client.settings import Settings
 from mmlu_client.tokenizer import Tokenizer, named_tokenizer, served_tokenizer, warm_import
 
@@ -179,22 +179,23 @@ class Run:
     async def _ask_all(self, worker: ThreadPoolExecutor) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
         importing = loop.run_in_executor(worker, warm_import)
-        servers = await connect(
-            settings.addresses, settings.tls_ca, settings.server_timeout, self._progress.say
-        )
+        fleet = Fleet(settings.addresses, settings.tls_ca, self._progress.say, self._check)
         try:
-            check_batch_size(servers, settings.batch_size)
-            if settings.validate:
-                check_reference(servers)
-            model = servers[0].model
+            await fleet.connect(settings.server_timeout)
+            model = fleet.servers[0].model
             if model.notice:
                 self._progress.say(f"{model.id}: {model.notice}")
             await importing
-            tokenizer, origin = await self._tokenizer(servers[0], worker)
-            await self._ask_through(servers, worker, tokenizer, origin)
+            tokenizer, origin = await self._tokenizer(fleet.servers[0], worker)
+            await self._ask_through(fleet, worker, tokenizer, origin)
         finally:
-            for server in servers:
-                await server.connection.close()
+            await fleet.close()
+
+    def _check(self, server: Server) -> None:
+        """Whether it can do what is asked. Raises InputError, RunError."""
+        check_batch_size(server, self._settings.batch_size)
+        if self._settings.validate:
+            check_reference(server)
 
     async def _tokenizer(self, server: Server, worker: ThreadPoolExecutor) -> tuple[Tokenizer, str]:
         """The tokenizer and, for the manifest, where it comes from."""
@@ -211,15 +212,16 @@ class Run:
         return await loop.run_in_executor(worker, served_tokenizer, files), f"server {fingerprint}"
 
     async def _ask_through(
-        self, servers: Sequence[Server], worker: ThreadPoolExecutor, tokenizer: Tokenizer, origin: str
+        self, fleet: Fleet, worker: ThreadPoolExecutor, tokenizer: Tokenizer, origin: str
     ) -> None:
-        settings, model = self._settings, servers[0].model
+        settings, model = self._settings, fleet.servers[0].model
         style = FORMATS[settings.prompt_format]
         builder = PromptBuilder(tokenizer, style, self._shots, model.max_prompt_tokens, model.vocabulary_size)
         make_folder(self._folder)
         with RecordFile(self._folder / RECORDS) as file:
-            earlier = self._open(servers, origin)
-            bench = Bench(settings, servers, builder, worker, self._progress.say, len(self._sessions) - 1)
+            earlier = self._open(fleet.servers, origin)
+            say, number = self._progress.say, len(self._sessions) - 1
+            bench = Bench(settings, fleet, self._note_server, builder, worker, say, number)
             if settings.validate:
                 await self._ask(bench, VAL, self._questions, earlier, file)
             questions = self._validated() if settings.validate else self._questions
@@ -248,6 +250,12 @@ class Run:
         }
         write_manifest(self._folder, self._manifest)
         return read_records(self._folder / RECORDS)
+
+    def _note_server(self, server: Server) -> None:
+        """One more, in the middle of the run."""
+        if self._manifest is not None:
+            self._manifest["servers"].append(server_entry(server))
+            write_manifest(self._folder, self._manifest)
 
     async def _ask(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from double import Double
 from mmlu import rows, write_benchmark, write_csv
 from mmlu_client.cli import settings_from
 from tokenizer_kinds import byte_level, tokenizer_files
+
+from tools.free_port import free_port
 
 TOKENIZER = tokenizer_files(byte_level())
 
@@ -36,12 +37,6 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     issued.cert_chain_pems[0].write_to_path(made.certificate)
     authority.cert_pem.write_to_path(made.authority)
     return made
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_flags_come_from_file_environment_and_command_line(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from pathlib import Path
 
 import grpc
 import pytest
 from client_process import SECONDS, ClientProcess, client, the_error
-from double import HOLD, PEAK, Double
+from double import HOLD, PEAK, Double, Verdict, queue_full
 from mmlu import write_benchmark
 from mmlu_client.address import parse_addresses
 from mmlu_client.errors import InputError
-from run_files import records, summary
+from run_files import manifest, records, summary, wait_for_records
 from tokenizer_kinds import byte_level, tokenizer_files
+
+from tools.free_port import free_port
 
 TOKENIZER = tokenizer_files(byte_level())
 
@@ -93,6 +96,54 @@ def test_a_server_that_is_not_there_is_left_out(data: Path, output: Path) -> Non
         )
     assert result.returncode == 0, result.stderr
     assert "left out: no answer from grpc://localhost:9 within 1 s" in result.stderr
+
+
+def test_a_server_that_comes_later_joins(data: Path, output: Path) -> None:
+    """The one answers two requests and no more until the other is there to be asked."""
+    port = free_port()
+    two = Double(TOKENIZER, port=port)
+
+    def decide(number: int) -> Verdict:
+        return None if number < 2 or two.asked else queue_full(0.05)
+
+    with Double(TOKENIZER, decide) as one:
+        flags = ("--data", data, "--output", output, "--concurrency", "4", "--server-timeout", "1")
+        running = ClientProcess("--url", f"{one.url},{two.url}", *flags)
+        running.wait_for("left out: no answer from")
+        with two:
+            wait_for_records(output, 20)
+            result = running.finish()
+    assert result.returncode == 0, result.stderr
+    assert f"{two.url} joins the run" in result.stderr
+    share = Counter(record["server"] for record in records(output))
+    assert share[one.url] >= 2
+    assert share[two.url] >= 5
+    assert share.total() == 30
+    assert [server["name"] for server in manifest(output)["servers"]] == [one.url, two.url]
+    assert f"server {two.url}: {share[two.url]} requests" in result.stdout
+    readings = [json.loads(line) for line in (output / "device.jsonl").read_text().splitlines()]
+    assert {reading["server"] for reading in readings} == {one.url, two.url}
+
+
+def test_a_server_of_another_engine_does_not_join(data: Path, output: Path) -> None:
+    port, release = free_port(), threading.Event()
+
+    def decide(number: int) -> Verdict:
+        return None if number < 2 or release.is_set() else queue_full(0.05)
+
+    other = Double(TOKENIZER, port=port, fingerprint="engine-2")
+    with Double(TOKENIZER, decide) as one:
+        flags = ("--data", data, "--output", output, "--server-timeout", "1")
+        running = ClientProcess("--url", f"{one.url},{other.url}", *flags)
+        running.wait_for("left out: no answer from")
+        with other:
+            running.wait_for(f"grpc://{other.url} does not join the run")
+            release.set()
+            result = running.finish()
+    assert result.returncode == 0, result.stderr
+    assert "do not hold the same: engine double (engine-1) and double (engine-2)" in result.stderr
+    assert Counter(record["server"] for record in records(output)) == {one.url: 30}
+    assert not other.asked
 
 
 def test_servers_of_different_engines_are_refused(data: Path, output: Path) -> None:

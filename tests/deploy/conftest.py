@@ -15,8 +15,9 @@ from fake_gpu_machine import gpu_machine
 from processes import ServerProcess
 from score_requests import ids_request
 
+from tools.free_port import free_port
 from tools.watching.observed_run import ObservedRun, observe
-from tools.watching.prometheus import Prometheus, free_port
+from tools.watching.prometheus import Prometheus
 
 # Of each subject: a run of 10 s or so on two cores.
 QUESTIONS = "50"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from dockerfile import ROOT, copy_into_context, instructions
 
-from tools.watching.prometheus import free_port
+from tools.free_port import free_port
 
 # Which target's steps are run: "cpu", or "all" for those of the TensorRT target too.
 INSTALLS = "TRT_SERVER_TEST_INSTALLS"

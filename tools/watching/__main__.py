@@ -12,11 +12,12 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from tools.free_port import free_port
 from tools.server_process import ServerProcess
 from tools.watching.dashboard import dashboards
 from tools.watching.observed_run import observe
 from tools.watching.picture import Picture
-from tools.watching.prometheus import Prometheus, free_port
+from tools.watching.prometheus import Prometheus
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 EVERYTHING = {"instance": ".*", "engine": ".*", "device": ".*", "__rate_interval": "5s"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -17,6 +16,8 @@ from types import TracebackType
 from typing import Any
 
 import yaml
+
+from tools.free_port import free_port
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "prometheus"
 PATIENCE_SECONDS = 60.0
@@ -125,12 +126,6 @@ class Prometheus:
                 return True
         except OSError:
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _sample(pair: Sequence[Any]) -> tuple[float, float]:

@@ -1,0 +1,149 @@
+"""The servers that share a run: all of one model and engine. More may join while it is on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+from mmlu_client.address import Address
+from mmlu_client.connection import AwayError, Connection
+from mmlu_client.errors import ClientError, InputError, RunError
+from mmlu_client.lane import Server
+
+RESOLVE_SECONDS = 0.5
+# How often names are asked for new addresses, and addresses without a server for one.
+WATCH_SECONDS = 2.0
+
+
+class Fleet:
+    """servers: those that were there at the start, and after them those that joined; a live list."""
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        ca_file: Path | None,
+        say: Callable[[str], None],
+        check: Callable[[Server], None],
+    ) -> None:
+        """check: raises ClientError where a server cannot do what the run asks."""
+        self.servers: list[Server] = []
+        self._addresses = addresses
+        self._ca_file = ca_file
+        self._say = say
+        self._check = check
+        self._settled: set[Address] = set()
+
+    async def connect(self, seconds: float) -> None:
+        """Wait for every server, `seconds` at most; one that is not there is left out where another is.
+
+        Raises RunError where none is there, or where they do not all hold the same model and engine.
+        """
+        each = await self._resolve(seconds)
+        connections = [self._connection(address) for address in each]
+        models = await asyncio.gather(
+            *(connection.wait_for_model(seconds) for connection in connections), return_exceptions=True
+        )
+        errors: list[BaseException] = []
+        for address, connection, model in zip(each, connections, models, strict=True):
+            if isinstance(model, BaseException):
+                errors.append(model)
+                await connection.close()
+            else:
+                self._take(address, Server(address.target, connection, model))
+        if not self.servers or any(not isinstance(error, RunError) for error in errors):
+            raise next((error for error in errors if not isinstance(error, RunError)), errors[0])
+        for error in errors:
+            self._say(f"left out: {error}")
+        for server in self.servers:
+            self._check_fits(server)
+
+    @contextlib.asynccontextmanager
+    async def watched(self, on_join: Callable[[Server], None]) -> AsyncIterator[None]:
+        """Servers that come meanwhile join: on_join is told of each."""
+        watch = asyncio.create_task(self._watch(on_join))
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def close(self) -> None:
+        for server in self.servers:
+            await server.connection.close()
+
+    async def _watch(self, on_join: Callable[[Server], None]) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            for address in await self._addresses_now():
+                if address not in self._settled and (server := await self._join(address)) is not None:
+                    self._say(f"{server.name} joins the run")
+                    on_join(server)
+
+    async def _join(self, address: Address) -> Server | None:
+        """The server at an address that had none; None where there still is none, or it does not fit."""
+        connection = self._connection(address)
+        try:
+            server = Server(address.target, connection, await connection.model_if_serving(WATCH_SECONDS))
+            self._check_fits(server)
+        except AwayError:
+            await connection.close()
+            return None
+        except ClientError as error:
+            self._settled.add(address)
+            self._say(f"{address} does not join the run: {error}")
+            await connection.close()
+            return None
+        except asyncio.CancelledError:
+            await connection.close()
+            raise
+        self._take(address, server)
+        return server
+
+    def _take(self, address: Address, server: Server) -> None:
+        self._settled.add(address)
+        self.servers.append(server)
+
+    def _connection(self, address: Address) -> Connection:
+        return Connection(address, self._ca_file, self._say)
+
+    def _check_fits(self, server: Server) -> None:
+        first = self.servers[0] if self.servers else server
+        if (difference := first.model.difference(server.model)) is not None:
+            raise RunError(f"{first.name} and {server.name} do not hold the same: {difference}")
+        self._check(server)
+
+    async def _addresses_now(self) -> list[Address]:
+        found: list[Address] = []
+        for address in self._addresses:
+            with contextlib.suppress(OSError):  # a name that cannot be asked now brings nobody new
+                found += await address.each()
+        return list(dict.fromkeys(found))
+
+    async def _resolve(self, seconds: float) -> list[Address]:
+        deadline = time.monotonic() + seconds
+        found: list[Address] = []
+        for address in self._addresses:
+            while True:
+                try:
+                    found += await address.each()
+                    break
+                except OSError as error:
+                    if time.monotonic() >= deadline:
+                        raise RunError(f"--url {address}: {error.strerror} after {seconds:g} s") from None
+                    await asyncio.sleep(RESOLVE_SECONDS)
+        return list(dict.fromkeys(found))
+
+
+def check_batch_size(server: Server, batch_size: int) -> None:
+    """Raises InputError."""
+    if batch_size > server.model.max_batch_size:
+        raise InputError(f"--bs {batch_size} is too many: this server takes {server.model.max_batch_size}")
+
+
+def check_reference(server: Server) -> None:
+    """Raises RunError."""
+    if server.model.reference is None:
+        raise RunError(f"--validate: {server.name} has no reference engine: start it with --reference torch")
