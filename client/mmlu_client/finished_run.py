@@ -80,12 +80,12 @@ class FinishedRun:
 
     @property
     def peak_flops(self) -> float:
-        """Of all devices together, each counted once."""
-        peaks = {
-            device["id"] or f"{server['name']} {device['name']}": float(server["peak_flops"])
-            for server in self.servers
-            for device in server["devices"]
-        }
+        """Of all devices together, each counted once, or each part of it that a server has to itself."""
+        peaks = {}
+        for server in self.servers:
+            for device in server["devices"]:
+                id = device["id"] or f"{server['name']} {device['name']}"
+                peaks[id, device.get("part")] = float(server["peak_flops"])
         return sum(peaks.values())
 
     def peak_of(self, server: str) -> float:

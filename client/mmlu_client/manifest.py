@@ -88,7 +88,7 @@ def server_entry(server: Server) -> dict[str, Any]:
     return {
         "name": server.name,
         "device": model.device.name,
-        "devices": [{"name": each.name, "id": each.id} for each in model.devices],
+        "devices": [{"name": each.name, "id": each.id, "part": each.part} for each in model.devices],
         "peak_flops": model.peak_flops,
         "load_seconds": model.engine.load_seconds,
         "build_seconds": model.engine.build_seconds,

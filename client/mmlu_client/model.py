@@ -19,7 +19,7 @@ class EngineInfo:
 class Device:
     """Memory in bytes, energy as a counter; None where the device does not tell.
 
-    id: equal where two servers share the device.
+    id: equal where two servers share the device. part: what the server may use of it, None for all.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Device:
     temperature_celsius: float | None = None
     sm_clock_hertz: float | None = None
     id: str | None = None
+    part: str | None = None
 
 
 @dataclass(frozen=True)

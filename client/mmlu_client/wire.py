@@ -119,4 +119,5 @@ def _device(device: Any) -> Device:
         temperature_celsius=reading("temperature_celsius"),
         sm_clock_hertz=reading("sm_clock_hertz"),
         id=reading("id"),
+        part=reading("part"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import psutil
 class DeviceReading:
     """None where the device does not tell. Memory used and its peak are this process's, used_by_all is that
     of every process on the device. Energy is a counter: only differences mean something. id: equal where two
-    servers share the device."""
+    servers share the device. part: what this one may use of it, None for all."""
 
     memory_used_bytes: int | None = None
     memory_peak_bytes: int | None = None
@@ -28,12 +29,17 @@ class DeviceReading:
     sm_clock_hertz: float | None = None
     memory_clock_hertz: float | None = None
     id: str | None = None
+    part: str | None = None
 
 
-# What devices have together: of a temperature the hottest, of a clock the slowest, of all else the sum; an id
-# has one device alone.
+def _of_one_alone(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else None
+
+
+# What devices have together: of a temperature the hottest, of a clock the slowest, of all else the sum.
 _TOGETHER: dict[str, Callable[[Sequence[Any]], Any]] = {
-    "id": lambda ids: ids[0] if len(ids) == 1 else None,
+    "id": _of_one_alone,
+    "part": _of_one_alone,
     "temperature_celsius": max,
     "sm_clock_hertz": min,
     "memory_clock_hertz": min,
@@ -87,6 +93,7 @@ class CpuDevice:
             memory_total_bytes=psutil.virtual_memory().total,
             memory_used_by_all_bytes=psutil.virtual_memory().used,
             id=self._id,
+            part=_part_of_the_cores(),
         )
 
 
@@ -103,6 +110,19 @@ def _boot_id() -> str:
     """The same in all containers of a machine; where the kernel has none, the machine's name."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return boot.read_text().strip() if boot.is_file() else platform.node()
+
+
+def _part_of_the_cores() -> str | None:
+    """The cores that this process may use, as taskset writes them; None where those are all."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) == os.cpu_count():
+        return None
+    starts = [core for core in cores if core - 1 not in cores]
+    ends = [core for core in cores if core + 1 not in cores]
+    pairs = zip(starts, ends, strict=True)
+    return ",".join(str(start) if start == end else f"{start}-{end}" for start, end in pairs)
 
 
 def _peak_resident_bytes() -> int | None:

@@ -72,11 +72,12 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         tls: tuple[Path, Path] | None = None,
         joules_a_reading: float | None = None,
         device_id: str | None = None,
+        device_part: str | None = None,
     ) -> None:
         """tokenizer: file name → content, None for a model without. tls: key and certificate.
 
         joules_a_reading: what its energy counter gains each time the model is asked for; None: no counter.
-        device_id: of the device it says it is on.
+        device_id: of the device it says it is on. device_part: what it says it may use of it.
         """
         self._tokenizer = tokenizer
         self._decide = decide
@@ -93,6 +94,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         self._notice = notice
         self._joules_a_reading = joules_a_reading
         self._device_id = device_id
+        self._device_part = device_part
         self.readings = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -170,6 +172,8 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         )
         if self._device_id is not None:
             model.device.id = self._device_id
+        if self._device_part is not None:
+            model.device.part = self._device_part
         if self._joules_a_reading is not None:
             model.device.energy_joules = self._joules_a_reading * self.readings
             model.device.power_watts = 300.0

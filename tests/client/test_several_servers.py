@@ -89,6 +89,18 @@ def test_a_shared_device_counts_once(data: Path, output: Path, other: str | None
     assert figures["joules_per_question"] == pytest.approx(joules / figures["answered"])
 
 
+def test_parts_of_a_device_have_a_peak_each_and_one_memory(data: Path, output: Path) -> None:
+    with (
+        Double(TOKENIZER, device_id="machine", device_part="0") as one,
+        Double(TOKENIZER, device_id="machine", device_part="1") as two,
+    ):
+        client("--url", f"{one.url},{two.url}", "--data", data, "--output", output)
+    figures = summary(output)
+    assert figures["mem_total_gib"] == 40.0
+    possible = figures["whole_seconds"] * 2 * PEAK
+    assert figures["mfu_whole"] == pytest.approx(figures["flops"] / possible)
+
+
 def test_a_server_that_is_not_there_is_left_out(data: Path, output: Path) -> None:
     with Double(TOKENIZER) as double:
         result = client(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from client_process import SECONDS, ClientProcess, client, command, the_error
 from mmlu import write_benchmark
@@ -18,6 +19,8 @@ from mmlu_client.errors import StreamLostError
 from processes import ServerProcess, program
 from run_files import manifest, records, summary, wait_for_records
 from tokenizer_kinds import byte_level, write_tokenizer
+
+from tools.server_process import ServerProcess as PinnedServer
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,23 @@ def test_a_whole_run(server: ServerProcess, tmp_path: Path, tokenizer: str, styl
     (device,) = manifest(output)["servers"][0]["devices"]
     assert device["id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert figures["prefix_hit_ratio"] == 0
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two servers on a core each take two cores")
+def test_servers_on_a_core_each_have_a_peak_each(tmp_path: Path) -> None:
+    """And share the machine's memory."""
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    output, flags = tmp_path / "run", ("--subjects", "calendar", "--limit", "20")
+    with (
+        PinnedServer("--model", "demo", core=first) as one,
+        PinnedServer("--model", "demo", core=second) as two,
+    ):
+        client("--url", f"{one.address},{two.address}", "--output", output, *flags)
+    figures, servers = summary(output), manifest(output)["servers"]
+    assert [server["devices"][0]["part"] for server in servers] == [str(first), str(second)]
+    peaks = sum(server["peak_flops"] for server in servers)
+    assert figures["mfu_whole"] == pytest.approx(figures["flops"] / (figures["whole_seconds"] * peaks))
+    assert figures["mem_total_gib"] == pytest.approx(psutil.virtual_memory().total / 2**30)
 
 
 def test_batch_size_does_not_change_an_answer(server: ServerProcess, tmp_path: Path, tokenizer: str) -> None:
