@@ -118,8 +118,10 @@ class _Card:
     def _lines(self, series: Sequence[tuple[str, Series]]) -> None:
         rows = math.ceil(len(series) / self._columns([name for name, _ in series]))
         legend = self._inches(0.17) * rows + self._inches(0.1)
-        axes = self._axes(0.048, legend + self._inches(0.24), 0.01, self._inches(0.36))
         series = [one for one in series if any(math.isfinite(value) for _, value in one[1].values)]
+        axes = self._axes(
+            self._room_for_scale(series), legend + self._inches(0.24), 0.014, self._inches(0.36)
+        )
         if self._panel.stacked:
             self._stack(axes, series)
         else:
@@ -130,6 +132,13 @@ class _Card:
         self._thresholds(axes)
         self._scales(axes, series)
         self._legend(series, legend)
+
+    def _room_for_scale(self, series: Sequence[tuple[str, Series]]) -> float:
+        """Left of the axes, as a share of the figure: for the longest label it may have."""
+        top = max((abs(value) for _, one in series for _, value in one.values), default=0.0)
+        letters = len(formatted(0.75 * top, self._panel.defaults["unit"]))
+        width = float(self._figure.get_size_inches()[0])
+        return max(0.048, (LETTER_WIDTH * 1.15 * letters + 0.12) / width)
 
     def _stack(self, axes: Axes, series: Sequence[tuple[str, Series]]) -> None:
         instants = sorted({time for _, one in series for time, _ in one.values})
@@ -185,8 +194,9 @@ class _Card:
                 below.set_ylim(0, max(values) * 1.1 or 1)
                 below.margins(x=0)
             text = self._mapped(value)
-            y = 0.68 if len(series) == 1 else 0.85 - 0.3 * index
-            axes.text(0.5, y, text, color=color, size=17, weight="bold", ha="center", va="center")
+            y = 0.68 if len(series) == 1 else 0.88 - 0.26 * index
+            size = 17 if len(series) == 1 else 14
+            axes.text(0.5, y, text, color=color, size=size, weight="bold", ha="center", va="center")
 
     def _gauge(self, series: Sequence[tuple[str, Series]]) -> None:
         value = series[0][1].values[-1][1]
