@@ -49,6 +49,7 @@ def test_units_and_what_is_absent(tmp_path: Path) -> None:
         "sm_clock_hertz": 1.41e9,
         "memory_clock_hertz": 1.593e9,
         "id": "GPU-1111-first",
+        "part": None,
     }
 
 
