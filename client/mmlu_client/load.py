@@ -62,6 +62,7 @@ class Load:
         self._change = asyncio.Event()
         self._room_ns = 0
         self._exhausted = False
+        self._finished = False
         self._started_ns = 0
         self._last_reply_ns = 0
         self.in_flight = 0
@@ -89,7 +90,9 @@ class Load:
         await self._all_or_first_error()
 
     def join(self, server: Server) -> None:
-        """Ask this one too, from now on."""
+        """Ask this one too, from now on, if anything is left to ask."""
+        if self._finished:
+            return
         lane = self._lane(server)
         self._lanes.append(lane)
         self._tasks.add(asyncio.create_task(lane.run()))
@@ -122,6 +125,7 @@ class Load:
                 lane.ask(asked)
             else:
                 await self._wait_for_change()
+        self._finished = True
         for lane in self._lanes:
             lane.finish()
 
