@@ -34,6 +34,7 @@ class Fleet:
         self._ca_file = ca_file
         self._say = say
         self._check = check
+        # Those that have a server, or one that does not fit.
         self._settled: set[Address] = set()
 
     async def connect(self, seconds: float) -> None:
@@ -62,13 +63,15 @@ class Fleet:
 
     @contextlib.asynccontextmanager
     async def watched(self, on_join: Callable[[Server], None]) -> AsyncIterator[None]:
-        """Servers that come meanwhile join: on_join is told of each."""
+        """Servers that come meanwhile join: on_join is told of each. Raises, at its end, what that raised."""
         watch = asyncio.create_task(self._watch(on_join))
         try:
             yield
         finally:
             watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            (ending,) = await asyncio.gather(watch, return_exceptions=True)
+        if isinstance(ending, Exception):
+            raise ending
 
     async def close(self) -> None:
         for server in self.servers:
@@ -84,21 +87,19 @@ class Fleet:
 
     async def _join(self, address: Address) -> Server | None:
         """The server at an address that had none; None where there still is none, or it does not fit."""
-        connection = self._connection(address)
-        try:
-            server = Server(address.target, connection, await connection.model_if_serving(WATCH_SECONDS))
-            self._check_fits(server)
-        except AwayError:
-            await connection.close()
-            return None
-        except ClientError as error:
-            self._settled.add(address)
-            self._say(f"{address} does not join the run: {error}")
-            await connection.close()
-            return None
-        except asyncio.CancelledError:
-            await connection.close()
-            raise
+        async with contextlib.AsyncExitStack() as unless_it_joins:
+            connection = self._connection(address)
+            unless_it_joins.push_async_callback(connection.close)
+            try:
+                server = Server(address.target, connection, await connection.model_if_serving(WATCH_SECONDS))
+                self._check_fits(server)
+            except AwayError:
+                return None
+            except ClientError as error:
+                self._settled.add(address)
+                self._say(f"{address} does not join the run: {error}")
+                return None
+            unless_it_joins.pop_all()
         self._take(address, server)
         return server
 
@@ -110,7 +111,7 @@ class Fleet:
         return Connection(address, self._ca_file, self._say)
 
     def _check_fits(self, server: Server) -> None:
-        first = self.servers[0] if self.servers else server
+        first = self.servers[0]
         if (difference := first.model.difference(server.model)) is not None:
             raise RunError(f"{first.name} and {server.name} do not hold the same: {difference}")
         self._check(server)

@@ -137,7 +137,7 @@ class EngineWorker:
         self._answering.submit(self._answer, work)
 
     def _answer(self, work: Work) -> None:
-        """In a thread of its own."""
+        """In the answers' thread."""
         try:
             for request, answer in zip(work.requests, work.answers(self._number), strict=True):
                 answers.deliver(request, answer)

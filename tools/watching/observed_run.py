@@ -13,6 +13,9 @@ from typing import Any
 from tools.server_process import program
 from tools.watching.prometheus import Prometheus
 
+# A scrape and an evaluation, a second at most for each, and one to spare.
+SETTLE_SECONDS = 3.0
+
 
 @dataclass(frozen=True)
 class ObservedRun:
@@ -53,9 +56,8 @@ def observe(
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    # A scrape and an evaluation, a second at most for each, and one to spare.
-    settled = time.time() + 3
-    time.sleep(3)
+    time.sleep(SETTLE_SECONDS)
+    settled = time.time()
     client = f"127.0.0.1:{client_port}"
     # From its first answer to its last scrape: a rule outlives what it is made of by one evaluation.
     both = f'mmlu_client:throughput_whole:run{{instance="{client}"}} and mmlu_client_run_seconds'
