@@ -19,6 +19,7 @@ import configargparse
 
 from trt_server import log
 from trt_server.errors import StartError
+from trt_server.one_line import one_line
 from trt_server.settings import ENGINES, PRECISIONS, REFERENCES, Settings
 
 SERVE, BUILD = "serve", "build"
@@ -28,7 +29,7 @@ class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
     """Says what is wrong in one line, without the usage text before it."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        print(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
 
 
@@ -54,7 +55,13 @@ def parser() -> configargparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parse.add_argument
-    add("--config", is_config_file=True, metavar="FILE", help="YAML file with flags, as `flag: value`")
+    add(
+        "--config",
+        is_config_file=True,
+        env_var="TRT_SERVER_CONFIG",
+        metavar="FILE",
+        help="YAML file with flags, as `flag: value`",
+    )
     add("--version", action="version", version=f"trt-server {version('trt-server')}")
     model = parse.add_argument_group("model and engine")
     model.add_argument(

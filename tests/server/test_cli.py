@@ -68,11 +68,34 @@ def test_port_in_use(flag: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_config_file_environment_and_flags_in_rising_order(llama_folder: Path, tmp_path: Path) -> None:
+UNREADABLE_CONFIGS = {
+    "no YAML": "model: [demo\nprecision",
+    "no flags": "- model\n- demo\n",
+    "an unknown flag": "modle: demo\n",
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE_CONFIGS.values(), ids=UNREADABLE_CONFIGS)
+def test_bad_config_file_is_one_line_and_status_2(tmp_path: Path, content: str) -> None:
+    (tmp_path / "bad.yaml").write_text(content)
+    done = run_program("trt-server", "--config", str(tmp_path / "bad.yaml"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("trt-server: error: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("named_by", ["flag", "environment"])
+def test_config_file_environment_and_flags_in_rising_order(
+    llama_folder: Path, tmp_path: Path, named_by: str
+) -> None:
     config = tmp_path / "server.yaml"
     config.write_text(f"model: {llama_folder}\nmax-batch-size: 3\nmax-queue-size: 30\nstream-window: 7\n")
     environment = {"TRT_SERVER_MAX_BATCH_SIZE": "4", "TRT_SERVER_MAX_QUEUE_SIZE": "40"}
-    arguments = ["--config", str(config), "--max-queue-size", "50"]
+    arguments = ["--max-queue-size", "50"]
+    if named_by == "flag":
+        arguments += ["--config", str(config)]
+    else:
+        environment["TRT_SERVER_CONFIG"] = str(config)
     with ServerProcess(*arguments, environment=environment) as server:
         limits = server.wait_until_serving().stub().GetModel(pb.GetModelRequest()).limits
     assert (limits.stream_window, limits.max_batch_size, limits.max_queue_size) == (7, 4, 50)

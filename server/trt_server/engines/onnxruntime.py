@@ -29,6 +29,7 @@ from trt_server.model.conversion import weights_as
 from trt_server.model.geometry import Geometry
 from trt_server.model.graph import IR_VERSION, OPSET, OUTPUTS, Graph, build_graph
 from trt_server.model.weights import Weights
+from trt_server.one_line import one_line
 
 # Of n blocks' scores (n - 1) / 2n are left out: more than eight save little. Eight took 12 % less processor
 # time than one at 805 tokens (100 M parameters, 2 cores), and hold an eighth of the scores in memory.
@@ -148,12 +149,8 @@ def _open_session(graph: Graph, threads: int) -> ort.InferenceSession:
         )
     except Exception as error:
         raise StartError(
-            f"ONNX Runtime {ort.__version__} does not take the model: {_one_line(error)}"
+            f"ONNX Runtime {ort.__version__} does not take the model: {one_line(error)}"
         ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _measure_peak(threads: int) -> PeakFlops:

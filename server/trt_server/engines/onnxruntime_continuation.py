@@ -15,6 +15,7 @@ from trt_server.engines.prefix_store import PrefixStore
 from trt_server.errors import ScoringError
 from trt_server.model.geometry import Geometry
 from trt_server.model.graph import OUTPUTS, kept_outputs, past_inputs
+from trt_server.one_line import one_line
 
 # float32 [1, key_value_heads, tokens, head_size] each, in the order of past_inputs.
 KeysAndValues = list[ort.OrtValue]
@@ -115,4 +116,4 @@ def _appended(values: KeysAndValues, new: KeysAndValues) -> KeysAndValues:
 
 def failed_on_batch(error: Exception) -> ScoringError:
     """A session on the CPU keeps nothing from one run to the next: the engine is not lost."""
-    return ScoringError(f"ONNX Runtime failed on this batch: {' '.join(str(error).split())}")
+    return ScoringError(f"ONNX Runtime failed on this batch: {one_line(error)}")

@@ -25,6 +25,7 @@ from trt_server.engines.engine import (
 )
 from trt_server.errors import EngineLostError, StartError
 from trt_server.model.checkpoint import Checkpoint
+from trt_server.one_line import one_line
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _PEAK_SIZE = 1024
@@ -89,7 +90,7 @@ class _Submission:
             with torch.inference_mode():
                 return self._run()
         except RuntimeError as error:
-            raise EngineLostError(f"PyTorch failed: {' '.join(str(error).split())}") from error
+            raise EngineLostError(f"PyTorch failed: {one_line(error)}") from error
 
     def _run(self) -> Outcome:
         start = time.perf_counter_ns()
@@ -144,9 +145,8 @@ def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             checkpoint.folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True
         )
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise StartError(
-            f"transformers {transformers.__version__} does not load the model: {reason}"
+            f"transformers {transformers.__version__} does not load the model: {one_line(error)}"
         ) from error
     return model.eval().requires_grad_(False)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trt_server.errors import StartError
 from trt_server.model import dummy
+from trt_server.one_line import one_line
 
 DEMO = "demo"
 _DEMO_FOLDER = Path(__file__).parents[1] / "demo"
@@ -68,7 +69,7 @@ def _download(hub_id: str) -> Path:
             "check the network, or give a folder"
         ) from error
     except Exception as error:
-        raise StartError(f"--model {hub_id} cannot be downloaded: {' '.join(str(error).split())}") from error
+        raise StartError(f"--model {hub_id} cannot be downloaded: {one_line(error)}") from error
 
 
 def _read_notice(folder: Path) -> str:

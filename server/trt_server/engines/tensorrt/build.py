@@ -18,6 +18,7 @@ from trt_server.engines.tensorrt.profiles import Profile
 from trt_server.engines.tensorrt.progress import BuildProgress
 from trt_server.errors import StartError
 from trt_server.model.graph import Graph
+from trt_server.one_line import one_line
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def _parse(network: trt.INetworkDefinition, graph: Graph) -> None:
 def _describe(error: trt.ParserError, graph: Graph) -> str:
     nodes, number = graph.model.graph.node, error.node()
     where = f" at {nodes[number].name}" if 0 <= number < len(nodes) else ""
-    return " ".join(f"{error.desc()}{where}".split())
+    return one_line(f"{error.desc()}{where}")
 
 
 def _pin_float32(network: trt.INetworkDefinition) -> None:

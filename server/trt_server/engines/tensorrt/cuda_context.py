@@ -17,6 +17,7 @@ import pycuda.driver as cuda
 from trt_server.device import gpu_label
 from trt_server.engines.tensorrt.layout import Block
 from trt_server.errors import StartError
+from trt_server.one_line import one_line
 
 # CU_STREAM_NON_BLOCKING: no implicit wait for the legacy default stream, which PyTorch uses beside us.
 _NON_BLOCKING = 1
@@ -115,7 +116,7 @@ class CudaContext:
 
 def _unusable(error: Exception) -> StartError:
     return StartError(
-        f"no usable CUDA device: {' '.join(str(error).split())}; see whether nvidia-smi shows one"
+        f"no usable CUDA device: {one_line(error)}; see whether nvidia-smi shows one"
     )
 
 

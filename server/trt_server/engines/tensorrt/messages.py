@@ -9,6 +9,7 @@ from typing import Any
 import tensorrt as trt
 
 from trt_server.errors import StartError
+from trt_server.one_line import one_line
 
 log = logging.getLogger("tensorrt")
 
@@ -83,10 +84,6 @@ class ErrorRecorder(trt.IErrorRecorder):  # type: ignore[misc]
     def text(self) -> str:
         """All errors in one line; empty where there is none."""
         return "; ".join(dict.fromkeys(description for _, description in self._errors))
-
-
-def one_line(text: object) -> str:
-    return " ".join(str(text).split())
 
 
 def no_device() -> StartError:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 
+from trt_server.one_line import one_line
+
 _DRIVER = "install NVIDIA's driver; in a container, start it with the GPU (docker run --gpus all)"
 _PACKAGES = {"tensorrt": "TensorRT", "pycuda": "pycuda"}
 
@@ -52,7 +54,7 @@ def find_gpus() -> tuple[Gpu, ...] | Missing:
 
 
 def _not_importable(name: str, error: ImportError) -> str:
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if "libcuda.so" in text:
         return f"no NVIDIA driver ({text}); {_DRIVER}"
     return f"{name} does not load ({text}); install it again for this Python and this driver"
@@ -70,5 +72,6 @@ def _visible_devices() -> tuple[Gpu, ...] | Missing:
             Gpu(device.name(), device.pci_bus_id(), ordinal) for ordinal, device in enumerate(devices)
         )
     except cuda.Error as error:
-        text = " ".join(str(error).split())
-        return Missing(f"no usable CUDA device ({text}); see whether nvidia-smi shows one, or {_DRIVER}")
+        return Missing(
+            f"no usable CUDA device ({one_line(error)}); see whether nvidia-smi shows one, or {_DRIVER}"
+        )

@@ -14,6 +14,7 @@ from trt_server.engines.tensorrt.layout import Layout
 from trt_server.engines.tensorrt.past import Past
 from trt_server.engines.tensorrt.runtime import PlanRuntime
 from trt_server.errors import EngineLostError
+from trt_server.one_line import one_line
 
 
 class Slot:
@@ -123,5 +124,6 @@ def _nanoseconds(first: cuda.Event, last: cuda.Event) -> int:
 
 
 def _lost(error: Exception) -> EngineLostError:
-    reason = " ".join(str(error).split())
-    return EngineLostError(f"the CUDA device failed: {reason}; the server has to be started again")
+    return EngineLostError(
+        f"the CUDA device failed: {one_line(error)}; the server has to be started again"
+    )
