@@ -46,6 +46,7 @@ class EngineGroup:
         self._reason = ""
         self._length_multiple = 1
         self.prefixes: list[PrefixStore[Any] | None] = []
+        self.max_candidates: int | None = None
         self._loop = asyncio.get_running_loop()
         self._ready = ReadyWork(len(make_engines))
         self._workers = [
@@ -64,6 +65,7 @@ class EngineGroup:
             await self.finish()
             raise next(error for error in made if isinstance(error, BaseException))
         self._length_multiple = engines[0].length_multiple
+        self.max_candidates = engines[0].max_candidates
         self.prefixes = [engine.prefixes for engine in engines]
         self._assembler.start()
         return [engine.description for engine in engines]

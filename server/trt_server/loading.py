@@ -16,7 +16,7 @@ from trt_server.engines.choice import EngineChoice, choose_engine, choose_refere
 from trt_server.engines.engine import EngineDescription, PeakFlops
 from trt_server.opened_model import OpenedModel, open_model
 from trt_server.request_queue import RequestQueue
-from trt_server.served_model import ServedModel
+from trt_server.served_model import PromptLimits, ServedModel
 from trt_server.settings import Settings
 from trt_server.tokenizer import CheckpointTokenizer
 
@@ -33,9 +33,10 @@ class Lane:
     group: EngineGroup
 
     @property
-    def max_prefix_tokens(self) -> int:
-        """The longest prefix that each device's engine can keep; 0: they keep none."""
-        return min(0 if store is None else store.max_tokens for store in self.group.prefixes)
+    def prompt_limits(self) -> PromptLimits:
+        """What each device's engine takes."""
+        prefix_tokens = (0 if store is None else store.max_tokens for store in self.group.prefixes)
+        return PromptLimits(min(prefix_tokens), self.group.max_candidates)
 
 
 @dataclass(frozen=True)

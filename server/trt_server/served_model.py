@@ -21,6 +21,15 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class PromptLimits:
+    """What one engine takes of a prompt. max_prefix_tokens: it keeps no longer prefix; 0: none at all.
+    max_candidates None: as many as are asked for."""
+
+    max_prefix_tokens: int
+    max_candidates: int | None
+
+
+@dataclass(frozen=True)
 class ServedModel:
     """notice: what a reader of this model's accuracy has to know; empty: nothing. devices: those that the
     compiled engine computes on."""

@@ -19,6 +19,7 @@ from trt_server.errors import DrainingError, NoReferenceError, ScoringError
 from trt_server.loading import Lane, Loaded
 from trt_server.metrics import Metrics
 from trt_server.request import ScoringRequest, TokenPrompt
+from trt_server.served_model import PromptLimits
 from trt_server.wire import (
     RequestDecoder,
     encode_error,
@@ -186,7 +187,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         loaded = self._loaded()
         lane = _lane(loaded, request.engine)
         self._decoder.check_size(request)
-        prompts, tokenize_ns = await _decode(self._decoder, request, lane.max_prefix_tokens)
+        prompts, tokenize_ns = await _decode(self._decoder, request, lane.prompt_limits)
         scoring = ScoringRequest(prompts, asyncio.get_running_loop().create_future())
         lane.requests.put(scoring)
         answer = await scoring.answer
@@ -217,13 +218,13 @@ def _lane(loaded: Loaded, role: int) -> Lane:
 
 
 async def _decode(
-    decoder: RequestDecoder, request: pb.ScoreRequest, max_prefix_tokens: int
+    decoder: RequestDecoder, request: pb.ScoreRequest, limits: PromptLimits
 ) -> tuple[list[TokenPrompt], int]:
     """Prompts, and the nanoseconds their tokenizing took (0: they came as ids)."""
     if not has_text(request):
-        return decoder.decode(request, max_prefix_tokens), 0
+        return decoder.decode(request, limits), 0
     start = time.perf_counter_ns()
-    prompts = await asyncio.to_thread(decoder.decode, request, max_prefix_tokens)
+    prompts = await asyncio.to_thread(decoder.decode, request, limits)
     return prompts, time.perf_counter_ns() - start
 
 

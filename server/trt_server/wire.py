@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -20,7 +20,7 @@ from trt_server.engines.engine import EngineDescription
 from trt_server.errors import InvalidRequestError, PromptTooLongError, ScoringError
 from trt_server.model.geometry import Geometry
 from trt_server.request import Answer, TokenPrompt
-from trt_server.served_model import Limits, ServedModel
+from trt_server.served_model import Limits, PromptLimits, ServedModel
 from trt_server.tokenizer import CheckpointTokenizer
 
 
@@ -42,14 +42,15 @@ class RequestDecoder:
                 "send fewer at once, or start the server with a larger --max-batch-size"
             )
 
-    def decode(self, request: pb.ScoreRequest, max_prefix_tokens: int) -> list[TokenPrompt]:
-        """Prompts for an engine that keeps prefixes of up to `max_prefix_tokens`; of longer ones, none.
+    def decode(self, request: pb.ScoreRequest, engine: PromptLimits) -> list[TokenPrompt]:
+        """Prompts for an engine with these limits. Of a prefix that it cannot keep, nothing is reused.
 
         Raises InvalidRequestError, PromptTooLongError, NoTokenizerError. May tokenize: takes a while for text
         prompts.
         """
-        most = max_prefix_tokens if request.allow_prefix_reuse else 0
-        prompts = [self._prompt(number, prompt, most) for number, prompt in enumerate(request.prompts)]
+        if not request.allow_prefix_reuse:
+            engine = replace(engine, max_prefix_tokens=0)
+        prompts = [self._prompt(number, prompt, engine) for number, prompt in enumerate(request.prompts)]
         self._check_padded(prompts)
         return prompts
 
@@ -62,7 +63,7 @@ class RequestDecoder:
                 "larger --max-batch-tokens"
             )
 
-    def _prompt(self, number: int, prompt: pb.Prompt, max_prefix_tokens: int) -> TokenPrompt:
+    def _prompt(self, number: int, prompt: pb.Prompt, engine: PromptLimits) -> TokenPrompt:
         if prompt.WhichOneof("content") == "text":
             token_ids = self.tokenizer.encode(prompt.text)
         else:
@@ -81,12 +82,17 @@ class RequestDecoder:
             )
         # The last token is always computed: it is what scores.
         reusable = min(prompt.shared_prefix_tokens, len(token_ids) - 1)
-        kept = reusable if reusable <= max_prefix_tokens else 0
-        return TokenPrompt(token_ids, self._candidates(number, prompt), kept)
+        kept = reusable if reusable <= engine.max_prefix_tokens else 0
+        return TokenPrompt(token_ids, self._candidates(number, prompt, engine.max_candidates), kept)
 
-    def _candidates(self, number: int, prompt: pb.Prompt) -> NDArray[np.int32]:
+    def _candidates(self, number: int, prompt: pb.Prompt, most: int | None) -> NDArray[np.int32]:
         if not prompt.candidates:
             raise InvalidRequestError(f"prompt {number} has no candidates: send at least one next token")
+        if most is not None and len(prompt.candidates) > most:
+            raise InvalidRequestError(
+                f"prompt {number} has {len(prompt.candidates)} candidates, the engine's limit is {most}: "
+                "send fewer, or the prompt again with the others"
+            )
         ids = [self._candidate(number, prompt, candidate) for candidate in prompt.candidates]
         return self._ids(f"the candidates of prompt {number}", ids)
 

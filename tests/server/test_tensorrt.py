@@ -170,8 +170,21 @@ def test_more_candidates_than_the_plan_takes_are_refused(llama_folder: Path, tmp
         with pytest.raises(grpc.RpcError) as error:
             stub.Score(request(ids_prompt([1], range(65))), timeout=60)
         assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-        assert "65 candidates" in str(error.value.details())
+        assert "prompt 0 has 65 candidates, the engine's limit is 64" in str(error.value.details())
         assert health_of(server) == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_more_candidates_than_the_plan_takes_fail_no_request_beside_theirs(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    """Four prompts make a batch, and are waited for: the wrong one would be among the first four."""
+    with start(llama_folder, gpu_machine(tmp_path), "--max-queue-delay-us", "20000000") as server:
+        stub = server.wait_until_serving().stub()
+        stub.GetModel(pb.GetModelRequest(), timeout=60)
+        wrong = stub.Score.future(request(ids_prompt([1], range(65))), timeout=60)
+        right = [stub.Score.future(ids_request(length), timeout=60) for length in (5, 6, 7, 8)]
+        assert wrong.exception().code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert [call.result().batch.prompts for call in right] == [4] * 4
 
 
 def test_device_readings_and_an_unknown_peak(llama_folder: Path, tmp_path: Path) -> None:

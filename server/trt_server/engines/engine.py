@@ -123,12 +123,14 @@ class Engine(Protocol):
 
     depth: how many batches may be submitted before the first is waited for (1: no overlap).
     length_multiple: its batches' lengths are padded to a multiple of this.
+    max_candidates: of a prompt; None: as many as are asked for.
     prefixes: what it keeps of prompts' beginnings; None: it computes every prompt whole.
     """
 
     description: EngineDescription
     depth: int
     length_multiple: int
+    max_candidates: int | None
 
     @property
     def prefixes(self) -> PrefixStore[Any] | None: ...

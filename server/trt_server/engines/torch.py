@@ -38,6 +38,7 @@ class TorchEngine:
 
     depth = 1
     length_multiple = 1
+    max_candidates = None
     prefixes = None
 
     def __init__(

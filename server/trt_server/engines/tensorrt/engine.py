@@ -54,6 +54,7 @@ class TensorRtEngine:
 
     depth = _DEPTH
     length_multiple = LENGTH_MULTIPLE
+    max_candidates = MAX_CANDIDATES
 
     def __init__(
         self,
