@@ -56,8 +56,8 @@ class EngineGroup:
         self._assembler = threading.Thread(target=self._assemble, name="assembler", daemon=True)
 
     async def start(self) -> list[EngineDescription]:
-        """Make the engines at once and warm them up. Raises what the first that failed raised, when all
-        others are closed."""
+        """Make the engines at once and warm them up. Raises StartError, that of the first that failed, when
+        all others are closed."""
         made = await asyncio.gather(*(worker.start() for worker in self._workers), return_exceptions=True)
         engines = [engine for engine in made if not isinstance(engine, BaseException)]
         if len(engines) < len(made):

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from trt_server import answers
 from trt_server.engine_work import Work
 from trt_server.engines.engine import Engine, Submission
-from trt_server.errors import EngineLostError, ScoringError
+from trt_server.errors import EngineLostError, ScoringError, StartError
+from trt_server.one_line import one_line
 from trt_server.ready_work import ReadyWork
 from trt_server.request import Part, ScoringRequest
 
@@ -62,7 +63,7 @@ class EngineWorker:
         self._answering = ThreadPoolExecutor(1, f"answers-{number}")
 
     async def start(self) -> Engine:
-        """Make the engine and warm it up; its calls stay this thread's. Raises what its making raised."""
+        """Make the engine and warm it up; its calls stay this thread's. Raises StartError."""
         self._thread.start()
         return await asyncio.shield(self._started)
 
@@ -86,12 +87,12 @@ class EngineWorker:
             answers.settle(self._finished, None)
 
     def _make_warm_engine(self) -> Engine:
-        engine = self._make_engine()
+        """Raises StartError where a library or the machine fails. A fault of ours stays what it is."""
         try:
-            engine.warm_up()
-        except BaseException:
-            engine.close()
-            raise
+            engine = self._make_engine()
+            _warm_up(engine)
+        except (ScoringError, OSError, MemoryError) as error:
+            raise StartError(f"the engine cannot start: {one_line(error) or 'out of memory'}") from error
         return engine
 
     def _serve(self, engine: Engine) -> None:
@@ -153,3 +154,11 @@ class EngineWorker:
             log.exception("the engine failed on a batch")
             error = ScoringError(f"the engine failed on this batch: {error}")
         answers.refuse(requests, error)
+
+
+def _warm_up(engine: Engine) -> None:
+    try:
+        engine.warm_up()
+    except BaseException:
+        engine.close()
+        raise

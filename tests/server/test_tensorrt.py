@@ -322,6 +322,7 @@ FAILED_STARTS: dict[str, tuple[dict[str, Any], str]] = {
     "memory at the build": ({"memory": 500_000}, "is out of memory"),
     # Weights (0.4 MB in fp16) fit, activations (2 MB) do not.
     "memory at the load": ({"memory": 1_000_000}, "is out of memory"),
+    "memory of the host": ({"pinned": 100}, "the CUDA device failed: cuMemHostAlloc failed: out of memory"),
     "parser": ({"parse_error": "Unsupported\n operator"}, "does not take the model: Unsupported operator"),
     "first enqueue": ({"fail_enqueue": 1}, "the first batch of 1 × 1 tokens failed"),
     "no device": ({"devices": 0}, "no usable CUDA device"),

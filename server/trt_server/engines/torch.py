@@ -49,19 +49,23 @@ class TorchEngine:
         start = time.perf_counter()
         if threads:
             torch.set_num_threads(threads)
-        self._device = torch.device("cpu")
-        if torch.cuda.is_available():
-            self._device = torch.device("cuda", ordinal)
-            # Its streams and events are those of this thread's current device.
-            torch.cuda.set_device(self._device)
         self._limits = limits
-        self._model = _load(checkpoint, _DTYPES[precision]).to(self._device)
+        model = _load(checkpoint, _DTYPES[precision])
+        try:
+            self._device = _claim_device(ordinal)
+            self._model = model.to(self._device)
+            peak = _peak(self._device, precision)
+        except RuntimeError as error:
+            raise StartError(
+                f"PyTorch {torch.__version__} cannot put the model on its device: {one_line(error)}; "
+                "stop what else runs there, or take a smaller model"
+            ) from error
         self.description = EngineDescription(
             name="torch",
             version=f"{torch.__version__}, transformers {transformers.__version__}",
             precision=precision,
             device=_device_name(self._device),
-            peak=_peak(self._device, precision),
+            peak=peak,
             fingerprint=_fingerprint(checkpoint, precision),
             load_seconds=time.perf_counter() - start,
             build_seconds=0.0,
@@ -136,6 +140,16 @@ class _CudaClock:
         self._last.record()
         self._last.synchronize()
         return int(self._first.elapsed_time(self._last) * 1e6)
+
+
+def _claim_device(ordinal: int) -> torch.device:
+    """For this thread. Raises RuntimeError where CUDA does not give it."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", ordinal)
+    # Its streams and events are those of this thread's current device.
+    torch.cuda.set_device(device)
+    return device
 
 
 def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:

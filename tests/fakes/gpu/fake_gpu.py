@@ -17,10 +17,11 @@ class Wishes:
     device's number where that is not 0.
 
     others: the names of the devices after the first, where they are not its own. memory: of each of them.
-    full: the number of a device that has no memory left. fail_enqueue: the number of the enqueue that
-    TensorRT fails, from 1. hold: token → file; a batch that begins with the token is noted as held, and waits
-    until there is the file. lose_at_token: a batch that begins with it ends its device. parse_error: what the
-    parser says of any model. driver_error: what importing pycuda says.
+    full: the number of a device that has no memory left. pinned: bytes of the host that may be pinned.
+    fail_enqueue: the number of the enqueue that TensorRT fails, from 1. hold: token → file; a batch that
+    begins with the token is noted as held, and waits until there is the file. lose_at_token: a batch that
+    begins with it ends its device. parse_error: what the parser says of any model. driver_error: what
+    importing pycuda says.
     """
 
     tensorrt: str = "8.6.1"
@@ -29,6 +30,7 @@ class Wishes:
     others: tuple[str, ...] = ()
     memory: int = 8 * 1024**3
     full: int = -1
+    pinned: int = 8 * 1024**3
     log: str = ""
     fail_enqueue: int = 0
     hold: dict[str, str] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pycuda.driver as cuda
 import tensorrt as trt
 from numpy.typing import NDArray
 
@@ -40,6 +41,7 @@ from trt_server.engines.tensorrt.runtime import PlanRuntime
 from trt_server.engines.tensorrt.slot import Slot
 from trt_server.errors import EngineLostError, InvalidRequestError, StartError
 from trt_server.model.checkpoint import Checkpoint
+from trt_server.one_line import one_line
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,9 @@ class TensorRtEngine:
             else:
                 start -= prepared.build_seconds
             self._load(prepared, limits)
+        except cuda.Error as error:
+            self.close()
+            raise StartError(f"the CUDA device failed: {one_line(error)}") from error
         except BaseException:
             self.close()
             raise

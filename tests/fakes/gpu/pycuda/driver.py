@@ -174,6 +174,8 @@ def device_view(address: int, size: int) -> np.ndarray[Any, Any]:
 
 def pagelocked_empty(size: int, dtype: Any) -> np.ndarray[Any, Any]:
     current_device()
+    if sum(_pinned.values()) + size > WISHES.pinned:
+        raise MemoryError("cuMemHostAlloc failed: out of memory")
     memory: np.ndarray[Any, Any] = _aligned(size * np.dtype(dtype).itemsize).view(dtype)
     _pinned[memory.ctypes.data] = memory.nbytes
     return memory
