@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from trt_server.request import Answer, ScoringRequest
@@ -30,4 +31,6 @@ def fail(future: asyncio.Future[Result], error: BaseException) -> None:
 
 
 def _call(future: asyncio.Future[Result], function: Callable[[], None]) -> None:
-    future.get_loop().call_soon_threadsafe(function)
+    # Of a loop that is closed: nobody waits any more.
+    with suppress(RuntimeError):
+        future.get_loop().call_soon_threadsafe(function)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import re
 import sys
@@ -162,8 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if command == BUILD:
             print(build(settings))
-        else:
-            asyncio.run(serve(settings))
+        elif not asyncio.run(serve(settings)):
+            # Loading goes on, in threads of libraries too, for which the interpreter would wait.
+            logging.shutdown()
+            os._exit(0)
     except StartError as error:
         print(f"trt-server: error: {error}", file=sys.stderr)
         sys.exit(1)

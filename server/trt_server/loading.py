@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from trt_server.background import in_background
 from trt_server.batching import Batching
 from trt_server.device import Device
 from trt_server.engine_group import EngineGroup
@@ -59,7 +59,7 @@ async def load(settings: Settings, on_lost: Callable[[str], None]) -> Loaded:
     """
     choice, reference_choice = choose_engine(settings), choose_reference(settings)
     log.info("engine %s, %s: %s", choice.name, choice.precision, choice.reason)
-    opened = await asyncio.to_thread(open_model, settings, choice)
+    opened = await in_background(open_model, settings, choice)
     compiled = await _start(choice, opened, settings, on_lost)
     reference = None
     if reference_choice is not None:
@@ -77,7 +77,7 @@ async def _start(
     start, prepared = time.perf_counter(), None
     if len(choice.devices) > 1:
         # Once for all of them, which then load it at the same time.
-        prepared = await asyncio.to_thread(choice.prepare, *what)
+        prepared = await in_background(choice.prepare, *what)
     prepare_seconds = time.perf_counter() - start
     make = [partial(choice.make, *what, device, prepared) for device in choice.devices]
     group = EngineGroup(make, [device.label for device in choice.devices], requests, batching, on_lost)

@@ -29,9 +29,9 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 LAST_WRITES_SECONDS = 5.0
 
 
-async def serve(settings: Settings) -> None:
-    """Run until a signal says stop. Raises StartError."""
-    await Server(settings).run()
+async def serve(settings: Settings) -> bool:
+    """Run until a signal says stop. False: it came before the model was loaded. Raises StartError."""
+    return await Server(settings).run()
 
 
 class Server:
@@ -49,7 +49,7 @@ class Server:
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._grpc)
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
         settings, started = self._settings, time.monotonic()
         self._catch_signals()
         grpc_port = bind_grpc(self._grpc, settings)
@@ -62,7 +62,7 @@ class Server:
             loaded = await self._load()
             if loaded is None:
                 log.info("stopped before the model was loaded")
-                return
+                return False
             await self._set_health(SERVING)
             log.info(
                 "serving on %s:%d, metrics on http://%s:%d/metrics, ready after %.2f s",
@@ -75,6 +75,7 @@ class Server:
             )
             await self._stop.wait()
             await self._drain(loaded)
+            return True
         finally:
             await self._grpc.stop(LAST_WRITES_SECONDS)
 
