@@ -15,6 +15,7 @@ from grpc import aio
 from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
+from trt_server.deadline import Deadline
 from trt_server.errors import DrainingError, NoReferenceError, ScoringError
 from trt_server.loading import Lane, Loaded
 from trt_server.metrics import Metrics
@@ -67,7 +68,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         await self._idle.wait()
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
-        outcome = await self._account(request)
+        outcome = await self._account(request, Deadline(context))
         if isinstance(outcome, Status):
             await _abort(context, outcome)
         return outcome
@@ -78,7 +79,8 @@ class ScoringService(pb_grpc.ScoringServicer):
         limits = (await self._loaded_or_abort(context)).served.limits
         replies: asyncio.Queue[pb.StreamScoreResponse | None] = asyncio.Queue()
         window = asyncio.Semaphore(limits.stream_window)
-        reader = asyncio.create_task(self._read_stream(request_iterator, window, replies))
+        reading = self._read_stream(request_iterator, Deadline(context), window, replies)
+        reader = asyncio.create_task(reading)
         try:
             while (reply := await replies.get()) is not None:
                 yield reply
@@ -108,6 +110,7 @@ class ScoringService(pb_grpc.ScoringServicer):
     async def _read_stream(
         self,
         request_iterator: AsyncIterator[pb.ScoreRequest],
+        deadline: Deadline,
         window: asyncio.Semaphore,
         replies: asyncio.Queue[pb.StreamScoreResponse | None],
     ) -> None:
@@ -123,7 +126,7 @@ class ScoringService(pb_grpc.ScoringServicer):
                 request = await anext(request_iterator, None)
                 if request is None:
                     return
-                task = asyncio.create_task(self._answer_on_stream(request, replies))
+                task = asyncio.create_task(self._answer_on_stream(request, deadline, replies))
                 answering.add(task)
                 task.add_done_callback(answering.discard)
 
@@ -140,9 +143,12 @@ class ScoringService(pb_grpc.ScoringServicer):
             replies.put_nowait(None)
 
     async def _answer_on_stream(
-        self, request: pb.ScoreRequest, replies: asyncio.Queue[pb.StreamScoreResponse | None]
+        self,
+        request: pb.ScoreRequest,
+        deadline: Deadline,
+        replies: asyncio.Queue[pb.StreamScoreResponse | None],
     ) -> None:
-        outcome = await self._account(request)
+        outcome = await self._account(request, deadline)
         reply = pb.StreamScoreResponse(id=request.id)
         if isinstance(outcome, Status):
             reply.error.CopyFrom(outcome)
@@ -150,7 +156,7 @@ class ScoringService(pb_grpc.ScoringServicer):
             reply.response.CopyFrom(outcome)
         replies.put_nowait(reply)
 
-    async def _account(self, request: pb.ScoreRequest) -> pb.ScoreResponse | Status:
+    async def _account(self, request: pb.ScoreRequest, deadline: Deadline) -> pb.ScoreResponse | Status:
         """Answer a request, count it, and never let an error through that has no status."""
         arrived_ns = time.perf_counter_ns()
         self._unanswered += 1
@@ -162,7 +168,7 @@ class ScoringService(pb_grpc.ScoringServicer):
             code = error.status
             return encode_error(error)
         except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if deadline.passed else grpc.StatusCode.CANCELLED
             raise
         except Exception as error:
             log.exception("a request failed in the service")

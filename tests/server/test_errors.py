@@ -154,10 +154,31 @@ def test_abandoned_requests_are_not_computed(slow_server: Callable[..., ServerPr
     first.result()
     stub.Score(ids_request(1))
     metrics = server.metrics()
-    computed_requests = metrics["trt_server_requests_total{OK}"]
-    assert metrics["trt_server_requests_total{CANCELLED}"] == 5
-    assert computed_requests == 2
+    assert metrics["trt_server_requests_total{OK}"] == 2
     assert metrics["trt_server_tokens_total{onnxruntime,computed}"] == 6 * 1500 + 1
+
+
+def test_a_deadline_that_passes_is_counted_apart_from_a_caller_who_gives_up(
+    slow_server: Callable[..., ServerProcess],
+) -> None:
+    server = slow_server()
+    stub = server.stub()
+    answered = [stub.Score.future(slow_request()) for _ in range(3)]
+    given_up = stub.Score.future(slow_request(), timeout=60)
+    late = [stub.Score.future(slow_request(), timeout=seconds) for seconds in (0.1, 0.2)]
+    late_stream = stub.StreamScore(iter([slow_request("a"), slow_request("b")]), timeout=0.2)
+    # One is computed, one is assembled.
+    while server.metrics()["trt_server_queue_depth{onnxruntime}"] < 2:
+        pass
+    given_up.cancel()
+    for call in (*late, late_stream):
+        assert call.exception().code() is StatusCode.DEADLINE_EXCEEDED
+    for call in answered:
+        call.result()
+    metrics = server.metrics()
+    codes = {code: metrics[f"trt_server_requests_total{{{code}}}"] for code in ("OK", "CANCELLED")}
+    assert codes == {"OK": 3, "CANCELLED": 1}
+    assert metrics["trt_server_requests_total{DEADLINE_EXCEEDED}"] == 4
 
 
 def test_drain_answers_what_was_accepted_and_refuses_the_rest(

@@ -8,7 +8,7 @@ import grpc
 import psutil
 import pytest
 from processes import ServerProcess
-from score_requests import ids_request, slow_request
+from score_requests import ids_request, request, slow_request
 from scoring.v1 import scoring_pb2 as pb
 
 
@@ -53,12 +53,18 @@ def test_a_scrape_does_not_wait_for_the_engine(slow_folder: Path) -> None:
     assert waiting["trt_server_requests_total{OK}"] < 2
 
 
-def test_every_series_is_there_before_the_first_request(llama_folder: Path) -> None:
+def test_every_series_is_there_before_the_first_request() -> None:
     """A rate over a counter that comes up with its first event misses that event."""
-    with ServerProcess("--model", str(llama_folder)) as server:
+    text = pb.Prompt(text="a", candidates=[pb.Candidate(text=" b")])
+    with ServerProcess("--model", "dummy:tiny") as server:
         stub = server.wait_until_serving().stub()
         before = server.metrics()
         stub.Score(ids_request(5))
-        with pytest.raises(grpc.RpcError):
-            stub.Score(pb.ScoreRequest())
-        assert server.metrics().keys() == before.keys()
+        # The model has no tokenizer.
+        for wrong in (request(), request(text), ids_request(5, 10**5)):
+            with pytest.raises(grpc.RpcError):
+                stub.Score(wrong)
+        after = server.metrics()
+    assert after.keys() == before.keys()
+    for code in ("OK", "INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE"):
+        assert after[f"trt_server_requests_total{{{code}}}"] == 1
