@@ -27,8 +27,9 @@ class EngineGroup:
 
     Batches are assembled while the engines compute. Where one engine of several is lost, what was accepted is
     answered by the others and new work is refused, so that a supervisor's restart brings all of them back.
-    devices: what each computes on, for the log. `on_lost` is called on the event loop for each engine that
-    has failed for good.
+    devices: what each computes on, for the log. `on_batch` is called in a thread of the group for each batch
+    that was computed, with the prompts in it; `on_lost` on the event loop for each engine that has failed for
+    good.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class EngineGroup:
         devices: Sequence[str],
         requests: RequestQueue,
         batching: Batching,
+        on_batch: Callable[[int], None],
         on_lost: Callable[[str], None],
     ) -> None:
         self._devices = devices
@@ -50,7 +52,9 @@ class EngineGroup:
         self._loop = asyncio.get_running_loop()
         self._ready = ReadyWork(len(make_engines))
         self._workers = [
-            EngineWorker(number, make, self._ready, self._assembled, self._record_seconds, self._lose)
+            EngineWorker(
+                number, make, self._ready, self._assembled, self._record_seconds, on_batch, self._lose
+            )
             for number, make in enumerate(make_engines)
         ]
         self._assembler = threading.Thread(target=self._assemble, name="assembler", daemon=True)

@@ -35,7 +35,8 @@ class EngineWorker:
     """Makes an engine, warms it, feeds it with what is ready and closes it, all in one thread of its own.
 
     number: which of the engines behind its queue it is. assemble: makes work of fewer requests where
-    callers have left. record_seconds: told how long each request took. on_lost: called in this thread when
+    callers have left. record_seconds: told how long each request took. on_batch: called in the answers'
+    thread for each batch that was computed, with the prompts in it. on_lost: called in this thread when
     the engine has failed for good; it takes nothing from then on.
     """
 
@@ -46,6 +47,7 @@ class EngineWorker:
         ready: ReadyWork,
         assemble: Assemble,
         record_seconds: Callable[[float], None],
+        on_batch: Callable[[int], None],
         on_lost: Callable[[int, str], None],
     ) -> None:
         self._number = number
@@ -53,6 +55,7 @@ class EngineWorker:
         self._ready = ready
         self._assemble = assemble
         self._record_seconds = record_seconds
+        self._on_batch = on_batch
         self._on_lost = on_lost
         self._lost = False
         loop = asyncio.get_running_loop()
@@ -140,6 +143,8 @@ class EngineWorker:
     def _answer(self, work: Work) -> None:
         """In the answers' thread."""
         try:
+            for part in work.parts:
+                self._on_batch(len(part.rows))
             for request, answer in zip(work.requests, work.answers(self._number), strict=True):
                 answers.deliver(request, answer)
         except Exception as error:

@@ -52,23 +52,30 @@ class Loaded:
         return [self.compiled] if self.reference is None else [self.compiled, self.reference]
 
 
-async def load(settings: Settings, on_lost: Callable[[str], None]) -> Loaded:
+async def load(
+    settings: Settings, on_batch: Callable[[str, int], None], on_lost: Callable[[str], None]
+) -> Loaded:
     """Open the model, make its engines and warm them up. Raises StartError.
 
-    `on_lost` is called when one of the engines has failed for good.
+    `on_batch` is called in any thread for each batch that was computed, with the engine's name and the prompts
+    in it; `on_lost` on the event loop when one of the engines has failed for good.
     """
     choice, reference_choice = choose_engine(settings), choose_reference(settings)
     log.info("engine %s, %s: %s", choice.name, choice.precision, choice.reason)
     opened = await in_background(open_model, settings, choice)
-    compiled = await _start(choice, opened, settings, on_lost)
+    compiled = await _start(choice, opened, settings, on_batch, on_lost)
     reference = None
     if reference_choice is not None:
-        reference = await _start(reference_choice, opened, settings, on_lost)
+        reference = await _start(reference_choice, opened, settings, on_batch, on_lost)
     return Loaded(_served_model(opened, choice, compiled, reference), compiled, reference)
 
 
 async def _start(
-    choice: EngineChoice, opened: OpenedModel, settings: Settings, on_lost: Callable[[str], None]
+    choice: EngineChoice,
+    opened: OpenedModel,
+    settings: Settings,
+    on_batch: Callable[[str, int], None],
+    on_lost: Callable[[str], None],
 ) -> Lane:
     limits = opened.limits
     requests = RequestQueue(limits.max_queue_size)
@@ -80,7 +87,8 @@ async def _start(
         prepared = await in_background(choice.prepare, *what)
     prepare_seconds = time.perf_counter() - start
     make = [partial(choice.make, *what, device, prepared) for device in choice.devices]
-    group = EngineGroup(make, [device.label for device in choice.devices], requests, batching, on_lost)
+    labels = [device.label for device in choice.devices]
+    group = EngineGroup(make, labels, requests, batching, partial(on_batch, choice.name), on_lost)
     engines = [_with_peak(engine, settings.peak_flops) for engine in await group.start()]
     engine = engines[0] if prepared is None else _together(engines, prepare_seconds - prepared.build_seconds)
     return Lane(engine, choice.devices, requests, group)

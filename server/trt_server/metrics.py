@@ -187,6 +187,10 @@ class Metrics:
     def count_request(self, code: str) -> None:
         self._requests.labels(code).inc()
 
+    def observe_batch(self, engine: str, prompts: int) -> None:
+        """Count a batch that `engine` ran. From any thread but the engine's own."""
+        self._batch.labels(engine).observe(prompts)
+
     def observe(self, engine: str, device: str, response: pb.ScoreResponse) -> None:
         """Count a request that `engine` scored on `device`."""
         logical = sum(score.tokens.logical for score in response.scores)
@@ -198,7 +202,6 @@ class Metrics:
             self._tokens.labels(engine, device, kind).inc(tokens)
         self._flops.labels(engine, device).inc(flops)
         self._core.labels(engine, device).inc(core_seconds)
-        self._batch.labels(engine).observe(response.batch.prompts)
         for stage in STAGES:
             self._stage.labels(engine, stage).observe(getattr(response.timing, f"{stage}_ns") / 1e9)
         self._windows[engine, device].add(flops, core_seconds)

@@ -81,7 +81,9 @@ class Server:
 
     async def _load(self) -> Loaded | None:
         """Load the model and open the service; None when told to stop meanwhile."""
-        loading = asyncio.create_task(load(self._settings, on_lost=self._lose))
+        loading = asyncio.create_task(
+            load(self._settings, on_batch=self._metrics.observe_batch, on_lost=self._lose)
+        )
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()

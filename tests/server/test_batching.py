@@ -44,6 +44,8 @@ def test_requests_are_merged_until_the_batch_is_full(server: ServerProcess, llam
         )
     # Each is charged its share of the one batch.
     assert len({reply.timing.core_ns for reply in merged}) == 1
+    assert metrics["trt_server_batch_size_count{onnxruntime}"] == 1
+    assert metrics["trt_server_batch_size_sum{onnxruntime}"] == 4
     assert metrics["trt_server_tokens_total{onnxruntime,padding}"] == 4 * 70 - sum(lengths)
 
 
@@ -59,6 +61,9 @@ def test_token_budget_bounds_what_is_merged_and_what_is_sent(llama_folder: Path)
     with ServerProcess("--model", str(llama_folder), *arguments) as server:
         replies = ask_at_once(server.wait_until_serving(), *[100] * 4)
         assert [reply.batch.prompts for reply in replies] == [2] * 4
+        metrics = server.metrics()
+        assert metrics["trt_server_batch_size_count{onnxruntime}"] == 2
+        assert metrics["trt_server_batch_size_sum{onnxruntime}"] == 4
         with pytest.raises(grpc.RpcError) as caught:
             server.stub().Score(ids_request(100, 90, 10))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

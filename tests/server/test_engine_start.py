@@ -46,8 +46,9 @@ class FailingEngine:
 
 def start(make: Callable[[], Any]) -> None:
     async def started() -> None:
-        group = EngineGroup([make], ["a device"], RequestQueue(1), Batching(1, 1, 0), lambda _: None)
-        await group.start()
+        batching = Batching(max_prompts=1, max_tokens=1, max_delay_seconds=0)
+        ignore: Callable[[Any], None] = lambda _: None  # noqa: E731
+        await EngineGroup([make], ["a device"], RequestQueue(1), batching, ignore, ignore).start()
 
     asyncio.run(started())
 
