@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
+
+
+class _TextFormatter(logging.Formatter):
+    """A record's fields stand behind its message, as `name=value`; an event's message has them in its words."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        line = super().formatMessage(record)
+        if hasattr(record, "event"):
+            return line
+        fields = {name: value for name, value in vars(record).items() if name not in RESERVED_ATTRS}
+        return " ".join([line, *(f"{name}={_readable(value)}" for name, value in fields.items())])
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    text = str(value)
+    # A caller's words are quoted where they could be taken for ours.
+    return text if re.fullmatch(r"[\w.:/-]+", text) else repr(text)
 
 
 def set_up_logging(format_: str, level: str) -> None:
@@ -21,7 +42,7 @@ def set_up_logging(format_: str, level: str) -> None:
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
         )
         if format_ == "json"
-        else logging.Formatter("{asctime} {levelname:<7} {message}", style="{")
+        else _TextFormatter("{asctime} {levelname:<7} {message}", style="{")
     )
     formatter.converter = time.gmtime
     formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -117,4 +119,23 @@ def test_a_request_has_a_log_line_at_debug_only(llama_folder: Path, level: str) 
     lines = [record for record in records if record.get("request_id") == "the-one"]
     assert len(lines) == (1 if level == "debug" else 0)
     for record in lines:
-        assert (record["code"], record["prompts"]) == ("OK", 1)
+        assert (record["message"], record["code"], record["prompts"]) == ("request", "OK", 1)
+
+
+def test_a_requests_line_tells_people_as_much(llama_folder: Path) -> None:
+    arguments = ("--model", str(llama_folder), "--log-level", "debug", "--log-format", "text")
+    with ServerProcess(*arguments) as server:
+        while (serving := re.search(r"serving on 127.0.0.1:(\d+)", "".join(server.lines))) is None:
+            assert server.process.poll() is None
+            time.sleep(0.1)
+        server.ports["grpc_port"] = serving[1]
+        stub = server.stub()
+        stub.Score(ids_request(5, id="q/17"))
+        stub.Score(ids_request(5, id="two words\n"))
+        assert server.stop() == 0
+    lines = [line for line in server.lines if " request " in line]
+    assert len(lines) == 2
+    told = r"Z DEBUG   request request_id=q/17 code=OK prompts=1 milliseconds=\d+\.\d\n"
+    assert re.search(told, lines[0])
+    assert r" request_id='two words\n' code=OK " in lines[1]
+    assert not any("event=" in line for line in server.lines)
