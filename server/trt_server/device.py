@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from collections.abc import Callable, Sequence
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
+
+from trt_server.cores import part_of_the_cores
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class CpuDevice:
             memory_total_bytes=psutil.virtual_memory().total,
             memory_used_by_all_bytes=psutil.virtual_memory().used,
             id=self._id,
-            part=_part_of_the_cores(),
+            part=part_of_the_cores(),
         )
 
 
@@ -110,19 +111,6 @@ def _boot_id() -> str:
     """The same in all containers of a machine; where the kernel has none, the machine's name."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return boot.read_text().strip() if boot.is_file() else platform.node()
-
-
-def _part_of_the_cores() -> str | None:
-    """The cores that this process may use, as taskset writes them; None where those are all."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) == os.cpu_count():
-        return None
-    starts = [core for core in cores if core - 1 not in cores]
-    ends = [core for core in cores if core + 1 not in cores]
-    pairs = zip(starts, ends, strict=True)
-    return ",".join(str(start) if start == end else f"{start}-{end}" for start, end in pairs)
 
 
 def _peak_resident_bytes() -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
+from trt_server.cores import usable_cores
 from trt_server.device import processor_name
 from trt_server.engines.engine import (
     Batch,
@@ -52,7 +52,7 @@ class OnnxRuntimeEngine:
         Raises StartError when ONNX Runtime does not take it.
         """
         start = time.perf_counter()
-        self._threads = threads or _usable_cores()
+        self._threads = threads or usable_cores()
         self._limits = limits
         weights = weights_as(checkpoint, "float32")
         converted = time.perf_counter()
@@ -118,11 +118,6 @@ class _Submission:
             raise failed_on_batch(error) from error
         core_ns = time.perf_counter_ns() - start
         return Outcome(Scores(candidate_logprobs, top_tokens, top_logprobs), EngineTiming(0, core_ns, 0))
-
-
-def _usable_cores() -> int:
-    """Those this process may use; where the system does not tell (macOS), all there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _session_options(threads: int) -> ort.SessionOptions:

@@ -12,6 +12,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+from trt_server.cores import usable_cores
 from trt_server.datasheet import datasheet_peak
 from trt_server.device import processor_name
 from trt_server.engines.engine import (
@@ -44,11 +45,11 @@ class TorchEngine:
     def __init__(
         self, checkpoint: Checkpoint, limits: EngineLimits, precision: str, threads: int = 0, ordinal: int = 0
     ) -> None:
-        """precision: "fp32" or "fp16". threads 0: PyTorch's own choice. ordinal: CUDA's number of the GPU,
-        where there is one. Raises StartError."""
+        """precision: "fp32" or "fp16". threads 0: PyTorch's own choice, but no more than the cores this process
+        may use. ordinal: CUDA's number of the GPU, where there is one. Raises StartError."""
         start = time.perf_counter()
-        if threads:
-            torch.set_num_threads(threads)
+        # It knows nothing of quotas.
+        torch.set_num_threads(threads or min(torch.get_num_threads(), usable_cores()))
         self._limits = limits
         model = _load(checkpoint, _DTYPES[precision])
         try:
