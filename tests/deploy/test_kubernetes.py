@@ -115,16 +115,21 @@ def test_a_pod_may_take_as_long_to_stop_as_its_drain(manifests: dict[str, Any]) 
     assert grace > float(seconds) + drain + LAST_WRITES_SECONDS
 
 
-def test_plans_and_weights_lie_on_the_volume_that_all_replicas_share(manifests: dict[str, Any]) -> None:
-    (volume, claim) = next(
-        (volume["name"], volume["persistentVolumeClaim"]["claimName"])
-        for volume in manifests["Deployment"]["spec"]["template"]["spec"]["volumes"]
-        if "persistentVolumeClaim" in volume
-    )
-    assert claim == manifests["PersistentVolumeClaim"]["metadata"]["name"]
-    assert manifests["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
+def test_plans_and_weights_lie_on_a_volume_that_all_gpu_servers_share(gpu: dict[str, Any]) -> None:
+    claim = gpu["PersistentVolumeClaim"]
+    assert volumes(gpu)["cache"] == {"persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_servers_on_the_processor_need_no_storage_class() -> None:
+    cpu = build("cpu")
+    assert "PersistentVolumeClaim" not in cpu
+    assert set(map(str, volumes(cpu).values())) == {"{'emptyDir': {}}"}
+
+
+def test_plans_and_weights_lie_on_the_volume(manifests: dict[str, Any]) -> None:
     (mount,) = (
-        mount["mountPath"] for mount in container(manifests)["volumeMounts"] if mount["name"] == volume
+        mount["mountPath"] for mount in container(manifests)["volumeMounts"] if mount["name"] == "cache"
     )
     environment = next(
         line.text for line in instructions() if line.name == "ENV" and "TRT_SERVER_CACHE" in line.text
@@ -194,6 +199,14 @@ def test_the_documented_command_makes_the_operator_a_rule_of_each_file() -> None
     assert [document["metadata"]["name"] for document in documents] == names
     assert [document["spec"] for document in documents] == [read(file) for file in files]
     assert {document["kind"] for document in documents} == {"PrometheusRule"}
+
+
+def volumes(manifests: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name → what it is."""
+    each = manifests["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    return {
+        volume["name"]: {kind: what for kind, what in volume.items() if kind != "name"} for volume in each
+    }
 
 
 def container(manifests: dict[str, Any]) -> dict[str, Any]:
