@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# The reference the tests hold numbers against. A CPU build is enough.
+# The reference the tests hold numbers against. A CPU build is enough; the newest from PyPI would bring all of CUDA.
 TORCH ?= torch==2.13.0
 
 SOURCES := pyproject.toml setup.py protos/scoring/v1/scoring.proto
