@@ -54,7 +54,7 @@ $(BIN)/docker-compose: | $(VENV)/.installed-dev
 	mv $(VENV)/compose/docker-compose $@ && rm -r $(VENV)/compose
 
 gpu-test:
-	PYTHONPATH="$(GPU_PATH):$$PYTHONPATH" $(GPU_PYTHON) -m pytest --confcutdir tests/gpu tests/gpu
+	PYTHONPATH="$(GPU_PATH):$$PYTHONPATH" $(GPU_PYTHON) -m pytest -v --durations=0 --confcutdir tests/gpu tests/gpu
 
 gpu-bench:
 	PYTHONPATH="$(GPU_PATH):$$PYTHONPATH" $(GPU_PYTHON) -m bench.gpu $(GPU_BENCH)

@@ -7,8 +7,12 @@ products, are measured in the Python that REFERENCE_PYTHON names (this one if it
 Every measurement runs in a process of its own, one after the other, and none is begun that the time left
 (--seconds, in all) does not allow: what was left out is said.
 
---reuse also builds the plan that keeps shared prefixes, and measures it at bs 1: whole prompts, and prompts
-after prefixes that are there already. Tokens, MFU and seconds are then those of what was computed.
+--reuse also builds the plan that keeps shared prefixes, and measures it at bs 1 on prompts of a few subjects: whole,
+and after prefixes that are there already. Tokens, MFU and seconds are then those of what was computed.
+
+A plan is built in a process of its own before it is measured; with --build-only nothing else is done, and a later
+call finds the plans. PyTorch's eager core time at bs 1 has in it what the device waits for the next kernel: no
+other batch is queued behind, as is in ours.
 """
 
 from __future__ import annotations
@@ -42,7 +46,8 @@ HERE = Path(__file__).parent
 DEMO = resolve_model("demo", "fp16").folder
 # What a measurement needs at least; one that takes longer is ended when the time is up.
 _LEAST_SECONDS = 20.0
-# For the shots of some subjects: 512 KiB a token of a 7 B model with full heads.
+# The shots of so many subjects have room: 512 KiB a token of a 7 B model with full heads.
+_REUSE_SUBJECTS = 4
 _PREFIXES = str(6 * 1024**3)
 
 
@@ -90,22 +95,41 @@ class Runner:
     environment: dict[str, str]
 
 
+@dataclass(frozen=True)
+class PromptFile:
+    """Token ids of 5-shot prompts, and how many of the first are shared: [{"ids": […], "shared": n}, …]."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    def read(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.path.read_text())
+        return found
+
+    def description(self) -> str:
+        lengths = [len(prompt["ids"]) for prompt in self.read()]
+        return f"{len(lengths)} prompts of {sum(lengths) / len(lengths):.0f} tokens on average"
+
+
 class Bench:
     """Runs the measurements one by one while there is time."""
 
-    def __init__(self, options: argparse.Namespace, prompts: Path, folder: Path) -> None:
-        self.prompts, self._folder = prompts, folder
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self._folder = folder
         self._end = time.monotonic() + options.seconds
         self.left_out: list[str] = []
 
-    def run(self, name: str, runner: Runner, *flags: str) -> list[dict[str, Any]]:
-        """What the program printed as lines of JSON; what it could not is left out."""
+    def run(self, name: str, runner: Runner, prompts: PromptFile, *flags: str) -> list[dict[str, Any]]:
+        """What the program printed as lines of JSON, each with the prompts' name; else it is left out."""
         left = self._end - time.monotonic()
         if left < _LEAST_SECONDS:
             self.left_out.append(f"{name}: no time left")
             return []
         print(f"… {name} ({left:.0f} s left)", file=sys.stderr, flush=True)
-        command = [runner.python, *runner.program, str(self.prompts), str(self._folder), *flags]
+        command = [runner.python, *runner.program, str(prompts.path), str(self._folder), *flags]
         with tempfile.TemporaryFile("w+") as out:
             try:
                 done = subprocess.run(
@@ -116,7 +140,7 @@ class Bench:
             except subprocess.TimeoutExpired:
                 self.left_out.append(f"{name}: not done in the time left")
             out.seek(0)
-            return [json.loads(line) for line in out if line.startswith("{")]
+            return [{**json.loads(line), "prompts": prompts.name} for line in out if line.startswith("{")]
 
 
 def main() -> None:
@@ -126,9 +150,10 @@ def main() -> None:
     parse.add_argument("--bs", type=int, nargs="+", default=[1, 4, 16])
     parse.add_argument("--questions", type=int, default=48)
     parse.add_argument("--seconds", type=float, default=450.0, help="for everything")
+    parse.add_argument("--build-only", action="store_true", help="build the plans, for a later call")
     parse.add_argument("--reuse", action="store_true", help="also measure shared prefixes at bs 1")
     parse.add_argument("--output", type=Path, help="also write the figures there, as JSON")
-    parse.add_argument("--layers", type=Path, help="write what the plan runs there, layer by layer, as JSON")
+    parse.add_argument("--layers", type=Path, help="folder for what each plan runs, layer by layer, as JSON")
     options = parse.parse_args()
     gpu = find_gpu()
     if isinstance(gpu, Missing):
@@ -136,18 +161,20 @@ def main() -> None:
     folder = resolve_model(options.model, "fp16").folder
     geometry = open_checkpoint(folder).geometry
     with tempfile.TemporaryDirectory() as scratch:
-        prompts = Path(scratch) / "prompts.json"
-        prompts.write_text(json.dumps(_prompts(options, geometry)))
-        _measure(options, geometry, Bench(options, prompts, folder))
+        spread = _prompts(options, geometry, Path(scratch) / "spread.json", options.questions)
+        sharing = _prompts(options, geometry, Path(scratch) / "sharing.json", _REUSE_SUBJECTS)
+        bench = Bench(options, folder)
+        found = _measure(options, bench, spread, sharing)
+        if not options.build_only:
+            _report(options, geometry, bench, found, [spread, *([sharing] if options.reuse else [])])
+        for text in bench.left_out:
+            print(f"not done: {text}")
 
 
-def _prompts(options: argparse.Namespace, geometry: Geometry) -> list[dict[str, Any]]:
-    """Token ids of 5-shot prompts, and how many of the first are shared.
-
-    A question of as many subjects as there are to be, or more of each.
-    """
+def _prompts(options: argparse.Namespace, geometry: Geometry, path: Path, most_subjects: int) -> PromptFile:
+    """As many questions of each of so many subjects."""
     benchmark = load_benchmark(options.data)
-    subjects = benchmark.pick_subjects(None)[: options.questions]
+    subjects = benchmark.pick_subjects(None)[:most_subjects]
     each = -(-options.questions // len(subjects))
     builder = PromptBuilder(
         # Its ids are in every vocabulary, and any ids take the same time.
@@ -159,43 +186,60 @@ def _prompts(options: argparse.Namespace, geometry: Geometry) -> list[dict[str, 
     )
     built = builder.build(benchmark.questions(subjects, each))
     prompts = [prompt for prompt in built if isinstance(prompt, Prompt)][: options.questions]
-    return [{"ids": list(prompt.token_ids), "shared": prompt.shared_prefix_tokens} for prompt in prompts]
+    given = [{"ids": list(prompt.token_ids), "shared": prompt.shared_prefix_tokens} for prompt in prompts]
+    path.write_text(json.dumps(given))
+    return PromptFile(path)
 
 
-def _measure(options: argparse.Namespace, geometry: Geometry, bench: Bench) -> None:
+def _measure(
+    options: argparse.Namespace, bench: Bench, spread: PromptFile, sharing: PromptFile
+) -> list[dict[str, Any]]:
     ours = Runner(sys.executable, ["-m", "bench.gpu_tensorrt"], dict(os.environ))
     theirs = Runner(reference_python(), [str(HERE / "gpu_torch.py")], reference_environment())
     sizes = [str(bs) for bs in sorted(options.bs)]
     batches = [size for size in sizes if size != "1"]
-    layers = [] if options.layers is None else ["--layers", str(options.layers)]
     found: list[dict[str, Any]] = []
-    found += bench.run("matrix products", theirs, "--mode", "rate", "--bs", "1")
+
+    def ask_pytorch(name: str, mode: str, *sizes: str) -> None:
+        if not options.build_only:
+            found.extend(bench.run(name, theirs, spread, "--mode", mode, "--bs", *sizes))
+
+    def ask_tensorrt(name: str, plan: str, prompts: PromptFile, *flags: str) -> None:
+        found.extend(bench.run(f"{name}: the plan", ours, prompts, *flags, "--build-only"))
+        if not options.build_only:
+            layers = ["--layers", str(options.layers / f"{plan}.json")] if options.layers else []
+            found.extend(bench.run(name, ours, prompts, *flags, *layers))
+
+    # The longest and least certain, a plan's build, comes after what it is compared with.
+    ask_pytorch("matrix products", "rate", "1")
+    ask_pytorch("PyTorch", "eager", *sizes)
     if "1" in sizes:
         # A plan of its own: what it holds is what single prompts need.
-        found += bench.run("TensorRT, bs 1", ours, "--bs", "1", *layers)
-    found += bench.run("PyTorch", theirs, "--mode", "eager", "--bs", *sizes)
-    if batches:
-        found += bench.run(f"TensorRT, bs {', '.join(batches)}", ours, "--bs", *batches)
+        ask_tensorrt("TensorRT, bs 1", "bs-1", spread, "--bs", "1")
     if options.reuse:
-        found += bench.run(
-            "TensorRT, with shared prefixes", ours, "--bs", "1", "--prefix-cache-bytes", _PREFIXES
-        )
-    found += bench.run("PyTorch, compiled", theirs, "--mode", "compiled", "--bs", *sizes)
-    _report(options, geometry, bench, found)
+        name = "TensorRT, with shared prefixes"
+        ask_tensorrt(name, "prefixes", sharing, "--bs", "1", "--prefix-cache-bytes", _PREFIXES)
+    if batches:
+        ask_tensorrt(f"TensorRT, bs {', '.join(batches)}", "batches", spread, "--bs", *batches)
+    ask_pytorch("PyTorch, compiled", "compiled", *sizes)
+    return found
 
 
 def _report(
-    options: argparse.Namespace, geometry: Geometry, bench: Bench, found: list[dict[str, Any]]
+    options: argparse.Namespace,
+    geometry: Geometry,
+    bench: Bench,
+    found: list[dict[str, Any]],
+    files: list[PromptFile],
 ) -> None:
-    prompts = json.loads(bench.prompts.read_text())
-    tokens = sum(len(prompt["ids"]) for prompt in prompts)
+    prompts = {file.name: file.read() for file in files}
     rate = next((line["rate"] for line in found if "rate" in line), None)
     sheet = next((line["sheet"] for line in found if line.get("sheet")), None)
     rows = [
         Measured(
             line["name"],
             line["bs"],
-            *_work(geometry, prompts, line.get("reused", False)),
+            *_work(geometry, prompts[line["prompts"]], line.get("reused", False)),
             line["core_seconds"],
             line["whole_seconds"],
             line["memory_bytes"],
@@ -203,10 +247,11 @@ def _report(
         for line in found
         if "core_seconds" in line
     ]
-    print(
-        f"{options.model}, fp16, {len(prompts)} prompts of {tokens / len(prompts):.0f} tokens on average, "
-        f"{_device_line()}"
-    )
+    print(f"{options.model}, fp16, {files[0].description()}, {_device_line()}")
+    for file in files[1:]:
+        print(f"with shared prefixes: {file.description()}")
+    if options.data == "demo":
+        print("the bundled questions are short: --data FOLDER takes MMLU's own")
     print(f"versions: {', '.join(dict.fromkeys(line['version'] for line in found if 'version' in line))}")
     print(
         f"matrix products: {'/' if rate is None else f'{rate / 1e12:.1f} TFLOP/s'}, datasheet: "
@@ -215,8 +260,6 @@ def _report(
     print(_HEADER)
     for row in rows:
         print(row.line(rate, sheet))
-    for text in bench.left_out:
-        print(f"not measured: {text}")
     if options.output:
         options.output.write_text(
             json.dumps({"command": sys.argv, "found": found, "left_out": bench.left_out}, indent=2)

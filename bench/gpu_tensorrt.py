@@ -2,7 +2,8 @@
 
     python -m bench.gpu_tensorrt PROMPTS.json CHECKPOINT --bs 1 [4 …] [--prefix-cache-bytes N]
 
-Prints a line of JSON for each batch size, and with memory for shared prefixes one more: bs 1 after prefixes
+With --build-only the plan is built, if it is not there, and nothing measured. Else prints a line of JSON for each
+batch size, and with memory for shared prefixes one more: bs 1 after prefixes
 that a pass before has left there. Whole time is that of an engine kept fed, two batches in flight: from the
 first batch assembled to the last outcome. Neither network nor queue are in it.
 """
@@ -23,6 +24,7 @@ import numpy as np
 from trt_server.device import Device
 from trt_server.engines.engine import EngineLimits, Outcome, Submission
 from trt_server.engines.tensorrt.engine import TensorRtEngine
+from trt_server.engines.tensorrt.prepared_plan import prepare_plan
 from trt_server.engines.tensorrt.presence import Gpu, find_gpu
 from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE
 from trt_server.model.checkpoint import open_checkpoint
@@ -36,6 +38,7 @@ def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--bs", type=int, nargs="+", required=True)
     parse.add_argument("--layers", type=Path)
+    parse.add_argument("--build-only", action="store_true")
     parse.add_argument("--prefix-cache-bytes", type=int, default=0)
     parse.add_argument("prompts", type=Path)
     parse.add_argument("folder", type=Path)
@@ -48,9 +51,15 @@ def main() -> None:
     prompts = [TokenPrompt(np.array(each["ids"], np.int32), _CANDIDATES) for each in given]
     longest = max(len(prompt.token_ids) for prompt in prompts)
     limits = EngineLimits(longest, max(options.bs), options.prefix_cache_bytes)
-    engine = TensorRtEngine(open_checkpoint(options.folder), limits, "fp16", tf32=False)
+    checkpoint = open_checkpoint(options.folder)
+    if options.build_only:
+        prepared = prepare_plan(checkpoint, limits, "fp16", tf32=False)
+        print(json.dumps({"build_seconds": prepared.build_seconds}), flush=True)
+        return
+    engine = TensorRtEngine(checkpoint, limits, "fp16", tf32=False)
     engine.warm_up()
     if options.layers:
+        options.layers.parent.mkdir(parents=True, exist_ok=True)
         options.layers.write_text(engine.layer_information())
     name = "TensorRT, past" if options.prefix_cache_bytes else "TensorRT"
     for bs in options.bs:

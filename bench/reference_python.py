@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,24 +12,28 @@ _OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE")
 
 
 def reference_python() -> str:
-    """REFERENCE_PYTHON; else this one if it has PyTorch; else python3."""
+    """REFERENCE_PYTHON; else this one if it has PyTorch; else the first python3 that is not packed with it."""
     if own := os.environ.get("REFERENCE_PYTHON"):
         return own
-    return sys.executable if find_spec("torch") else "python3"
+    if find_spec("torch"):
+        return sys.executable
+    return shutil.which("python3", path=_others("PATH")) or "python3"
 
 
 def reference_environment() -> dict[str, str]:
     """This process's environment without what leads that Python to packages and libraries of this one's."""
     environment = {name: value for name, value in os.environ.items() if name not in _OURS}
-    paths = environment.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-    environment["LD_LIBRARY_PATH"] = os.pathsep.join(
-        path for path in paths if path and not _is_ours(Path(path))
-    )
-    return environment
+    return environment | {name: _others(name) for name in ("PATH", "LD_LIBRARY_PATH")}
+
+
+def _others(variable: str) -> str:
+    """The folders of a search path that are not ours."""
+    folders = os.environ.get(variable, "").split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if folder and not _is_ours(Path(folder)))
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether it lies beside the folder that TensorRT is installed in: libraries packed for this Python."""
+    """Whether it lies beside the folder that TensorRT is installed in: what is packed with this Python."""
     spec = find_spec("tensorrt")
     if spec is None or spec.origin is None:
         return False

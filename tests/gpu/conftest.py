@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu.families import FAMILIES, PROMPTS, write_family
+from gpu.families import FAMILIES, LARGE, LARGE_DEVIATION, PROMPTS, write_family
 from numpy.typing import NDArray
 from trt_server.engines.tensorrt.presence import Missing, find_gpu
 
@@ -44,9 +44,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Family → a small random checkpoint of it."""
+    """Family → a small random checkpoint of it; and LARGE."""
     root = tmp_path_factory.mktemp("checkpoints")
-    return {family: write_family(root / family, family) for family in FAMILIES}
+    folders = {family: write_family(root / family, family) for family in FAMILIES}
+    return {**folders, LARGE: write_family(root / LARGE, "llama", LARGE_DEVIATION)}
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 64},
 }
 
+# Llama with a residual stream whose squares float16 cannot hold, as real models of 7 B have it.
+LARGE, LARGE_DEVIATION = "large", 400.0
+
 _random = np.random.default_rng(1)
 # From one token to the limit, around multiples of eight and around Mistral's window.
 LENGTHS = (1, 250, 7, 8, 9, 63, 64, 65, 128, 200)
@@ -53,8 +56,10 @@ for length in (130, 177):
     PROMPTS.append(np.concatenate([PROMPTS[9][:SHARED_TOKENS], own]))
 
 
-def write_family(folder: Path, family: str) -> Path:
-    """Weights in float16 with the deviations that keep activations near 1, config.json beside them."""
+def write_family(folder: Path, family: str, embedding_deviation: float = 1.0) -> Path:
+    """Weights in float16 with the deviations that keep activations near 1, and logits where the embedding is
+    the head too; config.json beside them. embedding_deviation: of the residual stream, where it is not.
+    """
     config = {**_SIZES, **FAMILIES[family]}
     shapes = read_geometry(config).tensor_shapes()
     random = np.random.default_rng(sum(map(ord, family)))
@@ -68,7 +73,9 @@ def write_family(folder: Path, family: str) -> Path:
                 values = 1 + 0.1 * values
             elif len(shape) == 1:
                 values = 0.1 * values
-            elif "embed" not in name:
+            elif "embed" in name and not config.get("tie_word_embeddings"):
+                values = embedding_deviation * values
+            else:
                 values = values / shape[1] ** 0.5
             stream.write(values.astype(np.float16).tobytes())
     return folder

@@ -22,7 +22,6 @@ from trt_server.one_line import one_line
 
 log = logging.getLogger(__name__)
 
-WORKSPACE_BYTES = 2 * 1024**3
 # Libraries that a TensorRT wheel does not bring: its own kernels for these products are as fast, and what is
 # left out need not be installed, nor loaded into the device's memory.
 _OUTSIDE_LIBRARIES = ("CUBLAS", "CUBLAS_LT", "CUDNN")
@@ -44,7 +43,7 @@ class BuildOptions:
     def settings(self) -> tuple[str, ...]:
         """What the builder is told apart from the above, for a plan's fingerprint."""
         typing = "strongly typed" if _strongly_typed() else "fp32 pinned"
-        return (typing, f"workspace {WORKSPACE_BYTES}", f"without {' '.join(_OUTSIDE_LIBRARIES)}")
+        return (typing, f"without {' '.join(_OUTSIDE_LIBRARIES)}")
 
 
 def build_plan(
@@ -132,8 +131,9 @@ def _is_float32(tensor: trt.ITensor) -> bool:
 
 
 def _config(builder: trt.Builder, options: BuildOptions) -> trt.IBuilderConfig:
+    # No limit on the workspace: the scores of attention that is not fused count in it, and a kernel that needs
+    # more than the limit is not taken, or nothing is left to take.
     config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     sources = config.get_tactic_sources()
     for name in _OUTSIDE_LIBRARIES:
         if hasattr(trt.TacticSource, name):

@@ -65,7 +65,8 @@ class ErrorRecorder(trt.IErrorRecorder):  # type: ignore[misc]
         # Every error is fatal for the call that it happened in.
         return True
 
-    def num_errors(self) -> int:
+    def get_num_errors(self) -> int:
+        """The name that the bindings look for; the signatures that NVIDIA publishes have another."""
         return len(self._errors)
 
     def get_error_code(self, index: int) -> Any:

@@ -70,7 +70,7 @@ class PlanRuntime:
 
     def check(self) -> None:
         """Raises EngineLostError where TensorRT has reported an error."""
-        if self._errors.num_errors():
+        if self._errors.get_num_errors():
             self.raise_lost()
 
     def raise_lost(self) -> None:

@@ -53,7 +53,6 @@ _builder_flags = ["FP16", "OBEY_PRECISION_CONSTRAINTS", "TF32"] if _MAJOR < 11 e
 BuilderFlag = IntEnum("BuilderFlag", _builder_flags, start=0)  # type: ignore[misc]
 _sources = ["CUBLAS", "CUBLAS_LT", "CUDNN"] if _MAJOR < 11 else []
 TacticSource = IntEnum("TacticSource", [*_sources, "EDGE_MASK_CONVOLUTIONS"], start=0)  # type: ignore[misc]
-MemoryPoolType = Enum("MemoryPoolType", ["WORKSPACE"])
 ProfilingVerbosity = Enum("ProfilingVerbosity", ["LAYER_NAMES_ONLY", "DETAILED"])
 LayerInformationFormat = Enum("LayerInformationFormat", ["JSON"])
 LayerType = Enum("LayerType", ["CONSTANT", "SHAPE", "CAST", "OTHER"])
@@ -230,10 +229,6 @@ class _Config:
         self.flags_set = {BuilderFlag.TF32}  # type: ignore[attr-defined]
         self.profiles: list[dict[str, list[list[int]]]] = []
         self._sources = (1 << len(TacticSource)) - 1
-
-    def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
-        assert pool is MemoryPoolType.WORKSPACE
-        assert size > 0
 
     def get_tactic_sources(self) -> int:
         return self._sources
