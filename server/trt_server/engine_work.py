@@ -34,14 +34,14 @@ class Work:
         for request in self.requests:
             rows = slice(start, start + len(request.prompts))
             start = rows.stop
-            waited_ns = self.submitted_ns - request.queued_ns - self.assemble_ns
+            waited_ns = max(0, self.submitted_ns - request.queued_ns - self.assemble_ns)
             yield Answer(
                 scores=Scores(
                     scores.candidate_logprobs[rows], scores.top_tokens[rows], scores.top_logprobs[rows]
                 ),
                 reused_tokens=reused[rows],
                 padding_tokens=sum(padding[rows]),
-                stages=Stages(max(0, waited_ns), self.assemble_ns, self._timing(rows)),
+                stages=Stages(waited_ns + self._waited_on_device(rows), self.assemble_ns, self._timing(rows)),
                 batch=self._largest_batch(rows),
                 engine=engine,
             )
@@ -77,6 +77,14 @@ class Work:
                 tokens = len(part.batch.prefix)
                 padding[part.rows[0]] += padded_length(tokens, self._length_multiple) - tokens
         return padding
+
+    def _waited_on_device(self, rows: slice) -> int:
+        """Nanoseconds: of the first part some of the prompts are in. Later ones wait for that part's work."""
+        return next(
+            outcome.timing.waited_ns
+            for part, outcome in zip(self.parts, self.outcomes, strict=True)
+            if any(rows.start <= row < rows.stop for row in part.rows)
+        )
 
     def _timing(self, rows: slice) -> EngineTiming:
         """What some of the prompts are charged with: of each part's time the share of its rows."""

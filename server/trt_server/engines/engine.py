@@ -49,20 +49,26 @@ class Scores:
 
 @dataclass(frozen=True)
 class EngineTiming:
-    """Nanoseconds of one batch; core is the compute alone, copies are 0 where nothing is copied."""
+    """Nanoseconds of one batch; core is the compute alone, copies are 0 where nothing is copied.
+
+    waited_ns: on the device, copied in, for the batch before.
+    """
 
     copy_in_ns: int
     core_ns: int
     copy_out_ns: int
+    waited_ns: int = 0
 
     def __add__(self, other: EngineTiming) -> EngineTiming:
         return EngineTiming(
             self.copy_in_ns + other.copy_in_ns,
             self.core_ns + other.core_ns,
             self.copy_out_ns + other.copy_out_ns,
+            self.waited_ns + other.waited_ns,
         )
 
     def scaled(self, share: float) -> EngineTiming:
+        """A share of the work; the waiting was everybody's, and is left out."""
         return EngineTiming(
             round(self.copy_in_ns * share), round(self.core_ns * share), round(self.copy_out_ns * share)
         )

@@ -100,6 +100,7 @@ class Slot:
         timing = EngineTiming(
             copy_in_ns=_nanoseconds(self._copy_starts, self._copied),
             core_ns=_nanoseconds(self._core_starts, self._core_ends),
+            waited_ns=_nanoseconds(self._copied, self._core_starts),
             copy_out_ns=_nanoseconds(self._core_ends, self._done),
         )
         return Outcome(Scores(logprobs, tokens, top_logprobs), timing)
