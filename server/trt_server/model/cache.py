@@ -52,8 +52,8 @@ def _make_again(folder: Path, size: int, make: Callable[[Path], None]) -> None:
     free = shutil.disk_usage(folder.parent).free
     if free < size:
         raise StartError(
-            f"{folder.parent} has {free:,} bytes free and {size:,} are needed; "
-            "set TRT_SERVER_CACHE to another folder"
+            f"{folder.parent} has {free:,} bytes free and {size:,} are needed: remove folders there that no "
+            "server uses, or set TRT_SERVER_CACHE to another"
         )
     partial.mkdir()
     make(partial)

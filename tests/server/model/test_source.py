@@ -124,5 +124,5 @@ def test_disk_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A geometry of 28 PB, so that no disk has room for it."""
     huge = GEOMETRIES["llama-2-7b"] | {"vocab_size": 2_000_000_000_000}
     monkeypatch.setitem(GEOMETRIES, "huge", huge)
-    with pytest.raises(StartError, match=r"bytes free and 65,\S+ are needed; set TRT_SERVER_CACHE"):
+    with pytest.raises(StartError, match=r"bytes free and 65,\S+ are needed: remove"):
         resolve_model("dummy:huge", "fp32")
