@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter as counted
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from mmlu_client.model import ServedModel
 from mmlu_client.question_file import Selection
+from mmlu_client.record_table import RecordTable
 from mmlu_client.records import Record
+from mmlu_client.span import spans
+from mmlu_client.stages import latency
 
 LATENCY_BUCKETS = tuple(float(f"{base}e{exponent}") for exponent in range(-4, 3) for base in (1, 2.5, 5))
 OUTCOMES = ("correct", "wrong", "failed")
@@ -16,7 +21,7 @@ KINDS = ("logical", "computed")
 
 
 class Metrics:
-    """One run's metrics, in one registry of their own. They count the compiled engine's answers."""
+    """One run's metrics, in one registry of their own, over all its starts. They count the compiled engine's."""
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
@@ -38,7 +43,11 @@ class Metrics:
         self._core = Counter(
             "mmlu_client_core_seconds", "Seconds of the engine's compute alone, as replies tell.", registry=r
         )
-        self._peak = Gauge("mmlu_client_peak_flops", "FLOP/s that MFU is a share of.", registry=r)
+        self._possible_flops = Counter(
+            "mmlu_client_possible_flops",
+            "Core seconds times the peak of the server they were spent on: what MFU is a share of.",
+            registry=r,
+        )
         self._latency = Histogram(
             "mmlu_client_request_seconds",
             "Seconds from when a request was due to its reply.",
@@ -54,6 +63,8 @@ class Metrics:
             registry=r,
         )
         self._info = Info("mmlu_client", "What is measured, and on what.", registry=r)
+        self._peaks: dict[str, float] = {}
+        self._earlier_seconds = 0.0
 
     def describe(
         self,
@@ -63,6 +74,7 @@ class Metrics:
         data: str,
         prompt_format: str,
         batch_size: int,
+        reuse_prefix: bool,
     ) -> None:
         """Set what stands fixed once the model is known; counters begin at 0, or a rate misses the first."""
         for subject, count in questions.counts().items():
@@ -71,7 +83,6 @@ class Metrics:
                 self._questions.labels(subject, outcome)
         for kind in KINDS:
             self._tokens.labels(kind)
-        self._peak.set(model.peak_flops)
         self._info.info(
             {
                 "model": model.id,
@@ -81,8 +92,29 @@ class Metrics:
                 "data": data,
                 "prompt_format": prompt_format,
                 "bs": str(batch_size),
+                "reuse_prefix": str(reuse_prefix).lower(),
             }
         )
+
+    def add_server(self, name: str, peak_flops: float) -> None:
+        """Before the first record of one that it answered. peak_flops: FLOP/s."""
+        self._peaks[name] = peak_flops
+
+    def add_earlier(self, records: RecordTable) -> None:
+        """Count what an earlier start of the client left."""
+        scored, correct = records.is_scored, records.correct
+        outcomes = np.where(correct, "correct", np.where(scored, "wrong", "failed"))
+        for (subject, outcome), count in counted(zip(records["subject"], outcomes, strict=True)).items():
+            self._questions.labels(subject, outcome).inc(count)
+        for kind in KINDS:
+            self._tokens.labels(kind).inc(float(records[f"tokens.{kind}"].sum()))
+        self._flops.inc(float(records["flops"].sum()))
+        requests = records.requests()
+        seconds = requests["server_ns.core"] / 1e9
+        for server, core, waited in zip(requests["server"], seconds, latency(requests), strict=True):
+            self._count_request(server, core, waited)
+        self._earlier_seconds = sum(span.whole_seconds for span in spans(records).values())
+        self.set_whole_seconds(0.0)
 
     def add(self, records: Sequence[Record]) -> None:
         """Count the records of one request."""
@@ -95,12 +127,18 @@ class Metrics:
                 self._flops.inc(record.score.flops)
         exchange = records[0].exchange if records else None
         if exchange is not None and exchange.timing is not None:
-            self._core.inc(exchange.timing.core / 1e9)
-            self._latency.observe((exchange.received_ns - exchange.due_ns) / 1e9)
+            waited = (exchange.received_ns - exchange.due_ns) / 1e9
+            self._count_request(exchange.server, exchange.timing.core / 1e9, waited)
+
+    def _count_request(self, server: str, core_seconds: float, latency_seconds: float) -> None:
+        self._core.inc(core_seconds)
+        self._possible_flops.inc(core_seconds * self._peaks[server])
+        self._latency.observe(latency_seconds)
 
     def watch_in_flight(self, requests: Callable[[], float]) -> None:
         """Asked at every scrape."""
         self._in_flight.set_function(requests)
 
     def set_whole_seconds(self, seconds: float) -> None:
-        self._seconds.set(seconds)
+        """seconds: this start's alone."""
+        self._seconds.set(self._earlier_seconds + seconds)

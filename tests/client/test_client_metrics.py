@@ -60,7 +60,7 @@ def test_a_run_in_its_middle(tmp_path: Path) -> None:
     assert seen["mmlu_client_tokens_total,logical"] == seen["mmlu_client_tokens_total,computed"] == tokens
     assert seen["mmlu_client_flops_total"] == FLOPS_A_TOKEN * tokens
     assert seen["mmlu_client_core_seconds_total"] == pytest.approx(5 * CORE_NS / 1e9)
-    assert seen["mmlu_client_peak_flops"] == PEAK
+    assert seen["mmlu_client_possible_flops_total"] == pytest.approx(5 * CORE_NS / 1e9 * PEAK)
     assert seen["mmlu_client_requests_in_flight"] == 1
     times = [record["client_ns"] for record in written]
     assert seen["mmlu_client_request_seconds_count"] == 5
@@ -71,6 +71,33 @@ def test_a_run_in_its_middle(tmp_path: Path) -> None:
         (times[-1]["received"] - times[0]["due"]) / 1e9, rel=0.01
     )
     assert any(name.startswith("mmlu_client_info,") and "double" in name for name in seen)
+
+
+def test_a_resumed_run_counts_all_its_starts(tmp_path: Path) -> None:
+    """Two servers of different peaks; one is gone when the run is gone on with."""
+    data, output = write_benchmark(tmp_path / "data", {"alpha": 8}), tmp_path / "run"
+    with Double(TOKENIZER) as one, Double(TOKENIZER, lambda number: HOLD if number == 2 else None) as two:
+        running = ClientProcess("--url", f"{one.url},{two.url}", "--data", data, "--output", output)
+        assert two.holds.wait(SECONDS)
+        running.signal(signal.SIGKILL)
+        running.join()
+        earlier = len(records(output))
+    with Double(TOKENIZER, lambda number: HOLD if number == 7 - earlier else None) as three:
+        running = ClientProcess("--resume", output, "--url", three.url, "--metrics-port", "0")
+        assert three.holds.wait(SECONDS)
+        wait_for_records(output, 7)
+        (address,) = re.findall(r"metrics at (\S+)", running.said())
+        seen = scrape(address)
+        running.signal(signal.SIGTERM)
+        running.join()
+    figures = summary(output)
+    assert seen["mmlu_client_questions_planned,alpha"] == 8
+    assert seen["mmlu_client_tokens_total,logical"] == figures["logical_tokens"]
+    assert seen["mmlu_client_request_seconds_count"] == figures["answered"] == 7
+    assert seen["mmlu_client_flops_total"] / seen["mmlu_client_possible_flops_total"] == pytest.approx(
+        figures["mfu"]
+    )
+    assert seen["mmlu_client_run_seconds"] == pytest.approx(figures["whole_seconds"], rel=0.01)
 
 
 @dataclass(frozen=True)
