@@ -18,12 +18,16 @@ DNS = "dns:///"
 
 @dataclass(frozen=True)
 class Address:
-    """host: a name or an IP address, IPv6 without brackets. all_of_name: it stands for all its addresses."""
+    """host: a name or an IP address, IPv6 without brackets. all_of_name: it stands for all its addresses.
+
+    certified_name: what the server's certificate is for, where the host is one address of that name.
+    """
 
     host: str
     port: int
     tls: bool
     all_of_name: bool = False
+    certified_name: str | None = None
 
     @property
     def target(self) -> str:
@@ -31,15 +35,17 @@ class Address:
         return f"{host}:{self.port}"
 
     def __str__(self) -> str:
-        scheme = "grpcs://" if self.tls else "dns:///" if self.all_of_name else "grpc://"
-        return scheme + self.target
+        scheme = "grpcs://" if self.tls else "" if self.all_of_name else "grpc://"
+        return f"{DNS if self.all_of_name else ''}{scheme}{self.target}"
 
     async def each(self) -> list[Address]:
         """Itself, or the addresses of its name at this moment. Raises OSError where it has none."""
         if not self.all_of_name:
             return [self]
         found = await asyncio.get_running_loop().getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        return [Address(host, self.port, self.tls) for host in sorted({str(entry[4][0]) for entry in found})]
+        name = self.host if self.tls else None
+        hosts = sorted({str(entry[4][0]) for entry in found})
+        return [Address(host, self.port, self.tls, certified_name=name) for host in hosts]
 
 
 def parse_addresses(urls: str) -> tuple[Address, ...]:
@@ -52,7 +58,7 @@ def parse_addresses(urls: str) -> tuple[Address, ...]:
 
 
 def parse_address(url: str) -> Address:
-    """host:port and grpc://host:port are plain, grpcs://host:port is TLS, dns:///host:port is each address.
+    """host:port and grpc://host:port are plain, grpcs://host:port is TLS; dns:/// before it: each address.
 
     Raises InputError.
     """

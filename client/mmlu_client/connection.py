@@ -21,7 +21,7 @@ from scoring.v1 import scoring_pb2, scoring_pb2_grpc
 
 from mmlu_client.address import Address
 from mmlu_client.errors import InputError, RunError, StreamLostError
-from mmlu_client.exchange import Refusal, Reply, Request
+from mmlu_client.messages import Refusal, Reply, Request
 from mmlu_client.handshake import tls_trouble
 from mmlu_client.model import ServedModel
 from mmlu_client.wire import decode_answer, decode_model, encode_request
@@ -217,7 +217,9 @@ def _channel(address: Address, ca_file: Path | None) -> grpc.aio.Channel:
     except OSError as error:
         raise InputError(f"cannot read --tls-ca {ca_file}: {error.strerror}") from None
     credentials = grpc.ssl_channel_credentials(root_certificates=certificates)
-    return grpc.aio.secure_channel(address.target, credentials, options=OPTIONS)
+    named = address.certified_name
+    override = (("grpc.ssl_target_name_override", named),) if named else ()
+    return grpc.aio.secure_channel(address.target, credentials, options=(*OPTIONS, *override))
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str:

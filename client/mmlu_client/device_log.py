@@ -14,6 +14,7 @@ from typing import Any
 from mmlu_client.errors import InputError, RunError
 from mmlu_client.lane import Server
 from mmlu_client.model import Device
+from mmlu_client.whole_lines import cut_torn_line
 
 INTERVAL_SECONDS = 1.0
 CALL_SECONDS = 5.0
@@ -73,6 +74,22 @@ class DeviceLog:
             ]
             lines = [json.dumps(asdict(reading), separators=(",", ":")) + "\n" for reading in readings]
             _append(self._path, "".join(lines))
+
+
+def reopen_device_log(path: Path, *, keep: bool) -> None:
+    """Make ready what an earlier start left: whole lines to go on behind, or, unless they are kept, nothing.
+
+    Raises RunError.
+    """
+    if not path.exists():
+        return
+    try:
+        if keep:
+            cut_torn_line(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
 def read_device_log(path: Path) -> list[Reading]:

@@ -63,7 +63,10 @@ def sweep(value: str) -> tuple[str, tuple[float, ...]]:
     if name not in SWEPT or not values:
         raise argparse.ArgumentTypeError(f"{value!r} is not like concurrency=1,2,4 or request-rate=5,10")
     parse = count if name == "concurrency" else rate
-    return name, tuple(parse(each) for each in values.split(","))
+    loads = tuple(parse(each) for each in values.split(","))
+    if len(set(loads)) < len(loads):
+        raise argparse.ArgumentTypeError(f"{value!r} names a load twice")
+    return name, loads
 
 
 def _number(value: str, least: float, most: float, what: str, *, above: bool = False) -> float:

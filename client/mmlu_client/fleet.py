@@ -26,9 +26,9 @@ class Fleet:
         addresses: Sequence[Address],
         ca_file: Path | None,
         say: Callable[[str], None],
-        check: Callable[[Server], None],
+        check: Callable[[Server, Server], None],
     ) -> None:
-        """check: raises ClientError where a server cannot do what the run asks."""
+        """check: raises ClientError where a server cannot do what the run asks, beside the first of them."""
         self.servers: list[Server] = []
         self._addresses = addresses
         self._ca_file = ca_file
@@ -114,7 +114,7 @@ class Fleet:
         first = self.servers[0]
         if (difference := first.model.difference(server.model)) is not None:
             raise RunError(f"{first.name} and {server.name} do not hold the same: {difference}")
-        self._check(server)
+        self._check(server, first)
 
     async def _addresses_now(self) -> list[Address]:
         found: list[Address] = []
@@ -141,10 +141,19 @@ class Fleet:
 def check_batch_size(server: Server, batch_size: int) -> None:
     """Raises InputError."""
     if batch_size > server.model.max_batch_size:
-        raise InputError(f"--bs {batch_size} is too many: this server takes {server.model.max_batch_size}")
+        raise InputError(
+            f"--bs {batch_size} is too many: {server.name} takes {server.model.max_batch_size}; "
+            f"start it with --max-batch-size {batch_size}"
+        )
 
 
-def check_reference(server: Server) -> None:
-    """Raises RunError."""
-    if server.model.reference is None:
+def check_reference(server: Server, first: Server) -> None:
+    """Raises RunError where the server has no reference, or another than the first."""
+    mine, theirs = server.model.reference, first.model.reference
+    if mine is None:
         raise RunError(f"--validate: {server.name} has no reference engine: start it with --reference torch")
+    if theirs is not None and mine.fingerprint != theirs.fingerprint:
+        raise RunError(
+            f"--validate: the references of {first.name} and {server.name} differ: "
+            f"{theirs.name} {theirs.precision} and {mine.name} {mine.precision}"
+        )

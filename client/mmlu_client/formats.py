@@ -34,7 +34,7 @@ def flagperf(run: FinishedRun, summary: Summary) -> str:
     is_whole = summary.computed_tokens == summary.logical_tokens
     line = {
         "vendor": vendor(run.model.device.name),
-        "compiler": summary.engine,
+        "compiler": summary.engine_label,
         "precision": summary.precision,
         "batchsize": summary.bs,
         "flops": 2 * run.model.parameters * core if core is not None and is_whole else None,

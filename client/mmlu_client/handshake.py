@@ -42,7 +42,9 @@ async def _refused(address: Address, ca_file: Path | None) -> str | None:
 
 async def _connect(address: Address, context: ssl.SSLContext) -> None:
     context.set_alpn_protocols(["h2"])
-    opening = asyncio.open_connection(address.host, address.port, ssl=context)
+    opening = asyncio.open_connection(
+        address.host, address.port, ssl=context, server_hostname=address.certified_name
+    )
     _, writer = await asyncio.wait_for(opening, SECONDS)
     writer.close()
     with contextlib.suppress(OSError, asyncio.TimeoutError):

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from mmlu_client.connection import Connection, ScoreStream
 from mmlu_client.errors import RunError, StreamLostError
-from mmlu_client.exchange import Refusal, Reply, Request
+from mmlu_client.messages import Refusal, Reply, Request
 from mmlu_client.model import ServedModel
 
 BARREN_STREAMS = 5

@@ -92,7 +92,21 @@ def server_entry(server: Server) -> dict[str, Any]:
         "peak_flops": model.peak_flops,
         "load_seconds": model.engine.load_seconds,
         "build_seconds": model.engine.build_seconds,
+        "reference_load_seconds": model.reference.load_seconds if model.reference else 0.0,
     }
+
+
+def all_servers(earlier: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The servers of every start of the client, by name.
+
+    One that was started anew meanwhile keeps the longest of its times: what it needs without a plan at hand.
+    """
+    entries = {entry["name"]: entry for entry in earlier}
+    for entry in now:
+        before = entries.get(entry["name"], entry)
+        longest = {name: max(before[name], entry[name]) for name in entry if name.endswith("_seconds")}
+        entries[entry["name"]] = {**entry, **longest}
+    return list(entries.values())
 
 
 def session(command_line: Sequence[str], process_started: float) -> dict[str, Any]:

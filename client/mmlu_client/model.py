@@ -57,10 +57,6 @@ class ServedModel:
     server_version: str
     devices: tuple[Device, ...] = ()
 
-    def same_answers(self, other: ServedModel) -> bool:
-        """Whether both would answer every prompt alike."""
-        return self.difference(other) is None
-
     def difference(self, other: ServedModel) -> str | None:
         """What makes the other's answers another model's or engine's; None where nothing does."""
         if self.fingerprint != other.fingerprint:

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from mmlu_client.errors import RunError
 from mmlu_client.records import Record
+from mmlu_client.whole_lines import cut_torn_line
 
 
 class RecordFile:
@@ -25,7 +26,7 @@ class RecordFile:
         try:
             self._file = path.open("ab", buffering=0)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.truncate(path, _whole_lines(path))
+            cut_torn_line(path)
         except BlockingIOError:
             raise RunError(f"another mmlu-client is writing {path}: let it end first") from None
         except OSError as error:
@@ -52,17 +53,3 @@ class RecordFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-
-
-def _whole_lines(path: Path) -> int:
-    """The bytes up to and with the last line's end."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        while size:
-            start = max(0, size - 2**16)
-            file.seek(start)
-            end = file.read(size - start).rfind(b"\n")
-            if end >= 0:
-                return start + end + 1
-            size = start
-    return 0

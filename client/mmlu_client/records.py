@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmlu_client.exchange import Batch, Refusal, Reply, Score, Timing
+from mmlu_client.messages import Batch, Refusal, Reply, Score, Timing
 from mmlu_client.load import Answer
 from mmlu_client.prompts import Prompt, Unaskable
 from mmlu_client.question import LETTERS, Letter, Question
@@ -37,7 +37,7 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedPrompt:
     """What is kept of a prompt: everything but its token ids, which are most of the memory."""
 
     candidate_ids: tuple[int, ...]
@@ -57,7 +57,7 @@ class Record:
     session: int
 
     question: Question
-    asked: Asked | None
+    asked: AskedPrompt | None
     exchange: Exchange | None
     score: Score | None
     error: str | None
@@ -152,8 +152,8 @@ def records_of(answer: Answer, phase: str, session: int) -> list[Record]:
     ]
 
 
-def _asked(prompt: Prompt) -> Asked:
-    return Asked(prompt.candidate_ids, prompt.shared_prefix_tokens, prompt.shots)
+def _asked(prompt: Prompt) -> AskedPrompt:
+    return AskedPrompt(prompt.candidate_ids, prompt.shared_prefix_tokens, prompt.shots)
 
 
 def record_of_unaskable(unaskable: Unaskable, phase: str, session: int) -> Record:

@@ -27,7 +27,7 @@ def summary_page(run: FinishedRun, summary: Summary) -> str:
 def cells(summary: Summary, notice: str) -> tuple[str, ...]:
     """The suite's own row, in the order of COLUMNS; `/` where a thing was not measured."""
     return (
-        f"{summary.engine} (prefix reuse)" if summary.reuse_prefix else summary.engine,
+        summary.engine_label,
         summary.precision,
         str(summary.bs),
         f"{summary.e2e_time:.3f}",
@@ -106,6 +106,7 @@ def _accuracy_lines(run: FinishedRun, summary: Summary) -> list[str]:
         f"reference ({name}): accuracy {accuracy(summary.acc_val, notice)} ± "
         f"{number(summary.acc_val_stderr, '.4f')}; answered {summary.val_answered}, "
         f"failed {summary.val_failed}",
+        "memory and load time have the reference in them",
         f"against the reference: the same letter on {percent(summary.agreement)}; log-probabilities differ "
         f"by at most {number(summary.largest_logprob_difference, '.2g')}; "
         f"{found.statement('the reference', 'the engine')}",

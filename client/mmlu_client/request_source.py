@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mmlu_client.exchange import Request
+from mmlu_client.messages import Request
 from mmlu_client.prompts import Prompt, PromptBuilder, Unaskable
 from mmlu_client.question import Question
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from mmlu_client.accuracy import Accuracy, accuracy_of
 from mmlu_client.dataset import Benchmark, load_benchmark
+from mmlu_client.device_log import reopen_device_log
 from mmlu_client.errors import ClientError, InputError, RunError, StoppedError
 from mmlu_client.finished_run import FinishedRun, read_run
 from mmlu_client.fleet import Fleet, check_batch_size, check_reference
 from mmlu_client.lane import Server
-from mmlu_client.manifest import Asking, manifest, now, server_entry, session
+from mmlu_client.manifest import Asking, all_servers, manifest, now, server_entry, session
 from mmlu_client.metrics import Metrics
 from mmlu_client.metrics_server import MetricsServer
 from mmlu_client.outcome import print_text, written_figures
@@ -191,11 +192,11 @@ class Run:
         finally:
             await fleet.close()
 
-    def _check(self, server: Server) -> None:
-        """Whether it can do what is asked. Raises InputError, RunError."""
+    def _check(self, server: Server, first: Server) -> None:
+        """Whether it can do what is asked, beside the first one. Raises InputError, RunError."""
         check_batch_size(server, self._settings.batch_size)
         if self._settings.validate:
-            check_reference(server)
+            check_reference(server, first)
 
     async def _tokenizer(self, server: Server, worker: ThreadPoolExecutor) -> tuple[Tokenizer, str]:
         """The tokenizer and, for the manifest, where it comes from."""
@@ -219,6 +220,7 @@ class Run:
         builder = PromptBuilder(tokenizer, style, self._shots, model.max_prompt_tokens, model.vocabulary_size)
         make_folder(self._folder)
         with RecordFile(self._folder / RECORDS) as file:
+            reopen_device_log(self._folder / DEVICE_LOG, keep=settings.resume is not None)
             earlier = self._open(fleet.servers, origin)
             say, number = self._progress.say, len(self._sessions) - 1
             bench = Bench(settings, fleet, self._note_server, builder, worker, say, number)
@@ -241,6 +243,7 @@ class Run:
             before = read_manifest(self._folder)
             check_same_run(self._folder, before, fresh)
             sessions = before["sessions"]
+            fresh["servers"] = all_servers(before["servers"], fresh["servers"])
         sessions.append(session(self._command_line, self._started))
         self._manifest = {
             "started": sessions[0]["started"],
@@ -254,7 +257,8 @@ class Run:
     def _note_server(self, server: Server) -> None:
         """One more, in the middle of the run."""
         if self._manifest is not None:
-            self._manifest["servers"].append(server_entry(server))
+            self._manifest["servers"] = all_servers(self._manifest["servers"], [server_entry(server)])
+            self._metrics.add_server(server.name, server.model.peak_flops)
             write_manifest(self._folder, self._manifest)
 
     async def _ask(
@@ -275,7 +279,7 @@ class Run:
         tally = Tally(questions, bench.servers[0].model.notice)
         tally.add_earlier(mine)
         if name == INFER:
-            self._describe(bench, missing)
+            self._describe(bench, questions, mine)
         spent = seconds_asked(self._sessions[:-1], mine, name)
         self._phase = Phase(bench, name, missing, partial(self._keep, file), lambda: self._is_early, spent)
         load = self._phase.load
@@ -290,14 +294,18 @@ class Run:
         finally:
             self._ended.add(self._phase)
 
-    def _describe(self, bench: Bench, questions: Selection) -> None:
+    def _describe(self, bench: Bench, questions: Selection, earlier: RecordTable) -> None:
         self._metrics.describe(
             questions,
             bench.servers[0].model,
             data=self._benchmark.name,
             prompt_format=self._settings.prompt_format,
             batch_size=self._settings.batch_size,
+            reuse_prefix=self._settings.reuse_prefix,
         )
+        for server in self._manifest["servers"] if self._manifest else []:
+            self._metrics.add_server(server["name"], server["peak_flops"])
+        self._metrics.add_earlier(earlier)
 
     def _validated(self) -> Selection:
         """The questions that the reference was asked: fewer than all where that ended early."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from mmlu_client.address import Address
 from mmlu_client.pacing import ArrivalPattern, ClosedLoop, Offline, OpenLoop, Pacing
 from mmlu_client.stages import Goal
+from mmlu_client.text import shortest
 
 Mode = Literal["closed", "open", "offline"]
 
@@ -39,7 +40,7 @@ class LoadPlan:
 
     def __str__(self) -> str:
         if self.mode == "open":
-            return f"open loop, {self.rate:g} requests/s, {self.pattern} arrivals"
+            return f"open loop, {shortest(self.rate)} requests/s, {self.pattern} arrivals"
         if self.mode == "offline":
             return "offline, everything at once"
         return f"closed loop, {self.concurrency} in flight"

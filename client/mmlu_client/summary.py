@@ -108,6 +108,11 @@ class Summary:
     interruptions: int
     outage_seconds: float
 
+    @property
+    def engine_label(self) -> str:
+        """The engine as tables name it: figures with reuse are never without the word."""
+        return f"{self.engine} (prefix reuse)" if self.reuse_prefix else self.engine
+
 
 @dataclass(frozen=True)
 class _Throughput:

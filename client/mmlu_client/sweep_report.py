@@ -14,7 +14,7 @@ from mmlu_client.report import markdown_table
 from mmlu_client.settings import LoadPlan
 from mmlu_client.stages import STAGES
 from mmlu_client.summary import Summary
-from mmlu_client.text import milliseconds, number, percent
+from mmlu_client.text import milliseconds, number, percent, shortest
 
 HEAD = (
     "load", "requests/s", "tokens/s whole", "tokens/s core", "MFU", "batch", "p50", "p90", "p99", "goodput",
@@ -58,12 +58,15 @@ class Point:
 
 def name_of(plan: LoadPlan) -> str:
     """The folder of one point."""
-    return f"request-rate-{plan.rate:g}" if plan.mode == "open" else f"concurrency-{plan.concurrency}"
+    if plan.mode == "open":
+        return f"request-rate-{shortest(plan.rate)}"
+    return f"concurrency-{plan.concurrency}"
 
 
 def sweep_table(points: Sequence[Point]) -> str:
-    """Markdown."""
-    return markdown_table([HEAD, *((point.name, *_cells(point.summary)) for point in points)])
+    """Markdown: what was measured, and a row for each load."""
+    table = markdown_table([HEAD, *((point.name, *_cells(point.summary)) for point in points)])
+    return f"{_measured(points)}\n\n{table}"
 
 
 def sweep_page(points: Sequence[Point]) -> str:
@@ -73,13 +76,18 @@ def sweep_page(points: Sequence[Point]) -> str:
         "sweep.html.jinja",
         sweep_charts(points),
         first.manifest,
-        title=f"{first.model.id} on {first.data}: {len(points)} loads",
+        title=f"{_measured(points)}: {len(points)} loads",
         started=first.manifest["started"]["utc"],
         notice=first.model.notice,
         columns=HEAD,
         rows=[(point.name, _cells(point.summary)) for point in points],
         manifest_title="Manifest of the first run",
     )
+
+
+def _measured(points: Sequence[Point]) -> str:
+    run, summary = points[0].run, points[0].summary
+    return f"{run.model.id} on {run.data}, {summary.engine_label}, {summary.precision}, bs {summary.bs}"
 
 
 def sweep_charts(points: Sequence[Point]) -> list[Chart]:

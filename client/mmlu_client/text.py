@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 
 def accuracy(share: float | None, notice: str) -> str:
     """A share, never without what its reader has to know of the model."""
@@ -11,6 +13,11 @@ def accuracy(share: float | None, notice: str) -> str:
 
 def number(value: float | None, form: str) -> str:
     return "/" if value is None else format(value, form)
+
+
+def shortest(value: float) -> str:
+    """The fewest digits that name this number and no other: 5, 0.25, 1000001."""
+    return np.format_float_positional(value, trim="-")
 
 
 def percent(share: float | None) -> str:

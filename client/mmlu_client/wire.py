@@ -7,7 +7,7 @@ from typing import Any
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from scoring.v1 import scoring_pb2
 
-from mmlu_client.exchange import Batch, Refusal, Reply, Request, Score, Timing
+from mmlu_client.messages import Batch, Refusal, Reply, Request, Score, Timing
 from mmlu_client.model import Device, EngineInfo, ServedModel
 
 

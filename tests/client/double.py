@@ -73,11 +73,13 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         joules_a_reading: float | None = None,
         device_id: str | None = None,
         device_part: str | None = None,
+        reference: str = "",
     ) -> None:
         """tokenizer: file name → content, None for a model without. tls: key and certificate.
 
         joules_a_reading: what its energy counter gains each time the model is asked for; None: no counter.
         device_id: of the device it says it is on. device_part: what it says it may use of it.
+        reference: the fingerprint of the one it says it has; it answers as the engine does.
         """
         self._tokenizer = tokenizer
         self._decide = decide
@@ -95,6 +97,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         self._joules_a_reading = joules_a_reading
         self._device_id = device_id
         self._device_part = device_part
+        self._reference = reference
         self.readings = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -146,6 +149,13 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         await servicer.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
 
+    def _reference_info(self) -> pb.EngineInfo | None:
+        if not self._reference:
+            return None
+        return pb.EngineInfo(
+            name="reference", version="1", precision="fp32", fingerprint=self._reference, load_seconds=5.0
+        )
+
     async def GetModel(self, request: Any, context: Any) -> pb.Model:  # noqa: ARG002, N802
         self.readings += 1
         model = pb.Model(
@@ -168,6 +178,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
             peak=pb.PeakFlops(flops_per_second=PEAK, source="made up"),
             limits=self._limits,
             notice=self._notice,
+            reference=self._reference_info(),
             server_version="0",
         )
         if self._device_id is not None:

@@ -146,6 +146,19 @@ def test_tls_round_trip(tmp_path: Path, tls: Tls) -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_tls_to_every_address_of_a_name(tmp_path: Path, tls: Tls) -> None:
+    """The certificate is the name's, whatever address is spoken to."""
+    data = write_benchmark(tmp_path / "data", {"alpha": 1})
+    with Double(TOKENIZER, tls=(tls.key, tls.certificate)) as double:
+        result = client(
+            "--url", f"dns:///grpcs://{double.url}", "--tls-ca", tls.authority, "--data", data,
+            "--output", tmp_path / "run",
+        )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    (record,) = records(tmp_path / "run")
+    assert record["server"] in (f"127.0.0.1:{double.port}", f"[::1]:{double.port}")
+
+
 def test_plaintext_to_a_tls_server(tmp_path: Path, tls: Tls) -> None:
     with Double(TOKENIZER, tls=(tls.key, tls.certificate)) as double:
         result = command("--url", double.url, folder=tmp_path)

@@ -308,4 +308,4 @@ def test_more_prompts_than_the_server_takes(data: Path, output: Path) -> None:
     with Double(TOKENIZER, max_batch_size=8) as double:
         result = client("--url", double.url, "--data", data, "--output", output, "--bs", "9")
     assert result.returncode == 2
-    assert "--bs 9 is too many: this server takes 8" in the_error(result)
+    assert f"--bs 9 is too many: {double.url} takes 8; start it with --max-batch-size 9" in the_error(result)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from client_process import SECONDS, ClientProcess, client, the_error
-from double import HOLD, Double
+from double import HOLD, PEAK, Double
 from mmlu import write_benchmark
 from processes import ServerProcess
 from run_files import manifest, records, summary, wait_for_records
@@ -64,6 +64,39 @@ def test_a_killed_run_goes_on_with_its_own_flags(data: Path, output: Path) -> No
     )
     assert figures["whole_seconds"] == pytest.approx(whole / 1e9)
     assert [each["ended"] is None for each in manifest(output)["sessions"]] == [True, False]
+
+
+def test_servers_of_an_earlier_start_count(data: Path, output: Path) -> None:
+    """Killed on two servers, gone on with on one: the peaks of both are what the run is a share of."""
+    with Double(TOKENIZER) as one, Double(TOKENIZER, lambda number: HOLD if number == 3 else None) as two:
+        killed(("--url", f"{one.url},{two.url}", "--data", data, "--output", output), two)
+        result = client("--resume", output, "--url", one.url)
+    assert result.returncode == 0, result.stderr
+    assert [server["name"] for server in manifest(output)["servers"]] == [one.url, two.url]
+    figures = summary(output)
+    assert figures["answered"] == 11
+    assert figures["mfu_whole"] == pytest.approx(figures["flops"] / (figures["whole_seconds"] * 2 * PEAK))
+    assert f"server {two.url}: 3 requests" in result.stdout
+
+
+def test_a_torn_line_of_device_readings_is_cut_off(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, lambda number: HOLD if number == 5 else None) as double:
+        killed(("--url", double.url, "--data", data, "--output", output), double)
+        with (output / "device.jsonl").open("a") as log:
+            log.write('{"phase":"infer","ses')
+        result = client("--resume", output)
+    assert result.returncode == 0, result.stderr
+    assert {json.loads(line)["session"] for line in (output / "device.jsonl").read_text().splitlines()} == {0, 1}
+
+
+def test_a_run_that_was_never_answered_leaves_no_readings_to_the_next(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, lambda number: HOLD if number == 0 else None) as double:
+        killed(("--url", double.url, "--data", data, "--output", output), double)
+        assert len((output / "device.jsonl").read_text().splitlines()) == 1
+        result = client("--url", double.url, "--data", data, "--output", output)
+    assert result.returncode == 0, result.stderr
+    readings = [json.loads(line) for line in (output / "device.jsonl").read_text().splitlines()]
+    assert min(each["monotonic_ns"] for each in readings) > manifest(output)["sessions"][0]["process_started_ns"]
 
 
 def test_a_finished_run_asks_nothing_again(data: Path, output: Path) -> None:

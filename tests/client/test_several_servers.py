@@ -166,6 +166,26 @@ def test_servers_of_different_engines_are_refused(data: Path, output: Path) -> N
     assert not one.asked
 
 
+def test_references_that_differ_are_refused_where_they_are_asked(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, reference="one") as one, Double(TOKENIZER, reference="another") as two:
+        both = ("--url", f"{one.url},{two.url}", "--data", data, "--output", output)
+        refused = client(*both, "--validate")
+        taken = client(*both)
+    assert refused.returncode == 1
+    assert f"--validate: the references of {one.url} and {two.url} differ" in the_error(refused)
+    assert taken.returncode == 0, taken.stderr
+
+
+def test_the_reference_is_loaded_too(data: Path, tmp_path: Path) -> None:
+    """Of three seconds' loading and four of building, and five for the reference, where that is asked."""
+    with Double(TOKENIZER, reference="one") as double:
+        shared = ("--url", double.url, "--data", data)
+        client(*shared, "--output", tmp_path / "plain")
+        client(*shared, "--output", tmp_path / "validated", "--validate")
+    assert summary(tmp_path / "plain")["server_load_seconds"] == 3.0
+    assert summary(tmp_path / "validated")["server_load_seconds"] == 8.0
+
+
 def test_every_address_of_a_name(data: Path, output: Path) -> None:
     with Double(TOKENIZER) as double:
         result = client(

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mmlu_client.exchange import Batch, Score, Timing
+from mmlu_client.messages import Batch, Score, Timing
 from mmlu_client.finished_run import FinishedRun, read_run
 from mmlu_client.model import Device, EngineInfo, ServedModel
 from mmlu_client.question import LETTERS, Letter, Question
 from mmlu_client.record_file import RecordFile
-from mmlu_client.records import INFER, VAL, Asked, Exchange, Record
+from mmlu_client.records import INFER, VAL, AskedPrompt, Exchange, Record
 from mmlu_client.report import notes, table
 from mmlu_client.statistics import mcnemar, standard_error, wilson
 from mmlu_client.summary import Summary, mfu, mfu_flagperf, summarize
@@ -79,7 +79,7 @@ def record(
     logprobs = tuple(-0.1 if letter == best else -3.0 for letter in LETTERS)
     top = CANDIDATES[LETTERS.index(best)] if top is None else top
     score = Score(CANDIDATES, logprobs, top, -0.1, logical, computed, flops)
-    return Record(phase, 0, question, Asked(CANDIDATES, 0, 5), asked_in, score, None)
+    return Record(phase, 0, question, AskedPrompt(CANDIDATES, 0, 5), asked_in, score, None)
 
 
 def letters(text: str) -> list[Letter]:

@@ -55,6 +55,39 @@ def test_its_page_leads_to_each_run(data: Path, tmp_path: Path) -> None:
     assert "latency:60000 ms" in text
 
 
+def test_rates_that_are_nearly_alike_are_runs_of_their_own(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "sweep"
+    with Double(TOKENIZER) as double:
+        result = client(
+            "--url", double.url, "--data", data, "--output", output, "--sweep", "request-rate=1000000,1000001"
+        )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert len(double.asked) == 12
+    assert summary(output / "request-rate-1000001")["answered"] == 6
+
+
+def test_a_load_named_twice_is_refused(data: Path, tmp_path: Path) -> None:
+    with Double(TOKENIZER) as double:
+        result = client("--url", double.url, "--data", data, "--sweep", "concurrency=4,2,4", folder=tmp_path)
+    assert result.returncode == 2
+    assert "'concurrency=4,2,4' names a load twice" in the_error(result)
+
+
+def test_reuse_is_never_without_the_word(data: Path, tmp_path: Path) -> None:
+    """In the sweep's table and page, in a comparison and in the suite's dict."""
+    output = tmp_path / "sweep"
+    with Double(TOKENIZER) as double:
+        client(
+            "--url", double.url, "--data", data, "--output", output, "--sweep", "concurrency=1,2",
+            "--reuse-prefix",
+        )  # fmt: skip
+    runs = [output / "concurrency-1", output / "concurrency-2"]
+    assert "double (prefix reuse)" in (output / "sweep.md").read_text()
+    assert "double (prefix reuse)" in (output / "report.html").read_text()
+    assert "double (prefix reuse) fp32 bs 1" in client("compare", *runs).stdout
+    assert "'compiler': 'double (prefix reuse)'" in client("report", runs[0], "--format", "flagperf").stdout
+
+
 def test_stopped_it_shows_what_there_is(data: Path, tmp_path: Path) -> None:
     """Six questions of the first load, three of the second."""
     output = tmp_path / "sweep"
@@ -71,5 +104,6 @@ def test_stopped_it_shows_what_there_is(data: Path, tmp_path: Path) -> None:
     assert not (output / "concurrency-4").exists()
     table = (output / "sweep.md").read_text()
     assert table in result.stdout
-    assert [line.split()[1] for line in table.splitlines()[2:]] == ["concurrency-2", "concurrency-1"]
+    rows = [line.split()[1] for line in table.splitlines() if line.startswith("| concurrency")]
+    assert rows == ["concurrency-2", "concurrency-1"]
     assert Page((output / "report.html").read_text()).charts == 5

@@ -1,0 +1,27 @@
+"""Files of lines that a killed client, or a full disk, may have left half a line at the end of."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_BLOCK_BYTES = 2**16
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut off what stands behind the last line's end. Raises OSError."""
+    os.truncate(path, _whole_bytes(path))
+
+
+def _whole_bytes(path: Path) -> int:
+    """The bytes up to and with the last line's end."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        while size:
+            start = max(0, size - _BLOCK_BYTES)
+            file.seek(start)
+            end = file.read(size - start).rfind(b"\n")
+            if end >= 0:
+                return start + end + 1
+            size = start
+    return 0
