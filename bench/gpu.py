@@ -7,12 +7,12 @@ products, are measured in the Python that REFERENCE_PYTHON names (this one if it
 Every measurement runs in a process of its own, one after the other, and none is begun that the time left
 (--seconds, in all) does not allow: what was left out is said.
 
---reuse also builds the plan that keeps shared prefixes, and measures it at bs 1 on prompts of a few subjects: whole,
-and after prefixes that are there already. Tokens, MFU and seconds are then those of what was computed.
+--reuse also builds the plan that keeps shared prefixes, and measures it at bs 1 on prompts of a few subjects:
+whole, and after prefixes that are there already. Tokens, MFU and seconds are then those of what was computed.
 
-A plan is built in a process of its own before it is measured; with --build-only nothing else is done, and a later
-call finds the plans. PyTorch's eager core time at bs 1 has in it what the device waits for the next kernel: no
-other batch is queued behind, as is in ours.
+A plan is built in a process of its own before it is measured; with --build-only nothing else is done, and a
+later call finds the plans. PyTorch's eager core time at bs 1 has in it what the device waits for the next
+kernel: no other batch is queued behind, as is in ours.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m bench.gpu_tensorrt PROMPTS.json CHECKPOINT --bs 1 [4 …] [--prefix-cache-bytes N]
 
-With --build-only the plan is built, if it is not there, and nothing measured. Else prints a line of JSON for each
-batch size, and with memory for shared prefixes one more: bs 1 after prefixes
+With --build-only the plan is built, if it is not there, and nothing measured. Else prints a line of JSON for
+each batch size, and with memory for shared prefixes one more: bs 1 after prefixes
 that a pass before has left there. Whole time is that of an engine kept fed, two batches in flight: from the
 first batch assembled to the last outcome. Neither network nor queue are in it.
 """

@@ -12,7 +12,7 @@ _OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE")
 
 
 def reference_python() -> str:
-    """REFERENCE_PYTHON; else this one if it has PyTorch; else the first python3 that is not packed with it."""
+    """REFERENCE_PYTHON; else this one if it has PyTorch; else the first python3 not packed with it."""
     if own := os.environ.get("REFERENCE_PYTHON"):
         return own
     if find_spec("torch"):

@@ -21,8 +21,8 @@ from scoring.v1 import scoring_pb2, scoring_pb2_grpc
 
 from mmlu_client.address import Address
 from mmlu_client.errors import InputError, RunError, StreamLostError
-from mmlu_client.messages import Refusal, Reply, Request
 from mmlu_client.handshake import tls_trouble
+from mmlu_client.messages import Refusal, Reply, Request
 from mmlu_client.model import ServedModel
 from mmlu_client.wire import decode_answer, decode_model, encode_request
 

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mmlu_client.messages import Refusal, Reply, Request
 from mmlu_client.lane import Asked, Lane, Server
+from mmlu_client.messages import Refusal, Reply, Request
 from mmlu_client.pacing import Pacing
 from mmlu_client.request_source import RequestSource
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter as counted
+import collections
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,7 +21,7 @@ KINDS = ("logical", "computed")
 
 
 class Metrics:
-    """One run's metrics, in one registry of their own, over all its starts. They count the compiled engine's."""
+    """One run's metrics, over all its starts, in a registry of their own: the compiled engine's answers."""
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
@@ -104,7 +104,9 @@ class Metrics:
         """Count what an earlier start of the client left."""
         scored, correct = records.is_scored, records.correct
         outcomes = np.where(correct, "correct", np.where(scored, "wrong", "failed"))
-        for (subject, outcome), count in counted(zip(records["subject"], outcomes, strict=True)).items():
+        for (subject, outcome), count in collections.Counter(
+            zip(records["subject"], outcomes, strict=True)
+        ).items():
             self._questions.labels(subject, outcome).inc(count)
         for kind in KINDS:
             self._tokens.labels(kind).inc(float(records[f"tokens.{kind}"].sum()))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmlu_client.messages import Batch, Refusal, Reply, Score, Timing
 from mmlu_client.load import Answer
+from mmlu_client.messages import Batch, Refusal, Reply, Score, Timing
 from mmlu_client.prompts import Prompt, Unaskable
 from mmlu_client.question import LETTERS, Letter, Question
 

@@ -1,4 +1,4 @@
-"""The cores that this process may use: those it may be put on, and what its control groups leave of their time."""
+"""The cores that this process may use: those it may be put on, and what control groups leave of them."""
 
 from __future__ import annotations
 

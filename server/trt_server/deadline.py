@@ -5,8 +5,8 @@ from __future__ import annotations
 from google.protobuf.message import Message
 from grpc import aio
 
-# A caller's own clock ends its call first: the time it sends is rounded up, by up to 1 % in gRPC's C core, and
-# the call is as long on its way as its end.
+# A caller's own clock ends its call first: the time it sends is rounded up, by up to 1 % in gRPC's C core,
+# and the call is as long on its way as its end.
 _ROUNDING = 0.01
 _JITTER_SECONDS = 0.02
 

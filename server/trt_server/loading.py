@@ -57,8 +57,8 @@ async def load(
 ) -> Loaded:
     """Open the model, make its engines and warm them up. Raises StartError.
 
-    `on_batch` is called in any thread for each batch that was computed, with the engine's name and the prompts
-    in it; `on_lost` on the event loop when one of the engines has failed for good.
+    `on_batch` is called in any thread for each batch that was computed, with the engine's name and the
+    prompts in it; `on_lost` on the event loop when one of the engines has failed for good.
     """
     choice, reference_choice = choose_engine(settings), choose_reference(settings)
     log.info("engine %s, %s: %s", choice.name, choice.precision, choice.reason)

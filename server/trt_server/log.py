@@ -14,7 +14,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 class _TextFormatter(logging.Formatter):
-    """A record's fields stand behind its message, as `name=value`; an event's message has them in its words."""
+    """A record's fields stand behind its message, as `name=value`; an event's message has them in it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         line = super().formatMessage(record)

@@ -79,9 +79,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         limits = (await self._loaded_or_abort(context)).served.limits
         replies: asyncio.Queue[pb.StreamScoreResponse | None] = asyncio.Queue()
         window = asyncio.Semaphore(limits.stream_window)
-        reader = asyncio.create_task(
-            self._read_stream(request_iterator, Deadline(context), window, replies)
-        )
+        reader = asyncio.create_task(self._read_stream(request_iterator, Deadline(context), window, replies))
         try:
             while (reply := await replies.get()) is not None:
                 yield reply

@@ -12,6 +12,7 @@ from client_process import ClientProcess, client, command, the_error
 from double import Double
 from mmlu import rows, write_benchmark, write_csv
 from mmlu_client.cli import settings_from
+from run_files import records
 from tokenizer_kinds import byte_level, tokenizer_files
 
 from tools.free_port import free_port

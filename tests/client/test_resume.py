@@ -86,7 +86,8 @@ def test_a_torn_line_of_device_readings_is_cut_off(data: Path, output: Path) -> 
             log.write('{"phase":"infer","ses')
         result = client("--resume", output)
     assert result.returncode == 0, result.stderr
-    assert {json.loads(line)["session"] for line in (output / "device.jsonl").read_text().splitlines()} == {0, 1}
+    readings = [json.loads(line) for line in (output / "device.jsonl").read_text().splitlines()]
+    assert {each["session"] for each in readings} == {0, 1}
 
 
 def test_a_run_that_was_never_answered_leaves_no_readings_to_the_next(data: Path, output: Path) -> None:
@@ -96,7 +97,8 @@ def test_a_run_that_was_never_answered_leaves_no_readings_to_the_next(data: Path
         result = client("--url", double.url, "--data", data, "--output", output)
     assert result.returncode == 0, result.stderr
     readings = [json.loads(line) for line in (output / "device.jsonl").read_text().splitlines()]
-    assert min(each["monotonic_ns"] for each in readings) > manifest(output)["sessions"][0]["process_started_ns"]
+    started = manifest(output)["sessions"][0]["process_started_ns"]
+    assert min(each["monotonic_ns"] for each in readings) > started
 
 
 def test_a_finished_run_asks_nothing_again(data: Path, output: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mmlu_client.messages import Batch, Score, Timing
 from mmlu_client.finished_run import FinishedRun, read_run
+from mmlu_client.messages import Batch, Score, Timing
 from mmlu_client.model import Device, EngineInfo, ServedModel
 from mmlu_client.question import LETTERS, Letter, Question
 from mmlu_client.record_file import RecordFile

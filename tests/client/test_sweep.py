@@ -68,7 +68,9 @@ def test_rates_that_are_nearly_alike_are_runs_of_their_own(data: Path, tmp_path:
 
 def test_a_load_named_twice_is_refused(data: Path, tmp_path: Path) -> None:
     with Double(TOKENIZER) as double:
-        result = client("--url", double.url, "--data", data, "--sweep", "concurrency=4,2,4", folder=tmp_path)
+        result = client(
+            "--url", double.url, "--data", data, "--output", tmp_path / "run", "--sweep", "concurrency=4,2,4"
+        )
     assert result.returncode == 2
     assert "'concurrency=4,2,4' names a load twice" in the_error(result)
 

@@ -21,7 +21,7 @@ class SilentHub:
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 found = next((answer for part, answer in answers if part in self.path), None)
                 if found is None:
                     hub._be_silent(self.path)

@@ -1,4 +1,4 @@
-"""Engines that fail before they serve: one line where a library or the machine failed, all of it where we did."""
+"""Engines that fail before they serve: one line where a library or the machine failed, all where we did."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class OnnxRuntimeEngine:
 
     depth = 1
     length_multiple = 1
-    max_candidates = None
+    max_candidates: int | None = None
 
     def __init__(self, checkpoint: Checkpoint, limits: EngineLimits, threads: int = 0) -> None:
         """Load `checkpoint` for batches within `limits` on `threads` cores (0: all this process may use).

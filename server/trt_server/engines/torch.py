@@ -39,14 +39,14 @@ class TorchEngine:
 
     depth = 1
     length_multiple = 1
-    max_candidates = None
+    max_candidates: int | None = None
     prefixes = None
 
     def __init__(
         self, checkpoint: Checkpoint, limits: EngineLimits, precision: str, threads: int = 0, ordinal: int = 0
     ) -> None:
-        """precision: "fp32" or "fp16". threads 0: PyTorch's own choice, but no more than the cores this process
-        may use. ordinal: CUDA's number of the GPU, where there is one. Raises StartError."""
+        """precision: "fp32" or "fp16". threads 0: PyTorch's own choice, but no more than the cores this
+        process may use. ordinal: CUDA's number of the GPU, where there is one. Raises StartError."""
         start = time.perf_counter()
         # It knows nothing of quotas.
         torch.set_num_threads(threads or min(torch.get_num_threads(), usable_cores()))

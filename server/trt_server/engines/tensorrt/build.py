@@ -131,8 +131,8 @@ def _is_float32(tensor: trt.ITensor) -> bool:
 
 
 def _config(builder: trt.Builder, options: BuildOptions) -> trt.IBuilderConfig:
-    # No limit on the workspace: the scores of attention that is not fused count in it, and a kernel that needs
-    # more than the limit is not taken, or nothing is left to take.
+    # No limit on the workspace: the scores of attention that is not fused count in it, and a kernel that
+    # needs more than the limit is not taken, or nothing is left to take.
     config = builder.create_builder_config()
     sources = config.get_tactic_sources()
     for name in _OUTSIDE_LIBRARIES:

@@ -115,9 +115,7 @@ class CudaContext:
 
 
 def _unusable(error: Exception) -> StartError:
-    return StartError(
-        f"no usable CUDA device: {one_line(error)}; see whether nvidia-smi shows one"
-    )
+    return StartError(f"no usable CUDA device: {one_line(error)}; see whether nvidia-smi shows one")
 
 
 def out_of_memory(context: CudaContext, what: str) -> str:

@@ -56,7 +56,7 @@ class TensorRtEngine:
 
     depth = _DEPTH
     length_multiple = LENGTH_MULTIPLE
-    max_candidates = MAX_CANDIDATES
+    max_candidates: int | None = MAX_CANDIDATES
 
     def __init__(
         self,

@@ -125,6 +125,4 @@ def _nanoseconds(first: cuda.Event, last: cuda.Event) -> int:
 
 
 def _lost(error: Exception) -> EngineLostError:
-    return EngineLostError(
-        f"the CUDA device failed: {one_line(error)}; the server has to be started again"
-    )
+    return EngineLostError(f"the CUDA device failed: {one_line(error)}; the server has to be started again")
