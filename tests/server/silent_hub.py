@@ -16,6 +16,7 @@ class SilentHub:
 
     def __init__(self, after_list: bool) -> None:
         answers = (("/tree/", TREE), ("/api/models/owner/name", MODEL)) if after_list else ()
+        silent = "/resolve/" if after_list else "/api/models/"
         self.silent_at: list[str] = []
         self._asked, self._closed = threading.Event(), threading.Event()
         hub = self
@@ -23,8 +24,11 @@ class SilentHub:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 found = next((answer for part, answer in answers if part in self.path), None)
-                if found is None:
+                if found is None and silent in self.path:
                     hub._be_silent(self.path)
+                    return
+                if found is None:
+                    self.send_error(404)
                     return
                 content = json.dumps(found).encode()
                 self.send_response(200)
