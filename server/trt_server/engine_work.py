@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from trt_server.engines.engine import EngineTiming, Outcome, Scores, padded_length
-from trt_server.request import Answer, BatchShape, ScoringRequest, Stages, assemble
+from trt_server.request import Answer, BatchShape, Part, ScoringRequest, Stages, assemble
 
 
 class Work:
@@ -78,23 +78,25 @@ class Work:
                 padding[part.rows[0]] += padded_length(tokens, self._length_multiple) - tokens
         return padding
 
+    def _parts_of(self, rows: slice) -> Iterator[tuple[Part, Outcome, int]]:
+        """Those that some of the prompts ran in, with how many of them."""
+        for part, outcome in zip(self.parts, self.outcomes, strict=True):
+            if theirs := sum(rows.start <= row < rows.stop for row in part.rows):
+                yield part, outcome, theirs
+
     def _waited_on_device(self, rows: slice) -> int:
-        """Nanoseconds: of the first part some of the prompts are in. Later ones wait for that part's work."""
-        return next(
-            outcome.timing.waited_ns
-            for part, outcome in zip(self.parts, self.outcomes, strict=True)
-            if any(rows.start <= row < rows.stop for row in part.rows)
-        )
+        """Nanoseconds, before the first of their parts: the next ones wait for that one's work."""
+        _, outcome, _ = next(self._parts_of(rows))
+        return outcome.timing.waited_ns
 
     def _timing(self, rows: slice) -> EngineTiming:
         """What some of the prompts are charged with: of each part's time the share of its rows."""
         timing = EngineTiming(0, 0, 0)
-        for part, outcome in zip(self.parts, self.outcomes, strict=True):
-            theirs = sum(rows.start <= row < rows.stop for row in part.rows)
+        for part, outcome, theirs in self._parts_of(rows):
             timing += outcome.timing.scaled(theirs / len(part.rows))
         return timing
 
     def _largest_batch(self, rows: slice) -> BatchShape:
         """Of those that some of the prompts ran in."""
-        batches = (part.batch for part in self.parts if any(rows.start <= r < rows.stop for r in part.rows))
-        return max((BatchShape(*batch.token_ids.shape) for batch in batches), key=lambda shape: shape.prompts)
+        shapes = (BatchShape(*part.batch.token_ids.shape) for part, _, _ in self._parts_of(rows))
+        return max(shapes, key=lambda shape: shape.prompts)
