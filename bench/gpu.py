@@ -4,8 +4,8 @@
 
 Core time is between two CUDA events around the work in each. PyTorch, and the device's own rate of matrix
 products, are measured in the Python that REFERENCE_PYTHON names (this one if it has PyTorch, else the first
-other python3). Every measurement runs in a process of its own, one after the other, and none is begun that the
-time left (--seconds, in all) does not allow: what was left out is said.
+other python3). Every measurement runs in a process of its own, one after the other, and none is begun that
+the time left (--seconds, in all) does not allow: what was left out is said.
 
 --reuse also builds the plan that keeps shared prefixes, and measures it at bs 1 on prompts of a few subjects:
 whole, and after prefixes that are there already. Tokens, MFU and seconds are then those of what was computed.
