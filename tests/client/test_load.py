@@ -220,6 +220,7 @@ def test_a_stopped_run_reports_what_there_is(
     with Double(TOKENIZER, hold_from(4)) as double:
         running = ClientProcess("--url", double.url, "--data", data, "--output", output, "--concurrency", "1")
         assert double.holds.wait(SECONDS)
+        wait_for_records(output, 4)
         running.signal(number)
         result = running.finish()
     assert result.returncode == exit_status
@@ -233,6 +234,7 @@ def test_a_server_that_comes_back_is_used_again(data: Path, output: Path) -> Non
     with Double(TOKENIZER, hold_from(4)) as double:
         running = ClientProcess("--url", double.url, "--data", data, "--output", output, "--concurrency", "2")
         assert double.holds.wait(SECONDS)
+        wait_for_records(output, 4)
     with Double(TOKENIZER, port=double.port) as again:
         result = running.finish()
     assert result.returncode == 0, result.stderr
@@ -249,6 +251,7 @@ def test_a_server_that_stays_away_ends_the_run_with_what_there_is(data: Path, ou
             "--server-timeout", "1",
         )  # fmt: skip
         assert double.holds.wait(SECONDS)
+        wait_for_records(output, 4)
     result = running.finish()
     assert result.returncode == 1
     assert "within 1 s" in the_error(result)
@@ -260,6 +263,7 @@ def test_another_engine_does_not_finish_the_run(data: Path, output: Path) -> Non
     with Double(TOKENIZER, hold_from(4)) as double:
         running = ClientProcess("--url", double.url, "--data", data, "--output", output)
         assert double.holds.wait(SECONDS)
+        wait_for_records(output, 4)
     with Double(TOKENIZER, port=double.port, fingerprint="engine-2") as other:
         result = running.finish()
     assert result.returncode == 1
