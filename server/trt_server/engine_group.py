@@ -14,7 +14,8 @@ from trt_server.engine_work import Work
 from trt_server.engine_worker import EngineWorker
 from trt_server.engines.engine import Engine, EngineDescription
 from trt_server.engines.prefix_store import PrefixStore
-from trt_server.errors import EngineLostError
+from trt_server.errors import EngineLostError, ScoringError
+from trt_server.one_line import one_line
 from trt_server.ready_work import ReadyWork
 from trt_server.request import ScoringRequest
 from trt_server.request_queue import RequestQueue
@@ -69,6 +70,7 @@ class EngineGroup:
             await self.finish()
             raise next(error for error in made if isinstance(error, BaseException))
         self._length_multiple = engines[0].length_multiple
+        self._ready.make_room(engines[0].depth)
         self.max_candidates = engines[0].max_candidates
         self.prefixes = [engine.prefixes for engine in engines]
         self._assembler.start()
@@ -80,10 +82,27 @@ class EngineGroup:
             await worker.finish()
 
     def _assemble(self) -> None:
-        while self._ready.wait_for_room() and (requests := self._requests.take(self._batching)):
-            if not self._ready.put(self._assembled(requests)):
-                answers.refuse(requests, EngineLostError(self._reason))
-        self._ready.close()
+        try:
+            while self._ready.wait_for_room() and (requests := self._requests.take(self._batching)):
+                self._make_ready(requests)
+        except Exception as error:
+            log.exception("the assembler failed")
+            reason = f"the assembler failed: {one_line(error) or type(error).__name__}"
+            self._take_nothing(reason)
+            answers.refuse(self._requests.give_up(), EngineLostError(reason))
+        finally:
+            self._ready.close()
+
+    def _make_ready(self, requests: Sequence[ScoringRequest]) -> None:
+        try:
+            work = self._assembled(requests)
+        except Exception as error:
+            log.exception("a batch could not be assembled")
+            reason = one_line(error) or type(error).__name__
+            answers.refuse(requests, ScoringError(f"the batch could not be assembled: {reason}"))
+            return
+        if not self._ready.put(work):
+            answers.refuse(requests, EngineLostError(self._reason))
 
     def _assembled(self, requests: Sequence[ScoringRequest]) -> Work:
         return Work(requests, self._length_multiple)
@@ -94,9 +113,13 @@ class EngineGroup:
 
     def _lose(self, number: int, reason: str) -> None:
         log.error("engine lost on %s: %s", self._devices[number], reason)
-        self._reason = reason
-        self._requests.refuse(reason)
+        self._take_nothing(reason)
         if (left := self._ready.leave()) is not None:
             waiting = [request for work in left for request in work.requests]
             answers.refuse([*waiting, *self._requests.give_up()], EngineLostError(reason))
+
+    def _take_nothing(self, reason: str) -> None:
+        """From now on; what was accepted stays."""
+        self._reason = reason
+        self._requests.refuse(reason)
         self._loop.call_soon_threadsafe(self._on_lost, reason)

@@ -58,6 +58,7 @@ class EngineWorker:
         self._on_batch = on_batch
         self._on_lost = on_lost
         self._lost = False
+        self._running: deque[_Running] = deque()
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[Engine] = loop.create_future()
         self._finished: asyncio.Future[None] = loop.create_future()
@@ -84,6 +85,12 @@ class EngineWorker:
         answers.settle(self._started, engine)
         try:
             self._serve(engine)
+        except BaseException as error:
+            log.exception("the engine's thread failed")
+            reason = f"the engine's thread failed: {one_line(error) or type(error).__name__}"
+            self._lose(reason)
+            for running in self._running:
+                answers.refuse(running.work.requests, EngineLostError(reason))
         finally:
             engine.close()
             self._answering.shutdown()
@@ -99,12 +106,12 @@ class EngineWorker:
         return engine
 
     def _serve(self, engine: Engine) -> None:
-        running: deque[_Running] = deque()
+        running = self._running
         while not self._lost:
             if len(running) < engine.depth:
                 work = self._ready.take_another() if running else self._ready.take()
                 if work is not None:
-                    self._submit(engine, work, running)
+                    self._submit(engine, work)
                     continue
             if not running:
                 return
@@ -112,33 +119,31 @@ class EngineWorker:
         while running:
             self._deliver(running.popleft())
 
-    def _submit(self, engine: Engine, work: Work, running: deque[_Running]) -> None:
+    def _submit(self, engine: Engine, work: Work) -> None:
         present = [request for request in work.requests if not request.abandoned]
         if not present:
             return
-        if len(present) < len(work.requests):
-            work = self._assemble(present)
-        work.submitted_ns = time.perf_counter_ns()
-        for part in work.parts:
-            if len(running) == engine.depth:
-                self._deliver(running.popleft())
-            try:
-                running.append(_Running(work, part, engine.submit(part.batch)))
-            except Exception as error:
-                self._reject(work.requests, error)
-                return
+        try:
+            if len(present) < len(work.requests):
+                work = self._assemble(present)
+            work.submitted_ns = time.perf_counter_ns()
+            for part in work.parts:
+                if len(self._running) == engine.depth:
+                    self._deliver(self._running.popleft())
+                self._running.append(_Running(work, part, engine.submit(part.batch)))
+        except Exception as error:
+            self._reject(present, error)
 
     def _deliver(self, running: _Running) -> None:
         work = running.work
         try:
             work.outcomes.append(running.submission.wait())
+            if len(work.outcomes) == len(work.parts):
+                seconds = (time.perf_counter_ns() - work.submitted_ns) / 1e9
+                self._record_seconds(seconds / len(work.requests))
+                self._answering.submit(self._answer, work)
         except Exception as error:
             self._reject(work.requests, error)
-            return
-        if len(work.outcomes) < len(work.parts):
-            return
-        self._record_seconds((time.perf_counter_ns() - work.submitted_ns) / 1e9 / len(work.requests))
-        self._answering.submit(self._answer, work)
 
     def _answer(self, work: Work) -> None:
         """In the answers' thread."""
@@ -152,13 +157,18 @@ class EngineWorker:
 
     def _reject(self, requests: Sequence[ScoringRequest], error: Exception) -> None:
         if isinstance(error, EngineLostError):
-            if not self._lost:
-                self._lost = True
-                self._on_lost(self._number, str(error))
+            self._lose(str(error))
         elif not isinstance(error, ScoringError):
             log.exception("the engine failed on a batch")
-            error = ScoringError(f"the engine failed on this batch: {error}")
+            error = ScoringError(
+                f"the engine failed on this batch: {one_line(error) or type(error).__name__}"
+            )
         answers.refuse(requests, error)
+
+    def _lose(self, reason: str) -> None:
+        if not self._lost:
+            self._lost = True
+            self._on_lost(self._number, reason)
 
 
 def _warm_up(engine: Engine) -> None:

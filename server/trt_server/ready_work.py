@@ -9,22 +9,27 @@ from trt_server.engine_work import Work
 
 
 class ReadyWork:
-    """What each engine takes at once, and no more: later requests stay in the queue, where callers may leave.
+    """As much as the engines hold, and no more: later requests stay in the queue, where callers may leave.
 
     An engine that has nothing to do goes before one that could take more on top of its own.
     """
 
     def __init__(self, engines: int) -> None:
         self._engines = engines
+        self._depth = 1
         self._idle = 0
         self._waiting: deque[Work] = deque()
         self._changed = threading.Condition()
         self._closed = False
 
+    def make_room(self, depth: int) -> None:
+        """For the batches that an engine holds: one that goes on to its next finds it ready."""
+        self._depth = depth
+
     def wait_for_room(self) -> bool:
         """Whether there still is an engine; returns once more may be put."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._engines or len(self._waiting) < self._engines)
+            self._changed.wait_for(lambda: not self._engines or self._has_room())
             return self._engines > 0
 
     def put(self, work: Work) -> bool:
@@ -63,6 +68,9 @@ class ReadyWork:
                 return None
             left, self._waiting = list(self._waiting), deque()
             return left
+
+    def _has_room(self) -> bool:
+        return len(self._waiting) < self._engines * self._depth
 
     def _next(self) -> Work | None:
         if not self._waiting:

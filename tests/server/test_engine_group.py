@@ -1,0 +1,199 @@
+"""Between the queue and the engines: nobody waits for ever, and an engine finds its next batch."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+from trt_server import engine_group
+from trt_server.batching import Batching
+from trt_server.engine_group import EngineGroup
+from trt_server.engine_work import Work
+from trt_server.engines.engine import (
+    Batch,
+    EngineDescription,
+    EngineTiming,
+    Outcome,
+    PeakFlops,
+    Scores,
+)
+from trt_server.engines.prefix_store import PrefixStore
+from trt_server.errors import EngineLostError, ScoringError
+from trt_server.request import ScoringRequest, TokenPrompt
+from trt_server.request_queue import RequestQueue
+
+SECONDS = 20
+
+
+class Instant:
+    """An engine that answers zeros."""
+
+    description = EngineDescription("instant", "1", "fp32", "none", PeakFlops(1.0, ""), "", 0.0, 0.0)
+    length_multiple = 1
+    max_candidates: int | None = None
+    prefixes: PrefixStore[Any] | None = None
+
+    def __init__(self, submitted: Callable[[], None] = lambda: None, depth: int = 1) -> None:
+        self.depth = depth
+        self.submitted = submitted
+
+    def warm_up(self) -> None: ...
+
+    def submit(self, batch: Batch) -> Zeros:
+        self.submitted()
+        return Zeros(batch)
+
+    def close(self) -> None: ...
+
+
+class Zeros:
+    def __init__(self, batch: Batch) -> None:
+        self._shape = batch.candidates.shape
+
+    def wait(self) -> Outcome:
+        rows = self._shape[0]
+        scores = Scores(
+            np.zeros(self._shape, np.float32), np.zeros(rows, np.int32), np.zeros(rows, np.float32)
+        )
+        return Outcome(scores, EngineTiming(0, 1, 0))
+
+
+class Group:
+    """A group with one engine behind a queue; `lost` holds what it was told of lost engines."""
+
+    def __init__(self, engine: Instant) -> None:
+        self.lost: list[str] = []
+        self.requests = RequestQueue(64)
+        batching = Batching(1, 10**6, 0.0)
+        self._group = EngineGroup(
+            [lambda: engine], ["none"], self.requests, batching, lambda _: None, self.lost.append
+        )
+
+    async def __aenter__(self) -> Group:
+        await self._group.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.requests.drain()
+        await asyncio.wait_for(self._group.finish(), SECONDS)
+
+    def ask(self) -> asyncio.Future[Any]:
+        prompt = TokenPrompt(np.array([1, 2], np.int32), np.array([1], np.int32))
+        request = ScoringRequest([prompt], asyncio.get_running_loop().create_future())
+        self.requests.put(request)
+        return request.answer
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, SECONDS))
+
+
+def test_a_batch_that_cannot_be_assembled_is_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [MemoryError()]
+
+    def work(requests: list[ScoringRequest], multiple: int) -> Work:
+        if failures:
+            raise failures.pop()
+        return Work(requests, multiple)
+
+    monkeypatch.setattr(engine_group, "Work", work)
+
+    async def test() -> None:
+        async with Group(Instant()) as group:
+            with pytest.raises(ScoringError, match="could not be assembled: MemoryError"):
+                await group.ask()
+            await group.ask()
+            assert not group.lost
+
+    run(test())
+
+
+def test_a_fault_after_a_batch_refuses_it_alone() -> None:
+    async def test() -> None:
+        async with Group(Instant()) as group:
+            told = group.requests.record_service_seconds
+
+            def fail(_: float) -> None:
+                group.requests.record_service_seconds = told  # type: ignore[method-assign]
+                raise MemoryError
+
+            group.requests.record_service_seconds = fail  # type: ignore[assignment,method-assign]
+            with pytest.raises(ScoringError, match="failed on this batch: MemoryError"):
+                await group.ask()
+            await group.ask()
+            assert not group.lost
+
+    run(test())
+
+
+class Faulty(Instant):
+    """Its depth can be told to the group and until a batch runs, and never again."""
+
+    told = 0
+
+    @property
+    def depth(self) -> int:
+        self.told += 1
+        if self.told > 3:
+            raise MemoryError
+        return 2
+
+    @depth.setter
+    def depth(self, _: int) -> None: ...
+
+
+def test_an_engines_thread_that_ends_leaves_nobody_waiting() -> None:
+    async def test() -> None:
+        async with Group(Faulty()) as group:
+            with pytest.raises(EngineLostError, match="the engine's thread failed: MemoryError"):
+                await group.ask()
+            with pytest.raises(EngineLostError):
+                group.ask()
+            assert len(group.lost) == 1
+
+    run(test())
+
+
+def test_an_assembler_that_ends_leaves_nobody_waiting() -> None:
+    async def test() -> None:
+        group, asked = Group(Instant()), threading.Event()
+
+        def take(_: Batching) -> list[ScoringRequest]:
+            asked.wait(SECONDS)
+            raise MemoryError
+
+        group.requests.take = take  # type: ignore[assignment,method-assign]
+        async with group:
+            waiting = [group.ask() for _ in range(3)]
+            asked.set()
+            for answer in waiting:
+                with pytest.raises(EngineLostError, match="the assembler failed: MemoryError"):
+                    await answer
+            with pytest.raises(EngineLostError):
+                group.ask()
+            assert len(group.lost) == 1
+
+    run(test())
+
+
+def test_an_engine_that_holds_two_batches_finds_the_next_one_ready() -> None:
+    """One batch is on its way into the engine and two are ready: of eight requests five wait in the queue."""
+
+    async def test() -> None:
+        drained = threading.Event()
+
+        def submitted() -> None:
+            assert drained.wait(SECONDS)
+
+        async with Group(Instant(submitted, depth=2)) as group:
+            waiting = [group.ask() for _ in range(8)]
+            while group.requests.depth > 5:
+                await asyncio.sleep(0.001)
+            drained.set()
+            await asyncio.wait(waiting)
+
+    run(test())
