@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from trt_server.batching import Batching
 from trt_server.errors import DrainingError, EngineLostError, QueueFullError
@@ -21,6 +23,7 @@ class RequestQueue:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._waiting: deque[ScoringRequest] = deque()
+        self._expected = 0
         self._changed = threading.Condition()
         self._draining = False
         self._lost: str | None = None
@@ -33,21 +36,25 @@ class RequestQueue:
     def put(self, request: ScoringRequest) -> None:
         """Accept a request. Raises DrainingError, EngineLostError or QueueFullError."""
         with self._changed:
-            if self._lost is not None:
-                raise EngineLostError(self._lost)
-            if self._draining:
-                raise DrainingError("the server is draining and takes no new work: ask another one")
-            if len(self._waiting) >= self.limit:
-                self._forget_abandoned()
-            if len(self._waiting) >= self.limit:
-                raise QueueFullError(
-                    f"the queue holds {self.limit} requests and is full: "
-                    "ask again later, or keep fewer in flight",
-                    self._retry_after_seconds(),
-                )
+            self._check_room(0)
             request.queued_ns = time.perf_counter_ns()
             self._waiting.append(request)
             self._changed.notify()
+
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        """While a request is made ready to be put: it counts where others are, so that they are bounded too.
+
+        Raises as `put`.
+        """
+        with self._changed:
+            self._check_room(self._expected)
+            self._expected += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._expected -= 1
 
     def take(self, batching: Batching) -> list[ScoringRequest]:
         """Wait for the next request whose caller is still there, and for what `batching` merges with it.
@@ -113,6 +120,20 @@ class RequestQueue:
         self._seconds_per_request = (
             seconds if previous is None else previous + SMOOTHING * (seconds - previous)
         )
+
+    def _check_room(self, expected: int) -> None:
+        if self._lost is not None:
+            raise EngineLostError(self._lost)
+        if self._draining:
+            raise DrainingError("the server is draining and takes no new work: ask another one")
+        if len(self._waiting) + expected >= self.limit:
+            self._forget_abandoned()
+        if len(self._waiting) + expected >= self.limit:
+            raise QueueFullError(
+                f"the queue holds {self.limit} requests and is full: "
+                "ask again later, or keep fewer in flight",
+                self._retry_after_seconds(),
+            )
 
     def _forget_abandoned(self) -> None:
         self._waiting = deque(request for request in self._waiting if not request.abandoned)

@@ -20,7 +20,6 @@ from trt_server.errors import DrainingError, NoReferenceError, ScoringError
 from trt_server.loading import Lane, Loaded
 from trt_server.metrics import Metrics
 from trt_server.request import ScoringRequest, TokenPrompt
-from trt_server.served_model import PromptLimits
 from trt_server.wire import (
     RequestDecoder,
     encode_error,
@@ -133,9 +132,12 @@ class ScoringService(pb_grpc.ScoringServicer):
         draining = asyncio.create_task(self._draining.wait())
         try:
             await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.gather(*answering)
             if reading.done():
+                await asyncio.gather(*answering)
                 reading.result()
+            else:
+                reading.cancel()
+                await asyncio.gather(*answering)
         finally:
             for task in (reading, draining, *answering):
                 task.cancel()
@@ -192,7 +194,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         loaded = self._loaded()
         lane = _lane(loaded, request.engine)
         self._decoder.check_size(request)
-        prompts, tokenize_ns = await _decode(self._decoder, request, lane.prompt_limits)
+        prompts, tokenize_ns = await _decode(self._decoder, request, lane)
         scoring = ScoringRequest(prompts, asyncio.get_running_loop().create_future())
         lane.requests.put(scoring)
         answer = await scoring.answer
@@ -223,13 +225,14 @@ def _lane(loaded: Loaded, role: int) -> Lane:
 
 
 async def _decode(
-    decoder: RequestDecoder, request: pb.ScoreRequest, limits: PromptLimits
+    decoder: RequestDecoder, request: pb.ScoreRequest, lane: Lane
 ) -> tuple[list[TokenPrompt], int]:
     """Prompts, and the nanoseconds their tokenizing took (0: they came as ids)."""
     if not has_text(request):
-        return decoder.decode(request, limits), 0
+        return decoder.decode(request, lane.prompt_limits), 0
     start = time.perf_counter_ns()
-    prompts = await asyncio.to_thread(decoder.decode, request, limits)
+    with lane.requests.expecting():
+        prompts = await asyncio.to_thread(decoder.decode, request, lane.prompt_limits)
     return prompts, time.perf_counter_ns() - start
 
 

@@ -12,6 +12,7 @@ from processes import ServerProcess
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
 from trt_server.batching import Batching
+from trt_server.errors import QueueFullError
 from trt_server.request import ScoringRequest, TokenPrompt
 from trt_server.request_queue import RequestQueue
 
@@ -27,6 +28,15 @@ def ask_at_once(server: ServerProcess, *lengths: int) -> list[pb.ScoreResponse]:
 def test_requests_are_never_merged_by_default(server: ServerProcess) -> None:
     replies = ask_at_once(server, *[40] * 12)
     assert {reply.batch.prompts for reply in replies} == {1}
+
+
+def test_requests_that_are_still_tokenized_count() -> None:
+    """Else a burst of text would be held without a bound, and refused only then."""
+    requests = RequestQueue(2)
+    with requests.expecting(), requests.expecting(), pytest.raises(QueueFullError), requests.expecting():
+        pass
+    with requests.expecting():
+        pass
 
 
 def test_requests_are_merged_until_the_batch_is_full(server: ServerProcess, llama_folder: Path) -> None:

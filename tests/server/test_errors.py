@@ -239,6 +239,31 @@ def test_drain_ends_a_stream_with_its_accepted_requests_answered(
     assert len(answered) == len(set(answered))
 
 
+def test_a_draining_server_reads_no_more_from_a_stream(slow_server: Callable[..., ServerProcess]) -> None:
+    server = slow_server()
+    draining = threading.Event()
+
+    def requests() -> Iterator[pb.ScoreRequest]:
+        for number in range(4):
+            yield slow_request(str(number))
+        draining.wait(60)
+        yield ids_request(1, id="late")
+
+    replies = server.stub().StreamScore(requests())
+    # One is computed, one is assembled, two wait.
+    while server.metrics()["trt_server_queue_depth{onnxruntime}"] < 2:
+        pass
+    server.signal(signal.SIGTERM)
+    _until_refused(server.stub())
+    draining.set()
+    for number in range(4):
+        reply = next(replies)
+        assert (reply.id, reply.WhichOneof("outcome")) == (str(number), "response")
+    with pytest.raises(grpc.RpcError, match="draining"):
+        next(replies)
+    assert server.wait() == 0
+
+
 @contextmanager
 def held_up_start(folder: Path) -> Iterator[tuple[ServerProcess, TextIO]]:
     """A server that waits for the lock on its converted weights, and the lock, held by us."""
