@@ -111,7 +111,7 @@ class EngineLimits:
 
 @dataclass(frozen=True)
 class EngineDescription:
-    """name and version of the library, precision it computes in ("fp32", "fp16"), its device's name,
+    """name and version of the library, precision it computes in ("fp32", "tf32", "fp16"), its device's name,
     the peak for that precision, and a fingerprint of everything that could change an answer."""
 
     name: str

@@ -118,7 +118,7 @@ class Attention:
         nodes.add("Concat", ["prompts.size", nodes.sizes(1, 1, 1)], "past.each_prompt", axis=0)
 
     def _add_rotations(self, positions: int) -> None:
-        """Cosine and sine for this run's positions, [length, head_size].
+        """Cosine and sine for this run's positions, [1, 1, length, head_size].
 
         The half of a head that goes in with a minus sign gets it from the sine. Queries have a pair of their
         own, with the attention's 1 / √head_size in it: scaling then costs nothing.
@@ -132,10 +132,10 @@ class Attention:
                 cosine = nodes.add("Mul", ["cosine", scale], "cosine.scaled")
                 sine = nodes.add("Mul", ["sine", scale], "sine.scaled")
                 minus_sine = nodes.add("Neg", [sine], "sine.minus")
-                both = nodes.add("Concat", [cosine, cosine], "cosine.both", axis=-1)
-                nodes.add("Cast", [both], "cosine", to=nodes.onnx_type)
-                both = nodes.add("Concat", [minus_sine, sine], "sine.both", axis=-1)
-                nodes.add("Cast", [both], "sine", to=nodes.onnx_type)
+                for name, halves in (("cosine", [cosine, cosine]), ("sine", [minus_sine, sine])):
+                    both = nodes.add("Concat", halves, f"{name}.both", axis=-1)
+                    typed = nodes.add("Cast", [both], f"{name}.typed", to=nodes.onnx_type)
+                    self._add_as_heads(typed, name)
 
     def _add_blocks(self, count: int) -> list[_Block]:
         if count == 1:
@@ -150,7 +150,7 @@ class Attention:
             return self._nodes.add("Div", [product, self._nodes.int32(count)], "position")
 
     def _add_mask(self, window: int | None, block: _Block) -> str:
-        """What is added to a block's scores, of their type: 0 where a query sees a key. [queries, keys]."""
+        """Added to a block's scores, of their type: 0 where a query sees a key. [1, 1, queries, keys]."""
         nodes = self._nodes
         with nodes.scope(f"mask.{window or 'full'}.{block.scope}"):
             query = self._queries_of(block, "position", 0, "query.position")
@@ -165,7 +165,11 @@ class Attention:
                 visible = nodes.add("And", [visible, near], "visible")
             shown = nodes.constant("shown", 0, self._score_type)
             masked = nodes.constant("masked", _MASKED[self._score_type], self._score_type)
-            return nodes.add("Where", [visible, shown, masked], "bias")
+            return self._add_as_heads(nodes.add("Where", [visible, shown, masked], "rows"), "bias")
+
+    def _add_as_heads(self, values: str, name: str) -> str:
+        """Of the rank of what it meets in every layer: TensorRT's parser would reshape it there each time."""
+        return self._nodes.add("Unsqueeze", [values, self._nodes.sizes(0, 1)], name)
 
     # Each layer.
 

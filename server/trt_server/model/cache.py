@@ -1,4 +1,4 @@
-"""Files that are made once and kept: converted and random weights."""
+"""Files that are made once and kept: converted and random weights, plans."""
 
 from __future__ import annotations
 

@@ -47,14 +47,14 @@ def build_graph(
     Outputs, all for the token that follows each prompt: candidate_logprobs float32 [prompts, width],
     top_token int32 [prompts], top_logprob float32 [prompts].
 
-    It computes in the weights' type, float32 or float16, which must be one for all of them; RMSNorm,
-    attention's softmax and the logits' log-probabilities are float32 in either case. There is no mask for
-    padding: it stands to the right of what is scored, and causal attention never looks right.
+    It computes in the weights' type, float32 or float16, which must be one for all of them; RMSNorm and the
+    logits' log-probabilities are float32 in either case, attention's softmax unless told otherwise. There is
+    no mask for padding: it stands to the right of what is scored, and causal attention never looks right.
 
     query_blocks: in how many blocks each layer's attention takes its queries. With 1 the pattern is the plain
-    one that TensorRT knows and fuses itself.
-    softmax_in_float32: False leaves attention's scores in the weights' type, the pattern that TensorRT fuses
-    in float16; its fused kernels add up in float32 themselves.
+    one, which TensorRT may fuse into a kernel of its own.
+    softmax_in_float32: False leaves attention's scores, and what the softmax makes of them, in the weights'
+    type, as such a kernel has them; whether it adds them up in float32 is the engine's business then.
 
     with_past: prompts go on after keys and values of an earlier run, the same for all of them; token_ids and
     lengths are those of what follows. Further inputs: past_length int32 [1]; past_inputs of the weights'
