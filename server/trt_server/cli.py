@@ -93,7 +93,8 @@ def parser() -> configargparse.ArgumentParser:
     model.add_argument(
         "--peak-flops",
         type=_positive,
-        help="FLOP/s of a device that MFU is a share of, in place of the known one",
+        help="FLOP/s of a device that MFU is a share of, in place of the known one; a reference has it too "
+        "where it computes on the same device in the same precision",
     )
     limits = parse.add_argument_group("limits")
     limits.add_argument(

@@ -60,13 +60,16 @@ async def load(
     `on_batch` is called in any thread for each batch that was computed, with the engine's name and the
     prompts in it; `on_lost` on the event loop when one of the engines has failed for good.
     """
-    choice, reference_choice = choose_engine(settings), choose_reference(settings)
+    # These import libraries of seconds.
+    choice = await in_background(choose_engine, settings)
+    reference_choice = await in_background(choose_reference, settings)
     log.info("engine %s, %s: %s", choice.name, choice.precision, choice.reason)
     opened = await in_background(open_model, settings, choice)
-    compiled = await _start(choice, opened, settings, on_batch, on_lost)
+    compiled = await _start(choice, opened, settings, settings.peak_flops, on_batch, on_lost)
     reference = None
     if reference_choice is not None:
-        reference = await _start(reference_choice, opened, settings, on_batch, on_lost)
+        peak = settings.peak_flops if _computes_like(reference_choice, choice, settings) else None
+        reference = await _start(reference_choice, opened, settings, peak, on_batch, on_lost)
     return Loaded(_served_model(opened, choice, compiled, reference), compiled, reference)
 
 
@@ -74,6 +77,7 @@ async def _start(
     choice: EngineChoice,
     opened: OpenedModel,
     settings: Settings,
+    peak_flops: float | None,
     on_batch: Callable[[str, int], None],
     on_lost: Callable[[str], None],
 ) -> Lane:
@@ -89,7 +93,7 @@ async def _start(
     make = [partial(choice.make, *what, device, prepared) for device in choice.devices]
     labels = [device.label for device in choice.devices]
     group = EngineGroup(make, labels, requests, batching, partial(on_batch, choice.name), on_lost)
-    engines = [_with_peak(engine, settings.peak_flops) for engine in await group.start()]
+    engines = [_with_peak(engine, peak_flops) for engine in await group.start()]
     engine = engines[0] if prepared is None else _together(engines, prepare_seconds - prepared.build_seconds)
     return Lane(engine, choice.devices, requests, group)
 
@@ -125,6 +129,12 @@ def _served_model(
         limits=opened.limits,
         tokenizer=CheckpointTokenizer(checkpoint.folder),
     )
+
+
+def _computes_like(reference: EngineChoice, compiled: EngineChoice, settings: Settings) -> bool:
+    """Whether what is possible for the one is for the other: on the same device, in the same precision."""
+    same_device = reference.devices[0].label == compiled.devices[0].label
+    return same_device and reference.precision == compiled.precision and not settings.tf32
 
 
 def _with_peak(description: EngineDescription, flops_per_second: float | None) -> EngineDescription:
