@@ -109,6 +109,10 @@ def program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
+# Whatever else runs here.
+FREE_PORTS = ("--grpc-port", "0", "--metrics-port", "0")
+
+
 def run_program(name: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a console script to its end."""
     command = [program(name), *arguments]

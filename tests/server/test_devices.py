@@ -17,7 +17,7 @@ import pytest
 from checkpoints import reference_logprobs
 from fake_gpu_machine import gpu_machine
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from processes import ServerProcess, run_program
+from processes import FREE_PORTS, ServerProcess, run_program
 from score_requests import ids_prompt, ids_request, request
 from scoring.v1 import scoring_pb2 as pb
 
@@ -226,7 +226,7 @@ def test_what_cannot_be_is_refused_in_one_line(
     text: str,
 ) -> None:
     machine = make_machine(tmp_path, **wishes)
-    common = ("--model", str(llama_folder), *LIMITS, "--grpc-port", "0", "--metrics-port", "0")
+    common = ("--model", str(llama_folder), *LIMITS, *FREE_PORTS)
     words = (*common, *arguments, "--log-level", "error")
     done = run_program("trt-server", *words, env={**os.environ, **machine.environment})
     assert (done.returncode, done.stderr.count("\n")) == (status, 1), done.stderr
@@ -239,11 +239,11 @@ def test_what_cannot_be_is_refused_in_one_line(
 def test_a_stop_waits_for_every_device(llama_folder: Path, machine: Machine) -> None:
     with start(llama_folder, machine, *BOTH) as server:
         stub = server.wait_until_serving().stub()
-        asked = [held_request(), held_request(), *(ids_request(length) for length in (4, 5, 6))]
+        asked = [held_request(), held_request(), *(ids_request(length) for length in range(4, 9))]
         calls = [stub.Score.future(one, timeout=SECONDS) for one in asked[:2]]
         machine.wait_until_held(2)
         calls += [stub.Score.future(one, timeout=SECONDS) for one in asked[2:]]
-        # Two lie assembled, one a device.
+        # Four lie assembled, two a device.
         wait_until(lambda: waiting(server) == 1)
         server.signal(signal.SIGTERM)
         wait_until(lambda: health_of(server) == health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -265,7 +265,7 @@ def test_a_lost_device_ends_the_server_and_not_what_was_accepted(
         machine.wait_until_held(2)
         asked = [ids_request(length) for length in range(3, 9)]
         accepted = [stub.Score.future(one, timeout=SECONDS) for one in asked]
-        wait_until(lambda: waiting(server) == 4)
+        wait_until(lambda: waiting(server) == 2)
         machine.let_go(LOSING)
         assert_unavailable(losing)
         wait_until(lambda: health_of(server) == health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -284,7 +284,7 @@ def test_what_waits_is_refused_when_the_last_device_is_lost(llama_folder: Path, 
         losing = [stub.Score.future(held_request(LOSING), timeout=SECONDS) for _ in range(2)]
         machine.wait_until_held(2)
         waits = [stub.Score.future(ids_request(length), timeout=SECONDS) for length in range(3, 9)]
-        wait_until(lambda: waiting(server) == 4)
+        wait_until(lambda: waiting(server) == 2)
         machine.let_go(LOSING)
         with ThreadPoolExecutor() as pool:
             list(pool.map(assert_unavailable, [*losing, *waits]))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fake_gpu_machine import gpu_machine
-from processes import run_program
+from processes import FREE_PORTS, run_program
 
 QUIET = ("--log-level", "error")
 
@@ -19,7 +19,7 @@ without_tensorrt = pytest.mark.skipif(find_spec("tensorrt") is not None, reason=
 
 @without_tensorrt
 def test_tensorrt_that_is_not_installed_is_one_line_with_the_way_to_get_it() -> None:
-    done = run_program("trt-server", "--engine", "tensorrt", *QUIET)
+    done = run_program("trt-server", "--engine", "tensorrt", *FREE_PORTS, *QUIET)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "no TensorRT and no pycuda in this Python; pip install 'trt-server[tensorrt]'" in done.stderr
@@ -52,6 +52,6 @@ def test_build_where_there_is_no_plan_says_what_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
 def test_tf32_is_refused_where_it_would_do_nothing(engine: str) -> None:
-    done = run_program("trt-server", "--engine", engine, "--tf32", *QUIET)
+    done = run_program("trt-server", "--engine", engine, "--tf32", *FREE_PORTS, *QUIET)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "--tf32 is for the tensorrt engine" in done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import run_program
+from processes import FREE_PORTS, run_program
 from trt_server.batching import Batching
 from trt_server.engine_group import EngineGroup
 from trt_server.errors import EngineLostError, ScoringError, StartError
@@ -22,8 +22,7 @@ FULL_DEVICE = Path(__file__).parents[1] / "fakes" / "full_device"
 @pytest.mark.parametrize("full_at", ["weights", "batch"])
 def test_a_device_that_is_full_for_pytorch_is_one_line(llama_folder: Path, wanted: str, full_at: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(FULL_DEVICE), "FULL_DEVICE": full_at}
-    ports = ("--grpc-port", "0", "--metrics-port", "0")
-    arguments = ("--model", str(llama_folder), wanted, "torch", *ports, "--log-level", "error")
+    arguments = ("--model", str(llama_folder), wanted, "torch", *FREE_PORTS, "--log-level", "error")
     done = run_program("trt-server", *arguments, env=environment)
     assert done.returncode == 1
     assert "CUDA out of memory. Tried to allocate 14.00 GiB." in done.stderr

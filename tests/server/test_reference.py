@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import ServerProcess, run_program
+from processes import FREE_PORTS, ServerProcess, run_program
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
 
@@ -52,6 +52,7 @@ def test_torch_serves_alone(tmp_path: Path, family: str) -> None:
 
 
 def test_the_same_engine_twice_is_refused() -> None:
-    done = run_program("trt-server", "--engine", "torch", "--reference", "torch", "--log-level", "error")
+    arguments = ("--engine", "torch", "--reference", "torch", "--log-level", "error")
+    done = run_program("trt-server", *arguments, *FREE_PORTS)
     assert done.returncode == 1
     assert "the same engine twice" in done.stderr

@@ -22,7 +22,7 @@ import pytest
 from checkpoints import reference_logprobs, write_checkpoint
 from fake_gpu_machine import GENERATIONS, gpu_machine
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from processes import ServerProcess, run_program
+from processes import FREE_PORTS, ServerProcess, run_program
 from score_requests import ids_prompt, ids_request, request
 from scoring.v1 import scoring_pb2 as pb
 
@@ -38,7 +38,7 @@ def start(folder: Path, environment: dict[str, str], *arguments: str) -> ServerP
 def run_once(folder: Path, environment: dict[str, str], *arguments: str) -> Any:
     """trt-server to its end; `build`, if it is to be that, stands first."""
     command = arguments[:1] if arguments[:1] == ("build",) else ()
-    common = ("--model", str(folder), *LIMITS, "--grpc-port", "0", "--metrics-port", "0")
+    common = ("--model", str(folder), *LIMITS, *FREE_PORTS)
     words = (*command, *common, *arguments[len(command) :])
     return run_program("trt-server", *words, env={**os.environ, **environment})
 
@@ -84,6 +84,9 @@ def test_fp16_by_default_and_the_reference_s_answers(llama_folder: Path, machine
         replies = [(one, stub.Score(one, timeout=60)) for one in asked]
         model = stub.GetModel(pb.GetModelRequest(), timeout=60)
         assert server.stop() == 0
+        pinned = [line for line in server.lines if "layers stay in float32" in line]
+    if model.engine.version.startswith("8."):
+        assert "0 of them matrix products" in pinned[0]
     assert_agrees(llama_folder, replies, tolerance=0.1)
     assert (model.engine.name, model.engine.precision) == ("tensorrt", "fp16")
     assert model.engine.version == json.loads(machine["FAKE_GPU"])["tensorrt"]
@@ -324,6 +327,7 @@ FAILED_STARTS: dict[str, tuple[dict[str, Any], str]] = {
     "memory at the load": ({"memory": 1_000_000}, "is out of memory"),
     "memory of the host": ({"pinned": 100}, "the CUDA device failed: cuMemHostAlloc failed: out of memory"),
     "parser": ({"parse_error": "Unsupported\n operator"}, "does not take the model: Unsupported operator"),
+    "profile": ({"refuse_profiles": True}, "refuses profile 0: profile 0 cannot be taken"),
     "first enqueue": ({"fail_enqueue": 1}, "the first batch of 1 × 1 tokens failed"),
     "no device": ({"devices": 0}, "no usable CUDA device"),
     "no driver": (
@@ -358,7 +362,13 @@ def test_auto_without_a_device_says_why_it_takes_the_cpu(llama_folder: Path, tmp
     assert model.engine.name == "onnxruntime"
 
 
-def test_tf32_without_fp32_is_refused(llama_folder: Path, tmp_path: Path) -> None:
-    done = run_once(llama_folder, gpu_machine(tmp_path), "--tf32", "--log-level", "error")
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [(["--tf32"], "give --precision fp32 with it"), (["--threads", "2"], "TensorRT computes on a GPU")],
+)
+def test_flags_without_a_use_are_refused(
+    llama_folder: Path, tmp_path: Path, flags: list[str], text: str
+) -> None:
+    done = run_once(llama_folder, gpu_machine(tmp_path), *flags, "--log-level", "error")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "--precision fp32" in done.stderr
+    assert text in done.stderr

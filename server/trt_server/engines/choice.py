@@ -22,7 +22,7 @@ from trt_server.settings import Settings
 # A batch takes memory only when it runs.
 _MAX_BATCH = 32
 # A plan always holds the memory of its largest batch, and is tuned once more for batches: with 1, a model of
-# 7 B parameters in fp16 stays within 16 GiB.
+# 7 B parameters and 2,048 positions should stay within 16 GiB in fp16.
 _TENSORRT_MAX_BATCH = 1
 # A plan that keeps prefixes is another plan, and holds their memory all the time: it is for who asks for it.
 _TENSORRT_PREFIX_CACHE_BYTES = 0
@@ -117,6 +117,8 @@ def _named(gpus: Sequence[Gpu], ordinals: tuple[int, ...] | None) -> tuple[Gpu, 
 
 def _tensorrt(settings: Settings, gpus: Sequence[Gpu], reason: str) -> EngineChoice:
     precision = settings.precision or "fp16"
+    if settings.threads:
+        raise StartError("--threads is for engines on the CPU, and TensorRT computes on a GPU: leave it off")
     if settings.tf32 and precision != "fp32":
         raise StartError("--tf32 is a way to compute fp32 products: give --precision fp32 with it")
 

@@ -20,8 +20,8 @@ class Wishes:
     full: the number of a device that has no memory left. pinned: bytes of the host that may be pinned.
     fail_enqueue: the number of the enqueue that TensorRT fails, from 1. hold: token → file; a batch that
     begins with the token is noted as held, and waits until there is the file. lose_at_token: a batch that
-    begins with it ends its device. parse_error: what the parser says of any model. driver_error: what
-    importing pycuda says.
+    begins with it ends its device. parse_error: what the parser says of any model. refuse_profiles: no
+    context takes any. driver_error: what importing pycuda says.
     """
 
     tensorrt: str = "8.6.1"
@@ -36,6 +36,7 @@ class Wishes:
     hold: dict[str, str] = field(default_factory=dict)
     lose_at_token: int = -1
     parse_error: str = ""
+    refuse_profiles: bool = False
     driver_error: str = ""
 
 

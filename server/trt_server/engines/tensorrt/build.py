@@ -22,8 +22,8 @@ from trt_server.one_line import one_line
 
 log = logging.getLogger(__name__)
 
-# Libraries that a TensorRT wheel does not bring: its own kernels for these products are as fast, and what is
-# left out need not be installed, nor loaded into the device's memory.
+# Libraries that a TensorRT wheel does not bring, and whose kernels 8.6 on leaves out of such networks anyway:
+# what is left out need not be installed, nor loaded into the device's memory.
 _OUTSIDE_LIBRARIES = ("CUBLAS", "CUBLAS_LT", "CUDNN")
 # Layers without a precision of their own, in networks that are not strongly typed.
 _UNTYPED_LAYERS = ("CONSTANT", "SHAPE", "CAST", "IDENTITY", "ASSERTION")
@@ -58,12 +58,16 @@ def build_plan(
     no_memory: the text of the error where the device's memory does not suffice. Raises StartError.
     """
     start = time.perf_counter()
+    MESSAGES.forget_errors()
     builder = _builder()
     network = builder.create_network(_network_flags())
     _parse(network, graph)
     log.info("parsed the graph: %d layers, %.1f s", network.num_layers, time.perf_counter() - start)
     if not _strongly_typed():
-        _pin_float32(network)
+        pinned, products = _pin_float32(network)
+        unexpected = products and options.precision == "fp16"
+        level = logging.WARNING if unexpected else logging.INFO
+        log.log(level, "%d layers stay in float32, %d of them matrix products", pinned, products)
     config = _config(builder, options)
     timing_cache = _timing_cache(config, timings)
     log.info("building the plan for %s; this takes minutes for billions of parameters", timings.device)
@@ -112,8 +116,12 @@ def _describe(error: trt.ParserError, graph: Graph) -> str:
     return one_line(f"{error.desc()}{where}")
 
 
-def _pin_float32(network: trt.INetworkDefinition) -> None:
-    """Keep in float32 what the graph computes in float32, where FP16 would let the builder choose (8.6)."""
+def _pin_float32(network: trt.INetworkDefinition) -> tuple[int, int]:
+    """Keep in float32 what the graph computes in float32, where FP16 would let the builder choose (8.6).
+
+    Returns how many layers that are, and how many matrix products are among them.
+    """
+    pinned: list[Any] = []
     untyped = {getattr(trt.LayerType, name) for name in _UNTYPED_LAYERS if hasattr(trt.LayerType, name)}
     for number in range(network.num_layers):
         layer: Any = network.get_layer(number)
@@ -122,8 +130,10 @@ def _pin_float32(network: trt.INetworkDefinition) -> None:
         outputs = [index for index in range(layer.num_outputs) if _is_float32(layer.get_output(index))]
         if outputs:
             layer.precision = trt.float32
+            pinned.append(layer.type)
         for index in outputs:
             layer.set_output_type(index, trt.float32)
+    return len(pinned), pinned.count(trt.LayerType.MATRIX_MULTIPLY)
 
 
 def _is_float32(tensor: trt.ITensor) -> bool:

@@ -156,6 +156,9 @@ class TensorRtEngine:
         except EngineLostError as error:
             self.lose(str(error))
             raise
+        except BaseException:
+            self._free.append(slot)
+            raise
 
     def lose(self, reason: str) -> None:
         """Run nothing from now on."""

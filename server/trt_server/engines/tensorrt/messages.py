@@ -43,6 +43,10 @@ class Messages(trt.ILogger):  # type: ignore[misc]
             self.last_warning = one_line(msg)
         log.log(level, "%s", one_line(msg))
 
+    def forget_errors(self) -> None:
+        """What begins has its own: builds report kernels that do not fit, and go on."""
+        self._errors.clear()
+
     def take_errors(self) -> str:
         """The errors since the last call, in one line; empty where there was none."""
         errors = "; ".join(dict.fromkeys(self._errors))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from trt_server.model.checkpoint import Checkpoint
 from trt_server.model.conversion import weights_as
 from trt_server.model.graph import build_graph
 from trt_server.model.tensor_file import ITEM_SIZES
+
+log = logging.getLogger(__name__)
 
 _DTYPES = {"fp16": "float16", "fp32": "float32"}
 
@@ -91,4 +94,10 @@ def _past_layout(
     """How prefixes lie in their memory, and the tokens of the longest; None and 0 where it has no room."""
     layout = PastLayout.of(checkpoint.geometry, ITEM_SIZES[_DTYPES[precision]])
     tokens = layout.max_tokens(limits.prefix_cache_bytes)
+    if limits.prefix_cache_bytes and not tokens:
+        log.warning(
+            "no prefix is kept: --prefix-cache-bytes %d holds not even %d tokens of this model",
+            limits.prefix_cache_bytes,
+            LENGTH_MULTIPLE,
+        )
     return (layout, tokens) if tokens else (None, 0)

@@ -15,6 +15,7 @@ from trt_server.engines.tensorrt.layout import Tensor
 from trt_server.engines.tensorrt.messages import MESSAGES, ErrorRecorder, no_device, speaks_of_memory
 from trt_server.engines.tensorrt.profiles import BatchSize, Profile
 from trt_server.errors import EngineLostError, StartError
+from trt_server.one_line import one_line
 
 
 class PlanRuntime:
@@ -25,6 +26,7 @@ class PlanRuntime:
         self._device = device
         self._profiles = profiles
         self._errors = ErrorRecorder()
+        MESSAGES.forget_errors()
         try:
             self._runtime = trt.Runtime(MESSAGES)
         except TypeError as error:
@@ -121,8 +123,11 @@ class PlanRuntime:
         else:
             unsized: Any = context
             unsized.device_memory = memory
-        if not context.set_optimization_profile_async(profile, self._device.compute.handle):
-            raise StartError(f"TensorRT {trt.__version__} refuses profile {profile}: {self._errors.text}")
+        try:
+            context.set_optimization_profile_async(profile, self._device.compute.handle)
+        except RuntimeError as error:
+            reason = self._errors.text or one_line(error)
+            raise StartError(f"TensorRT {trt.__version__} refuses profile {profile}: {reason}") from error
         return context
 
 

@@ -55,7 +55,7 @@ _sources = ["CUBLAS", "CUBLAS_LT", "CUDNN"] if _MAJOR < 11 else []
 TacticSource = IntEnum("TacticSource", [*_sources, "EDGE_MASK_CONVOLUTIONS"], start=0)  # type: ignore[misc]
 ProfilingVerbosity = Enum("ProfilingVerbosity", ["LAYER_NAMES_ONLY", "DETAILED"])
 LayerInformationFormat = Enum("LayerInformationFormat", ["JSON"])
-LayerType = Enum("LayerType", ["CONSTANT", "SHAPE", "CAST", "OTHER"])
+LayerType = Enum("LayerType", ["CONSTANT", "SHAPE", "CAST", "MATRIX_MULTIPLY", "OTHER"])
 ErrorCodeTRT = Enum("ErrorCodeTRT", ["FAILED_EXECUTION", "FAILED_ALLOCATION", "INVALID_ARGUMENT"])
 if not _OLD:
     ExecutionContextAllocationStrategy = Enum(
@@ -112,7 +112,12 @@ class _Tensor:
 class _Layer:
     def __init__(self, node: onnx.NodeProto, dtypes: list[DataType]) -> None:
         self.name = node.name
-        kinds = {"Shape": LayerType.SHAPE, "Cast": LayerType.CAST}
+        kinds = {
+            "Shape": LayerType.SHAPE,
+            "Cast": LayerType.CAST,
+            "MatMul": LayerType.MATRIX_MULTIPLY,
+            "Gemm": LayerType.MATRIX_MULTIPLY,
+        }
         self.type = kinds.get(node.op_type, LayerType.OTHER)
         self._outputs = [_Tensor(dtype) for dtype in dtypes]
         self.num_outputs = len(dtypes)
@@ -451,8 +456,10 @@ class _Context:
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
         assert stream in cuda.Stream.by_handle
-        if profile >= len(self._engine.profiles) or profile in self._engine.taken_profiles:
-            return self._fail(f"profile {profile} cannot be taken")
+        free = profile < len(self._engine.profiles) and profile not in self._engine.taken_profiles
+        if WISHES.refuse_profiles or not free:
+            self._fail(f"profile {profile} cannot be taken")
+            raise RuntimeError("Error in set optimization profile")
         self._profile = profile
         self._engine.taken_profiles.add(profile)
         return True
