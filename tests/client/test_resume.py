@@ -165,6 +165,23 @@ def test_other_data_and_another_model_are_refused(data: Path, output: Path, tmp_
     assert 'engine.fingerprint was "engine-1", now it is "engine-2"' in the_error(result)
 
 
+def test_a_reference_that_was_not_asked_is_no_part_of_the_run(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, lambda number: HOLD if number == 2 else None) as double:
+        killed(("--url", double.url, "--data", data, "--output", output), double)
+    with Double(TOKENIZER, reference="reference-1") as double:
+        result = client("--resume", output, "--url", double.url)
+    assert result.returncode == 0, result.stderr
+    assert summary(output)["answered"] == 11
+
+
+def test_another_reference_is_refused(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, lambda number: HOLD if number == 2 else None, reference="reference-1") as double:
+        killed(("--url", double.url, "--data", data, "--output", output, "--validate"), double)
+    with Double(TOKENIZER, reference="reference-2") as double:
+        result = client("--resume", output, "--url", double.url)
+    assert 'reference.fingerprint was "reference-1", now it is "reference-2"' in the_error(result)
+
+
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     result = client("--resume", tmp_path)
     assert result.returncode == 2
