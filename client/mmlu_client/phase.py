@@ -115,8 +115,7 @@ class Phase:
 
     def is_over(self, elapsed_ns: int) -> bool:
         """Whether nothing more is asked so long after the start."""
-        duration = self._bench.settings.load.duration
-        return self._is_enough() or (duration is not None and self._spent_ns + elapsed_ns >= duration * 1e9)
+        return self._is_enough() or self._bench.settings.load.is_spent(self._spent_ns + elapsed_ns)
 
 
 async def warm_up(bench: Bench, questions: Sequence[Question], *, reference: bool) -> None:

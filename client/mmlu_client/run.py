@@ -114,6 +114,7 @@ class Run:
         self._accuracy = Accuracy(0, 0)
         self._records = 0
         self._is_early = False
+        self._is_over_already = False
         self._stopped_by: signal.Signals | None = None
 
     async def measure(self) -> None:
@@ -125,6 +126,9 @@ class Run:
             asking = asyncio.create_task(self._ask_all(worker))
             self._stop_on_signals(asking)
             trouble = await self._ending(asking)
+            if self._is_over_already and trouble is None:
+                self._print(read_run(self._folder), None)
+                return
             if self._manifest is None or not self._records:
                 raise trouble or RunError("there was nothing to ask")
             try:
@@ -222,6 +226,9 @@ class Run:
         with RecordFile(self._folder / RECORDS) as file:
             reopen_device_log(self._folder / DEVICE_LOG, keep=settings.resume is not None)
             earlier = self._open(fleet.servers, origin)
+            if self._is_over_already:
+                self._progress.say(f"nothing left to ask: these are the figures of {self._folder} as it was")
+                return
             say, number = self._progress.say, len(self._sessions) - 1
             bench = Bench(settings, fleet, self._note_server, builder, worker, say, number)
             if settings.validate:
@@ -234,15 +241,22 @@ class Run:
         return self._manifest["sessions"] if self._manifest else []
 
     def _open(self, servers: Sequence[Server], tokenizer: str) -> RecordTable:
-        """Write the manifest, and return what an earlier session left. Raises InputError where it differs."""
+        """Write the manifest, and return what an earlier session left. Raises InputError where it differs.
+
+        Writes nothing where that session left nothing to ask: its figures stay what they are.
+        """
         asking = Asking(self._benchmark, self._subjects, len(self._questions), tokenizer)
         places = sum(max(1, server.model.stream_window) for server in servers)
         fresh = manifest(self._settings, asking, servers, places)
+        earlier = read_records(self._folder / RECORDS)
         sessions = []
         if self._settings.resume is not None:
             before = read_manifest(self._folder)
             check_same_run(self._folder, before, fresh)
             sessions = before["sessions"]
+            if not self._is_something_left(earlier, sessions):
+                self._is_over_already = True
+                return earlier
             fresh["servers"] = all_servers(before["servers"], fresh["servers"])
         sessions.append(session(self._command_line, self._started))
         self._manifest = {
@@ -252,7 +266,20 @@ class Run:
             **fresh,
         }
         write_manifest(self._folder, self._manifest)
-        return read_records(self._folder / RECORDS)
+        return earlier
+
+    def _is_something_left(self, earlier: RecordTable, sessions: Sequence[dict[str, Any]]) -> bool:
+        """Whether this session would ask anything after those before it."""
+
+        def asks(name: str, questions: Selection) -> bool:
+            mine = earlier.phase(name)
+            spent = round(seconds_asked(sessions, mine, name) * 1e9)
+            is_over = self._is_narrow(accuracy_of(mine)) or self._settings.load.is_spent(spent)
+            return bool(questions.without(set(mine.questions()))) and not is_over
+
+        if not self._settings.validate:
+            return asks(INFER, self._questions)
+        return asks(VAL, self._questions) or asks(INFER, self._validated())
 
     def _note_server(self, server: Server) -> None:
         """One more, in the middle of the run."""
@@ -273,7 +300,7 @@ class Run:
         mine = earlier.phase(name)
         self._records += len(mine)
         self._accuracy = accuracy_of(mine)
-        self._is_early = self._is_narrow()
+        self._is_early = self._is_narrow(self._accuracy)
         done = set(mine.questions())
         missing = questions.without(done)
         tally = Tally(questions, bench.servers[0].model.notice)
@@ -319,27 +346,34 @@ class Run:
             self._accuracy.correct + sum(record.correct for record in records),
             self._accuracy.answered + sum(record.score is not None for record in records),
         )
-        self._is_early = self._is_early or self._is_narrow()
+        self._is_early = self._is_early or self._is_narrow(self._accuracy)
         self._progress.update(records)
         if records[0].phase == INFER and self._phase is not None:
             self._metrics.add(records)
             self._metrics.set_whole_seconds(self._phase.load.elapsed_ns / 1e9)
 
-    def _is_narrow(self) -> bool:
-        """Whether acc's interval is as narrow as --early-stop wants it."""
-        wanted, answered = self._settings.early_stop, self._accuracy.answered
-        if wanted is None or answered < EARLY_STOP_ANSWERS:
+    def _is_narrow(self, accuracy: Accuracy) -> bool:
+        """Whether its interval is as narrow as --early-stop wants it."""
+        wanted = self._settings.early_stop
+        if wanted is None or accuracy.answered < EARLY_STOP_ANSWERS:
             return False
-        interval = self._accuracy.interval
+        interval = accuracy.interval
         return interval is not None and interval.width < wanted
 
     def _report(self, manifest: dict[str, Any], trouble: ClientError | None) -> None:
-        """Print and write the figures. Raises the trouble, or RunError where figures or questions failed."""
+        """Close the session, and print and write the figures. Raises the trouble, or what _print does."""
         why = str(trouble) if trouble else "early stop" if self._is_early else "done"
         self._sessions[-1]["ended"] = self._ended.as_json(why)
         try:
             write_manifest(self._folder, manifest)
             finished = read_run(self._folder)
+        except ClientError as error:
+            raise trouble or error from None
+        self._print(finished, trouble)
+
+    def _print(self, finished: FinishedRun, trouble: ClientError | None) -> None:
+        """Write the figures too. Raises the trouble, or RunError where figures or questions failed."""
+        try:
             page = written_figures(finished, self._settings.format)
         except ClientError as error:
             raise trouble or error from None

@@ -38,6 +38,10 @@ class LoadPlan:
             return Offline()
         return ClosedLoop(min(self.concurrency, places))
 
+    def is_spent(self, nanoseconds: int) -> bool:
+        """Whether nothing new is asked after so long."""
+        return self.duration is not None and nanoseconds >= self.duration * 1e9
+
     def __str__(self) -> str:
         if self.mode == "open":
             return f"open loop, {shortest(self.rate)} requests/s, {self.pattern} arrivals"

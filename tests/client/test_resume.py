@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from client_process import SECONDS, ClientProcess, client, the_error
-from double import HOLD, PEAK, Double
+from double import HOLD, PEAK, Double, status
+from google.rpc import code_pb2
 from mmlu import write_benchmark
 from processes import ServerProcess
 from run_files import manifest, records, summary, wait_for_records
@@ -106,11 +107,36 @@ def test_a_run_that_was_never_answered_leaves_no_readings_to_the_next(data: Path
 
 def test_a_finished_run_asks_nothing_again(data: Path, output: Path) -> None:
     with Double(TOKENIZER) as double:
-        client("--url", double.url, "--data", data, "--output", output)
+        first = client("--url", double.url, "--data", data, "--output", output)
+        before = {path.name: path.read_bytes() for path in output.iterdir() if path.suffix != ".html"}
         result = client("--resume", output)
     assert result.returncode == 0, result.stderr
     assert len(double.asked) == len(records(output)) == 11
-    assert summary(output)["acc"] is not None
+    assert {name: (output / name).read_bytes() for name in before} == before
+    assert result.stdout == first.stdout
+    assert "nothing left to ask" in result.stderr
+
+
+def test_a_run_that_stopped_early_asks_nothing_again(tmp_path: Path, output: Path) -> None:
+    data = write_benchmark(tmp_path / "data", {"alpha": 60})
+    with Double(TOKENIZER, reference="reference-1") as double:
+        first = client(
+            "--url", double.url, "--data", data, "--output", output, "--early-stop", "0.33", "--validate"
+        )
+        asked = len(double.asked)
+        result = client("--resume", output)
+    assert result.returncode == 0, result.stderr
+    assert len(double.asked) == asked < 120
+    assert result.stdout == first.stdout
+
+
+def test_a_finished_run_with_a_failed_question_still_says_so(data: Path, output: Path) -> None:
+    refusal = status(code_pb2.INTERNAL, "told to fail")
+    with Double(TOKENIZER, lambda number: refusal if number == 3 else None) as double:
+        first = client("--url", double.url, "--data", data, "--output", output)
+        result = client("--resume", output)
+    assert (result.returncode, result.stdout) == (1, first.stdout)
+    assert the_error(result) == the_error(first)
 
 
 def test_a_resumed_run_has_what_is_left_of_its_duration(tmp_path: Path, output: Path) -> None:
@@ -124,7 +150,8 @@ def test_a_resumed_run_has_what_is_left_of_its_duration(tmp_path: Path, output: 
         assert len(records(output)) == len(double.asked) == 9
         # As if it had been killed at its last reply.
         told = manifest(output)
-        told["sessions"][0]["ended"] = told["sessions"][1]["ended"] = None
+        assert len(told["sessions"]) == 1
+        told["sessions"][0]["ended"] = None
         (output / "manifest.json").write_text(json.dumps(told))
         times = [record["client_ns"] for record in records(output)]
         spent = max(each["received"] for each in times) - min(each["due"] for each in times)
