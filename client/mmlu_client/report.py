@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from mmlu_client.accuracy import agreement_of
+from mmlu_client.ending import ending_lines
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.record_table import RecordTable
 from mmlu_client.records import INFER, VAL
@@ -61,6 +62,7 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         *_accuracy_lines(run, summary),
         f"questions: {summary.questions} of {run.data}; answered {summary.answered}, "
         f"failed {summary.failed}, unanswered {summary.unanswered}",
+        *ending_lines(run, summary.ended_early),
         f"model: {model.id} ({model.architecture}, {model.parameters:,} parameters)",
         f"engine: {model.engine.name} {model.engine.version}, {model.engine.precision}; "
         f"load {summary.server_load_seconds:.2f} s, build {summary.server_build_seconds:.2f} s",

@@ -15,6 +15,7 @@ from typing import Any
 from mmlu_client.accuracy import Accuracy, accuracy_of
 from mmlu_client.dataset import Benchmark, load_benchmark
 from mmlu_client.device_log import reopen_device_log
+from mmlu_client.ending import DONE, DURATION, EARLY_STOP
 from mmlu_client.errors import ClientError, InputError, RunError, StoppedError
 from mmlu_client.finished_run import FinishedRun, read_run
 from mmlu_client.fleet import Fleet, check_batch_size, check_reference
@@ -114,6 +115,7 @@ class Run:
         self._accuracy = Accuracy(0, 0)
         self._records = 0
         self._is_early = False
+        self._why = DONE
         self._is_over_already = False
         self._stopped_by: signal.Signals | None = None
 
@@ -298,6 +300,7 @@ class Run:
     ) -> None:
         """Ask those questions of one phase that have no record yet."""
         mine = earlier.phase(name)
+        before = self._records
         self._records += len(mine)
         self._accuracy = accuracy_of(mine)
         self._is_early = self._is_narrow(self._accuracy)
@@ -320,6 +323,8 @@ class Run:
                 await self._phase.run(self._folder / DEVICE_LOG)
         finally:
             self._ended.add(self._phase)
+        if self._records - before < len(questions):
+            self._why = EARLY_STOP if self._is_early else DURATION
 
     def _describe(self, bench: Bench, questions: Selection, earlier: RecordTable) -> None:
         self._metrics.describe(
@@ -362,8 +367,7 @@ class Run:
 
     def _report(self, manifest: dict[str, Any], trouble: ClientError | None) -> None:
         """Close the session, and print and write the figures. Raises the trouble, or what _print does."""
-        why = str(trouble) if trouble else "early stop" if self._is_early else "done"
-        self._sessions[-1]["ended"] = self._ended.as_json(why)
+        self._sessions[-1]["ended"] = self._ended.as_json(str(trouble) if trouble else self._why)
         try:
             write_manifest(self._folder, manifest)
             finished = read_run(self._folder)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmlu_client.accuracy import accuracy_of, agreement_of, macro_accuracy, vocabulary_accuracy_of
+from mmlu_client.ending import early_end
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.record_table import RecordTable
 from mmlu_client.records import INFER, VAL
@@ -57,6 +58,7 @@ class Summary:
     answered: int
     failed: int
     unanswered: int
+    ended_early: str | None
     val_answered: int | None
     val_failed: int | None
     logical_tokens: int
@@ -165,6 +167,7 @@ def summarize(run: FinishedRun) -> Summary:
         answered=len(scored),
         failed=len(infer) - len(scored),
         unanswered=run.questions - len(infer),
+        ended_early=early_end(run, run.questions - len(infer)),
         val_answered=acc_val.answered if validated else None,
         val_failed=len(val) - acc_val.answered if validated else None,
         logical_tokens=speed.tokens,

@@ -257,6 +257,8 @@ def test_a_server_that_stays_away_ends_the_run_with_what_there_is(data: Path, ou
     assert "within 1 s" in the_error(result)
     assert len(records(output)) == 4
     assert summary(output)["unanswered"] == 7
+    assert summary(output)["ended_early"] == the_error(result)
+    assert f"ended early: {the_error(result)}" in result.stdout
 
 
 def test_another_engine_does_not_finish_the_run(data: Path, output: Path) -> None:

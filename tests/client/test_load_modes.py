@@ -137,6 +137,10 @@ def test_duration_ends_a_run(data: Path, output: Path) -> None:
     # Due at 50 ms, 100 ms, … up to, not with, 500 ms.
     assert summary(output)["answered"] == 9
     assert summary(output)["unanswered"] == 51
+    assert summary(output)["ended_early"] == "benchmark duration"
+    assert (
+        "ended early: --benchmark-duration 0.5 s is over; questions in random order (seed 0)" in result.stdout
+    )
 
 
 def test_early_stop_ends_when_the_interval_is_narrow(data: Path, output: Path) -> None:
@@ -146,7 +150,9 @@ def test_early_stop_ends_when_the_interval_is_narrow(data: Path, output: Path) -
     figures = summary(output)
     assert figures["acc_high"] - figures["acc_low"] < 0.33
     assert 30 <= figures["answered"] < 60
-    assert manifest(output)["sessions"][0]["ended"]["why"] == "early stop"
+    assert manifest(output)["sessions"][0]["ended"]["why"] == figures["ended_early"] == "early stop"
+    assert "ended early: the 95 % interval of accuracy is narrower than --early-stop 0.33" in result.stdout
+    assert "questions in random order (seed 0)" in (output / "report.html").read_text()
 
 
 def test_goodput_is_the_share_inside_every_goal(data: Path, tmp_path: Path) -> None:

@@ -48,8 +48,10 @@ def test_a_killed_run_goes_on_with_its_own_flags(data: Path, output: Path) -> No
         half = (output / "records.jsonl").read_text()
         # What a kill in the middle of a write leaves.
         (output / "records.jsonl").write_text(half + '{"subject":"alp')
+        assert "ended early: the client was killed" in client("report", output).stdout
         result = client("--resume", output)
     assert result.returncode == 0, result.stderr
+    assert summary(output)["ended_early"] is None
     written = records(output)
     assert (output / "records.jsonl").read_text().startswith(half)
     assert sorted((r["subject"], r["index"]) for r in written) == [

@@ -124,7 +124,7 @@ def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
             {
                 "process_started_ns": 5,
                 "ended": {
-                    "monotonic_ns": 5 + 10 * SECOND, "interruptions": 1, "outage_seconds": 0.5,
+                    "monotonic_ns": 5 + 10 * SECOND, "why": "done", "interruptions": 1, "outage_seconds": 0.5,
                     "lag_mean_seconds": 0.0, "lag_worst_seconds": 0.0, "busy_share": 0.0,
                     "starved_share": 0.0,
                 },

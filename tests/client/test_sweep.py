@@ -103,6 +103,9 @@ def test_stopped_it_shows_what_there_is(data: Path, tmp_path: Path) -> None:
     assert result.returncode == 130
     assert the_error(result) == "stopped by SIGINT"
     assert [summary(output / name)["answered"] for name in ("concurrency-2", "concurrency-1")] == [6, 3]
+    assert [summary(output / name)["ended_early"] for name in ("concurrency-2", "concurrency-1")] == [
+        None, "stopped by SIGINT",
+    ]  # fmt: skip
     assert not (output / "concurrency-4").exists()
     table = (output / "sweep.md").read_text()
     assert table in result.stdout
