@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.lm_eval_results import lm_eval_results
 from mmlu_client.report import summary_page, table
 from mmlu_client.summary import Summary
+from mmlu_client.sweep_report import Point, sweep_table
 
 
 def formatted(run: FinishedRun, summary: Summary, form: str) -> str:
@@ -22,6 +24,18 @@ def formatted(run: FinishedRun, summary: Summary, form: str) -> str:
     if form == "csv":
         return comma_separated(summary)
     return summary_page(run, summary).rstrip()
+
+
+def formatted_sweep(points: Sequence[Point], form: str) -> str:
+    """The same of a sweep: its table, each load's lines for the suite, a JSON document a line, or CSV."""
+    if form == "flagperf":
+        return "\n\n".join(flagperf(point.run, point.summary) for point in points)
+    if form == "lm-eval":
+        return "\n".join(json.dumps({"load": point.name, **lm_eval_results(point.run)}) for point in points)
+    if form == "csv":
+        rows = [{"load": point.name, **asdict(point.summary)} for point in points]
+        return _comma_separated(rows)
+    return sweep_table(points)
 
 
 def flagperf(run: FinishedRun, summary: Summary) -> str:
@@ -64,10 +78,15 @@ def vendor(device: str) -> str:
 
 def comma_separated(summary: Summary) -> str:
     """A head and a row: every figure of summary.json."""
+    return _comma_separated([asdict(summary)])
+
+
+def _comma_separated(rows: Sequence[Mapping[str, object]]) -> str:
+    """A head and the rows, which have the same keys."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(summary))
-    writer.writerow(asdict(summary).values())
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue().rstrip("\n")
 
 

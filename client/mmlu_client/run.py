@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -97,8 +97,13 @@ class Run:
         started: float,
         benchmark: Benchmark,
         folder: Path,
+        show: Callable[[str], None] = print_text,
     ) -> None:
-        """Raises InputError where subjects or shots are not in the benchmark."""
+        """show: given what `--format` prints.
+
+        Raises InputError where subjects or shots are not in the benchmark.
+        """
+        self._show = show
         self._settings = settings
         self._command_line = command_line
         self._started = started
@@ -384,7 +389,7 @@ class Run:
         if self._settings.format == "table":
             page += f"\n\nwritten to {self._folder}"
         try:
-            print_text(page)
+            self._show(page)
         except RunError as error:
             trouble = trouble or RunError(f"{error}; see {self._folder}")
         trouble = trouble or _failures(finished)

@@ -11,6 +11,7 @@ from pathlib import Path
 from mmlu_client.dataset import load_benchmark
 from mmlu_client.errors import ClientError, InputError
 from mmlu_client.finished_run import read_run
+from mmlu_client.formats import formatted_sweep
 from mmlu_client.outcome import print_text
 from mmlu_client.run import Run
 from mmlu_client.run_folder import HTML, choose_output_folder, make_folder, write_text
@@ -32,12 +33,14 @@ def sweep(settings: Settings, command_line: Sequence[str], started: float) -> No
     if any((folder / name_of(plan)).exists() for plan in settings.sweep):
         raise InputError(f"--output {folder} holds a sweep already: name another folder")
     benchmark = load_benchmark(settings.data)
+    # Other programs get all points in one piece, at the end.
+    show = print_text if settings.format == "table" else _show_nothing
     points: list[Point] = []
     trouble: ClientError | None = None
     for plan in settings.sweep:
         point, place = replace(settings, load=plan, given=_given(settings, plan)), folder / name_of(plan)
         try:
-            asyncio.run(Run(point, command_line, started, benchmark, place).measure())
+            asyncio.run(Run(point, command_line, started, benchmark, place, show).measure())
         except ClientError as error:
             trouble = error
         if trouble is None or (place / HTML).exists():
@@ -47,7 +50,7 @@ def sweep(settings: Settings, command_line: Sequence[str], started: float) -> No
             break
         started = time.monotonic()
     if points:
-        _write(folder, points)
+        _write(folder, points, settings.format)
     if trouble is not None:
         raise trouble
 
@@ -58,9 +61,13 @@ def _given(settings: Settings, plan: LoadPlan) -> dict[str, object]:
     return {**settings.given, "sweep": None, **varied}
 
 
-def _write(folder: Path, points: Sequence[Point]) -> None:
-    table = sweep_table(points)
+def _show_nothing(_: str) -> None:
+    """For what the sweep itself prints."""
+
+
+def _write(folder: Path, points: Sequence[Point], form: str) -> None:
     make_folder(folder)
-    write_text(folder / SWEEP, table + "\n")
+    write_text(folder / SWEEP, sweep_table(points) + "\n")
     write_text(folder / HTML, sweep_page(points))
-    print_text(f"\n{table}\n\nwritten to {folder}")
+    text = formatted_sweep(points, form)
+    print_text(f"\n{text}\n\nwritten to {folder}" if form == "table" else text)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import signal
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -88,6 +91,51 @@ def test_reuse_is_never_without_the_word(data: Path, tmp_path: Path) -> None:
     assert "double (prefix reuse)" in (output / "report.html").read_text()
     assert "double (prefix reuse) fp32 bs 1" in client("compare", *runs).stdout
     assert "'compiler': 'double (prefix reuse)'" in client("report", runs[0], "--format", "flagperf").stdout
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, Path]]:
+    """What a sweep of two loads prints in a format, and its folder."""
+
+    def sweep(form: str) -> tuple[str, Path]:
+        folder = tmp_path_factory.mktemp(form)
+        data = write_benchmark(folder / "data", {"alpha": 3})
+        with Double(TOKENIZER) as double:
+            result = client(
+                "--url", double.url, "--data", data, "--output", folder / "sweep",
+                "--sweep", "concurrency=1,2", "--format", form,
+            )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert "concurrency-2" in (folder / "sweep" / "sweep.md").read_text()
+        return result.stdout, folder / "sweep"
+
+    return sweep
+
+
+def test_csv_of_a_sweep_is_one_table(printed: Callable[[str], tuple[str, Path]]) -> None:
+    text, output = printed("csv")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row["load"] for row in rows] == ["concurrency-1", "concurrency-2"]
+    for row in rows:
+        figures = summary(output / row["load"])
+        assert list(row) == ["load", *figures]
+        assert float(row["p_infer_whole"]) == figures["p_infer_whole"]
+
+
+def test_lm_eval_of_a_sweep_is_a_document_a_line(printed: Callable[[str], tuple[str, Path]]) -> None:
+    text, _ = printed("lm-eval")
+    found = [json.loads(line) for line in text.splitlines()]
+    assert [each["load"] for each in found] == ["concurrency-1", "concurrency-2"]
+    assert [each["results"]["mmlu"]["sample_len"] for each in found] == [3, 3]
+
+
+def test_flagperf_of_a_sweep_is_the_suites_lines_of_each(printed: Callable[[str], tuple[str, Path]]) -> None:
+    text, output = printed("flagperf")
+    each = [
+        client("report", output / name, "--format", "flagperf").stdout
+        for name in ("concurrency-1", "concurrency-2")
+    ]
+    assert text == "\n".join(each)
 
 
 def test_stopped_it_shows_what_there_is(data: Path, tmp_path: Path) -> None:
