@@ -93,7 +93,10 @@ class RequestSource:
     def _build_ahead(self) -> None:
         loop = asyncio.get_running_loop()
         while len(self._ahead) < CHUNKS_AHEAD and (chunk := next(self._chunks, None)) is not None:
-            self._ahead.append(loop.run_in_executor(self._worker, self._build, chunk))
+            building = loop.run_in_executor(self._worker, self._build, chunk)
+            # What is wrong with a tokenizer is wrong in every chunk: the first that is waited for tells of it.
+            building.add_done_callback(_look_at)
+            self._ahead.append(building)
 
     def _build(self, questions: Sequence[Question]) -> list[Built]:
         """Prompts are built many at a time: each is given an equal share of the time."""
@@ -102,6 +105,12 @@ class RequestSource:
         share = (time.monotonic_ns() - start) // len(questions)
         built = [(prompt, share) for prompt in prompts]
         return built if self._batch_size == 1 else _like_lengths_together(built)
+
+
+def _look_at(building: asyncio.Future[list[Built]]) -> None:
+    """So that asyncio does not print an error that nobody waits for."""
+    if not building.cancelled():
+        building.exception()
 
 
 def _like_lengths_together(built: Sequence[Built]) -> list[Built]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from client_process import SECONDS, ClientProcess, client, the_error
+from client_process import SECONDS, ClientProcess, client, command, the_error
 from double import (
     CORE_NS,
     FLOPS_A_TOKEN,
@@ -303,9 +303,11 @@ def test_model_without_tokenizer_takes_a_named_one(data: Path, output: Path, tmp
     assert named.returncode == 0, named.stderr
 
 
-def test_tokenizer_of_another_model_is_refused(data: Path, output: Path) -> None:
+def test_tokenizer_of_another_model_is_refused(tmp_path: Path, output: Path) -> None:
+    """Said once, however many chunks of prompts are built ahead."""
+    data = write_benchmark(tmp_path / "data", {"alpha": 300})
     with Double(TOKENIZER, vocabulary_size=100) as double:
-        result = client("--url", double.url, "--data", data, "--output", output)
+        result = command("--url", double.url, "--data", data, "--output", output)
     assert result.returncode == 2
     assert "the model's vocabulary has 100: it is not this model's tokenizer" in the_error(result)
 
