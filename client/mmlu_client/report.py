@@ -71,6 +71,7 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         f"MFU by FlagPerf's 2 × parameters: {percent(summary.mfu_flagperf)}; over whole time: "
         f"{percent(summary.mfu_whole)}",
         *_reuse_lines(summary),
+        *_merging_lines(summary),
         *_latency_lines(run, summary),
         f"prompts in the engine's batches: {number(summary.mean_batch_size, '.2f')}; padding "
         f"{percent(summary.padding_share)} of what it ran; reused {percent(summary.prefix_hit_ratio)}",
@@ -87,6 +88,16 @@ def _reuse_lines(summary: Summary) -> list[str]:
         f"with prefix reuse: p_infer_* count {summary.logical_tokens:,} tokens of which "
         f"{summary.computed_tokens:,} were computed, {number(summary.p_computed_core, ',.0f')} a second of "
         f"core time; MFU counts these alone{kept}"
+    ]
+
+
+def _merging_lines(summary: Summary) -> list[str]:
+    if not summary.merged_share:
+        return []
+    return [
+        f"merged requests: {percent(summary.merged_share)} of requests shared a batch with others, so "
+        f"p_infer_* and MFU are those of {number(summary.mean_batch_size, '.2f')} prompts a batch, not of "
+        f"bs {summary.bs}; a server started without --max-queue-delay-us merges nothing"
     ]
 
 

@@ -94,7 +94,7 @@ class RequestSource:
         loop = asyncio.get_running_loop()
         while len(self._ahead) < CHUNKS_AHEAD and (chunk := next(self._chunks, None)) is not None:
             building = loop.run_in_executor(self._worker, self._build, chunk)
-            # What is wrong with a tokenizer is wrong in every chunk: the first that is waited for tells of it.
+            # What is wrong with a tokenizer is wrong in every chunk: the first one waited for tells of it.
             building.add_done_callback(_look_at)
             self._ahead.append(building)
 

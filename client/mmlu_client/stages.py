@@ -23,7 +23,8 @@ STAGES = {
     "copy_in": "to the device",
     "core": "the engine computes",
     "copy_out": "from the device",
-    "server_other": "decoding, encoding, waiting for the event loop",
+    "server_other": "decoding, encoding, waiting for the event loop; "
+    "of merged requests, the others' share of the batch",
 }
 LATENCY = "latency"
 

@@ -99,6 +99,7 @@ class Summary:
     goodput_share: float | None
     goodput_request_throughput: float | None
     mean_batch_size: float | None
+    merged_share: float | None
     joules_per_token: float | None
     joules_per_question: float | None
     client_is_bottleneck: bool | None
@@ -112,8 +113,12 @@ class Summary:
 
     @property
     def engine_label(self) -> str:
-        """The engine as tables name it: figures with reuse are never without the word."""
-        return f"{self.engine} (prefix reuse)" if self.reuse_prefix else self.engine
+        """The engine as tables name it: figures with reuse or of merged requests never lack the word."""
+        marks = [
+            *(["prefix reuse"] if self.reuse_prefix else []),
+            *(["merged requests"] if self.merged_share else []),
+        ]
+        return f"{self.engine} ({', '.join(marks)})" if marks else self.engine
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,7 @@ def summarize(run: FinishedRun) -> Summary:
         **_steady(scored, by_session),
         **_latency(run, requests, steady_rows(requests, by_session), speed.whole),
         mean_batch_size=mean_batch_size(requests),
+        merged_share=merged_share(requests),
         joules_per_token=ratio(run.joules, speed.tokens),
         joules_per_question=ratio(run.joules, len(scored)),
         **_client(run),
@@ -203,6 +209,11 @@ def mean_batch_size(requests: RecordTable) -> float | None:
     prompts, batch = requests["request.prompts"], requests["batch.prompts"]
     known = batch > 0
     return ratio(float(prompts.sum()), float((prompts[known] / batch[known]).sum()))
+
+
+def merged_share(requests: RecordTable) -> float | None:
+    """Of the requests, those whose batch held others' prompts too: bs is not what the engine ran."""
+    return _mean(requests["batch.prompts"] > requests["request.prompts"])
 
 
 def padding_share(scored: RecordTable, requests: RecordTable) -> float | None:

@@ -87,7 +87,9 @@ def sweep_page(points: Sequence[Point]) -> str:
 
 def _measured(points: Sequence[Point]) -> str:
     run, summary = points[0].run, points[0].summary
-    return f"{run.model.id} on {run.data}, {summary.engine_label}, {summary.precision}, bs {summary.bs}"
+    # Loads differ in this alone: a single request in flight is never merged.
+    label = next((point.summary for point in points if point.summary.merged_share), summary).engine_label
+    return f"{run.model.id} on {run.data}, {label}, {summary.precision}, bs {summary.bs}"
 
 
 def sweep_charts(points: Sequence[Point]) -> list[Chart]:

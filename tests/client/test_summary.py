@@ -262,6 +262,24 @@ def test_mean_batch_is_over_the_engines_batches(figures: Figures) -> None:
     assert figures(records).mean_batch_size == pytest.approx(2.0)
 
 
+def test_a_row_of_merged_requests_is_marked(finished: Callable[..., FinishedRun]) -> None:
+    together = [exchange("1", 1, 1, batch=2), exchange("2", 1, 1, batch=2), exchange("3", 1, 1)]
+    run = finished(
+        [record("alpha", "A", "A", each, index=index) for index, each in enumerate(together)], bs=1
+    )
+    summary = summarize(run)
+    assert summary.merged_share == pytest.approx(2 / 3)
+    assert "| tensorrt (merged requests) | fp16      | 1 " in table(summary, "")
+    assert any("66.7% of requests shared a batch with others" in line for line in notes(run, summary))
+
+
+def test_a_row_of_whole_batches_is_not_marked(figures: Figures) -> None:
+    """Requests of 2 and 1, each a batch."""
+    summary = figures()
+    assert summary.merged_share == 0.0
+    assert summary.engine_label == "tensorrt"
+
+
 def test_padding_is_of_what_the_engines_ran(figures: Figures) -> None:
     """Two requests, of two questions and of one, 25 tokens of padding each; 60 of 300 tokens were reused."""
     asked = [exchange("1", 2, 1), exchange("1", 2, 1), exchange("2", 1, 1)]
