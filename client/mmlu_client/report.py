@@ -70,6 +70,7 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         *_time_lines(run, summary),
         f"MFU by FlagPerf's 2 × parameters: {percent(summary.mfu_flagperf)}; over whole time: "
         f"{percent(summary.mfu_whole)}",
+        *_peak_lines(run, summary),
         *_reuse_lines(summary),
         *_merging_lines(summary),
         *_latency_lines(run, summary),
@@ -78,6 +79,21 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         *_optional_lines(run, summary),
     ]
     return [f"**{model.notice}**", *lines] if model.notice else lines
+
+
+def _peak_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    if max(each or 0.0 for each in (summary.mfu, summary.mfu_whole, summary.mfu_flagperf)) <= 1:
+        return []
+    if run.model.peak_source.startswith("measured"):
+        why = (
+            "the peak was measured at the server's start, on a machine that was busier then; start the server "
+            "anew, or give it --peak-flops"
+        )
+    else:
+        why = "the peak is not this device's (trt-server --peak-flops sets it)"
+    if (summary.mfu or 0.0) <= 1 and (summary.mfu_whole or 0.0) <= 1:
+        why += "; or FlagPerf's arithmetic alone, which counts embedding and head for every token"
+    return [f"MFU above 100 %: {why}"]
 
 
 def _reuse_lines(summary: Summary) -> list[str]:

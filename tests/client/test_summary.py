@@ -262,6 +262,31 @@ def test_mean_batch_is_over_the_engines_batches(figures: Figures) -> None:
     assert figures(records).mean_batch_size == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize(
+    ("peak", "source", "words"),
+    [
+        (
+            1e5,
+            "measured: a product",
+            "the peak was measured at the server's start, on a machine that was busier",
+        ),
+        (1e5, "datasheet", "the peak is not this device's (trt-server --peak-flops sets it)"),
+        (5e5, "measured: a product", "or FlagPerf's arithmetic alone"),
+    ],
+)
+def test_mfu_that_cannot_be_is_remarked_on(
+    finished: Callable[..., FinishedRun], peak: float, source: str, words: str
+) -> None:
+    run = finished(model=replace(MODEL, peak_flops=peak, peak_source=source))
+    (line,) = [line for line in notes(run, summarize(run)) if line.startswith("MFU above 100 %: ")]
+    assert words in line
+
+
+def test_mfu_that_can_be_is_not_remarked_on(finished: Callable[..., FinishedRun]) -> None:
+    run = finished()
+    assert not any("MFU above" in line for line in notes(run, summarize(run)))
+
+
 def test_a_row_of_merged_requests_is_marked(finished: Callable[..., FinishedRun]) -> None:
     together = [exchange("1", 1, 1, batch=2), exchange("2", 1, 1, batch=2), exchange("3", 1, 1)]
     run = finished(
