@@ -86,8 +86,8 @@ def _peak_lines(run: FinishedRun, summary: Summary) -> list[str]:
         return []
     if run.model.peak_source.startswith("measured"):
         why = (
-            "the peak was measured at the server's start, on a machine that was busier then; start the server "
-            "anew, or give it --peak-flops"
+            "the peak was measured at the server's start, on a machine that was busier then; start the "
+            "server anew, or give it --peak-flops"
         )
     else:
         why = "the peak is not this device's (trt-server --peak-flops sets it)"
