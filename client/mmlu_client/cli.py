@@ -35,7 +35,7 @@ def settings_from(arguments: Sequence[str] | None) -> Settings:
         tls_ca=_path(chosen.tls_ca),
         batch_size=chosen.bs,
         data=chosen.data,
-        subjects=_names(chosen.subjects),
+        subjects=_subjects(chosen.subjects),
         limit=chosen.limit,
         few_shots=chosen.few_shots,
         prompt_format=chosen.prompt_format,
@@ -132,5 +132,11 @@ def _path(value: str | None) -> Path | None:
     return Path(value).expanduser() if value else None
 
 
-def _names(values: Sequence[str] | None) -> tuple[str, ...] | None:
-    return tuple(name for value in values or () for name in value.replace(",", " ").split()) or None
+def _subjects(values: Sequence[str] | None) -> tuple[str, ...] | None:
+    """None: all. Raises InputError where it is given and empty."""
+    if values is None:
+        return None
+    names = tuple(name for value in values for name in value.replace(",", " ").split())
+    if not names:
+        raise InputError("--subjects names none: leave it away to ask all")
+    return names

@@ -95,7 +95,7 @@ def _answers(first: FinishedRun, other: FinishedRun) -> str:
     found = agreement_of(left, right)
     statement = found.statement(str(first.folder), str(other.folder))
     rows = differing(left, right)
-    text = f"{statement[:1].upper()}{statement[1:]}."
+    text = f"Answers: {statement}."
     if not len(left):
         return text
     text += (

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmlu_client.errors import InputError
-from mmlu_client.hendrycks_csv import has_csv, read_csv
+from mmlu_client.hendrycks_csv import dev_file, has_csv, read_csv
 from mmlu_client.hub import read_hub
 from mmlu_client.hub_table import has_parquet, read_parquet
 from mmlu_client.question import Question
 from mmlu_client.question_file import Selection, selection_of
+from mmlu_client.text import shown
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent / "demo"
@@ -52,12 +53,22 @@ class Benchmark:
         """The first `count` dev questions of each subject. Raises InputError where there are fewer."""
         for subject in subjects:
             there = len(self.dev.get(subject, ()))
+            if there < count and not there:
+                raise InputError(
+                    f"{subject} has no dev questions{self._missing_file(subject)}, --few-shots asks for "
+                    f"{count}: add them, or use --few-shots 0"
+                )
             if there < count:
                 raise InputError(
                     f"{subject} has {there} dev questions, --few-shots asks for {count}: "
                     f"use --few-shots {there} or fewer"
                 )
         return {subject: self.dev.get(subject, ())[:count] for subject in subjects}
+
+    def _missing_file(self, subject: str) -> str:
+        """The file they would stand in, where each subject has its own."""
+        folder = Path(self.name).expanduser()
+        return f" (no file {dev_file(folder, subject)})" if has_csv(folder) else ""
 
 
 def load_benchmark(data: str) -> Benchmark:
@@ -102,8 +113,7 @@ def _suggestion(name: str, subjects: list[str]) -> str:
     near = difflib.get_close_matches(name, subjects, n=3, cutoff=0.5)
     if near:
         return f"; near it: {', '.join(near)}"
-    shown = ", ".join(subjects[:5])
-    return f"; it has {shown}{' and others' if len(subjects) > 5 else ''}"
+    return f"; it has {shown(subjects)}"
 
 
 def _sha256(dev: Subjects, test: Subjects) -> str:

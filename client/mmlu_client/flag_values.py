@@ -51,7 +51,9 @@ def share(value: str) -> float:
 
 
 def goal(value: str) -> Goal:
-    key, _, milliseconds = value.partition(":")
+    key, colon, milliseconds = value.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{value!r} is not KEY:MS, like {LATENCY}:200 or core:50")
     if key not in (LATENCY, *STAGES):
         raise argparse.ArgumentTypeError(f"{key!r} is none of {', '.join((LATENCY, *STAGES))}")
     return Goal(key, _number(milliseconds, 0, math.inf, "a number of milliseconds above 0", above=True))

@@ -16,6 +16,10 @@ def has_csv(folder: Path) -> bool:
     return any((folder / "test").glob("*_test.csv"))
 
 
+def dev_file(folder: Path, subject: str) -> Path:
+    return folder / "dev" / f"{subject}_dev.csv"
+
+
 def read_csv(folder: Path, split: str) -> dict[str, SubjectQuestions]:
     """The questions of one split by subject. Raises InputError naming file and line."""
     suffix = f"_{split}.csv"

@@ -13,7 +13,7 @@ from rich.progress import Progress as Bars
 
 from mmlu_client.question_file import Selection
 from mmlu_client.record_table import RecordTable
-from mmlu_client.records import Record
+from mmlu_client.records import VAL, Record
 from mmlu_client.text import accuracy
 
 LINE_SECONDS = 10.0
@@ -23,8 +23,9 @@ SHOW_SECONDS = 0.1
 class Tally:
     """Counts so far. subject: the one that is being asked; finished: those with every question recorded."""
 
-    def __init__(self, questions: Selection, notice: str) -> None:
+    def __init__(self, questions: Selection, notice: str, phase: str) -> None:
         """questions: all that will be asked. notice: the model's."""
+        self.is_reference = phase == VAL
         self.questions = len(questions)
         self.subjects = questions.counts()
         self.done: Counter[str] = Counter()
@@ -122,8 +123,9 @@ class LineProgress:
 
     def _line(self, tally: Tally, start: str) -> None:
         self._next_line = time.monotonic() + LINE_SECONDS
+        whose = "reference: " if tally.is_reference else ""
         self.say(
-            f"{start}{tally.total_done}/{tally.questions} questions, acc {tally.total_accuracy()}, "
+            f"{whose}{start}{tally.total_done}/{tally.questions} questions, acc {tally.total_accuracy()}, "
             f"{tally.throughput()}"
         )
 
@@ -174,7 +176,13 @@ class BarProgress:
     def _show(self, tally: Tally) -> None:
         subject = tally.subject
         figures = f"acc {tally.total_accuracy()}  {tally.throughput()}"
-        self._bars.update(self._total, total=tally.questions, completed=tally.total_done, figures=figures)
+        self._bars.update(
+            self._total,
+            description="reference" if tally.is_reference else "total",
+            total=tally.questions,
+            completed=tally.total_done,
+            figures=figures,
+        )
         self._bars.update(
             self._subject,
             description=subject,

@@ -11,6 +11,7 @@ from mmlu_client.errors import InputError
 from mmlu_client.record_table import RecordTable
 from mmlu_client.run_folder import MANIFEST, MANIFEST_VERSION
 from mmlu_client.span import spans
+from mmlu_client.text import shown
 
 # What a run's answers and figures hang on; dots lead into nested objects.
 IDENTITY = (
@@ -39,7 +40,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except OSError as error:
-        raise InputError(f"{folder} holds no run: cannot read {path.name}: {error.strerror}") from None
+        raise InputError(
+            f"{folder} holds no run: cannot read {path.name}: {error.strerror}{_runs_below(folder)}"
+        ) from None
     except ValueError as error:
         raise InputError(f"{path} is not a run's manifest: {error}") from None
     if not isinstance(found, dict) or "sessions" not in found:
@@ -47,6 +50,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if found.get("manifest_version") != MANIFEST_VERSION:
         raise InputError(f"{path} was written by another version of mmlu-client: read it with that one")
     return found
+
+
+def _runs_below(folder: Path) -> str:
+    """Where to look instead: the loads of a sweep, or all that ran into results/."""
+    below = sorted(str(path.parent) for path in folder.glob(f"*/{MANIFEST}"))
+    return f"; runs are in {shown(below)}: name one of them" if below else ""
 
 
 def flags_of(folder: Path) -> dict[str, Any]:

@@ -311,7 +311,7 @@ class Run:
         self._is_early = self._is_narrow(self._accuracy)
         done = set(mine.questions())
         missing = questions.without(done)
-        tally = Tally(questions, bench.servers[0].model.notice)
+        tally = Tally(questions, bench.servers[0].model.notice, name)
         tally.add_earlier(mine)
         if name == INFER:
             self._describe(bench, questions, mine)

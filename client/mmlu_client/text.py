@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -9,6 +11,11 @@ def accuracy(share: float | None, notice: str) -> str:
     """A share, never without what its reader has to know of the model."""
     short = notice.partition(":")[0].strip()
     return number(share, ".3f") + (f" ({short})" if short and share is not None else "")
+
+
+def shown(names: Sequence[str], most: int = 5) -> str:
+    """The first of them, and whether there are more."""
+    return f"{', '.join(names[:most])}{' and others' if len(names) > most else ''}"
 
 
 def number(value: float | None, form: str) -> str:

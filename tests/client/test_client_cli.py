@@ -74,6 +74,8 @@ def test_config_file_from_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
         (["--data", "/nowhere"], "--data /nowhere: no such folder"),
         (["--subjects", "nonsense"], "no subject 'nonsense' in demo"),
         (["--goodput", "speed:5"], "argument --goodput: 'speed' is none of latency, tokenize"),
+        (["--goodput", "latency"], "argument --goodput: 'latency' is not KEY:MS, like latency:200"),
+        (["--subjects", ""], "--subjects names none: leave it away to ask all"),
         (["--goodput", "core:fast"], "argument --goodput: 'fast' is not a number of milliseconds"),
         (["--sweep", "bs=1,2"], "argument --sweep: 'bs=1,2' is not like concurrency=1,2,4"),
         (["--sweep", "concurrency=0"], "argument --sweep: '0' is not a whole number from 1"),

@@ -141,6 +141,14 @@ def test_too_few_dev_questions(tmp_path: Path) -> None:
         benchmark.shots(["alpha"], 5)
 
 
+def test_a_missing_dev_file_is_named(tmp_path: Path) -> None:
+    write_benchmark(tmp_path, {"alpha": 1})
+    missing = tmp_path / "dev" / "alpha_dev.csv"
+    missing.unlink()
+    with pytest.raises(InputError, match=f"no dev questions .no file {missing}.*or use --few-shots 0$"):
+        load_benchmark(str(tmp_path)).shots(["alpha"], 5)
+
+
 def spoil(line: tuple[str, ...]) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         write_benchmark(folder, {"alpha": 3})

@@ -196,6 +196,7 @@ def test_compare_runs(run: Path, tmp_path: Path) -> None:
     one, two = ({(r["subject"], r["index"]): r["predicted"] for r in records(each)} for each in (run, other))
     same = sum(one[question] == two[question] for question in one)
     assert f"The same letter on {same} of 18" in result.stdout
+    assert f"Answers: no difference in accuracy is shown between {run} and {other}" in result.stdout
     differing = [question for question in one if one[question] != two[question]]
     assert differing, "the double answers alike: this shows nothing"
     for subject, index in differing:
@@ -221,3 +222,5 @@ def test_a_run_of_another_version_is_refused(run: Path, tmp_path: Path) -> None:
 def test_compare_wants_runs(run: Path, tmp_path: Path) -> None:
     assert "compare needs two runs or more" in the_error(client("compare", run))
     assert "holds no run" in the_error(client("compare", run, tmp_path))
+    # As of a sweep, whose loads are runs.
+    assert f"runs are in {run}: name one of them" in the_error(client("report", run.parent))

@@ -48,6 +48,10 @@ def test_reference_first_then_the_engine(validating: ServerProcess, tmp_path: Pa
     assert figures["acc_val"] == figures["acc"]
     assert figures["p_val_core"] > figures["p_val_whole"] > 0
     assert figures["answered"] == figures["val_answered"] == 7
+    lines = [line for line in result.stderr.splitlines() if "/7 questions" in line]
+    assert [line.partition(": acc")[0].removeprefix("mmlu-client: ") for line in lines] == [
+        "reference: alpha", "reference: beta", "alpha", "beta",
+    ]  # fmt: skip
     assert "no difference in accuracy is shown between the reference and the engine" in result.stdout
 
 
