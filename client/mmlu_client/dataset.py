@@ -5,14 +5,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmlu_client.errors import InputError
 from mmlu_client.hendrycks_csv import dev_file, has_csv, read_csv
-from mmlu_client.hub import read_hub
+from mmlu_client.hub import HUB_ID, read_hub
 from mmlu_client.hub_table import has_parquet, read_parquet
 from mmlu_client.question import Question
 from mmlu_client.question_file import Selection, selection_of
@@ -20,7 +19,6 @@ from mmlu_client.text import shown
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent / "demo"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 Subjects = Mapping[str, Sequence[Question]]
 ReadSplit = Callable[[str], Subjects]

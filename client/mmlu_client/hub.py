@@ -1,12 +1,24 @@
-"""The benchmark from the Hugging Face hub, through `datasets` and its cache."""
+"""The Hugging Face hub: what ids look like, and the benchmark from it, through `datasets` and its cache."""
 
 from __future__ import annotations
+
+import re
 
 from mmlu_client.errors import InputError
 from mmlu_client.hub_table import add_rows, check_columns
 from mmlu_client.question_file import QuestionFile, SubjectQuestions
 
 CONFIGURATION = "all"
+# A repository's id; old ones, like gpt2, have no owner.
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+OLD_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+def quiet_hub() -> None:
+    """Its client tells of each retry, which nobody can change: the error at the end says it in one line."""
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def read_hub(name: str, split: str) -> dict[str, SubjectQuestions]:
@@ -15,6 +27,7 @@ def read_hub(name: str, split: str) -> dict[str, SubjectQuestions]:
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
+    quiet_hub()
     try:
         table = datasets.load_dataset(name, CONFIGURATION, split=split)
     except Exception as error:  # the library raises what its file systems and HTTP clients raise

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 
 from mmlu_client.errors import InputError, RunError
 from mmlu_client.head_cut import Cut, HeadCutter, TokenIds, encoded
+from mmlu_client.hub import HUB_ID, OLD_HUB_ID, quiet_hub
+
+TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
 
 
 class Tokenizer(Protocol):
@@ -82,6 +85,8 @@ def warm_import() -> None:
     import transformers  # noqa: F401
     from transformers import AutoTokenizer  # noqa: F401
 
+    quiet_hub()
+
 
 def served_tokenizer(files: Mapping[str, bytes]) -> Tokenizer:
     """The tokenizer from the server's files: file name → content. Raises RunError."""
@@ -100,7 +105,13 @@ def served_tokenizer(files: Mapping[str, bytes]) -> Tokenizer:
 def named_tokenizer(source: str) -> Tokenizer:
     """What `--tokenizer` names: a folder, or a hub id (downloaded on first use). Raises InputError."""
     folder = Path(source).expanduser()
-    return _load(folder if folder.exists() else source, f"--tokenizer {source}")
+    if folder.is_dir():
+        return _load(folder, f"--tokenizer {source}")
+    if folder.exists():
+        raise InputError(f"--tokenizer {source} is not a folder")
+    if HUB_ID.fullmatch(source) or OLD_HUB_ID.fullmatch(source):
+        return _load(source, f"--tokenizer {source}")
+    raise InputError(f"--tokenizer {source}: no such folder (nor is it a hub id like org/name)")
 
 
 def _load(source: Path | str, name: str) -> Tokenizer:
@@ -111,8 +122,15 @@ def _load(source: Path | str, name: str) -> Tokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=isinstance(source, Path))
     except Exception as error:  # transformers raises whatever a broken file makes it raise
-        text = str(error).strip()
-        reason = text.splitlines()[0] if text else type(error).__name__
-        raise InputError(f"cannot load {name}: {reason}") from None
+        if isinstance(source, Path) and not _holds_tokenizer(source):
+            raise InputError(f"{name} holds no tokenizer (tokenizer.json, or the like)") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        place = "" if isinstance(source, Path) else "no such folder, and from the hub: "
+        raise InputError(f"cannot load {name}: {place}{reason}") from None
     fast = getattr(tokenizer, "backend_tokenizer", None)
     return SlowTokenizer(tokenizer, name) if fast is None else FastTokenizer(fast, name)
+
+
+def _holds_tokenizer(folder: Path) -> bool:
+    """Whether a file in it is named as those of tokenizers are."""
+    return any(path for pattern in TOKENIZER_FILES for path in folder.glob(pattern))

@@ -101,6 +101,25 @@ def test_bad_argument_is_one_line(tmp_path: Path, arguments: list[str], message:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("tokenizer", "message"),
+    [
+        ("/nowhere", "--tokenizer /nowhere: no such folder (nor is it a hub id like org/name)"),
+        ("data", "--tokenizer data holds no tokenizer (tokenizer.json, or the like)"),
+        ("data/test/alpha_test.csv", "--tokenizer data/test/alpha_test.csv is not a folder"),
+        ("broken", "cannot load --tokenizer broken: "),
+    ],
+)
+def test_bad_tokenizer_is_one_line(tmp_path: Path, tokenizer: str, message: str) -> None:
+    write_benchmark(tmp_path / "data", {"alpha": 1})
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "tokenizer.json").write_text("{")
+    with Double(TOKENIZER) as double:
+        result = command("--url", double.url, "--data", "data", "--tokenizer", tokenizer, folder=tmp_path)
+    assert result.returncode == 2
+    assert the_error(result).startswith(message)
+
+
 def test_bad_config_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("bs: [1\nlimit")
     result = command("--config", tmp_path / "bad.yaml")
