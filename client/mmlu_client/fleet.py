@@ -148,10 +148,12 @@ def check_batch_size(server: Server, batch_size: int) -> None:
 
 
 def check_reference(server: Server, first: Server) -> None:
-    """Raises RunError where the server has no reference, or another than the first."""
+    """Raises InputError where the server has no reference, RunError where it has another than the first."""
     mine, theirs = server.model.reference, first.model.reference
     if mine is None:
-        raise RunError(f"--validate: {server.name} has no reference engine: start it with --reference torch")
+        raise InputError(
+            f"--validate: {server.name} has no reference engine: start it with --reference torch"
+        )
     if theirs is not None and mine.fingerprint != theirs.fingerprint:
         raise RunError(
             f"--validate: the references of {first.name} and {server.name} differ: "

@@ -71,6 +71,6 @@ def test_early_stop_validates_what_it_asks(validating: ServerProcess, tmp_path: 
 def test_without_a_reference_nothing_is_asked(server: ServerProcess, tmp_path: Path) -> None:
     output = tmp_path / "run"
     result = client("--url", server.url, "--output", output, "--validate")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "has no reference engine: start it with --reference torch" in the_error(result)
     assert not output.exists()
