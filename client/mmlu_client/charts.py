@@ -140,8 +140,7 @@ def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Ch
 
 def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.float64]) -> Chart:
     requests = infer.requests()
-    peaks = np.array([run.peak_of(server) for server in requests["server"]])
-    possible = requests["server_ns.core"] / 1e9 * peaks
+    possible = run.possible_flops(requests)
     flops = _by_request(infer, "flops")
     times, points = _windowed(seconds, lambda rows: _ratio(flops[rows].sum(), possible[rows].sum()))
     figure = go.Figure(go.Scatter(x=times, y=points, name="MFU", line_color=GREEN))

@@ -7,11 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmlu_client.device_log import Reading, joules, read_device_log
 from mmlu_client.flag_values import goal
 from mmlu_client.manifest import model_of
 from mmlu_client.model import ServedModel
-from mmlu_client.record_table import RecordTable, read_records
+from mmlu_client.record_table import Column, RecordTable, read_records
 from mmlu_client.records import INFER
 from mmlu_client.resume import read_manifest
 from mmlu_client.run_folder import DEVICE_LOG, RECORDS
@@ -59,7 +61,12 @@ class FinishedRun:
 
     @property
     def servers(self) -> list[dict[str, Any]]:
+        """Each as often as the client was started with it."""
         return list(self.manifest["servers"])
+
+    @property
+    def server_names(self) -> list[str]:
+        return list(dict.fromkeys(server["name"] for server in self.servers))
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
@@ -83,20 +90,27 @@ class FinishedRun:
 
     @property
     def peak_flops(self) -> float:
-        """Of all devices together, each counted once, or each part of it that a server has to itself."""
-        peaks = {}
+        """Of all devices together, each counted once, or each part of it that a server has to itself.
+
+        Of one that had several peaks the largest.
+        """
+        peaks: dict[tuple[str, str | None], float] = {}
         for server in self.servers:
             for device in server["devices"]:
-                id = device["id"] or f"{server['name']} {device['name']}"
-                peaks[id, device.get("part")] = float(server["peak_flops"])
+                place = device["id"] or f"{server['name']} {device['name']}", device.get("part")
+                peaks[place] = max(float(server["peak_flops"]), peaks.get(place, 0.0))
         return sum(peaks.values())
 
-    def peak_of(self, server: str) -> float:
-        return self._peaks.get(server, self.model.peak_flops)
+    def possible_flops(self, requests: RecordTable) -> Column:
+        """What the engines could have done in each one's core time, at the peak its server had then."""
+        places = zip(requests["session"].tolist(), requests["server"].tolist(), strict=True)
+        peaks = [self._peaks.get(place, self.model.peak_flops) for place in places]
+        possible: Column = requests["server_ns.core"] / 1e9 * np.array(peaks, dtype=np.float64)
+        return possible
 
     @cached_property
-    def _peaks(self) -> dict[str, float]:
-        return {server["name"]: float(server["peak_flops"]) for server in self.servers}
+    def _peaks(self) -> dict[tuple[int, str], float]:
+        return {(each["session"], each["name"]): float(each["peak_flops"]) for each in self.servers}
 
     @property
     def client_seconds(self) -> float:

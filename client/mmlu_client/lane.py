@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mmlu_client.connection import Connection, ScoreStream
-from mmlu_client.errors import RunError, StreamLostError
+from mmlu_client.errors import ClientError, RunError, StreamLostError
 from mmlu_client.messages import Refusal, Reply, Request
 from mmlu_client.model import ServedModel
 
@@ -48,6 +48,10 @@ class Desk(Protocol):
 
     def opened(self) -> None:
         """A lane may be asked that could not be."""
+        ...
+
+    def came_back(self, server: Server) -> None:
+        """With what it holds now. Raises ClientError where that is not what the run asks for."""
         ...
 
     def is_last(self, lane: Lane) -> bool:
@@ -214,3 +218,7 @@ class Lane:
                 f"{self.server.name} came back with another model or engine ({difference}): "
                 "its answers do not belong to this run"
             )
+        try:
+            self._desk.came_back(replace(self.server, model=model))
+        except ClientError as error:
+            raise RunError(f"{self.server.name} came back as it cannot be used: {error}") from None

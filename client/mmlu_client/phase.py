@@ -27,11 +27,15 @@ from mmlu_client.settings import Settings
 
 @dataclass(frozen=True)
 class Bench:
-    """What phases work with. on_join: told of a server that joins. session: which start this is, from 0."""
+    """What phases work with. session: which start this is, from 0.
+
+    on_join, on_return: told of a server that joins, and of one that comes back; the latter may refuse it.
+    """
 
     settings: Settings
     fleet: Fleet
     on_join: Callable[[Server], None]
+    on_return: Callable[[Server], None]
     builder: PromptBuilder
     worker: ThreadPoolExecutor
     say: Callable[[str], None]
@@ -105,6 +109,7 @@ class Phase:
             plan.pacing(seed, bench.places),
             bench.settings.server_timeout,
             lambda answer: self._keep(records_of(answer, name, session)),
+            bench.on_return,
             self.is_over,
             bench.say,
         )
@@ -136,7 +141,14 @@ async def warm_up(bench: Bench, questions: Sequence[Question], *, reference: boo
     )
     pacing = ClosedLoop(min(settings.load.concurrency, bench.places))
     await Load(
-        bench.servers, source, pacing, settings.server_timeout, lambda _: None, lambda _: False, bench.say
+        bench.servers,
+        source,
+        pacing,
+        settings.server_timeout,
+        lambda _: None,
+        bench.on_return,
+        lambda _: False,
+        bench.say,
     ).run()
 
 

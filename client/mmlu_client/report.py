@@ -64,7 +64,8 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         f"model: {model.id} ({model.architecture}, {model.parameters:,} parameters)",
         f"engine: {model.engine.name} {model.engine.version}, {model.engine.precision}; "
         f"load {summary.server_load_seconds:.2f} s, build {summary.server_build_seconds:.2f} s",
-        f"device: {model.device.name}; peak {model.peak_flops / 1e12:.4g} TFLOP/s ({model.peak_source})",
+        f"device: {model.device.name}; peak {model.peak_flops / 1e12:.4g} TFLOP/s ({model.peak_source})"
+        f"{_other_peaks(run)}",
         *_time_lines(run, summary),
         f"MFU by FlagPerf's 2 × parameters: {percent(summary.mfu_flagperf)}; over whole time: "
         f"{percent(summary.mfu_whole)}",
@@ -75,6 +76,13 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         *_optional_lines(run, summary),
     ]
     return [f"**{model.notice}**", *lines] if model.notice else lines
+
+
+def _other_peaks(run: FinishedRun) -> str:
+    peaks = sorted({float(server["peak_flops"]) / 1e12 for server in run.servers})
+    if len(peaks) < 2:
+        return ""
+    return f"; over servers and their starts {peaks[0]:.4g} … {peaks[-1]:.4g} TFLOP/s, each for its own work"
 
 
 def _reuse_lines(summary: Summary) -> list[str]:
@@ -152,8 +160,8 @@ def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
         )
     if run.self_check is not None:
         lines.append(f"self-check: {run.self_check.statement()}")
-    if len(run.servers) > 1:
-        lines += [server_line(run, server["name"]) for server in run.servers]
+    if len(run.server_names) > 1:
+        lines += [server_line(run, name) for name in run.server_names]
     if summary.interruptions:
         lines.append(f"interruptions: {summary.interruptions}, {summary.outage_seconds:.1f} s in all")
     if summary.sessions > 1:

@@ -223,7 +223,8 @@ class Run:
             reopen_device_log(self._folder / DEVICE_LOG, keep=settings.resume is not None)
             earlier = self._open(fleet.servers, origin)
             say, number = self._progress.say, len(self._sessions) - 1
-            bench = Bench(settings, fleet, self._note_server, builder, worker, say, number)
+            take_again = partial(self._take_again, fleet)
+            bench = Bench(settings, fleet, self._note_server, take_again, builder, worker, say, number)
             if settings.validate:
                 await self._ask(bench, VAL, self._questions, earlier, file)
             questions = self._validated() if settings.validate else self._questions
@@ -243,7 +244,9 @@ class Run:
             before = read_manifest(self._folder)
             check_same_run(self._folder, before, fresh)
             sessions = before["sessions"]
-            fresh["servers"] = all_servers(before["servers"], fresh["servers"])
+            fresh["servers"] = before["servers"]
+        entries = [server_entry(server, len(sessions)) for server in servers]
+        fresh["servers"] = all_servers(fresh["servers"], entries)
         sessions.append(session(self._command_line, self._started))
         self._manifest = {
             "started": sessions[0]["started"],
@@ -254,12 +257,22 @@ class Run:
         write_manifest(self._folder, self._manifest)
         return read_records(self._folder / RECORDS)
 
+    def _take_again(self, fleet: Fleet, server: Server) -> None:
+        """One that came back. Raises ClientError where it cannot do what is asked any more."""
+        self._check(server, fleet.servers[0])
+        self._note_server(server)
+
     def _note_server(self, server: Server) -> None:
-        """One more, in the middle of the run."""
+        """One more, or one as it came back, in the middle of the run."""
         if self._manifest is not None:
-            self._manifest["servers"] = all_servers(self._manifest["servers"], [server_entry(server)])
-            self._metrics.add_server(server.name, server.model.peak_flops)
+            entry = server_entry(server, len(self._sessions) - 1)
+            self._manifest["servers"] = all_servers(self._manifest["servers"], [entry])
+            self._add_servers_to_metrics(self._manifest["servers"])
             write_manifest(self._folder, self._manifest)
+
+    def _add_servers_to_metrics(self, entries: Sequence[dict[str, Any]]) -> None:
+        for entry in entries:
+            self._metrics.add_server(entry["name"], entry["session"], entry["peak_flops"])
 
     async def _ask(
         self,
@@ -303,8 +316,7 @@ class Run:
             batch_size=self._settings.batch_size,
             reuse_prefix=self._settings.reuse_prefix,
         )
-        for server in self._manifest["servers"] if self._manifest else []:
-            self._metrics.add_server(server["name"], server["peak_flops"])
+        self._add_servers_to_metrics(self._manifest["servers"] if self._manifest else [])
         self._metrics.add_earlier(earlier)
 
     def _validated(self) -> Selection:

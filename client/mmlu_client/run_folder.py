@@ -12,7 +12,7 @@ from mmlu_client.errors import InputError, RunError
 
 RECORDS, MANIFEST, DEVICE_LOG = "records.jsonl", "manifest.json", "device.jsonl"
 # Changed with what a manifest or a record holds.
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 SUMMARY, TABLE, HTML = "summary.json", "summary.md", "report.html"
 
 

@@ -138,6 +138,7 @@ def summarize(run: FinishedRun) -> Summary:
     by_session = spans(infer)
     speed, speed_val = _throughput(infer, by_session), _throughput(val, spans(val))
     flops, computed = int(scored["flops"].sum()), int(scored["tokens.computed"].sum())
+    possible = float(run.possible_flops(requests).sum())
     validated = run.validates and len(val) > 0
     acc, acc_val = accuracy_of(infer), accuracy_of(val)
     return Summary(
@@ -146,7 +147,7 @@ def summarize(run: FinishedRun) -> Summary:
         p_val_core=speed_val.per_core if validated else None,
         p_infer_whole=speed.per_whole,
         p_infer_core=speed.per_core,
-        mfu=ratio(flops, _possible_flops(run, requests)),
+        mfu=ratio(flops, possible),
         acc=acc.share,
         acc_val=acc_val.share if validated else None,
         acc_stderr=acc.stderr,
@@ -156,7 +157,7 @@ def summarize(run: FinishedRun) -> Summary:
         acc_val_stderr=acc_val.stderr if validated else None,
         **_interval("acc_val", acc_val.interval if validated else None),
         **_agreement(val, infer, validated),
-        mfu_flagperf=mfu_flagperf(speed.per_core, run.model.parameters, run.model.peak_flops)
+        mfu_flagperf=mfu_flagperf(speed.per_core, run.model.parameters, ratio(possible, speed.core))
         if computed == speed.tokens
         else None,
         mfu_whole=mfu(flops, speed.whole, run.peak_flops),
@@ -190,8 +191,11 @@ def mfu(flops: int, seconds: float | None, peak_flops: float) -> float | None:
     return ratio(flops, seconds * peak_flops if seconds else None)
 
 
-def mfu_flagperf(core_throughput: float | None, parameters: int, peak_flops: float) -> float | None:
-    """FlagPerf's: two FLOPs a parameter and token; embedding, head and attention are not looked at."""
+def mfu_flagperf(core_throughput: float | None, parameters: int, peak_flops: float | None) -> float | None:
+    """FlagPerf's: two FLOPs a parameter and token; embedding, head and attention are not looked at.
+
+    peak_flops: of servers with several peaks the mean, each for its core seconds, as in `mfu`.
+    """
     return None if core_throughput is None else ratio(2 * parameters * core_throughput, peak_flops)
 
 
@@ -219,12 +223,6 @@ def _throughput(table: RecordTable, by_session: Mapping[int, Span]) -> _Throughp
         core=float(table.requests()["server_ns.core"].sum()) / 1e9,
         whole=sum(span.whole_seconds for span in by_session.values()) if by_session else None,
     )
-
-
-def _possible_flops(run: FinishedRun, requests: RecordTable) -> float:
-    """What the engines could have done in their core time: each server's at its own device's peak."""
-    peaks = np.array([run.peak_of(server) for server in requests["server"]], dtype=np.float64)
-    return float((requests["server_ns.core"] / 1e9 * peaks).sum())
 
 
 def _engine(run: FinishedRun) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         device_id: str | None = None,
         device_part: str | None = None,
         reference: str = "",
+        peak: float = PEAK,
     ) -> None:
         """tokenizer: file name → content, None for a model without. tls: key and certificate.
 
@@ -98,6 +99,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         self._device_id = device_id
         self._device_part = device_part
         self._reference = reference
+        self._peak = peak
         self.readings = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -175,7 +177,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
             device=pb.Device(
                 name="none", memory_used_bytes=GIB, memory_peak_bytes=2 * GIB, memory_total_bytes=40 * GIB
             ),
-            peak=pb.PeakFlops(flops_per_second=PEAK, source="made up"),
+            peak=pb.PeakFlops(flops_per_second=self._peak, source="made up"),
             limits=self._limits,
             notice=self._notice,
             reference=self._reference_info(),

@@ -14,6 +14,8 @@ from double import (
     CORE_NS,
     FLOPS_A_TOKEN,
     HOLD,
+    PARAMETERS,
+    PEAK,
     Collecting,
     Double,
     Verdict,
@@ -270,6 +272,49 @@ def test_another_engine_does_not_finish_the_run(data: Path, output: Path) -> Non
     assert "came back with another model or engine" in the_error(result)
     assert not other.asked
     assert len(records(output)) == 4
+
+
+@pytest.mark.parametrize("factor", [4.0, 0.25])
+def test_a_server_that_comes_back_with_another_peak_is_counted_at_the_larger(
+    data: Path, output: Path, factor: float
+) -> None:
+    with Double(TOKENIZER, hold_from(4)) as double:
+        running = ClientProcess("--url", double.url, "--data", data, "--output", output)
+        assert double.holds.wait(SECONDS)
+        wait_for_records(output, 4)
+    with Double(TOKENIZER, port=double.port, peak=factor * PEAK):
+        result = running.finish()
+    assert result.returncode == 0, result.stderr
+    figures = summary(output)
+    possible = 11 * CORE_NS / 1e9 * max(1.0, factor) * PEAK
+    assert figures["answered"] == 11
+    assert figures["mfu"] == pytest.approx(figures["flops"] / possible)
+    assert figures["mfu_flagperf"] == pytest.approx(2 * PARAMETERS * figures["logical_tokens"] / possible)
+
+
+@pytest.mark.parametrize(
+    ("limits", "trouble"),
+    [
+        ({"max_batch_size": 1}, "--bs 2 is too many"),
+        ({"reference": ""}, "has no reference engine"),
+    ],
+)
+def test_a_server_that_comes_back_unable_does_not_finish_the_run(
+    data: Path, output: Path, limits: dict[str, Any], trouble: str
+) -> None:
+    able: dict[str, Any] = {"max_batch_size": 2, "reference": "one"}
+    with Double(TOKENIZER, hold_from(2), **able) as double:
+        running = ClientProcess(
+            "--url", double.url, "--data", data, "--output", output, "--bs", "2", "--validate"
+        )
+        assert double.holds.wait(SECONDS)
+        wait_for_records(output, 4)
+    with Double(TOKENIZER, port=double.port, **{**able, **limits}) as other:
+        result = running.finish()
+    assert result.returncode == 1
+    assert "came back as it cannot be used: " in the_error(result)
+    assert trouble in the_error(result)
+    assert not other.asked
 
 
 def test_a_full_disk_keeps_what_was_scored(data: Path, output: Path) -> None:

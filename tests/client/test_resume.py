@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from client_process import SECONDS, ClientProcess, client, the_error
-from double import HOLD, PEAK, Double
+from double import CORE_NS, HOLD, PARAMETERS, PEAK, Double
 from mmlu import write_benchmark
 from processes import ServerProcess
 from run_files import manifest, records, summary, wait_for_records
@@ -72,7 +72,9 @@ def test_servers_of_an_earlier_start_count(data: Path, output: Path) -> None:
         killed(("--url", f"{one.url},{two.url}", "--data", data, "--output", output), two)
         result = client("--resume", output, "--url", one.url)
     assert result.returncode == 0, result.stderr
-    assert [server["name"] for server in manifest(output)["servers"]] == [one.url, two.url]
+    assert [(server["name"], server["session"]) for server in manifest(output)["servers"]] == [
+        (one.url, 0), (two.url, 0), (one.url, 1),
+    ]  # fmt: skip
     figures = summary(output)
     assert figures["answered"] == 11
     assert figures["mfu_whole"] == pytest.approx(figures["flops"] / (figures["whole_seconds"] * 2 * PEAK))
@@ -80,6 +82,25 @@ def test_servers_of_an_earlier_start_count(data: Path, output: Path) -> None:
     of_two = [record for record in records(output) if record["server"] == two.url]
     assert {record["session"] for record in of_two} == {0}
     assert f"server {two.url}: {len(of_two)} request" in result.stdout
+
+
+def test_a_server_started_anew_with_another_peak_leaves_earlier_work_at_its_own(
+    data: Path, output: Path
+) -> None:
+    """A quarter of it: for all of the work that would flatter by far."""
+    with Double(TOKENIZER, lambda number: HOLD if number == 5 else None) as double:
+        killed(("--url", double.url, "--data", data, "--output", output, "--concurrency", "1"), double)
+    with Double(TOKENIZER, port=double.port, peak=PEAK / 4) as double:
+        result = client("--resume", output)
+    assert result.returncode == 0, result.stderr
+    figures, core = summary(output), CORE_NS / 1e9
+    before = sum(record["session"] == 0 for record in records(output))
+    assert 0 < before <= 5
+    possible = core * (before * PEAK + (11 - before) * PEAK / 4)
+    assert figures["mfu"] == pytest.approx(figures["flops"] / possible)
+    assert figures["mfu_flagperf"] == pytest.approx(2 * PARAMETERS * figures["logical_tokens"] / possible)
+    assert figures["mfu_whole"] == pytest.approx(figures["flops"] / (figures["whole_seconds"] * PEAK))
+    assert "over servers and their starts 0.00025 … 0.001 TFLOP/s" in result.stdout
 
 
 def test_a_torn_line_of_device_readings_is_cut_off(data: Path, output: Path) -> None:

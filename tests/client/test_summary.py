@@ -94,7 +94,7 @@ def failed(subject: str) -> Record:
 def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
     fields = asdict(model)
     return {
-        "manifest_version": 2,
+        "manifest_version": 3,
         "data": {"name": "d", "questions": 7},
         "bs": 2,
         "load": {"description": "closed loop"},
@@ -114,7 +114,7 @@ def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
         },
         "servers": [
             {
-                "name": "s", "device": "card", "devices": [{"name": "card", "id": None}],
+                "name": "s", "session": 0, "device": "card", "devices": [{"name": "card", "id": None}],
                 "peak_flops": model.peak_flops, "load_seconds": 1.5, "build_seconds": 2.5,
                 "reference_load_seconds": 0.0,
             }
