@@ -61,6 +61,11 @@ class Fleet:
         for server in self.servers:
             self._check_fits(server)
 
+    @property
+    def max_prompt_tokens(self) -> int:
+        """The longest prompt that all of them take."""
+        return min(server.model.max_prompt_tokens for server in self.servers)
+
     @contextlib.asynccontextmanager
     async def watched(self, on_join: Callable[[Server], None]) -> AsyncIterator[None]:
         """Servers that come meanwhile join: on_join is told of each. Raises, at its end, what that raised."""
@@ -144,6 +149,15 @@ def check_batch_size(server: Server, batch_size: int) -> None:
         raise InputError(
             f"--bs {batch_size} is too many: {server.name} takes {server.model.max_batch_size}; "
             f"start it with --max-batch-size {batch_size}"
+        )
+
+
+def check_prompt_limit(server: Server, tokens: int) -> None:
+    """tokens: of the longest prompts that are asked. Raises RunError."""
+    if server.model.max_prompt_tokens < tokens:
+        raise RunError(
+            f"{server.name} takes prompts of {server.model.max_prompt_tokens} tokens, this run asks for "
+            f"up to {tokens}: start it with --max-prompt-tokens {tokens}"
         )
 
 

@@ -22,12 +22,16 @@ PACKAGES = ("trt-server", "grpcio", "numpy", "protobuf", "pyarrow", "tokenizers"
 
 @dataclass(frozen=True)
 class Asking:
-    """What is asked: the benchmark, the subjects of it, how many questions, and whose tokenizer is used."""
+    """What is asked: the benchmark, the subjects of it, how many questions, and whose tokenizer is used.
+
+    max_prompt_tokens: what prompts were made to fit in.
+    """
 
     benchmark: Benchmark
     subjects: Sequence[str]
     questions: int
     tokenizer: str
+    max_prompt_tokens: int
 
 
 def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], places: int) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
         "device": asdict(model.device),
         "peak": {"flops_per_second": model.peak_flops, "source": model.peak_source},
         "limits": {
-            "max_prompt_tokens": model.max_prompt_tokens,
+            "max_prompt_tokens": asking.max_prompt_tokens,
             "max_batch_size": model.max_batch_size,
             "stream_window": model.stream_window,
         },

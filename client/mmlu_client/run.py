@@ -17,7 +17,7 @@ from mmlu_client.dataset import Benchmark, load_benchmark
 from mmlu_client.device_log import reopen_device_log
 from mmlu_client.errors import ClientError, InputError, RunError, StoppedError
 from mmlu_client.finished_run import FinishedRun, read_run
-from mmlu_client.fleet import Fleet, check_batch_size, check_reference
+from mmlu_client.fleet import Fleet, check_batch_size, check_prompt_limit, check_reference
 from mmlu_client.lane import Server
 from mmlu_client.manifest import Asking, all_servers, manifest, now, server_entry, session
 from mmlu_client.metrics import Metrics
@@ -111,6 +111,8 @@ class Run:
         self._manifest: dict[str, Any] | None = None
         self._ended = Ended()
         self._phase: Phase | None = None
+        # Of the longest prompt that is asked; None until the servers are known.
+        self._max_prompt_tokens: int | None = None
         self._accuracy = Accuracy(0, 0)
         self._records = 0
         self._is_early = False
@@ -195,6 +197,8 @@ class Run:
     def _check(self, server: Server, first: Server) -> None:
         """Whether it can do what is asked, beside the first one. Raises InputError, RunError."""
         check_batch_size(server, self._settings.batch_size)
+        if self._max_prompt_tokens is not None:
+            check_prompt_limit(server, self._max_prompt_tokens)
         if self._settings.validate:
             check_reference(server, first)
 
@@ -217,11 +221,13 @@ class Run:
     ) -> None:
         settings, model = self._settings, fleet.servers[0].model
         style = FORMATS[settings.prompt_format]
-        builder = PromptBuilder(tokenizer, style, self._shots, model.max_prompt_tokens, model.vocabulary_size)
+        limit = self._max_prompt_tokens = fleet.max_prompt_tokens
+        builder = PromptBuilder(tokenizer, style, self._shots, limit, model.vocabulary_size)
         make_folder(self._folder)
         with RecordFile(self._folder / RECORDS) as file:
             reopen_device_log(self._folder / DEVICE_LOG, keep=settings.resume is not None)
-            earlier = self._open(fleet.servers, origin)
+            asking = Asking(self._benchmark, self._subjects, len(self._questions), origin, limit)
+            earlier = self._open(fleet.servers, asking)
             say, number = self._progress.say, len(self._sessions) - 1
             take_again = partial(self._take_again, fleet)
             bench = Bench(settings, fleet, self._note_server, take_again, builder, worker, say, number)
@@ -234,9 +240,8 @@ class Run:
     def _sessions(self) -> list[dict[str, Any]]:
         return self._manifest["sessions"] if self._manifest else []
 
-    def _open(self, servers: Sequence[Server], tokenizer: str) -> RecordTable:
+    def _open(self, servers: Sequence[Server], asking: Asking) -> RecordTable:
         """Write the manifest, and return what an earlier session left. Raises InputError where it differs."""
-        asking = Asking(self._benchmark, self._subjects, len(self._questions), tokenizer)
         places = sum(max(1, server.model.stream_window) for server in servers)
         fresh = manifest(self._settings, asking, servers, places)
         sessions = []

@@ -297,6 +297,7 @@ def test_a_server_that_comes_back_with_another_peak_is_counted_at_the_larger(
     [
         ({"max_batch_size": 1}, "--bs 2 is too many"),
         ({"reference": ""}, "has no reference engine"),
+        ({"max_prompt_tokens": 200}, "takes prompts of 200 tokens, this run asks for up to 2048"),
     ],
 )
 def test_a_server_that_comes_back_unable_does_not_finish_the_run(

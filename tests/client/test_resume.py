@@ -186,6 +186,16 @@ def test_other_data_and_another_model_are_refused(data: Path, output: Path, tmp_
     assert 'engine.fingerprint was "engine-1", now it is "engine-2"' in the_error(result)
 
 
+def test_a_server_that_would_be_asked_other_prompts_is_refused(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, lambda number: HOLD if number == 2 else None) as double:
+        killed(("--url", double.url, "--data", data, "--output", output), double)
+    with Double(TOKENIZER, port=double.port, max_prompt_tokens=200) as double:
+        result = client("--resume", output)
+    assert result.returncode == 2
+    assert "limits.max_prompt_tokens was 2048, now it is 200" in the_error(result)
+    assert not double.asked
+
+
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     result = client("--resume", tmp_path)
     assert result.returncode == 2
