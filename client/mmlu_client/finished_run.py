@@ -52,6 +52,15 @@ class FinishedRun:
         return str(self.manifest["data"]["name"])
 
     @property
+    def few_shots(self) -> int:
+        """How many shots a prompt was to have."""
+        return int(self.manifest["few_shots"])
+
+    @property
+    def prompt_format(self) -> str:
+        return str(self.manifest["prompt_format"])
+
+    @property
     def reuses_prefixes(self) -> bool:
         return bool(self.manifest["reuse_prefix"])
 

@@ -61,6 +61,7 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         *_accuracy_lines(run, summary),
         f"questions: {summary.questions} of {run.data}; answered {summary.answered}, "
         f"failed {summary.failed}, unanswered {summary.unanswered}",
+        *_prompt_lines(run, summary),
         f"model: {model.id} ({model.architecture}, {model.parameters:,} parameters)",
         f"engine: {model.engine.name} {model.engine.version}, {model.engine.precision}; "
         f"load {summary.server_load_seconds:.2f} s, build {summary.server_build_seconds:.2f} s",
@@ -76,6 +77,20 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         *_optional_lines(run, summary),
     ]
     return [f"**{model.notice}**", *lines] if model.notice else lines
+
+
+def _prompt_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    lines = [
+        f"prompts: format {summary.prompt_format}, {summary.few_shots} shots asked for, "
+        f"{number(summary.mean_shots, '.2f')} kept on average"
+    ]
+    if summary.truncated:
+        lines.append(
+            f"truncated: {summary.truncated} of {summary.answered} prompts were longer than the "
+            f"{run.model.max_prompt_tokens} tokens that the server takes, and lost shots or their beginning: "
+            f"the accuracy is not that of {summary.few_shots} shots throughout"
+        )
+    return lines
 
 
 def _other_peaks(run: FinishedRun) -> str:

@@ -61,6 +61,10 @@ class Summary:
     val_failed: int | None
     logical_tokens: int
     computed_tokens: int
+    prompt_format: str
+    few_shots: int
+    mean_shots: float | None
+    truncated: int
     reuse_prefix: bool
     p_computed_core: float | None
     prefix_hit_ratio: float | None
@@ -170,6 +174,10 @@ def summarize(run: FinishedRun) -> Summary:
         val_failed=len(val) - acc_val.answered if validated else None,
         logical_tokens=speed.tokens,
         computed_tokens=computed,
+        prompt_format=run.prompt_format,
+        few_shots=run.few_shots,
+        mean_shots=_mean(scored["shots"]),
+        truncated=int(scored["truncated"].sum()),
         reuse_prefix=run.reuses_prefixes,
         p_computed_core=ratio(computed, speed.core),
         prefix_hit_ratio=1 - computed / speed.tokens if speed.tokens else None,

@@ -180,6 +180,10 @@ def test_prompts_fit_the_smallest_limit(data: Path, output: Path, smallest_first
     lengths = [len(request.prompts[0].token_ids.ids) for double in order for request in double.asked]
     assert LIMIT / 2 < max(lengths) <= LIMIT
     assert manifest(output)["limits"]["max_prompt_tokens"] == LIMIT
+    kept = [record["shots"] for record in records(output) if record["truncated"]]
+    assert (summary(output)["truncated"], summary(output)["mean_shots"]) == (30, sum(kept) / 30)
+    assert 0 < sum(kept) < 30 * 5
+    assert f"truncated: 30 of 30 prompts were longer than the {LIMIT} tokens" in result.stdout
 
 
 def test_a_server_that_takes_less_than_the_run_asks_does_not_join(data: Path, output: Path) -> None:

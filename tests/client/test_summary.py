@@ -74,12 +74,15 @@ def record(
     logical: int = 100,
     computed: int = 100,
     flops: int = 50_000,
+    shots: int = 5,
 ) -> Record:
     question = Question(subject, index, "?", ("a", "b", "c", "d"), answer)
     logprobs = tuple(-0.1 if letter == best else -3.0 for letter in LETTERS)
     top = CANDIDATES[LETTERS.index(best)] if top is None else top
     score = Score(CANDIDATES, logprobs, top, -0.1, logical, computed, flops)
-    return Record(phase, 0, question, AskedPrompt(CANDIDATES, 0, 5), asked_in, score, None)
+    return Record(
+        phase, 0, question, AskedPrompt(CANDIDATES, 0, shots, truncated=shots < 5), asked_in, score, None
+    )
 
 
 def letters(text: str) -> list[Letter]:
@@ -97,6 +100,8 @@ def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
         "manifest_version": 3,
         "data": {"name": "d", "questions": 7},
         "bs": 2,
+        "prompt_format": "hendrycks",
+        "few_shots": 5,
         "load": {"description": "closed loop"},
         "validate": False,
         "reuse_prefix": False,
@@ -267,6 +272,31 @@ def test_padding_is_of_what_the_engines_ran(figures: Figures) -> None:
     asked = [exchange("1", 2, 1), exchange("1", 2, 1), exchange("2", 1, 1)]
     records = [record("alpha", "A", "A", each, computed=80) for each in asked]
     assert figures(records).padding_share == pytest.approx(50 / (50 + 240))
+
+
+def test_shots_that_were_kept_are_told(finished: Callable[..., FinishedRun]) -> None:
+    asked = [exchange(str(number), 1, 1) for number in range(4)]
+    run = finished(
+        [
+            record("alpha", "A", "A", each, shots=shots)
+            for each, shots in zip(asked, (5, 5, 3, 0), strict=True)
+        ]
+    )
+    summary = summarize(run)
+    assert (summary.prompt_format, summary.few_shots) == ("hendrycks", 5)
+    assert (summary.truncated, summary.mean_shots) == (2, 13 / 4)
+    lines = notes(run, summary)
+    assert "prompts: format hendrycks, 5 shots asked for, 3.25 kept on average" in lines
+    assert any(
+        line.startswith("truncated: 2 of 4 prompts were longer than the 2048 tokens") for line in lines
+    )
+
+
+def test_nothing_truncated_is_no_warning(finished: Callable[..., FinishedRun]) -> None:
+    run = finished()
+    summary = summarize(run)
+    assert (summary.truncated, summary.mean_shots) == (0, 5.0)
+    assert not any(line.startswith("truncated") for line in notes(run, summary))
 
 
 def test_nothing_scored_is_null_not_zero(figures: Figures) -> None:
