@@ -36,13 +36,23 @@ def cells(summary: Summary, notice: str) -> tuple[str, ...]:
         number(summary.p_infer_whole, ".2f"),
         number(summary.p_infer_core, ".2f"),
         percent(summary.mfu),
-        accuracy(summary.acc, notice),
+        accuracy(summary.acc, notice, "*" if summary.is_partial else ""),
         memory(summary.mem_used_gib, summary.mem_total_gib),
     )
 
 
 def table(summary: Summary, notice: str) -> str:
     return markdown_table([COLUMNS, cells(summary, notice)])
+
+
+def partial_lines(summary: Summary) -> list[str]:
+    """What the mark at the table's accuracy means."""
+    if not summary.is_partial:
+        return []
+    return [
+        f"acc*: of {summary.answered} answered questions of {summary.questions}; {summary.failed} failed, "
+        f"{summary.unanswered} were not asked or not answered"
+    ]
 
 
 def markdown_table(rows: list[tuple[str, ...]]) -> str:
@@ -58,6 +68,7 @@ def markdown_table(rows: list[tuple[str, ...]]) -> str:
 def notes(run: FinishedRun, summary: Summary) -> list[str]:
     model = run.model
     lines = [
+        *partial_lines(summary),
         *_accuracy_lines(run, summary),
         f"questions: {summary.questions} of {run.data}; answered {summary.answered}, "
         f"failed {summary.failed}, unanswered {summary.unanswered}",
@@ -187,8 +198,9 @@ def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
 
 
 def server_line(run: FinishedRun, name: str) -> str:
-    """What one of several servers did."""
-    mine = run.records.where(run.records["server"] == name)
+    """What the engine of one of several servers did."""
+    infer = run.records.phase(INFER)
+    mine = infer.where(infer["server"] == name)
     return f"server {name}: {_work(mine)}"
 
 

@@ -42,6 +42,7 @@ class Summary:
     acc_high: float | None
     acc_macro: float | None
     acc_vocab: float | None
+    acc_val_vocab: float | None
     acc_val_stderr: float | None
     acc_val_low: float | None
     acc_val_high: float | None
@@ -113,6 +114,11 @@ class Summary:
     outage_seconds: float
 
     @property
+    def is_partial(self) -> bool:
+        """Whether acc is of fewer questions than were to be asked."""
+        return self.acc is not None and self.answered < self.questions
+
+    @property
     def engine_label(self) -> str:
         """The engine as tables name it: figures with reuse are never without the word."""
         return f"{self.engine} (prefix reuse)" if self.reuse_prefix else self.engine
@@ -158,6 +164,7 @@ def summarize(run: FinishedRun) -> Summary:
         **_interval("acc", acc.interval),
         acc_macro=macro_accuracy(infer),
         acc_vocab=vocabulary_accuracy_of(infer).share,
+        acc_val_vocab=vocabulary_accuracy_of(val).share if validated else None,
         acc_val_stderr=acc_val.stderr if validated else None,
         **_interval("acc_val", acc_val.interval if validated else None),
         **_agreement(val, infer, validated),
@@ -187,7 +194,7 @@ def summarize(run: FinishedRun) -> Summary:
         core_seconds=speed.core,
         **_steady(scored, by_session),
         **_latency(run, requests, steady_rows(requests, by_session), speed.whole),
-        mean_batch_size=mean_batch_size(requests),
+        mean_batch_size=None if run.reuses_prefixes and mixes_prefixes(scored) else mean_batch_size(requests),
         joules_per_token=ratio(run.joules, speed.tokens),
         joules_per_question=ratio(run.joules, len(scored)),
         **_client(run),
@@ -205,6 +212,17 @@ def mfu_flagperf(core_throughput: float | None, parameters: int, peak_flops: flo
     peak_flops: of servers with several peaks the mean, each for its core seconds, as in `mfu`.
     """
     return None if core_throughput is None else ratio(2 * parameters * core_throughput, peak_flops)
+
+
+def mixes_prefixes(scored: RecordTable) -> bool:
+    """Whether the prompts of a request begin with several shared prefixes.
+
+    With reuse a server runs those as several batches, and tells the largest alone.
+    """
+    names = ("request.id", "subject", "shots", "tokens.shared_prefix")
+    prompts = set(zip(*(scored[name].tolist() for name in names), strict=True))
+    prefixes = {(request, tokens and (subject, shots, tokens)) for request, subject, shots, tokens in prompts}
+    return len(prefixes) > len({request for request, _ in prefixes})
 
 
 def mean_batch_size(requests: RecordTable) -> float | None:
