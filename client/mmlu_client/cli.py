@@ -15,6 +15,7 @@ from mmlu_client.address import parse_addresses
 from mmlu_client.errors import ClientError, InputError, StoppedError
 from mmlu_client.flag_values import goal
 from mmlu_client.flags import CONCURRENCY, PROGRAM, run_parser
+from mmlu_client.process_start import process_started
 from mmlu_client.settings import LoadPlan, Settings
 
 # A resumed run takes these from its own command line only.
@@ -59,7 +60,8 @@ def settings_from(arguments: Sequence[str] | None) -> Settings:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run mmlu-client and exit: 0, 2 for a bad argument, 1 for a run that failed, 128 + n for signal n."""
-    started = time.monotonic()
+    # Called from another program, a run is not as old as the process.
+    started = process_started() if arguments is None else time.monotonic()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words[:1] in (["compare"], ["report"]):

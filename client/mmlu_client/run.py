@@ -7,7 +7,7 @@ import contextlib
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from mmlu_client.device_log import reopen_device_log
 from mmlu_client.errors import ClientError, InputError, RunError, StoppedError
 from mmlu_client.finished_run import FinishedRun, read_run
 from mmlu_client.fleet import Fleet, check_batch_size, check_prompt_limit, check_reference
+from mmlu_client.html_report import drawn_charts
 from mmlu_client.lane import Server
 from mmlu_client.manifest import Asking, all_servers, manifest, now, server_entry, session
 from mmlu_client.metrics import Metrics
@@ -353,11 +354,16 @@ class Run:
     def _report(self, manifest: dict[str, Any], trouble: ClientError | None) -> None:
         """Print and write the figures. Raises the trouble, or RunError where figures or questions failed."""
         why = str(trouble) if trouble else "early stop" if self._is_early else "done"
-        self._sessions[-1]["ended"] = self._ended.as_json(why)
+        ended = self._sessions[-1]["ended"] = self._ended.as_json(why)
         try:
             write_manifest(self._folder, manifest)
             finished = read_run(self._folder)
-            page = written_figures(finished, self._settings.format)
+            charts = drawn_charts(finished)
+            # Once more, as late as a figure can tell of it: reading records and drawing charts takes a while.
+            ended.update(now())
+            write_manifest(self._folder, manifest)
+            finished = replace(finished, manifest=read_manifest(self._folder))
+            page = written_figures(finished, self._settings.format, charts)
         except ClientError as error:
             raise trouble or error from None
         if self._settings.format == "table":
