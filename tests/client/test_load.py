@@ -196,6 +196,17 @@ def test_a_draining_server_is_waited_for(data: Path, output: Path) -> None:
     assert summary(output)["interruptions"] >= 1
 
 
+def test_a_server_that_drains_while_its_queue_is_full_is_waited_for(data: Path, output: Path) -> None:
+    """It turns the second request away, and then has no other to answer than the first, which it put off."""
+    verdicts = {0: queue_full(0.5), 1: status(code_pb2.UNAVAILABLE, "draining")}
+    with Double(TOKENIZER, verdicts.get) as double:
+        result = client("--url", double.url, "--data", data, "--output", output)
+    assert result.returncode == 0, result.stderr
+    assert "(the server takes no more work)" in result.stderr
+    assert summary(output)["answered"] == 11
+    assert summary(output)["interruptions"] == 1
+
+
 def test_a_server_that_never_answers_again_ends_the_run(data: Path, output: Path) -> None:
     def break_after_two(number: int) -> Verdict:
         if number < 2:
