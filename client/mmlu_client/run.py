@@ -33,7 +33,14 @@ from mmlu_client.record_file import RecordFile
 from mmlu_client.record_table import RecordTable, read_records
 from mmlu_client.records import INFER, VAL, Record
 from mmlu_client.resume import check_same_run, read_manifest, seconds_asked
-from mmlu_client.run_folder import DEVICE_LOG, RECORDS, choose_output_folder, make_folder, write_manifest
+from mmlu_client.run_folder import (
+    DEVICE_LOG,
+    RECORDS,
+    check_holds_no_run,
+    choose_output_folder,
+    make_folder,
+    write_manifest,
+)
 from mmlu_client.self_check import LoopWatch
 from mmlu_client.settings import Settings
 from mmlu_client.tokenizer import Tokenizer, named_tokenizer, served_tokenizer, warm_import
@@ -88,7 +95,10 @@ class Ended:
 
 
 class Run:
-    """The state of one run: what was asked so far can be reported whenever it ends."""
+    """The state of one run: what was asked so far can be reported whenever it ends.
+
+    has_figures: they are in its folder.
+    """
 
     def __init__(
         self,
@@ -118,6 +128,7 @@ class Run:
         self._records = 0
         self._is_early = False
         self._stopped_by: signal.Signals | None = None
+        self.has_figures = False
 
     async def measure(self) -> None:
         """Ask everything and report what there is. Raises ClientError."""
@@ -226,6 +237,9 @@ class Run:
         builder = PromptBuilder(tokenizer, style, self._shots, limit, model.vocabulary_size)
         make_folder(self._folder)
         with RecordFile(self._folder / RECORDS) as file:
+            if settings.resume is None:
+                # Another client may have had the folder since this one looked; now none can.
+                check_holds_no_run(self._folder)
             reopen_device_log(self._folder / DEVICE_LOG, keep=settings.resume is not None)
             asking = Asking(self._benchmark, self._subjects, len(self._questions), origin, limit)
             earlier = self._open(fleet.servers, asking)
@@ -364,6 +378,7 @@ class Run:
             write_manifest(self._folder, manifest)
             finished = replace(finished, manifest=read_manifest(self._folder))
             page = written_figures(finished, self._settings.format, charts)
+            self.has_figures = True
         except ClientError as error:
             raise trouble or error from None
         if self._settings.format == "table":

@@ -17,6 +17,8 @@ from processes import ServerProcess
 from run_files import manifest, records, summary, wait_for_records
 from tokenizer_kinds import byte_level, tokenizer_files, write_tokenizer
 
+from tools.free_port import free_port
+
 TOKENIZER = tokenizer_files(byte_level())
 
 
@@ -210,6 +212,23 @@ def test_two_clients_do_not_write_one_run(data: Path, output: Path) -> None:
         running.signal(signal.SIGINT)
         running.finish()
     assert "another mmlu-client is writing" in the_error(result)
+
+
+def test_a_client_that_was_slow_to_connect_leaves_a_finished_run_as_it_is(data: Path, output: Path) -> None:
+    """Two were started on one folder: the other had asked everything before this one found its server."""
+    slow = Double(TOKENIZER, port=free_port())
+    running = ClientProcess("--url", slow.url, "--data", data, "--output", output)
+    running.wait_for("waiting up to 60 s")
+    with Double(TOKENIZER) as double:
+        assert client("--url", double.url, "--data", data, "--output", output).returncode == 0
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    with slow:
+        result = running.finish()
+    assert result.returncode == 2
+    assert f"--output {output} holds a run already (records.jsonl)" in the_error(result)
+    assert result.stdout == ""
+    assert not slow.asked
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
 
 def test_killed_at_random_like_undisturbed(slow_folder: Path, tmp_path: Path) -> None:
