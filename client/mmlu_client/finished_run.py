@@ -23,12 +23,13 @@ from mmlu_client.stages import Goal, late_seconds
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """Finished or killed: figures come from what is there."""
+    """Finished or killed: figures come from what is there. unreadable: lines that should be readings."""
 
     folder: Path
     manifest: dict[str, Any]
     records: RecordTable
     readings: list[Reading]
+    unreadable: int
 
     @cached_property
     def model(self) -> ServedModel:
@@ -166,6 +167,12 @@ class FinishedRun:
         return joules(self.readings, INFER)
 
     @property
+    def missing_readings(self) -> int:
+        """Of devices: those that could not be written, or not be read again."""
+        ended = [each["ended"] for each in self.sessions if each["ended"]]
+        return self.unreadable + sum(int(each.get("lost_readings", 0)) for each in ended)
+
+    @property
     def self_check(self) -> SelfCheck | None:
         """Of the last session; None where it was killed."""
         number = len(self.sessions) - 1
@@ -189,4 +196,5 @@ class FinishedRun:
 def read_run(folder: Path) -> FinishedRun:
     """Raises InputError where the folder holds no run."""
     manifest = read_manifest(folder)
-    return FinishedRun(folder, manifest, read_records(folder / RECORDS), read_device_log(folder / DEVICE_LOG))
+    readings, unreadable = read_device_log(folder / DEVICE_LOG)
+    return FinishedRun(folder, manifest, read_records(folder / RECORDS), readings, unreadable)

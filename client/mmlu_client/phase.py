@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -52,7 +51,10 @@ class Bench:
 
 
 class Phase:
-    """Asks questions of the compiled engine, or, in VAL, of the reference. seconds: how long it did."""
+    """Asks questions of the compiled engine, or, in VAL, of the reference.
+
+    seconds: how long it did. lost_readings: those of devices that could not be written meanwhile.
+    """
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class Phase:
         self._spent_ns = round(spent_seconds * 1e9)
         self.name = name
         self.seconds = 0.0
+        self.lost_readings = 0
         self._keep = keep
         self._is_enough = is_enough
         self.watch = LoopWatch()
@@ -79,15 +82,16 @@ class Phase:
     async def run(self, device_log: Path) -> None:
         """Raises RunError, InputError."""
         bench = self._bench
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(DeviceLog(device_log, bench.servers, self.name, bench.session))
-            await stack.enter_async_context(bench.fleet.watched(self._join))
-            await stack.enter_async_context(self.watch)
-            start = time.monotonic()
-            try:
-                await self.load.run()
-            finally:
-                self.seconds = time.monotonic() - start
+        log = DeviceLog(device_log, bench.servers, self.name, bench.session, bench.say)
+        try:
+            async with log, bench.fleet.watched(self._join), self.watch:
+                start = time.monotonic()
+                try:
+                    await self.load.run()
+                finally:
+                    self.seconds = time.monotonic() - start
+        finally:
+            self.lost_readings = log.lost
 
     def _load(self, questions: Sequence[Question]) -> Load:
         bench, plan, seed = self._bench, self._bench.settings.load, self._bench.settings.seed

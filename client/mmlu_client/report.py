@@ -184,6 +184,11 @@ def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
             f"energy: {summary.joules_per_token:.4g} J a token, "
             f"{number(summary.joules_per_question, '.4g')} J a question"
         )
+    if run.missing_readings:
+        lines.append(
+            f"memory and energy are incomplete: {run.missing_readings} readings of devices could not be "
+            "written, or not be read"
+        )
     if run.self_check is not None:
         lines.append(f"self-check: {run.self_check.statement()}")
     if len(run.server_names) > 1:

@@ -64,7 +64,7 @@ def run(settings: Settings, command_line: Sequence[str], started: float) -> None
 class Ended:
     """What a session knows of itself at its end. watch and starving are the last phase's.
 
-    phase_seconds: how long each phase was asked.
+    phase_seconds: how long each phase was asked. lost_readings: those of devices that were not written.
     """
 
     interruptions: int = 0
@@ -73,6 +73,7 @@ class Ended:
     starved_ns: int = 0
     load_ns: int = 0
     phase_seconds: dict[str, float] = field(default_factory=dict)
+    lost_readings: int = 0
 
     def add(self, phase: Phase) -> None:
         self.phase_seconds[phase.name] = phase.seconds
@@ -81,6 +82,7 @@ class Ended:
         self.watch = phase.watch
         self.starved_ns = phase.load.starved_ns
         self.load_ns = phase.load.elapsed_ns
+        self.lost_readings += phase.lost_readings
 
     def as_json(self, why: str) -> dict[str, Any]:
         return {
@@ -91,6 +93,7 @@ class Ended:
             **self.watch.as_json(),
             "starved_share": self.starved_ns / self.load_ns if self.load_ns else 0.0,
             "phase_seconds": self.phase_seconds,
+            "lost_readings": self.lost_readings,
         }
 
 

@@ -73,6 +73,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         joules_a_reading: float | None = None,
         device_id: str | None = None,
         device_part: str | None = None,
+        devices: int = 0,
         reference: str = "",
         peak: float = PEAK,
     ) -> None:
@@ -80,6 +81,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
 
         joules_a_reading: what its energy counter gains each time the model is asked for; None: no counter.
         device_id: of the device it says it is on. device_part: what it says it may use of it.
+        devices: how many such devices it tells of one by one; 0: of the one alone.
         reference: the fingerprint of the one it says it has; it answers as the engine does.
         """
         self._tokenizer = tokenizer
@@ -98,6 +100,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         self._joules_a_reading = joules_a_reading
         self._device_id = device_id
         self._device_part = device_part
+        self._devices = devices
         self._reference = reference
         self._peak = peak
         self.readings = 0
@@ -190,6 +193,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         if self._joules_a_reading is not None:
             model.device.energy_joules = self._joules_a_reading * self.readings
             model.device.power_watts = 300.0
+        model.devices.extend([model.device] * self._devices)
         return model
 
     async def GetTokenizer(self, request: Any, context: Any) -> pb.Tokenizer:  # noqa: ARG002, N802
