@@ -112,7 +112,8 @@ def _load(parser: configargparse.ArgumentParser) -> None:
         "--concurrency",
         type=values.count,
         metavar="N",
-        help=f"closed loop: requests in flight, at most the servers' windows (default: {CONCURRENCY})",
+        help=f"closed loop: requests in flight, as many as the servers' windows hold at most "
+        f"(default: {CONCURRENCY}, or what they hold)",
     )
     mode.add_argument(
         "--request-rate",

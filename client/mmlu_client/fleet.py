@@ -37,6 +37,11 @@ class Fleet:
         # Those that have a server, or one that does not fit.
         self._settled: set[Address] = set()
 
+    @property
+    def places(self) -> int:
+        """The most requests that all servers together take at a time."""
+        return sum(max(1, server.model.stream_window) for server in self.servers)
+
     async def connect(self, seconds: float) -> None:
         """Wait for every server, `seconds` at most; one that is not there is left out where another is.
 

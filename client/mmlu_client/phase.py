@@ -44,11 +44,6 @@ class Bench:
     def servers(self) -> Sequence[Server]:
         return self.fleet.servers
 
-    @property
-    def places(self) -> int:
-        """The most requests that all servers together take at a time."""
-        return sum(max(1, server.model.stream_window) for server in self.servers)
-
 
 class Phase:
     """Asks questions of the compiled engine, or, in VAL, of the reference.
@@ -110,7 +105,7 @@ class Phase:
         return Load(
             bench.servers,
             source,
-            plan.pacing(seed, bench.places),
+            plan.pacing(seed),
             bench.settings.server_timeout,
             lambda answer: self._keep(records_of(answer, name, session)),
             bench.on_return,
@@ -143,7 +138,7 @@ async def warm_up(bench: Bench, questions: Sequence[Question], *, reference: boo
         id_prefix="warmup-",
         reference=reference,
     )
-    pacing = ClosedLoop(min(settings.load.concurrency, bench.places))
+    pacing = ClosedLoop(settings.load.concurrency)
     await Load(
         bench.servers,
         source,

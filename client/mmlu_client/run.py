@@ -200,6 +200,7 @@ class Run:
         fleet = Fleet(settings.addresses, settings.tls_ca, self._progress.say, self._check)
         try:
             await fleet.connect(settings.server_timeout)
+            self._settings = settings.within(fleet.places)
             model = fleet.servers[0].model
             if model.notice:
                 self._progress.say(f"{model.id}: {model.notice}")
@@ -245,7 +246,7 @@ class Run:
                 check_holds_no_run(self._folder)
             reopen_device_log(self._folder / DEVICE_LOG, keep=settings.resume is not None)
             asking = Asking(self._benchmark, self._subjects, len(self._questions), origin, limit)
-            earlier = self._open(fleet.servers, asking)
+            earlier = self._open(fleet, asking)
             say, number = self._progress.say, len(self._sessions) - 1
             take_again = partial(self._take_again, fleet)
             bench = Bench(settings, fleet, self._note_server, take_again, builder, worker, say, number)
@@ -258,17 +259,16 @@ class Run:
     def _sessions(self) -> list[dict[str, Any]]:
         return self._manifest["sessions"] if self._manifest else []
 
-    def _open(self, servers: Sequence[Server], asking: Asking) -> RecordTable:
+    def _open(self, fleet: Fleet, asking: Asking) -> RecordTable:
         """Write the manifest, and return what an earlier session left. Raises InputError where it differs."""
-        places = sum(max(1, server.model.stream_window) for server in servers)
-        fresh = manifest(self._settings, asking, servers, places)
+        fresh = manifest(self._settings, asking, fleet.servers, fleet.places)
         sessions = []
         if self._settings.resume is not None:
             before = read_manifest(self._folder)
             check_same_run(self._folder, before, fresh)
             sessions = before["sessions"]
             fresh["servers"] = before["servers"]
-        entries = [server_entry(server, len(sessions)) for server in servers]
+        entries = [server_entry(server, len(sessions)) for server in fleet.servers]
         fresh["servers"] = all_servers(fresh["servers"], entries)
         sessions.append(session(self._command_line, self._started))
         self._manifest = {
