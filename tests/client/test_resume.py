@@ -105,6 +105,20 @@ def test_a_server_started_anew_with_another_peak_leaves_earlier_work_at_its_own(
     assert "over servers and their starts 0.00025 … 0.001 TFLOP/s" in result.stdout
 
 
+def test_a_flag_that_the_resumed_run_has_no_use_for_is_refused(data: Path, output: Path) -> None:
+    """Where it stands on this command line: what the run has of its own is left alone."""
+    with Double(TOKENIZER) as double:
+        client("--url", double.url, "--data", data, "--output", output)
+        told = manifest(output)
+        told["flags"]["arrival_pattern"], told["flags"]["metrics_host"] = "poisson", "127.0.0.1"
+        (output / "manifest.json").write_text(json.dumps(told))
+        taken = client("--resume", output)
+        refused = client("--resume", output, "--arrival-pattern", "constant")
+    assert taken.returncode == 0, taken.stderr
+    assert refused.returncode == 2
+    assert "--arrival-pattern is of an open loop" in the_error(refused)
+
+
 def test_a_torn_line_of_device_readings_is_cut_off(data: Path, output: Path) -> None:
     with Double(TOKENIZER, lambda number: HOLD if number == 5 else None) as double:
         killed(("--url", double.url, "--data", data, "--output", output), double)
