@@ -34,11 +34,8 @@ class Asking:
     max_prompt_tokens: int
 
 
-def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], places: int) -> dict[str, Any]:
-    """Without its sessions and their servers.
-
-    places: the most requests that all servers together take at a time.
-    """
+def manifest(settings: Settings, asking: Asking, servers: Sequence[Server]) -> dict[str, Any]:
+    """Without its sessions and their servers."""
     model, load = servers[0].model, settings.load
     return {
         "manifest_version": MANIFEST_VERSION,
@@ -55,7 +52,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
         "prompt_format": settings.prompt_format,
         "few_shots": settings.few_shots,
         "bs": settings.batch_size,
-        "concurrency": min(load.concurrency, places) if load.mode == "closed" else None,
+        "concurrency": load.concurrency if load.mode == "closed" else None,
         "load": {**asdict(load), "description": str(load)},
         "validate": settings.validate,
         "reuse_prefix": settings.reuse_prefix,

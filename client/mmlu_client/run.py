@@ -261,7 +261,7 @@ class Run:
 
     def _open(self, fleet: Fleet, asking: Asking) -> RecordTable:
         """Write the manifest, and return what an earlier session left. Raises InputError where it differs."""
-        fresh = manifest(self._settings, asking, fleet.servers, fleet.places)
+        fresh = manifest(self._settings, asking, fleet.servers)
         sessions = []
         if self._settings.resume is not None:
             before = read_manifest(self._folder)
