@@ -7,6 +7,10 @@ products, are measured in the Python that REFERENCE_PYTHON names (this one if it
 other python3). Every measurement runs in a process of its own, one after the other, and none is begun that
 the time left (--seconds, in all) does not allow: what was left out is said.
 
+Answers are compared too: in the last column stands the largest difference of a candidate's log-probability
+from PyTorch's, or, of prompts that it was not asked, from ours without reuse. Answers that are no numbers end
+the bench with status 1.
+
 --reuse also builds the plan that keeps shared prefixes, and measures it at bs 1 on prompts of a few subjects:
 whole, and after prefixes that are there already. Tokens, MFU and seconds are then those of what was computed.
 
@@ -28,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmlu_client.dataset import load_benchmark
 from mmlu_client.prompt_format import FORMATS
 from mmlu_client.prompts import Prompt, PromptBuilder
@@ -62,6 +67,7 @@ class Measured:
     core_seconds: float
     whole_seconds: float
     memory_bytes: int | None
+    difference: float | None
 
     def line(self, rate: float | None, sheet: float | None) -> str:
         cells = (
@@ -73,6 +79,7 @@ class Measured:
             f"{self._share(rate):>8}",
             f"{self._share(sheet):>8}",
             "       /" if self.memory_bytes is None else f"{self.memory_bytes / 1024**3:>8.2f}",
+            "       /" if self.difference is None else f"{self.difference:>8.4f}",
         )
         return " ".join(cells)
 
@@ -82,7 +89,7 @@ class Measured:
 
 _HEADER = (
     f"{'':<18} {'bs':>3} {'core tok/s':>10} {'whole tok/s':>10} {'whole/core':>10} "
-    f"{'of rate':>8} {'of sheet':>8} {'GiB':>8}"
+    f"{'of rate':>8} {'of sheet':>8} {'GiB':>8} {'apart':>8}"
 )
 
 
@@ -97,7 +104,8 @@ class Runner:
 
 @dataclass(frozen=True)
 class PromptFile:
-    """Token ids of 5-shot prompts, and how many of the first are shared: [{"ids": […], "shared": n}, …]."""
+    """5-shot prompts: [{"ids": […], "shared": n, "candidates": […]}, …], n: how many of the first ids are
+    shared."""
 
     path: Path
 
@@ -169,6 +177,7 @@ def main() -> None:
             _report(options, geometry, bench, found, [spread, *([sharing] if options.reuse else [])])
         for text in bench.left_out:
             print(f"not done: {text}")
+        _check_numbers(found)
 
 
 def _prompts(options: argparse.Namespace, geometry: Geometry, path: Path, most_subjects: int) -> PromptFile:
@@ -186,7 +195,14 @@ def _prompts(options: argparse.Namespace, geometry: Geometry, path: Path, most_s
     )
     built = builder.build(benchmark.questions(subjects, each))
     prompts = [prompt for prompt in built if isinstance(prompt, Prompt)][: options.questions]
-    given = [{"ids": list(prompt.token_ids), "shared": prompt.shared_prefix_tokens} for prompt in prompts]
+    given = [
+        {
+            "ids": list(prompt.token_ids),
+            "shared": prompt.shared_prefix_tokens,
+            "candidates": list(prompt.candidate_ids),
+        }
+        for prompt in prompts
+    ]
     path.write_text(json.dumps(given))
     return PromptFile(path)
 
@@ -243,6 +259,7 @@ def _report(
             line["core_seconds"],
             line["whole_seconds"],
             line["memory_bytes"],
+            _difference(line, found),
         )
         for line in found
         if "core_seconds" in line
@@ -270,6 +287,21 @@ def _work(geometry: Geometry, prompts: list[dict[str, Any]], reused: bool) -> tu
     """Tokens that are computed, and their FLOPs; reused: after what the prompts share."""
     sizes = [(len(prompt["ids"]), prompt["shared"] if reused else 0) for prompt in prompts]
     return sum(all_ - shared for all_, shared in sizes), sum(prompt_flops(geometry, *size) for size in sizes)
+
+
+def _difference(line: dict[str, Any], found: list[dict[str, Any]]) -> float | None:
+    """The largest of a log-probability from the first that was asked these prompts; None: it is the first."""
+    first = next(other for other in found if "answers" in other and other["prompts"] == line["prompts"])
+    if line is first:
+        return None
+    return float(np.abs(np.subtract(line["answers"], first["answers"])).max())
+
+
+def _check_numbers(found: list[dict[str, Any]]) -> None:
+    """Ends the program where an answer is infinite or not a number."""
+    for line in found:
+        if not np.isfinite(line.get("answers", 0)).all():
+            sys.exit(f"bench.gpu: {line['name']} at bs {line['bs']} answers what is no number")
 
 
 def _device_line() -> str:

@@ -3,9 +3,10 @@
     python -m bench.gpu_tensorrt PROMPTS.json CHECKPOINT --bs 1 [4 …] [--prefix-cache-bytes N]
 
 With --build-only the plan is built, if it is not there, and nothing measured. Else prints a line of JSON for
-each batch size, and with memory for shared prefixes one more: bs 1 after prefixes
-that a pass before has left there. Whole time is that of an engine kept fed, two batches in flight: from the
-first batch assembled to the last outcome. Neither network nor queue are in it.
+each batch size, with its answers: each prompt's candidates' log-probabilities; and with memory for shared
+prefixes one more: bs 1 after prefixes that a pass before has left there. Whole time is that of an engine kept
+fed, two batches in flight: from the first batch assembled to the last outcome. Neither network nor queue are
+in it.
 """
 
 from __future__ import annotations
@@ -31,8 +32,6 @@ from trt_server.model.checkpoint import open_checkpoint
 from trt_server.nvml import gpu_device
 from trt_server.request import TokenPrompt, assemble
 
-_CANDIDATES = np.array([10, 11, 12, 13], np.int32)
-
 
 def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__)
@@ -48,7 +47,9 @@ def main() -> None:
     device = gpu_device(gpu.name, gpu.pci_bus_id)
     before = device.read().memory_used_by_all_bytes
     given = json.loads(options.prompts.read_text())
-    prompts = [TokenPrompt(np.array(each["ids"], np.int32), _CANDIDATES) for each in given]
+    prompts = [
+        TokenPrompt(np.array(each["ids"], np.int32), np.array(each["candidates"], np.int32)) for each in given
+    ]
     longest = max(len(prompt.token_ids) for prompt in prompts)
     limits = EngineLimits(longest, max(options.bs), options.prefix_cache_bytes)
     checkpoint = open_checkpoint(options.folder)
@@ -83,20 +84,21 @@ def report(
 ) -> None:
     """Measure after a pass that is not measured, and print."""
     measure(engine, prompts, bs)
-    core, whole, reused = measure(engine, prompts, bs)
-    if reused != bool(line.get("reused")):
+    outcomes, whole = measure(engine, prompts, bs)
+    if all(outcome.prefix_reused for outcome in outcomes) != bool(line.get("reused")):
         sys.exit("bench.gpu_tensorrt: not all prefixes were kept: use fewer questions")
     figures = {
         **line,
         "version": f"TensorRT {engine.description.version}",
         "bs": bs,
-        "core_seconds": core,
+        "core_seconds": sum(outcome.timing.core_ns for outcome in outcomes) / 1e9,
         "whole_seconds": whole,
         "memory_bytes": memory(),
         "sheet": engine.description.peak.flops_per_second,
         "build_seconds": engine.description.build_seconds,
         "load_seconds": engine.description.load_seconds,
         "event_cost_ns": engine.event_cost_ns,
+        "answers": [row for outcome in outcomes for row in outcome.scores.candidate_logprobs.tolist()],
     }
     print(json.dumps(figures), flush=True)
 
@@ -106,8 +108,8 @@ def used(device: Device, before: int | None) -> int | None:
     return None if now is None or before is None else now - before
 
 
-def measure(engine: TensorRtEngine, prompts: list[TokenPrompt], bs: int) -> tuple[float, float, bool]:
-    """Seconds of core and whole time of all prompts, and whether all came after prefixes that were there."""
+def measure(engine: TensorRtEngine, prompts: list[TokenPrompt], bs: int) -> tuple[list[Outcome], float]:
+    """The outcomes of all batches, and the seconds of whole time."""
     running: deque[Submission] = deque()
     outcomes: list[Outcome] = []
     start = time.perf_counter()
@@ -117,9 +119,7 @@ def measure(engine: TensorRtEngine, prompts: list[TokenPrompt], bs: int) -> tupl
         (part,) = assemble(prompts[first : first + bs], LENGTH_MULTIPLE)
         running.append(engine.submit(part.batch))
     outcomes += [submission.wait() for submission in running]
-    seconds = time.perf_counter() - start
-    core_ns = sum(outcome.timing.core_ns for outcome in outcomes)
-    return core_ns / 1e9, seconds, all(outcome.prefix_reused for outcome in outcomes)
+    return outcomes, time.perf_counter() - start
 
 
 if __name__ == "__main__":

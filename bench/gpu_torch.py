@@ -2,7 +2,8 @@
 
     python gpu_torch.py PROMPTS.json CHECKPOINT --mode rate|eager|compiled --bs 1 [4 …]
 
-Prints lines of JSON: the rate of fp16 matrix products, or a line for each batch size.
+Prints lines of JSON: the rate of fp16 matrix products, or a line for each batch size, with its answers: each
+prompt's candidates' log-probabilities.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+_DEVICE = "cuda"
 _SIZE = 8192
 _RUNS = 20
 # As in our engine.
@@ -39,10 +41,10 @@ def main() -> None:
     before = memory_used()
     model = load(options.folder)
     decoder = torch.compile(model.model, dynamic=True) if options.mode == "compiled" else model.model
-    prompts = [prompt["ids"] for prompt in json.loads(options.prompts.read_text())]
+    prompts = json.loads(options.prompts.read_text())
     for bs in options.bs:
         measure(model, decoder, prompts, bs)
-        core, whole = measure(model, decoder, prompts, bs)
+        core, whole, answers = measure(model, decoder, prompts, bs)
         figures = {
             "name": f"PyTorch {options.mode}",
             "version": version,
@@ -50,6 +52,7 @@ def main() -> None:
             "core_seconds": core,
             "whole_seconds": whole,
             "memory_bytes": memory_used() - before,
+            "answers": answers,
         }
         print(json.dumps(figures), flush=True)
 
@@ -62,7 +65,7 @@ def memory_used() -> int:
 
 def product_rate() -> float:
     """FLOP/s of the best of several products of two square fp16 matrices."""
-    left, right = (torch.randn(_SIZE, _SIZE, dtype=torch.float16, device="cuda") for _ in range(2))
+    left, right = (torch.randn(_SIZE, _SIZE, dtype=torch.float16, device=_DEVICE) for _ in range(2))
     out = torch.empty_like(left)
     torch.mm(left, right, out=out)
     best = min(timed(lambda: torch.mm(left, right, out=out)) for _ in range(_RUNS))
@@ -84,32 +87,44 @@ def load(folder: Path) -> Any:
     family = json.loads((folder / "config.json").read_text())["model_type"]
     loader = LlamaForCausalLM if family == "aquila" else AutoModelForCausalLM
     model = loader.from_pretrained(folder, torch_dtype=torch.float16, attn_implementation="sdpa")
-    return model.to("cuda").eval().requires_grad_(False)
+    return model.to(_DEVICE).eval().requires_grad_(False)
 
 
-def measure(model: Any, decoder: Any, prompts: list[list[int]], bs: int) -> tuple[float, float]:
-    """Seconds of core and whole time of all prompts: the head runs at the last position only, as in ours."""
-    core, start = 0.0, time.perf_counter()
+def measure(
+    model: Any, decoder: Any, prompts: list[dict[str, list[int]]], bs: int
+) -> tuple[float, float, list[list[float]]]:
+    """Seconds of core and whole time of all prompts, and what they are answered: the head runs at the last
+    position only, as in ours."""
+    core, found, start = 0.0, [], time.perf_counter()
     with torch.inference_mode():
         for first in range(0, len(prompts), bs):
-            ids, last = batch_of(prompts[first : first + bs])
-            core += timed(lambda ids=ids, last=last: score(model, decoder, ids, last))
-    return core, time.perf_counter() - start
+            batch = Batch(prompts[first : first + bs])
+            core += timed(lambda batch=batch: found.append(batch.score(model, decoder)))
+        answers = [row for logprobs in found for row in logprobs.tolist()]
+    return core, time.perf_counter() - start, answers
 
 
-def batch_of(prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    longest = -(-max(map(len, prompts)) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
-    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    for row, prompt in zip(ids, prompts, strict=True):
-        row[: len(prompt)] = torch.tensor(prompt)
-    return ids.cuda(), torch.tensor([len(prompt) - 1 for prompt in prompts]).cuda()
+class Batch:
+    """Prompts on the device, padded on the right."""
 
+    def __init__(self, prompts: list[dict[str, list[int]]]) -> None:
+        lengths = [len(prompt["ids"]) for prompt in prompts]
+        longest = -(-max(lengths) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+        ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+        for row, prompt in zip(ids, prompts, strict=True):
+            row[: len(prompt["ids"])] = torch.tensor(prompt["ids"])
+        self._ids = ids.to(_DEVICE)
+        self._rows = torch.arange(len(prompts), device=_DEVICE)
+        self._last = torch.tensor(lengths, device=_DEVICE) - 1
+        self._candidates = torch.tensor([prompt["candidates"] for prompt in prompts], device=_DEVICE)
 
-def score(model: Any, decoder: Any, ids: torch.Tensor, last: torch.Tensor) -> Any:
-    # Padding stands to the right of what is scored, where causal attention does not look: no mask.
-    hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
-    rows = hidden[torch.arange(len(last), device="cuda"), last]
-    return model.lm_head(rows).float().log_softmax(-1).max(-1)
+    def score(self, model: Any, decoder: Any) -> torch.Tensor:
+        """The candidates' log-probabilities, float32 [prompts, candidates]; the best token is found too."""
+        # Padding stands to the right of what is scored, where causal attention does not look: no mask.
+        hidden = decoder(input_ids=self._ids, use_cache=False).last_hidden_state
+        logprobs = model.lm_head(hidden[self._rows, self._last]).float().log_softmax(-1)
+        logprobs.max(-1)
+        return logprobs.gather(1, self._candidates)
 
 
 if __name__ == "__main__":

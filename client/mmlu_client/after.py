@@ -10,6 +10,7 @@ from mmlu_client.compare import comparison
 from mmlu_client.errors import InputError
 from mmlu_client.finished_run import read_run
 from mmlu_client.flags import PRINTED, PROGRAM, OneLineParser
+from mmlu_client.html_report import drawn_charts
 from mmlu_client.outcome import print_text, written_figures
 
 
@@ -17,7 +18,8 @@ def after(arguments: Sequence[str]) -> None:
     """arguments: the subcommand and its own. Raises InputError, RunError; exits 2 for a wrong argument."""
     chosen = _parser().parse_args(arguments)
     if chosen.command == "report":
-        print_text(written_figures(read_run(Path(chosen.run).expanduser()), chosen.format))
+        run = read_run(Path(chosen.run).expanduser())
+        print_text(written_figures(run, chosen.format, drawn_charts(run)))
     elif len(chosen.runs) < 2:
         raise InputError("compare needs two runs or more: mmlu-client compare A B …")
     else:

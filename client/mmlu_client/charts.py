@@ -16,8 +16,8 @@ from mmlu_client.device_log import Reading
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.record_table import RecordTable
 from mmlu_client.records import INFER
-from mmlu_client.span import spans
 from mmlu_client.stages import STAGES, latency, stage_seconds
+from mmlu_client.time_axis import TimeAxis
 
 # Windows of time that a run is cut into: so many, fewer where each would hold few replies.
 WINDOWS, REPLIES = 60, 8
@@ -42,7 +42,8 @@ def charts(run: FinishedRun) -> list[Chart]:
     requests = infer.requests()
     if not len(requests):
         return []
-    seconds = run_seconds(infer, requests)
+    axis = TimeAxis(run.records)
+    seconds = run_seconds(axis, requests)
     return [
         waterfall(requests),
         latency_histogram(requests),
@@ -51,19 +52,17 @@ def charts(run: FinishedRun) -> list[Chart]:
         mfu_over_time(run, infer, seconds),
         token_lengths(infer.where(infer.is_scored)),
         token_kinds(infer.where(infer.is_scored)),
-        *device_charts(run, infer),
+        *device_charts(run, axis),
         accuracy_by_subject(infer),
     ]
 
 
-def run_seconds(table: RecordTable, requests: RecordTable) -> NDArray[np.float64]:
-    """When each request's reply came, since the run's start; time between sessions is left out."""
+def run_seconds(axis: TimeAxis, requests: RecordTable) -> NDArray[np.float64]:
+    """When each request's reply came."""
     seconds = np.zeros(len(requests))
-    before = 0.0
-    for session, span in spans(table).items():
+    for session in np.unique(requests["session"]):
         mine = requests["session"] == session
-        seconds[mine] = before + (requests["client_ns.received"][mine] - span.due) / 1e9
-        before += span.whole_seconds
+        seconds[mine] = axis.seconds(INFER, int(session), requests["client_ns.received"][mine])
     return seconds
 
 
@@ -140,8 +139,7 @@ def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Ch
 
 def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.float64]) -> Chart:
     requests = infer.requests()
-    peaks = np.array([run.peak_of(server) for server in requests["server"]])
-    possible = requests["server_ns.core"] / 1e9 * peaks
+    possible = run.possible_flops(requests)
     flops = _by_request(infer, "flops")
     times, points = _windowed(seconds, lambda rows: _ratio(flops[rows].sum(), possible[rows].sum()))
     figure = go.Figure(go.Scatter(x=times, y=points, name="MFU", line_color=GREEN))
@@ -221,10 +219,10 @@ def token_kinds(scored: RecordTable) -> Chart:
     )
 
 
-def device_charts(run: FinishedRun, infer: RecordTable) -> list[Chart]:
+def device_charts(run: FinishedRun, axis: TimeAxis) -> list[Chart]:
     """Memory of each server, and power and temperature of each device where it tells them."""
-    start = min((span.due for span in spans(infer).values()), default=0)
-    several = len({reading.device_key for reading in run.readings}) > 1
+    readings = [each for each in run.readings if axis.has(each.phase, each.session)]
+    several = len({reading.device_key for reading in readings}) > 1
     wanted: tuple[tuple[str, str, Callable[[Reading], float | None], Callable[[Reading], str]], ...] = (
         ("Memory over time", "GiB", lambda each: _gib(each.device.memory_used), _holder(several)),
         ("Power over time", "W", lambda each: each.device.power_watts, _device_name),
@@ -234,9 +232,10 @@ def device_charts(run: FinishedRun, infer: RecordTable) -> list[Chart]:
     for title, unit, value, name in wanted:
         figure = go.Figure()
         lines: dict[str, list[tuple[float, float]]] = {}
-        for reading in run.readings:
+        for reading in readings:
             if (known := value(reading)) is not None:
-                lines.setdefault(name(reading), []).append(((reading.monotonic_ns - start) / 1e9, known))
+                seconds = axis.seconds(reading.phase, reading.session, np.array(reading.monotonic_ns))
+                lines.setdefault(name(reading), []).append((float(seconds), known))
         for label, points in sorted(lines.items()):
             x, y = zip(*points, strict=True)
             figure.add_scatter(x=x, y=y, name=label, mode="lines+markers")

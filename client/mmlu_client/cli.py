@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mmlu_client.address import parse_addresses
+from mmlu_client.address import Address, parse_addresses
 from mmlu_client.errors import ClientError, InputError, StoppedError
 from mmlu_client.flag_values import goal
-from mmlu_client.flags import CONCURRENCY, PROGRAM, run_parser
+from mmlu_client.flags import ARRIVAL_PATTERN, CONCURRENCY, METRICS_HOST, PROGRAM, run_parser
+from mmlu_client.process_start import process_started
 from mmlu_client.settings import LoadPlan, Settings
 
 # A resumed run takes these from its own command line only.
@@ -24,14 +25,15 @@ NOT_RESUMED = frozenset({"config", "resume", "output"})
 def settings_from(arguments: Sequence[str] | None) -> Settings:
     """Exits with status 2 and one line where an argument is wrong. Raises InputError."""
     parser = run_parser()
-    chosen = parser.parse_args(arguments)
+    chosen = own = parser.parse_args(arguments)
     if chosen.resume is not None:
         from mmlu_client.resume import flags_of
 
         chosen = _resumed(parser, arguments, chosen, flags_of(Path(chosen.resume).expanduser()))
-    load = _load_plan(chosen)
+    load, addresses = _load_plan(chosen), parse_addresses(chosen.url)
+    _check_none_is_idle(own, chosen, addresses)
     return Settings(
-        addresses=parse_addresses(chosen.url),
+        addresses=addresses,
         tls_ca=_path(chosen.tls_ca),
         batch_size=chosen.bs,
         data=chosen.data,
@@ -42,7 +44,7 @@ def settings_from(arguments: Sequence[str] | None) -> Settings:
         tokenizer=chosen.tokenizer,
         output=_path(chosen.output),
         server_timeout=chosen.server_timeout,
-        metrics_host=chosen.metrics_host,
+        metrics_host=chosen.metrics_host or METRICS_HOST,
         metrics_port=chosen.metrics_port,
         validate=chosen.validate,
         reuse_prefix=chosen.reuse_prefix,
@@ -59,7 +61,8 @@ def settings_from(arguments: Sequence[str] | None) -> Settings:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run mmlu-client and exit: 0, 2 for a bad argument, 1 for a run that failed, 128 + n for signal n."""
-    started = time.monotonic()
+    # Called from another program, a run is not as old as the process.
+    started = process_started() if arguments is None else time.monotonic()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words[:1] in (["compare"], ["report"]):
@@ -100,6 +103,24 @@ def _resumed(
     return again
 
 
+def _check_none_is_idle(
+    own: argparse.Namespace, chosen: argparse.Namespace, addresses: Sequence[Address]
+) -> None:
+    """Raises InputError where a flag would do nothing.
+
+    own: the flags of this start. chosen: with those of the run that it resumes, of which any may be idle.
+    """
+    is_open_loop = chosen.request_rate or (chosen.sweep and chosen.sweep[0] == "request-rate")
+    if own.arrival_pattern is not None and not is_open_loop:
+        raise InputError("--arrival-pattern is of an open loop: give --request-rate too, or leave it away")
+    if own.tls_ca and not any(address.tls for address in addresses):
+        raise InputError(
+            "--tls-ca is of servers that speak TLS: write grpcs://host:port in --url, or leave it away"
+        )
+    if own.metrics_host and chosen.metrics_port is None:
+        raise InputError("--metrics-host is of metrics: give --metrics-port too, or leave it away")
+
+
 def _given(chosen: argparse.Namespace) -> dict[str, Any]:
     flags = {name: value for name, value in vars(chosen).items() if name not in NOT_RESUMED}
     if chosen.goodput:
@@ -112,7 +133,7 @@ def _load_plan(chosen: argparse.Namespace) -> LoadPlan:
         mode="open" if chosen.request_rate else "offline" if chosen.offline else "closed",
         concurrency=chosen.concurrency or CONCURRENCY,
         rate=chosen.request_rate or 0.0,
-        pattern=chosen.arrival_pattern,
+        pattern=chosen.arrival_pattern or ARRIVAL_PATTERN,
         warmup_requests=chosen.warmup_request_count,
         duration=chosen.benchmark_duration,
         request_count=chosen.request_count,

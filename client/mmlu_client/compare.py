@@ -86,8 +86,8 @@ def _manifests(first: FinishedRun, other: FinishedRun) -> str:
 
 def _comparable(run: FinishedRun) -> dict[str, Any]:
     """The manifest with each server in a few words."""
-    servers = ", ".join(f"{server['name']} on {server['device']}" for server in run.servers)
-    return {**run.manifest, "servers": servers}
+    servers = dict.fromkeys(f"{server['name']} on {server['device']}" for server in run.servers)
+    return {**run.manifest, "servers": ", ".join(servers)}
 
 
 def _answers(first: FinishedRun, other: FinishedRun) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from mmlu_client.errors import InputError, RunError
 from mmlu_client.lane import Server
 from mmlu_client.model import Device
-from mmlu_client.whole_lines import cut_torn_line
+from mmlu_client.whole_lines import append_lines, cut_torn_line
 
 INTERVAL_SECONDS = 1.0
 CALL_SECONDS = 5.0
@@ -37,13 +36,20 @@ class Reading:
 
 
 class DeviceLog:
-    """Asks every server for its device's readings about once a second. Use as an async context manager."""
+    """Asks every server for its device's readings about once a second. Use as an async context manager.
 
-    def __init__(self, path: Path, servers: Sequence[Server], phase: str, session: int) -> None:
+    lost: how many could not be written.
+    """
+
+    def __init__(
+        self, path: Path, servers: Sequence[Server], phase: str, session: int, say: Callable[[str], None]
+    ) -> None:
+        self.lost = 0
         self._path = path
         self._servers = servers
         self._phase = phase
         self._session = session
+        self._say = say
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> DeviceLog:
@@ -66,14 +72,25 @@ class DeviceLog:
         await asyncio.gather(*map(self._read_one, self._servers))
 
     async def _read_one(self, server: Server) -> None:
-        with contextlib.suppress(RunError):  # a server that is away has no readings
+        try:
             model = await server.connection.model(CALL_SECONDS)
-            now = time.monotonic_ns()
-            readings = [
-                Reading(self._phase, self._session, server.name, now, device) for device in model.devices
-            ]
-            lines = [json.dumps(asdict(reading), separators=(",", ":")) + "\n" for reading in readings]
-            _append(self._path, "".join(lines))
+        except RunError:  # a server that is away has no readings
+            return
+        now = time.monotonic_ns()
+        self._append(
+            [Reading(self._phase, self._session, server.name, now, device) for device in model.devices]
+        )
+
+    def _append(self, readings: Sequence[Reading]) -> None:
+        """What the disk does not take is lost: the run's answers are worth more than its readings."""
+        lines = "".join(json.dumps(asdict(reading), separators=(",", ":")) + "\n" for reading in readings)
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                append_lines(file, lines)
+        except OSError as error:
+            if not self.lost:
+                self._say(f"readings of devices are lost: cannot write {self._path}: {error.strerror}")
+            self.lost += len(readings)
 
 
 def reopen_device_log(path: Path, *, keep: bool) -> None:
@@ -92,15 +109,17 @@ def reopen_device_log(path: Path, *, keep: bool) -> None:
         raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
-def read_device_log(path: Path) -> list[Reading]:
-    """Every whole line; nothing where there is no such file. Raises InputError."""
+def read_device_log(path: Path) -> tuple[list[Reading], int]:
+    """Every reading, and how many lines are none; nothing where there is no such file. Raises InputError."""
     if not path.exists():
-        return []
+        return [], 0
     try:
-        lines = path.read_text().splitlines(keepends=True)
-        return [_reading(json.loads(line)) for line in lines if line.endswith("\n")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    readings = [_reading(line) for line in lines if line.endswith(b"\n")]
+    known = [reading for reading in readings if reading is not None]
+    return known, len(readings) - len(known)
 
 
 def joules(readings: Sequence[Reading], phase: str) -> float | None:
@@ -118,13 +137,10 @@ def joules(readings: Sequence[Reading], phase: str) -> float | None:
     return total if counters else None
 
 
-def _append(path: Path, lines: str) -> None:
+def _reading(line: bytes) -> Reading | None:
+    """None where the line is no reading: half of one, or what a disk that failed left of it."""
     try:
-        with path.open("a") as file:
-            file.write(lines)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}") from None
-
-
-def _reading(fields: dict[str, Any]) -> Reading:
-    return Reading(**{**fields, "device": Device(**fields["device"])})
+        fields: dict[str, Any] = json.loads(line)
+        return Reading(**{**fields, "device": Device(**fields["device"])})
+    except (ValueError, KeyError, TypeError):
+        return None

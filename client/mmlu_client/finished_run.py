@@ -7,11 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmlu_client.device_log import Reading, joules, read_device_log
 from mmlu_client.flag_values import goal
 from mmlu_client.manifest import model_of
 from mmlu_client.model import ServedModel
-from mmlu_client.record_table import RecordTable, read_records
+from mmlu_client.record_table import Column, RecordTable, read_records
 from mmlu_client.records import INFER
 from mmlu_client.resume import read_manifest
 from mmlu_client.run_folder import DEVICE_LOG, RECORDS
@@ -21,12 +23,13 @@ from mmlu_client.stages import Goal, late_seconds
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """Finished or killed: figures come from what is there."""
+    """Finished or killed: figures come from what is there. unreadable: lines that should be readings."""
 
     folder: Path
     manifest: dict[str, Any]
     records: RecordTable
     readings: list[Reading]
+    unreadable: int
 
     @cached_property
     def model(self) -> ServedModel:
@@ -50,6 +53,15 @@ class FinishedRun:
         return str(self.manifest["data"]["name"])
 
     @property
+    def few_shots(self) -> int:
+        """How many shots a prompt was to have."""
+        return int(self.manifest["few_shots"])
+
+    @property
+    def prompt_format(self) -> str:
+        return str(self.manifest["prompt_format"])
+
+    @property
     def reuses_prefixes(self) -> bool:
         return bool(self.manifest["reuse_prefix"])
 
@@ -59,7 +71,12 @@ class FinishedRun:
 
     @property
     def servers(self) -> list[dict[str, Any]]:
+        """Each as often as the client was started with it."""
         return list(self.manifest["servers"])
+
+    @property
+    def server_names(self) -> list[str]:
+        return list(dict.fromkeys(server["name"] for server in self.servers))
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
@@ -83,20 +100,27 @@ class FinishedRun:
 
     @property
     def peak_flops(self) -> float:
-        """Of all devices together, each counted once, or each part of it that a server has to itself."""
-        peaks = {}
+        """Of all devices together, each counted once, or each part of it that a server has to itself.
+
+        Of one that had several peaks the largest.
+        """
+        peaks: dict[tuple[str, str | None], float] = {}
         for server in self.servers:
             for device in server["devices"]:
-                id = device["id"] or f"{server['name']} {device['name']}"
-                peaks[id, device.get("part")] = float(server["peak_flops"])
+                place = device["id"] or f"{server['name']} {device['name']}", device.get("part")
+                peaks[place] = max(float(server["peak_flops"]), peaks.get(place, 0.0))
         return sum(peaks.values())
 
-    def peak_of(self, server: str) -> float:
-        return self._peaks.get(server, self.model.peak_flops)
+    def possible_flops(self, requests: RecordTable) -> Column:
+        """What the engines could have done in each one's core time, at the peak its server had then."""
+        places = zip(requests["session"].tolist(), requests["server"].tolist(), strict=True)
+        peaks = [self._peaks.get(place, self.model.peak_flops) for place in places]
+        possible: Column = requests["server_ns.core"] / 1e9 * np.array(peaks, dtype=np.float64)
+        return possible
 
     @cached_property
-    def _peaks(self) -> dict[str, float]:
-        return {server["name"]: float(server["peak_flops"]) for server in self.servers}
+    def _peaks(self) -> dict[tuple[int, str], float]:
+        return {(each["session"], each["name"]): float(each["peak_flops"]) for each in self.servers}
 
     @property
     def client_seconds(self) -> float:
@@ -143,6 +167,12 @@ class FinishedRun:
         return joules(self.readings, INFER)
 
     @property
+    def missing_readings(self) -> int:
+        """Of devices: those that could not be written, or not be read again."""
+        ended = [each["ended"] for each in self.sessions if each["ended"]]
+        return self.unreadable + sum(int(each.get("lost_readings", 0)) for each in ended)
+
+    @property
     def self_check(self) -> SelfCheck | None:
         """Of the last session; None where it was killed."""
         number = len(self.sessions) - 1
@@ -166,4 +196,5 @@ class FinishedRun:
 def read_run(folder: Path) -> FinishedRun:
     """Raises InputError where the folder holds no run."""
     manifest = read_manifest(folder)
-    return FinishedRun(folder, manifest, read_records(folder / RECORDS), read_device_log(folder / DEVICE_LOG))
+    readings, unreadable = read_device_log(folder / DEVICE_LOG)
+    return FinishedRun(folder, manifest, read_records(folder / RECORDS), readings, unreadable)

@@ -10,11 +10,14 @@ from typing import NoReturn
 import configargparse
 
 from mmlu_client import flag_values as values
+from mmlu_client.pacing import ArrivalPattern
 from mmlu_client.prompt_format import FORMATS
 
 PROGRAM = "mmlu-client"
 PRINTED = ("table", "flagperf", "lm-eval", "csv")
 CONCURRENCY = 4
+ARRIVAL_PATTERN: ArrivalPattern = "poisson"
+METRICS_HOST = "127.0.0.1"
 
 
 class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
@@ -112,7 +115,8 @@ def _load(parser: configargparse.ArgumentParser) -> None:
         "--concurrency",
         type=values.count,
         metavar="N",
-        help=f"closed loop: requests in flight, at most the servers' windows (default: {CONCURRENCY})",
+        help=f"closed loop: requests in flight, as many as the servers' windows hold at most "
+        f"(default: {CONCURRENCY}, or what they hold)",
     )
     mode.add_argument(
         "--request-rate",
@@ -132,8 +136,7 @@ def _load(parser: configargparse.ArgumentParser) -> None:
     group.add_argument(
         "--arrival-pattern",
         choices=("poisson", "constant"),
-        default="poisson",
-        help="how requests of an open loop come",
+        help=f"how requests of an open loop come (default: {ARRIVAL_PATTERN})",
     )
     group.add_argument(
         "--warmup-request-count",
@@ -204,7 +207,6 @@ def _output(parser: configargparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--metrics-host",
-        default="127.0.0.1",
         metavar="HOST",
-        help="address it listens on; 0.0.0.0 for every one",
+        help=f"address it listens on; 0.0.0.0 for every one (default: {METRICS_HOST})",
     )

@@ -37,6 +37,11 @@ class Fleet:
         # Those that have a server, or one that does not fit.
         self._settled: set[Address] = set()
 
+    @property
+    def places(self) -> int:
+        """The most requests that all servers together take at a time."""
+        return sum(max(1, server.model.stream_window) for server in self.servers)
+
     async def connect(self, seconds: float) -> None:
         """Wait for every server, `seconds` at most; one that is not there is left out where another is.
 
@@ -60,6 +65,11 @@ class Fleet:
             self._say(f"left out: {error}")
         for server in self.servers:
             self._check_fits(server)
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """The longest prompt that all of them take."""
+        return min(server.model.max_prompt_tokens for server in self.servers)
 
     @contextlib.asynccontextmanager
     async def watched(self, on_join: Callable[[Server], None]) -> AsyncIterator[None]:
@@ -144,6 +154,15 @@ def check_batch_size(server: Server, batch_size: int) -> None:
         raise InputError(
             f"--bs {batch_size} is too many: {server.name} takes {server.model.max_batch_size}; "
             f"start it with --max-batch-size {batch_size}"
+        )
+
+
+def check_prompt_limit(server: Server, tokens: int) -> None:
+    """tokens: of the longest prompts that are asked. Raises RunError."""
+    if server.model.max_prompt_tokens < tokens:
+        raise RunError(
+            f"{server.name} takes prompts of {server.model.max_prompt_tokens} tokens, this run asks for "
+            f"up to {tokens}: start it with --max-prompt-tokens {tokens}"
         )
 
 

@@ -6,11 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.lm_eval_results import lm_eval_results
-from mmlu_client.report import summary_page, table
+from mmlu_client.report import partial_lines, summary_page, table
 from mmlu_client.summary import Summary
 from mmlu_client.sweep_report import Point, sweep_table
 
@@ -41,8 +41,9 @@ def formatted_sweep(points: Sequence[Point], form: str) -> str:
 def flagperf(run: FinishedRun, summary: Summary) -> str:
     """The suite's finish line, one dict under its own keys and with its three decimals, and its Markdown row.
 
-    A query is a token. `flops` are a second's: two a parameter and token of core throughput, the reference's
-    where the engine was not asked; null where a prefix was reused, which the suite does not know.
+    A query is a token. Accuracy, in both, is that of the whole vocabulary's arg-max. `flops` are a second's:
+    two a parameter and token of core throughput, the reference's where the engine was not asked; null where a
+    prefix was reused, which the suite does not know.
     """
     core = summary.p_val_core if summary.p_infer_core is None else summary.p_infer_core
     is_whole = summary.computed_tokens == summary.logical_tokens
@@ -57,10 +58,11 @@ def flagperf(run: FinishedRun, summary: Summary) -> str:
         "p_validation_core(qps)": _rounded(summary.p_val_core),
         "p_inference_whole(qps)": _rounded(summary.p_infer_whole),
         "*p_inference_core(qps)": _rounded(summary.p_infer_core),
-        "val_average_acc": _rounded(summary.acc_val),
-        "infer_average_acc": _rounded(summary.acc),
+        "val_average_acc": _rounded(summary.acc_val_vocab),
+        "infer_average_acc": _rounded(summary.acc_vocab),
     }
-    return f"{line}\n\n{table(summary, run.model.notice)}"
+    row = table(replace(summary, acc=summary.acc_vocab), run.model.notice)
+    return "\n\n".join([f"{line}", row, *partial_lines(summary)])
 
 
 def vendor(device: str) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmlu_client.charts import charts
 from mmlu_client.finished_run import FinishedRun
-from mmlu_client.page import page
+from mmlu_client.page import DrawnChart, drawn, page
 from mmlu_client.report import COLUMNS, cells, notes
 from mmlu_client.summary import Summary
 
 
-def html_report(run: FinishedRun, summary: Summary) -> str:
+def drawn_charts(run: FinishedRun) -> list[DrawnChart]:
+    return drawn(charts(run))
+
+
+def html_report(run: FinishedRun, summary: Summary, charts: Sequence[DrawnChart]) -> str:
+    """charts: of the run."""
     return page(
         "report.html.jinja",
-        charts(run),
+        charts,
         run.manifest,
         title=f"{run.model.id} on {run.data}",
         started=run.manifest["started"]["utc"],

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mmlu_client.connection import Connection, ScoreStream
-from mmlu_client.errors import RunError, StreamLostError
+from mmlu_client.errors import ClientError, RunError, StreamLostError
 from mmlu_client.messages import Refusal, Reply, Request
 from mmlu_client.model import ServedModel
 
@@ -50,6 +50,10 @@ class Desk(Protocol):
         """A lane may be asked that could not be."""
         ...
 
+    def came_back(self, server: Server) -> None:
+        """With what it holds now. Raises ClientError where that is not what the run asks for."""
+        ...
+
     def is_last(self, lane: Lane) -> bool:
         """Whether no other lane can be asked, now or later."""
         ...
@@ -71,6 +75,7 @@ class Lane:
         self._outbox: asyncio.Queue[Asked | None] = asyncio.Queue()
         self._retries: set[asyncio.TimerHandle] = set()
         self._finishing = asyncio.Event()
+        self._emptied = asyncio.Event()
         self._barren = 0
 
     @property
@@ -96,6 +101,7 @@ class Lane:
         while not self._finishing.is_set():
             stream = self.server.connection.stream()
             self.is_open = True
+            self._emptied.clear()
             self._desk.opened()
             try:
                 await self._converse(stream)
@@ -109,18 +115,20 @@ class Lane:
                 stream.close()
 
     async def _converse(self, stream: ScoreStream) -> None:
-        sending, receiving = (asyncio.create_task(end(stream)) for end in (self._send, self._receive))
+        receiving, sending = (asyncio.create_task(end(stream)) for end in (self._receive, self._send))
+        emptying = asyncio.create_task(self._end_when_emptied())
+        tasks = (receiving, sending, emptying)
         try:
-            await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if sending.done() and not sending.exception():
                 await asyncio.wait({receiving}, timeout=GOODBYE_SECONDS)
         finally:
             for handle in self._retries:
                 handle.cancel()
             self._retries.clear()
-            for task in (receiving, sending):
+            for task in tasks:
                 task.cancel()
-            endings = await asyncio.gather(receiving, sending, return_exceptions=True)
+            endings = await asyncio.gather(*tasks, return_exceptions=True)
         errors = [ending for ending in endings if isinstance(ending, Exception)]
         # What ends the run goes before what only ends the stream, and a read's reason before a write's.
         for error in sorted(errors, key=lambda error: isinstance(error, StreamLostError)):
@@ -148,21 +156,29 @@ class Lane:
             elif isinstance(answer, Refusal) and answer.code == "UNAVAILABLE":
                 # It drains or lost its engine: what it accepted is still to come, the rest is asked again.
                 self.is_open = False
-                del self._unanswered[answer.id]
+                self._remove(asked)
                 self._desk.take_back([asked])
             else:
-                del self._unanswered[answer.id]
+                self._remove(asked)
                 self._barren = 0
                 self._desk.settle(self, asked, answer, now)
-            if not self.is_open and not self._unanswered:
-                raise StreamLostError("the server takes no more work")
+
+    def _remove(self, asked: Asked) -> None:
+        """The server owes no answer to it any more: after the last of them a closed lane's stream is over."""
+        del self._unanswered[asked.request.id]
+        if not self.is_open and not self._unanswered:
+            self._emptied.set()
+
+    async def _end_when_emptied(self) -> None:
+        await self._emptied.wait()
+        raise StreamLostError("the server takes no more work")
 
     def _ask_later(self, asked: Asked, seconds: float | None) -> None:
         """The server's queue is full: keep the place until it may be asked again, here or elsewhere."""
 
         def ask() -> None:
             self._retries.discard(handle)
-            del self._unanswered[asked.request.id]
+            self._remove(asked)
             self._desk.take_back([asked])
 
         delay = RETRY_SECONDS if seconds is None else seconds
@@ -214,3 +230,7 @@ class Lane:
                 f"{self.server.name} came back with another model or engine ({difference}): "
                 "its answers do not belong to this run"
             )
+        try:
+            self._desk.came_back(replace(self.server, model=model))
+        except ClientError as error:
+            raise RunError(f"{self.server.name} came back as it cannot be used: {error}") from None

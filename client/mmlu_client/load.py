@@ -45,10 +45,13 @@ class Load:
         pacing: Pacing,
         server_timeout: float,
         on_answer: Callable[[Answer], None],
+        on_return: Callable[[Server], None],
         is_enough: Callable[[int], bool],
         say: Callable[[str], None],
     ) -> None:
-        """is_enough: asked before each new request with the nanoseconds since the start."""
+        """on_return: told of a server that comes back, before it is asked again; raises ClientError where it
+        is not to be. is_enough: asked before each new request with the nanoseconds since the start.
+        """
         self._server_timeout = server_timeout
         self._say = say
         self._lanes = [self._lane(server) for server in servers]
@@ -57,6 +60,7 @@ class Load:
         self._source = source
         self._pacing = pacing
         self._on_answer = on_answer
+        self._on_return = on_return
         self._is_enough = is_enough
         self._again: deque[Asked] = deque()
         self._change = asyncio.Event()
@@ -155,6 +159,9 @@ class Load:
 
     def opened(self) -> None:
         self._change.set()
+
+    def came_back(self, server: Server) -> None:
+        self._on_return(server)
 
     def is_last(self, lane: Lane) -> bool:
         return all(other.left_out for other in self._lanes if other is not lane)

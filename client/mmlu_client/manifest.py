@@ -16,21 +16,26 @@ from mmlu_client.model import Device, EngineInfo, ServedModel
 from mmlu_client.run_folder import MANIFEST_VERSION
 from mmlu_client.settings import Settings
 
+LARGEST_KEPT = ("peak_flops", "load_seconds", "build_seconds", "reference_load_seconds")
 PACKAGES = ("trt-server", "grpcio", "numpy", "protobuf", "pyarrow", "tokenizers", "transformers")
 
 
 @dataclass(frozen=True)
 class Asking:
-    """What is asked: the benchmark, the subjects of it, how many questions, and whose tokenizer is used."""
+    """What is asked: the benchmark, the subjects of it, how many questions, and whose tokenizer is used.
+
+    max_prompt_tokens: what prompts were made to fit in.
+    """
 
     benchmark: Benchmark
     subjects: Sequence[str]
     questions: int
     tokenizer: str
+    max_prompt_tokens: int
 
 
-def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], places: int) -> dict[str, Any]:
-    """Without its sessions. places: the most requests that all servers together take at a time."""
+def manifest(settings: Settings, asking: Asking, servers: Sequence[Server]) -> dict[str, Any]:
+    """Without its sessions and their servers."""
     model, load = servers[0].model, settings.load
     return {
         "manifest_version": MANIFEST_VERSION,
@@ -47,7 +52,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
         "prompt_format": settings.prompt_format,
         "few_shots": settings.few_shots,
         "bs": settings.batch_size,
-        "concurrency": min(load.concurrency, places) if load.mode == "closed" else None,
+        "concurrency": load.concurrency if load.mode == "closed" else None,
         "load": {**asdict(load), "description": str(load)},
         "validate": settings.validate,
         "reuse_prefix": settings.reuse_prefix,
@@ -68,11 +73,11 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
         "device": asdict(model.device),
         "peak": {"flops_per_second": model.peak_flops, "source": model.peak_source},
         "limits": {
-            "max_prompt_tokens": model.max_prompt_tokens,
+            "max_prompt_tokens": asking.max_prompt_tokens,
             "max_batch_size": model.max_batch_size,
             "stream_window": model.stream_window,
         },
-        "servers": [server_entry(server) for server in servers],
+        "servers": [],
         "server_version": model.server_version,
         "client": {
             "platform": platform.platform(),
@@ -83,10 +88,12 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server], plac
     }
 
 
-def server_entry(server: Server) -> dict[str, Any]:
+def server_entry(server: Server, session: int) -> dict[str, Any]:
+    """What it is in one start of the client: at another it may be another device, with another peak."""
     model = server.model
     return {
         "name": server.name,
+        "session": session,
         "device": model.device.name,
         "devices": [{"name": each.name, "id": each.id, "part": each.part} for each in model.devices],
         "peak_flops": model.peak_flops,
@@ -97,15 +104,16 @@ def server_entry(server: Server) -> dict[str, Any]:
 
 
 def all_servers(earlier: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The servers of every start of the client, by name.
+    """The servers of every start of the client, each once a start.
 
-    One that was started anew meanwhile keeps the longest of its times: what it needs without a plan at hand.
+    One that was itself started anew within one keeps the larger of its peaks, and the longest of its times:
+    which of its answers came before is not told, and a share of less than was possible would flatter.
     """
-    entries = {entry["name"]: entry for entry in earlier}
+    entries = {(entry["session"], entry["name"]): entry for entry in earlier}
     for entry in now:
-        before = entries.get(entry["name"], entry)
-        longest = {name: max(before[name], entry[name]) for name in entry if name.endswith("_seconds")}
-        entries[entry["name"]] = {**entry, **longest}
+        place = entry["session"], entry["name"]
+        before = entries.get(place, entry)
+        entries[place] = {**entry, **{name: max(before[name], entry[name]) for name in LARGEST_KEPT}}
     return list(entries.values())
 
 

@@ -63,7 +63,9 @@ class Metrics:
             registry=r,
         )
         self._info = Info("mmlu_client", "What is measured, and on what.", registry=r)
-        self._peaks: dict[str, float] = {}
+        # By start of the client and server.
+        self._peaks: dict[tuple[int, str], float] = {}
+        self._core_seconds: dict[tuple[int, str], float] = collections.defaultdict(float)
         self._earlier_seconds = 0.0
 
     def describe(
@@ -96,9 +98,15 @@ class Metrics:
             }
         )
 
-    def add_server(self, name: str, peak_flops: float) -> None:
-        """Before the first record of one that it answered. peak_flops: FLOP/s."""
-        self._peaks[name] = peak_flops
+    def add_server(self, name: str, session: int, peak_flops: float) -> None:
+        """Before the first record of one that it answered in this start of the client. peak_flops: FLOP/s.
+
+        Again, where it came back in the same start with a larger one: that then counts from the beginning.
+        """
+        place = session, name
+        grown = peak_flops - self._peaks.get(place, peak_flops)
+        self._peaks[place] = peak_flops
+        self._possible_flops.inc(grown * self._core_seconds[place])
 
     def add_earlier(self, records: RecordTable) -> None:
         """Count what an earlier start of the client left."""
@@ -112,9 +120,10 @@ class Metrics:
             self._tokens.labels(kind).inc(float(records[f"tokens.{kind}"].sum()))
         self._flops.inc(float(records["flops"].sum()))
         requests = records.requests()
-        seconds = requests["server_ns.core"] / 1e9
-        for server, core, waited in zip(requests["server"], seconds, latency(requests), strict=True):
-            self._count_request(server, core, waited)
+        places = zip(requests["session"].tolist(), requests["server"].tolist(), strict=True)
+        seconds = (requests["server_ns.core"] / 1e9).tolist()
+        for place, core, waited in zip(places, seconds, latency(requests).tolist(), strict=True):
+            self._count_request(place, core, waited)
         self._earlier_seconds = sum(span.whole_seconds for span in spans(records).values())
         self.set_whole_seconds(0.0)
 
@@ -130,11 +139,12 @@ class Metrics:
         exchange = records[0].exchange if records else None
         if exchange is not None and exchange.timing is not None:
             waited = (exchange.received_ns - exchange.due_ns) / 1e9
-            self._count_request(exchange.server, exchange.timing.core / 1e9, waited)
+            self._count_request((records[0].session, exchange.server), exchange.timing.core / 1e9, waited)
 
-    def _count_request(self, server: str, core_seconds: float, latency_seconds: float) -> None:
+    def _count_request(self, place: tuple[int, str], core_seconds: float, latency_seconds: float) -> None:
         self._core.inc(core_seconds)
-        self._possible_flops.inc(core_seconds * self._peaks[server])
+        self._core_seconds[place] += core_seconds
+        self._possible_flops.inc(core_seconds * self._peaks[place])
         self._latency.observe(latency_seconds)
 
     def watch_in_flight(self, requests: Callable[[], float]) -> None:

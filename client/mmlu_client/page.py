@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import plotly.io as pio
 from jinja2 import Environment, PackageLoader
@@ -13,10 +13,13 @@ from plotly.offline import get_plotlyjs
 
 from mmlu_client.charts import Chart
 
+# A chart and the part of a page that shows it.
+DrawnChart: TypeAlias = tuple[Chart, Markup]
+
 
 def page(
     template: str,
-    charts: Sequence[Chart],
+    charts: Sequence[DrawnChart],
     manifest: Mapping[str, Any],
     **values: Any,
 ) -> str:
@@ -25,11 +28,16 @@ def page(
         loader=PackageLoader("mmlu_client", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template(template).render(
-        charts=[(chart, Markup(_drawn(chart.figure))) for chart in charts],
+        charts=charts,
         manifest=list(flattened(manifest)),
         script=Markup(get_plotlyjs()),
         **values,
     )
+
+
+def drawn(charts: Sequence[Chart]) -> list[DrawnChart]:
+    """What takes the most of a page's time."""
+    return [(chart, Markup(_drawn(chart.figure))) for chart in charts]
 
 
 def flattened(manifest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

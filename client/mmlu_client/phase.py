@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -27,11 +26,15 @@ from mmlu_client.settings import Settings
 
 @dataclass(frozen=True)
 class Bench:
-    """What phases work with. on_join: told of a server that joins. session: which start this is, from 0."""
+    """What phases work with. session: which start this is, from 0.
+
+    on_join, on_return: told of a server that joins, and of one that comes back; the latter may refuse it.
+    """
 
     settings: Settings
     fleet: Fleet
     on_join: Callable[[Server], None]
+    on_return: Callable[[Server], None]
     builder: PromptBuilder
     worker: ThreadPoolExecutor
     say: Callable[[str], None]
@@ -41,14 +44,12 @@ class Bench:
     def servers(self) -> Sequence[Server]:
         return self.fleet.servers
 
-    @property
-    def places(self) -> int:
-        """The most requests that all servers together take at a time."""
-        return sum(max(1, server.model.stream_window) for server in self.servers)
-
 
 class Phase:
-    """Asks questions of the compiled engine, or, in VAL, of the reference. seconds: how long it did."""
+    """Asks questions of the compiled engine, or, in VAL, of the reference.
+
+    seconds: how long it did. lost_readings: those of devices that could not be written meanwhile.
+    """
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Phase:
         self._spent_ns = round(spent_seconds * 1e9)
         self.name = name
         self.seconds = 0.0
+        self.lost_readings = 0
         self._keep = keep
         self._is_enough = is_enough
         self.watch = LoopWatch()
@@ -75,15 +77,16 @@ class Phase:
     async def run(self, device_log: Path) -> None:
         """Raises RunError, InputError."""
         bench = self._bench
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(DeviceLog(device_log, bench.servers, self.name, bench.session))
-            await stack.enter_async_context(bench.fleet.watched(self._join))
-            await stack.enter_async_context(self.watch)
-            start = time.monotonic()
-            try:
-                await self.load.run()
-            finally:
-                self.seconds = time.monotonic() - start
+        log = DeviceLog(device_log, bench.servers, self.name, bench.session, bench.say)
+        try:
+            async with log, bench.fleet.watched(self._join), self.watch:
+                start = time.monotonic()
+                try:
+                    await self.load.run()
+                finally:
+                    self.seconds = time.monotonic() - start
+        finally:
+            self.lost_readings = log.lost
 
     def _load(self, questions: Sequence[Question]) -> Load:
         bench, plan, seed = self._bench, self._bench.settings.load, self._bench.settings.seed
@@ -102,9 +105,10 @@ class Phase:
         return Load(
             bench.servers,
             source,
-            plan.pacing(seed, bench.places),
+            plan.pacing(seed),
             bench.settings.server_timeout,
             lambda answer: self._keep(records_of(answer, name, session)),
+            bench.on_return,
             self.is_over,
             bench.say,
         )
@@ -133,9 +137,16 @@ async def warm_up(bench: Bench, questions: Sequence[Question], *, reference: boo
         id_prefix="warmup-",
         reference=reference,
     )
-    pacing = ClosedLoop(min(settings.load.concurrency, bench.places))
+    pacing = ClosedLoop(settings.load.concurrency)
     await Load(
-        bench.servers, source, pacing, settings.server_timeout, lambda _: None, lambda _: False, bench.say
+        bench.servers,
+        source,
+        pacing,
+        settings.server_timeout,
+        lambda _: None,
+        bench.on_return,
+        lambda _: False,
+        bench.say,
     ).run()
 
 

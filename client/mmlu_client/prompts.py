@@ -28,7 +28,8 @@ class Prompt:
     """What is sent for one question.
 
     candidate_ids: of " A" to " D" after this prompt. shared_prefix_tokens: how many of the first tokens are
-    those of the subject's header and shots. shots: how many were kept.
+    those of the subject's header and shots. shots: how many were kept whole. truncated: whether anything was
+    left out, for the prompt to fit the model.
     """
 
     question: Question
@@ -36,6 +37,7 @@ class Prompt:
     candidate_ids: Candidates
     shared_prefix_tokens: int
     shots: int
+    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,20 @@ class PromptBuilder:
         candidates = self._candidate_ids(question.subject, head.text + body, ids)
         if len(ids) > self._max_tokens:
             # Cut where the model's limit falls, BOS and header gone: nothing is shared any more.
-            return Prompt(question, ids[-self._max_tokens :], candidates, 0, len(shots))
-        return Prompt(question, ids, candidates, min(shared, len(ids) - 1), len(shots))
+            kept = self._shots_behind(len(ids) - self._max_tokens, question.subject, ids)
+            return Prompt(question, ids[-self._max_tokens :], candidates, 0, kept, truncated=True)
+        truncated = len(shots) < len(self._shots[question.subject])
+        return Prompt(question, ids, candidates, min(shared, len(ids) - 1), len(shots), truncated)
+
+    def _shots_behind(self, cut: int, subject: str, ids: TokenIds) -> int:
+        """How many of the shots begin at this token of the prompt's or later.
+
+        A shot begins where the prompt no longer is what header and shots before it are alone: a token or two
+        early where a blank line is encoded otherwise before a word, so that none counts that is not whole.
+        """
+        shots = self._shots[subject]
+        heads = (self._head(subject, shots[:number]) for number in range(len(shots)))
+        return sum(common_prefix(ids, head.ids) >= cut for head in heads)
 
     def _encode(self, texts: Sequence[tuple[Head, str]]) -> list[TokenIds]:
         """Token ids of each head and body; of the head only what is behind its cut is encoded again."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 from mmlu_client.errors import RunError
 from mmlu_client.records import Record
-from mmlu_client.whole_lines import cut_torn_line
+from mmlu_client.whole_lines import append_lines, cut_torn_line
 
 
 class RecordFile:
@@ -35,13 +34,9 @@ class RecordFile:
     def append(self, records: Sequence[Record]) -> None:
         """Raises RunError when the disk is full or gone; nothing of these records is kept then."""
         lines = "".join(f"{json.dumps(record.as_json(), separators=(',', ':'))}\n" for record in records)
-        start = os.fstat(self._file.fileno()).st_size
-        data = memoryview(lines.encode())
         try:
-            while data:
-                data = data[self._file.write(data) :]
+            append_lines(self._file, lines)
         except OSError as error:
-            os.ftruncate(self._file.fileno(), start)
             raise RunError(
                 f"cannot write {self._path}: {error.strerror}; what was scored before is in it"
             ) from None

@@ -40,6 +40,8 @@ SCHEMA = pa.schema(
         "top_token": pa.int64(),
         "tokens": _struct(pa.int64(), "logical", "computed", "shared_prefix"),
         "flops": pa.int64(),
+        "shots": pa.int64(),
+        "truncated": pa.bool_(),
         "server": pa.string(),
         "request": pa.struct({"id": pa.string(), "prompts": pa.int64()}),
         "batch": _struct(pa.int64(), "prompts", "padded_length", "padding_tokens"),

@@ -43,6 +43,7 @@ class AskedPrompt:
     candidate_ids: tuple[int, ...]
     shared_prefix_tokens: int
     shots: int
+    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ class Record:
             },
             "flops": score.flops if score else None,
             "shots": asked.shots if asked else None,
+            "truncated": asked.truncated if asked else None,
             **self._exchange_as_json(),
             "error": self.error,
         }
@@ -153,7 +155,7 @@ def records_of(answer: Answer, phase: str, session: int) -> list[Record]:
 
 
 def _asked(prompt: Prompt) -> AskedPrompt:
-    return AskedPrompt(prompt.candidate_ids, prompt.shared_prefix_tokens, prompt.shots)
+    return AskedPrompt(prompt.candidate_ids, prompt.shared_prefix_tokens, prompt.shots, prompt.truncated)
 
 
 def record_of_unaskable(unaskable: Unaskable, phase: str, session: int) -> Record:

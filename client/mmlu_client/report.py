@@ -37,13 +37,23 @@ def cells(summary: Summary, notice: str) -> tuple[str, ...]:
         number(summary.p_infer_whole, ".2f"),
         number(summary.p_infer_core, ".2f"),
         percent(summary.mfu),
-        accuracy(summary.acc, notice),
+        accuracy(summary.acc, notice, "*" if summary.is_partial else ""),
         memory(summary.mem_used_gib, summary.mem_total_gib),
     )
 
 
 def table(summary: Summary, notice: str) -> str:
     return markdown_table([COLUMNS, cells(summary, notice)])
+
+
+def partial_lines(summary: Summary) -> list[str]:
+    """What the mark at the table's accuracy means."""
+    if not summary.is_partial:
+        return []
+    return [
+        f"acc*: of {summary.answered} answered questions of {summary.questions}; {summary.failed} failed, "
+        f"{summary.unanswered} were not asked or not answered"
+    ]
 
 
 def markdown_table(rows: list[tuple[str, ...]]) -> str:
@@ -59,14 +69,17 @@ def markdown_table(rows: list[tuple[str, ...]]) -> str:
 def notes(run: FinishedRun, summary: Summary) -> list[str]:
     model = run.model
     lines = [
+        *partial_lines(summary),
         *_accuracy_lines(run, summary),
         f"questions: {summary.questions} of {run.data}; answered {summary.answered}, "
         f"failed {summary.failed}, unanswered {summary.unanswered}",
         *ending_lines(run, summary.ended_early),
+        *_prompt_lines(run, summary),
         f"model: {model.id} ({model.architecture}, {model.parameters:,} parameters)",
         f"engine: {model.engine.name} {model.engine.version}, {model.engine.precision}; "
         f"load {summary.server_load_seconds:.2f} s, build {summary.server_build_seconds:.2f} s",
-        f"device: {model.device.name}; peak {model.peak_flops / 1e12:.4g} TFLOP/s ({model.peak_source})",
+        f"device: {model.device.name}; peak {model.peak_flops / 1e12:.4g} TFLOP/s ({model.peak_source})"
+        f"{_other_peaks(run)}",
         *_time_lines(run, summary),
         f"MFU by FlagPerf's 2 × parameters: {percent(summary.mfu_flagperf)}; over whole time: "
         f"{percent(summary.mfu_whole)}",
@@ -94,6 +107,27 @@ def _peak_lines(run: FinishedRun, summary: Summary) -> list[str]:
     if (summary.mfu or 0.0) <= 1 and (summary.mfu_whole or 0.0) <= 1:
         why += "; or FlagPerf's arithmetic alone, which counts embedding and head for every token"
     return [f"MFU above 100 %: {why}"]
+
+
+def _prompt_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    lines = [
+        f"prompts: format {summary.prompt_format}, {summary.few_shots} shots asked for, "
+        f"{number(summary.mean_shots, '.2f')} kept on average"
+    ]
+    if summary.truncated:
+        lines.append(
+            f"truncated: {summary.truncated} of {summary.answered} prompts were longer than the "
+            f"{run.model.max_prompt_tokens} tokens that the server takes, and lost shots or their beginning: "
+            f"the accuracy is not that of {summary.few_shots} shots throughout"
+        )
+    return lines
+
+
+def _other_peaks(run: FinishedRun) -> str:
+    peaks = sorted({float(server["peak_flops"]) / 1e12 for server in run.servers})
+    if len(peaks) < 2:
+        return ""
+    return f"; over servers and their starts {peaks[0]:.4g} … {peaks[-1]:.4g} TFLOP/s, each for its own work"
 
 
 def _reuse_lines(summary: Summary) -> list[str]:
@@ -179,10 +213,15 @@ def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
             f"energy: {summary.joules_per_token:.4g} J a token, "
             f"{number(summary.joules_per_question, '.4g')} J a question"
         )
+    if run.missing_readings:
+        lines.append(
+            f"memory and energy are incomplete: {run.missing_readings} readings of devices could not be "
+            "written, or not be read"
+        )
     if run.self_check is not None:
         lines.append(f"self-check: {run.self_check.statement()}")
-    if len(run.servers) > 1:
-        lines += [server_line(run, server["name"]) for server in run.servers]
+    if len(run.server_names) > 1:
+        lines += [server_line(run, name) for name in run.server_names]
     if summary.interruptions:
         lines.append(f"interruptions: {summary.interruptions}, {summary.outage_seconds:.1f} s in all")
     if summary.sessions > 1:
@@ -193,8 +232,9 @@ def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
 
 
 def server_line(run: FinishedRun, name: str) -> str:
-    """What one of several servers did."""
-    mine = run.records.where(run.records["server"] == name)
+    """What the engine of one of several servers did."""
+    infer = run.records.phase(INFER)
+    mine = infer.where(infer["server"] == name)
     return f"server {name}: {_work(mine)}"
 
 

@@ -25,6 +25,7 @@ IDENTITY = (
     "data.order",
     "prompt_format",
     "few_shots",
+    "limits.max_prompt_tokens",
     "bs",
     "tokenizer",
     "validate",

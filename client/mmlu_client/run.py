@@ -7,7 +7,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from mmlu_client.device_log import reopen_device_log
 from mmlu_client.ending import DONE, DURATION, EARLY_STOP
 from mmlu_client.errors import ClientError, InputError, RunError, StoppedError
 from mmlu_client.finished_run import FinishedRun, read_run
-from mmlu_client.fleet import Fleet, check_batch_size, check_reference
+from mmlu_client.fleet import Fleet, check_batch_size, check_prompt_limit, check_reference
+from mmlu_client.html_report import drawn_charts
 from mmlu_client.lane import Server
 from mmlu_client.manifest import Asking, all_servers, manifest, now, server_entry, session
 from mmlu_client.metrics import Metrics
 from mmlu_client.metrics_server import MetricsServer
 from mmlu_client.outcome import print_text, written_figures
+from mmlu_client.page import DrawnChart
 from mmlu_client.phase import Bench, Phase, in_order, warm_up
 from mmlu_client.progress import Progress, Tally, make_progress
 from mmlu_client.prompt_format import FORMATS
@@ -33,7 +35,14 @@ from mmlu_client.record_file import RecordFile
 from mmlu_client.record_table import RecordTable, read_records
 from mmlu_client.records import INFER, VAL, Record
 from mmlu_client.resume import check_same_run, read_manifest, seconds_asked
-from mmlu_client.run_folder import DEVICE_LOG, RECORDS, choose_output_folder, make_folder, write_manifest
+from mmlu_client.run_folder import (
+    DEVICE_LOG,
+    RECORDS,
+    check_holds_no_run,
+    choose_output_folder,
+    make_folder,
+    write_manifest,
+)
 from mmlu_client.self_check import LoopWatch
 from mmlu_client.settings import Settings
 from mmlu_client.tokenizer import Tokenizer, named_tokenizer, served_tokenizer, warm_import
@@ -57,7 +66,7 @@ def run(settings: Settings, command_line: Sequence[str], started: float) -> None
 class Ended:
     """What a session knows of itself at its end. watch and starving are the last phase's.
 
-    phase_seconds: how long each phase was asked.
+    phase_seconds: how long each phase was asked. lost_readings: those of devices that were not written.
     """
 
     interruptions: int = 0
@@ -66,6 +75,7 @@ class Ended:
     starved_ns: int = 0
     load_ns: int = 0
     phase_seconds: dict[str, float] = field(default_factory=dict)
+    lost_readings: int = 0
 
     def add(self, phase: Phase) -> None:
         self.phase_seconds[phase.name] = phase.seconds
@@ -74,6 +84,7 @@ class Ended:
         self.watch = phase.watch
         self.starved_ns = phase.load.starved_ns
         self.load_ns = phase.load.elapsed_ns
+        self.lost_readings += phase.lost_readings
 
     def as_json(self, why: str) -> dict[str, Any]:
         return {
@@ -84,11 +95,15 @@ class Ended:
             **self.watch.as_json(),
             "starved_share": self.starved_ns / self.load_ns if self.load_ns else 0.0,
             "phase_seconds": self.phase_seconds,
+            "lost_readings": self.lost_readings,
         }
 
 
 class Run:
-    """The state of one run: what was asked so far can be reported whenever it ends."""
+    """The state of one run: what was asked so far can be reported whenever it ends.
+
+    has_figures: they are in its folder.
+    """
 
     def __init__(
         self,
@@ -117,12 +132,15 @@ class Run:
         self._manifest: dict[str, Any] | None = None
         self._ended = Ended()
         self._phase: Phase | None = None
+        # Of the longest prompt that is asked; None until the servers are known.
+        self._max_prompt_tokens: int | None = None
         self._accuracy = Accuracy(0, 0)
         self._records = 0
         self._is_early = False
         self._why = DONE
         self._is_over_already = False
         self._stopped_by: signal.Signals | None = None
+        self.has_figures = False
 
     async def measure(self) -> None:
         """Ask everything and report what there is. Raises ClientError."""
@@ -134,7 +152,8 @@ class Run:
             self._stop_on_signals(asking)
             trouble = await self._ending(asking)
             if self._is_over_already and trouble is None:
-                self._print(read_run(self._folder), None)
+                finished = read_run(self._folder)
+                self._print(finished, drawn_charts(finished), None)
                 return
             if self._manifest is None or not self._records:
                 raise trouble or RunError("there was nothing to ask")
@@ -194,6 +213,7 @@ class Run:
         fleet = Fleet(settings.addresses, settings.tls_ca, self._progress.say, self._check)
         try:
             await fleet.connect(settings.server_timeout)
+            self._settings = settings.within(fleet.places)
             model = fleet.servers[0].model
             if model.notice:
                 self._progress.say(f"{model.id}: {model.notice}")
@@ -206,6 +226,8 @@ class Run:
     def _check(self, server: Server, first: Server) -> None:
         """Whether it can do what is asked, beside the first one. Raises InputError, RunError."""
         check_batch_size(server, self._settings.batch_size)
+        if self._max_prompt_tokens is not None:
+            check_prompt_limit(server, self._max_prompt_tokens)
         if self._settings.validate:
             check_reference(server, first)
 
@@ -228,16 +250,22 @@ class Run:
     ) -> None:
         settings, model = self._settings, fleet.servers[0].model
         style = FORMATS[settings.prompt_format]
-        builder = PromptBuilder(tokenizer, style, self._shots, model.max_prompt_tokens, model.vocabulary_size)
+        limit = self._max_prompt_tokens = fleet.max_prompt_tokens
+        builder = PromptBuilder(tokenizer, style, self._shots, limit, model.vocabulary_size)
         make_folder(self._folder)
         with RecordFile(self._folder / RECORDS) as file:
+            if settings.resume is None:
+                # Another client may have had the folder since this one looked; now none can.
+                check_holds_no_run(self._folder)
             reopen_device_log(self._folder / DEVICE_LOG, keep=settings.resume is not None)
-            earlier = self._open(fleet.servers, origin)
+            asking = Asking(self._benchmark, self._subjects, len(self._questions), origin, limit)
+            earlier = self._open(fleet, asking)
             if self._is_over_already:
                 self._progress.say(f"nothing left to ask: these are the figures of {self._folder} as it was")
                 return
             say, number = self._progress.say, len(self._sessions) - 1
-            bench = Bench(settings, fleet, self._note_server, builder, worker, say, number)
+            take_again = partial(self._take_again, fleet)
+            bench = Bench(settings, fleet, self._note_server, take_again, builder, worker, say, number)
             if settings.validate:
                 await self._ask(bench, VAL, self._questions, earlier, file)
             questions = self._validated() if settings.validate else self._questions
@@ -247,14 +275,12 @@ class Run:
     def _sessions(self) -> list[dict[str, Any]]:
         return self._manifest["sessions"] if self._manifest else []
 
-    def _open(self, servers: Sequence[Server], tokenizer: str) -> RecordTable:
+    def _open(self, fleet: Fleet, asking: Asking) -> RecordTable:
         """Write the manifest, and return what an earlier session left. Raises InputError where it differs.
 
         Writes nothing where that session left nothing to ask: its figures stay what they are.
         """
-        asking = Asking(self._benchmark, self._subjects, len(self._questions), tokenizer)
-        places = sum(max(1, server.model.stream_window) for server in servers)
-        fresh = manifest(self._settings, asking, servers, places)
+        fresh = manifest(self._settings, asking, fleet.servers)
         earlier = read_records(self._folder / RECORDS)
         sessions = []
         if self._settings.resume is not None:
@@ -264,7 +290,9 @@ class Run:
             if not self._is_something_left(earlier, sessions):
                 self._is_over_already = True
                 return earlier
-            fresh["servers"] = all_servers(before["servers"], fresh["servers"])
+            fresh["servers"] = before["servers"]
+        entries = [server_entry(server, len(sessions)) for server in fleet.servers]
+        fresh["servers"] = all_servers(fresh["servers"], entries)
         sessions.append(session(self._command_line, self._started))
         self._manifest = {
             "started": sessions[0]["started"],
@@ -288,12 +316,22 @@ class Run:
             return asks(INFER, self._questions)
         return asks(VAL, self._questions) or asks(INFER, self._validated())
 
+    def _take_again(self, fleet: Fleet, server: Server) -> None:
+        """One that came back. Raises ClientError where it cannot do what is asked any more."""
+        self._check(server, fleet.servers[0])
+        self._note_server(server)
+
     def _note_server(self, server: Server) -> None:
-        """One more, in the middle of the run."""
+        """One more, or one as it came back, in the middle of the run."""
         if self._manifest is not None:
-            self._manifest["servers"] = all_servers(self._manifest["servers"], [server_entry(server)])
-            self._metrics.add_server(server.name, server.model.peak_flops)
+            entry = server_entry(server, len(self._sessions) - 1)
+            self._manifest["servers"] = all_servers(self._manifest["servers"], [entry])
+            self._add_servers_to_metrics(self._manifest["servers"])
             write_manifest(self._folder, self._manifest)
+
+    def _add_servers_to_metrics(self, entries: Sequence[dict[str, Any]]) -> None:
+        for entry in entries:
+            self._metrics.add_server(entry["name"], entry["session"], entry["peak_flops"])
 
     async def _ask(
         self,
@@ -340,8 +378,7 @@ class Run:
             batch_size=self._settings.batch_size,
             reuse_prefix=self._settings.reuse_prefix,
         )
-        for server in self._manifest["servers"] if self._manifest else []:
-            self._metrics.add_server(server["name"], server["peak_flops"])
+        self._add_servers_to_metrics(self._manifest["servers"] if self._manifest else [])
         self._metrics.add_earlier(earlier)
 
     def _validated(self) -> Selection:
@@ -372,18 +409,26 @@ class Run:
 
     def _report(self, manifest: dict[str, Any], trouble: ClientError | None) -> None:
         """Close the session, and print and write the figures. Raises the trouble, or what _print does."""
-        self._sessions[-1]["ended"] = self._ended.as_json(str(trouble) if trouble else self._why)
+        ended = self._sessions[-1]["ended"] = self._ended.as_json(str(trouble) if trouble else self._why)
         try:
             write_manifest(self._folder, manifest)
             finished = read_run(self._folder)
+            charts = drawn_charts(finished)
+            # Once more, as late as a figure can tell of it: reading records and drawing charts takes a while.
+            ended.update(now())
+            write_manifest(self._folder, manifest)
+            finished = replace(finished, manifest=read_manifest(self._folder))
         except ClientError as error:
             raise trouble or error from None
-        self._print(finished, trouble)
+        self._print(finished, charts, trouble)
 
-    def _print(self, finished: FinishedRun, trouble: ClientError | None) -> None:
+    def _print(
+        self, finished: FinishedRun, charts: Sequence[DrawnChart], trouble: ClientError | None
+    ) -> None:
         """Write the figures too. Raises the trouble, or RunError where figures or questions failed."""
         try:
-            page = written_figures(finished, self._settings.format)
+            page = written_figures(finished, self._settings.format, charts)
+            self.has_figures = True
         except ClientError as error:
             raise trouble or error from None
         if self._settings.format == "table":

@@ -12,7 +12,7 @@ from mmlu_client.errors import InputError, RunError
 
 RECORDS, MANIFEST, DEVICE_LOG = "records.jsonl", "manifest.json", "device.jsonl"
 # Changed with what a manifest or a record holds.
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 SUMMARY, TABLE, HTML = "summary.json", "summary.md", "report.html"
 
 
@@ -24,6 +24,12 @@ def choose_output_folder(chosen: Path | None) -> Path:
     folder = chosen or Path("results") / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output {folder} is not a folder")
+    check_holds_no_run(folder)
+    return folder
+
+
+def check_holds_no_run(folder: Path) -> None:
+    """Raises InputError."""
     for name in (RECORDS, SUMMARY):
         path = folder / name
         if path.exists() and path.stat().st_size:  # a run that ended before its first answer is no run
@@ -31,7 +37,6 @@ def choose_output_folder(chosen: Path | None) -> Path:
                 f"--output {folder} holds a run already ({name}): name another folder, "
                 f"or go on with it: --resume {folder}"
             )
-    return folder
 
 
 def make_folder(folder: Path) -> None:

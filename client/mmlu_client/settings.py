@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from mmlu_client.address import Address
+from mmlu_client.errors import InputError
 from mmlu_client.pacing import ArrivalPattern, ClosedLoop, Offline, OpenLoop, Pacing
 from mmlu_client.stages import Goal
 from mmlu_client.text import shortest
@@ -30,13 +31,12 @@ class LoadPlan:
     duration: float | None
     request_count: int | None
 
-    def pacing(self, seed: int, places: int) -> Pacing:
-        """places: the most requests that all servers together take at a time."""
+    def pacing(self, seed: int) -> Pacing:
         if self.mode == "open":
             return OpenLoop(self.rate, self.pattern, seed)
         if self.mode == "offline":
             return Offline()
-        return ClosedLoop(min(self.concurrency, places))
+        return ClosedLoop(self.concurrency)
 
     def is_spent(self, nanoseconds: int) -> bool:
         """Whether nothing new is asked after so long."""
@@ -87,3 +87,18 @@ class Settings:
     def is_shuffled(self) -> bool:
         """A run that may end before its last question must not have asked the first subjects only."""
         return self.early_stop is not None or self.load.duration is not None or bool(self.load.request_count)
+
+    def within(self, places: int) -> Settings:
+        """With no more in flight than the servers together take at a time, which is `places`.
+
+        Raises InputError where more were asked for, here or in another point of the sweep.
+        """
+        swept = [plan.concurrency for plan in self.sweep if plan.mode == "closed"]
+        most = max([self.given["concurrency"] or 0, *swept])
+        if most > places:
+            flag = "--sweep" if swept else "--concurrency"
+            raise InputError(
+                f"{flag}: {most} requests cannot be in flight: the servers' windows hold {places} in all; "
+                f"ask for {places} at most, or start trt-server with a larger --stream-window"
+            )
+        return replace(self, load=replace(self.load, concurrency=min(self.load.concurrency, places)))

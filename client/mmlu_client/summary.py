@@ -43,6 +43,7 @@ class Summary:
     acc_high: float | None
     acc_macro: float | None
     acc_vocab: float | None
+    acc_val_vocab: float | None
     acc_val_stderr: float | None
     acc_val_low: float | None
     acc_val_high: float | None
@@ -63,6 +64,10 @@ class Summary:
     val_failed: int | None
     logical_tokens: int
     computed_tokens: int
+    prompt_format: str
+    few_shots: int
+    mean_shots: float | None
+    truncated: int
     reuse_prefix: bool
     p_computed_core: float | None
     prefix_hit_ratio: float | None
@@ -112,6 +117,11 @@ class Summary:
     outage_seconds: float
 
     @property
+    def is_partial(self) -> bool:
+        """Whether acc is of fewer questions than were to be asked."""
+        return self.acc is not None and self.answered < self.questions
+
+    @property
     def engine_label(self) -> str:
         """The engine as tables name it: figures with reuse or of merged requests never lack the word."""
         marks = [
@@ -145,6 +155,7 @@ def summarize(run: FinishedRun) -> Summary:
     by_session = spans(infer)
     speed, speed_val = _throughput(infer, by_session), _throughput(val, spans(val))
     flops, computed = int(scored["flops"].sum()), int(scored["tokens.computed"].sum())
+    possible = float(run.possible_flops(requests).sum())
     validated = run.validates and len(val) > 0
     acc, acc_val = accuracy_of(infer), accuracy_of(val)
     return Summary(
@@ -153,17 +164,18 @@ def summarize(run: FinishedRun) -> Summary:
         p_val_core=speed_val.per_core if validated else None,
         p_infer_whole=speed.per_whole,
         p_infer_core=speed.per_core,
-        mfu=ratio(flops, _possible_flops(run, requests)),
+        mfu=ratio(flops, possible),
         acc=acc.share,
         acc_val=acc_val.share if validated else None,
         acc_stderr=acc.stderr,
         **_interval("acc", acc.interval),
         acc_macro=macro_accuracy(infer),
         acc_vocab=vocabulary_accuracy_of(infer).share,
+        acc_val_vocab=vocabulary_accuracy_of(val).share if validated else None,
         acc_val_stderr=acc_val.stderr if validated else None,
         **_interval("acc_val", acc_val.interval if validated else None),
         **_agreement(val, infer, validated),
-        mfu_flagperf=mfu_flagperf(speed.per_core, run.model.parameters, run.model.peak_flops)
+        mfu_flagperf=mfu_flagperf(speed.per_core, run.model.parameters, ratio(possible, speed.core))
         if computed == speed.tokens
         else None,
         mfu_whole=mfu(flops, speed.whole, run.peak_flops),
@@ -177,6 +189,10 @@ def summarize(run: FinishedRun) -> Summary:
         val_failed=len(val) - acc_val.answered if validated else None,
         logical_tokens=speed.tokens,
         computed_tokens=computed,
+        prompt_format=run.prompt_format,
+        few_shots=run.few_shots,
+        mean_shots=_mean(scored["shots"]),
+        truncated=int(scored["truncated"].sum()),
         reuse_prefix=run.reuses_prefixes,
         p_computed_core=ratio(computed, speed.core),
         prefix_hit_ratio=1 - computed / speed.tokens if speed.tokens else None,
@@ -186,7 +202,7 @@ def summarize(run: FinishedRun) -> Summary:
         core_seconds=speed.core,
         **_steady(scored, by_session),
         **_latency(run, requests, steady_rows(requests, by_session), speed.whole),
-        mean_batch_size=mean_batch_size(requests),
+        mean_batch_size=None if run.reuses_prefixes and mixes_prefixes(scored) else mean_batch_size(requests),
         merged_share=merged_share(requests),
         joules_per_token=ratio(run.joules, speed.tokens),
         joules_per_question=ratio(run.joules, len(scored)),
@@ -199,9 +215,23 @@ def mfu(flops: int, seconds: float | None, peak_flops: float) -> float | None:
     return ratio(flops, seconds * peak_flops if seconds else None)
 
 
-def mfu_flagperf(core_throughput: float | None, parameters: int, peak_flops: float) -> float | None:
-    """FlagPerf's: two FLOPs a parameter and token; embedding, head and attention are not looked at."""
+def mfu_flagperf(core_throughput: float | None, parameters: int, peak_flops: float | None) -> float | None:
+    """FlagPerf's: two FLOPs a parameter and token; embedding, head and attention are not looked at.
+
+    peak_flops: of servers with several peaks the mean, each for its core seconds, as in `mfu`.
+    """
     return None if core_throughput is None else ratio(2 * parameters * core_throughput, peak_flops)
+
+
+def mixes_prefixes(scored: RecordTable) -> bool:
+    """Whether the prompts of a request begin with several shared prefixes.
+
+    With reuse a server runs those as several batches, and tells the largest alone.
+    """
+    names = ("request.id", "subject", "shots", "tokens.shared_prefix")
+    prompts = set(zip(*(scored[name].tolist() for name in names), strict=True))
+    prefixes = {(request, tokens and (subject, shots, tokens)) for request, subject, shots, tokens in prompts}
+    return len(prefixes) > len({request for request, _ in prefixes})
 
 
 def mean_batch_size(requests: RecordTable) -> float | None:
@@ -233,12 +263,6 @@ def _throughput(table: RecordTable, by_session: Mapping[int, Span]) -> _Throughp
         core=float(table.requests()["server_ns.core"].sum()) / 1e9,
         whole=sum(span.whole_seconds for span in by_session.values()) if by_session else None,
     )
-
-
-def _possible_flops(run: FinishedRun, requests: RecordTable) -> float:
-    """What the engines could have done in their core time: each server's at its own device's peak."""
-    peaks = np.array([run.peak_of(server) for server in requests["server"]], dtype=np.float64)
-    return float((requests["server_ns.core"] / 1e9 * peaks).sum())
 
 
 def _engine(run: FinishedRun) -> dict[str, Any]:

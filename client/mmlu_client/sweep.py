@@ -39,13 +39,14 @@ def sweep(settings: Settings, command_line: Sequence[str], started: float) -> No
     trouble: ClientError | None = None
     for plan in settings.sweep:
         point, place = replace(settings, load=plan, given=_given(settings, plan)), folder / name_of(plan)
+        run = Run(point, command_line, started, benchmark, place, show)
         try:
-            asyncio.run(Run(point, command_line, started, benchmark, place, show).measure())
+            asyncio.run(run.measure())
         except ClientError as error:
             trouble = error
-        if trouble is None or (place / HTML).exists():
-            run = read_run(place)
-            points.append(Point(plan, run, summarize(run)))
+        if run.has_figures:
+            finished = read_run(place)
+            points.append(Point(plan, finished, summarize(finished)))
         if trouble is not None:
             break
         started = time.monotonic()

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from mmlu_client.charts import BLUE, GREEN, GREY, ORANGE, RED, Chart, styled
 from mmlu_client.finished_run import FinishedRun
-from mmlu_client.page import page
+from mmlu_client.page import drawn, page
 from mmlu_client.report import markdown_table
 from mmlu_client.settings import LoadPlan
 from mmlu_client.stages import STAGES
@@ -74,7 +74,7 @@ def sweep_page(points: Sequence[Point]) -> str:
     first = points[0].run
     return page(
         "sweep.html.jinja",
-        sweep_charts(points),
+        drawn(sweep_charts(points)),
         first.manifest,
         title=f"{_measured(points)}: {len(points)} loads",
         started=first.manifest["started"]["utc"],

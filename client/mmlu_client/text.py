@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def accuracy(share: float | None, notice: str) -> str:
-    """A share, never without what its reader has to know of the model."""
+def accuracy(share: float | None, notice: str, mark: str = "") -> str:
+    """A share, never without what its reader has to know of the model. mark: of a line that explains it."""
+    if share is None:
+        return "/"
     short = notice.partition(":")[0].strip()
-    return number(share, ".3f") + (f" ({short})" if short and share is not None else "")
+    return f"{share:.3f}{mark}" + (f" ({short})" if short else "")
 
 
 def shown(names: Sequence[str], most: int = 5) -> str:

@@ -1,11 +1,24 @@
-"""Files of lines that a killed client, or a full disk, may have left half a line at the end of."""
+"""Files of whole lines, whatever a killed client, or a full disk, makes of the last one."""
 
 from __future__ import annotations
 
 import os
+from io import FileIO
 from pathlib import Path
 
 _BLOCK_BYTES = 2**16
+
+
+def append_lines(file: FileIO, lines: str) -> None:
+    """All of them, or none where that raises OSError."""
+    start = os.fstat(file.fileno()).st_size
+    data = memoryview(lines.encode())
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError:
+        os.ftruncate(file.fileno(), start)
+        raise
 
 
 def cut_torn_line(path: Path) -> None:

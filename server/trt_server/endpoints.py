@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -11,6 +12,7 @@ from grpc import aio
 from prometheus_client import CollectorRegistry, start_http_server
 
 from trt_server.errors import StartError
+from trt_server.one_line import one_line
 from trt_server.settings import Settings
 
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
@@ -53,10 +55,19 @@ def serve_metrics(registry: CollectorRegistry, settings: Settings) -> int:
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    if settings.tls_cert is None or settings.tls_key is None:
+    certificate, key = settings.tls_cert, settings.tls_key
+    if certificate is None or key is None:
         return None
     try:
-        return grpc.ssl_server_credentials([(settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())])
+        pair = key.read_bytes(), certificate.read_bytes()
+        # gRPC would say no more than that it cannot listen. No password: nobody is there to be asked for one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+        return grpc.ssl_server_credentials([pair])
+    except ssl.SSLError as error:
+        raise StartError(
+            f"--tls-cert {certificate} and --tls-key {key} are not a certificate and its key, in PEM and "
+            f"without a password: {error.reason or one_line(error)}"
+        ) from None
     except OSError as error:
         raise StartError(
             f"cannot read {error.filename}: {error.strerror}; check --tls-cert and --tls-key"

@@ -18,7 +18,6 @@ from trt_server.opened_model import OpenedModel, open_model
 from trt_server.request_queue import RequestQueue
 from trt_server.served_model import PromptLimits, ServedModel
 from trt_server.settings import Settings
-from trt_server.tokenizer import CheckpointTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +126,7 @@ def _served_model(
         reference=reference.engine if reference else None,
         devices=choice.devices,
         limits=opened.limits,
-        tokenizer=CheckpointTokenizer(checkpoint.folder),
+        tokenizer=opened.tokenizer,
     )
 
 

@@ -12,6 +12,7 @@ from trt_server.model.checkpoint import Checkpoint, open_checkpoint
 from trt_server.model.source import ModelSource, resolve_model
 from trt_server.served_model import Limits
 from trt_server.settings import Settings
+from trt_server.tokenizer import CheckpointTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ DEFAULT_PROMPT_TOKENS = 4096
 class OpenedModel:
     source: ModelSource
     checkpoint: Checkpoint
+    tokenizer: CheckpointTokenizer
     limits: Limits
 
     @property
@@ -32,7 +34,7 @@ class OpenedModel:
 
 
 def open_model(settings: Settings, choice: EngineChoice) -> OpenedModel:
-    """Find the checkpoint and read its headers. Raises StartError."""
+    """Find the checkpoint, read its headers and its tokenizer. Raises StartError."""
     source = resolve_model(settings.model, choice.precision)
     checkpoint = open_checkpoint(source.folder)
     positions = checkpoint.geometry.max_positions
@@ -52,7 +54,9 @@ def open_model(settings: Settings, choice: EngineChoice) -> OpenedModel:
         stream_window=settings.stream_window,
         prefix_cache_bytes=_prefix_cache_bytes(settings, choice),
     )
-    opened = OpenedModel(source, checkpoint, limits)
+    tokenizer = CheckpointTokenizer(checkpoint.folder)
+    tokenizer.check()
+    opened = OpenedModel(source, checkpoint, tokenizer, limits)
     _check_memory(opened, choice)
     return opened
 

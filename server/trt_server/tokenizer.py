@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
-from trt_server.errors import InvalidRequestError, NoTokenizerError
+from trt_server.errors import InvalidRequestError, NoTokenizerError, StartError
+from trt_server.one_line import one_line
 
 # What transformers reads to build a tokenizer. config.json tells it the family.
 FILE_NAMES = (
@@ -33,6 +35,18 @@ class CheckpointTokenizer:
         self._folder = folder
         self._paths = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
         self.present = any(path.name in VOCABULARY_NAMES for path in self._paths)
+
+    def check(self) -> None:
+        """Raises StartError where its file does not load; what only transformers reads is left to it."""
+        path = self._folder / "tokenizer.json"
+        if path not in self._paths:
+            return
+        try:
+            Tokenizer.from_file(str(path))
+        except Exception as error:
+            raise StartError(
+                f"{path} does not load: {one_line(error)}; copy it again from where the model is from"
+            ) from error
 
     @cached_property
     def files(self) -> dict[str, bytes]:
@@ -74,7 +88,12 @@ class CheckpointTokenizer:
         # Loaded on the first text prompt: most clients send ids, and the import takes longer than the start.
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
+        try:
+            return AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
+        except Exception as error:
+            raise NoTokenizerError(
+                f"this model's tokenizer does not load: {one_line(error)}; send token ids"
+            ) from error
 
     def _require(self) -> None:
         if not self.present:

@@ -40,6 +40,12 @@ class ClientProcess:
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
 
+    def allow_file_size(self, most: int) -> None:
+        """The most bytes that it may write into one file from now on: a disk that has room again."""
+        assert self._process.pid is not None
+        _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (most, hard))
+
     def said(self) -> str:
         """What it has said so far."""
         return self._err.read_text() if self._err.exists() else ""
@@ -75,7 +81,8 @@ def _main(arguments: list[str], out: Path, err: Path, file_size: int | None) -> 
     for path, stream in ((out, sys.stdout), (err, sys.stderr)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream.fileno())
     if file_size is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, hard))
     main(arguments)
 
 

@@ -73,12 +73,15 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         joules_a_reading: float | None = None,
         device_id: str | None = None,
         device_part: str | None = None,
+        devices: int = 0,
         reference: str = "",
+        peak: float = PEAK,
     ) -> None:
         """tokenizer: file name → content, None for a model without. tls: key and certificate.
 
         joules_a_reading: what its energy counter gains each time the model is asked for; None: no counter.
         device_id: of the device it says it is on. device_part: what it says it may use of it.
+        devices: how many such devices it tells of one by one; 0: of the one alone.
         reference: the fingerprint of the one it says it has; it answers as the engine does.
         """
         self._tokenizer = tokenizer
@@ -97,7 +100,9 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         self._joules_a_reading = joules_a_reading
         self._device_id = device_id
         self._device_part = device_part
+        self._devices = devices
         self._reference = reference
+        self._peak = peak
         self.readings = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -175,7 +180,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
             device=pb.Device(
                 name="none", memory_used_bytes=GIB, memory_peak_bytes=2 * GIB, memory_total_bytes=40 * GIB
             ),
-            peak=pb.PeakFlops(flops_per_second=PEAK, source="made up"),
+            peak=pb.PeakFlops(flops_per_second=self._peak, source="made up"),
             limits=self._limits,
             notice=self._notice,
             reference=self._reference_info(),
@@ -188,6 +193,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         if self._joules_a_reading is not None:
             model.device.energy_joules = self._joules_a_reading * self.readings
             model.device.power_watts = 300.0
+        model.devices.extend([model.device] * self._devices)
         return model
 
     async def GetTokenizer(self, request: Any, context: Any) -> pb.Tokenizer:  # noqa: ARG002, N802

@@ -86,6 +86,13 @@ def test_config_file_from_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
             "argument --benchmark-duration: '0' is not a number of seconds above",
         ),
         (["--metrics-port", "70000"], "argument --metrics-port: '70000' is not a port"),
+        (["--arrival-pattern", "constant"], "--arrival-pattern is of an open loop: give --request-rate too"),
+        (
+            ["--arrival-pattern", "poisson", "--sweep", "concurrency=1"],
+            "--arrival-pattern is of an open loop",
+        ),
+        (["--tls-ca", __file__], "--tls-ca is of servers that speak TLS: write grpcs://host:port"),
+        (["--metrics-host", "0.0.0.0"], "--metrics-host is of metrics: give --metrics-port too"),
         (["--resume", "/nowhere"], "/nowhere holds no run: cannot read manifest.json"),
         (["--resume", "/nowhere", "--output", "/there"], "/nowhere holds no run"),
         (["--few-shots", "6"], "5 dev questions, --few-shots asks for 6"),
@@ -118,6 +125,26 @@ def test_bad_tokenizer_is_one_line(tmp_path: Path, tokenizer: str, message: str)
         result = command("--url", double.url, "--data", "data", "--tokenizer", tokenizer, folder=tmp_path)
     assert result.returncode == 2
     assert the_error(result).startswith(message)
+
+
+def test_flags_beside_what_they_are_of_are_taken() -> None:
+    open_loop = settings_from(["--arrival-pattern", "constant", "--sweep", "request-rate=5,10"])
+    assert {plan.pattern for plan in open_loop.sweep} == {"constant"}
+    settings = settings_from(
+        [
+            "--url",
+            "a:1,dns:///grpcs://b:2",
+            "--tls-ca",
+            "ca.pem",
+            "--metrics-port",
+            "0",
+            "--metrics-host",
+            "::",
+        ]
+    )
+    assert (settings.tls_ca, settings.metrics_host) == (Path("ca.pem"), "::")
+    settings = settings_from(["--request-rate", "5", "--metrics-port", "0"])
+    assert (settings.load.pattern, settings.metrics_host) == ("poisson", "127.0.0.1")
 
 
 def test_bad_config_file_is_one_line(tmp_path: Path) -> None:

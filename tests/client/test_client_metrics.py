@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from client_process import SECONDS, ClientProcess, client, the_error
-from double import CORE_NS, FLOPS_A_TOKEN, HOLD, PEAK, Double, Verdict, queue_full
+from double import CORE_NS, FLOPS_A_TOKEN, HOLD, PEAK, Decide, Double, Verdict, queue_full
 from mmlu import write_benchmark
 from prometheus_client.parser import text_string_to_metric_families
 from run_files import records, summary, wait_for_records
@@ -34,6 +34,10 @@ def scrape(address: str, headers: Mapping[str, str] = SCRAPER) -> dict[str, floa
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def hold_at(held: int) -> Decide:
+    return lambda number: HOLD if number == held else None
 
 
 def test_a_run_in_its_middle(tmp_path: Path) -> None:
@@ -75,7 +79,7 @@ def test_a_run_in_its_middle(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_counts_all_its_starts(tmp_path: Path) -> None:
-    """Two servers of different peaks; one is gone when the run is gone on with."""
+    """Two servers; gone on with, one of them is gone and the other has another peak."""
     data, output = write_benchmark(tmp_path / "data", {"alpha": 8}), tmp_path / "run"
     with Double(TOKENIZER) as one, Double(TOKENIZER, lambda number: HOLD if number == 2 else None) as two:
         running = ClientProcess("--url", f"{one.url},{two.url}", "--data", data, "--output", output)
@@ -83,7 +87,7 @@ def test_a_resumed_run_counts_all_its_starts(tmp_path: Path) -> None:
         running.signal(signal.SIGKILL)
         running.join()
         earlier = len(records(output))
-    with Double(TOKENIZER, lambda number: HOLD if number == 7 - earlier else None) as three:
+    with Double(TOKENIZER, hold_at(7 - earlier), port=one.port, peak=PEAK / 4) as three:
         running = ClientProcess("--resume", output, "--url", three.url, "--metrics-port", "0")
         assert three.holds.wait(SECONDS)
         wait_for_records(output, 7)
@@ -95,10 +99,30 @@ def test_a_resumed_run_counts_all_its_starts(tmp_path: Path) -> None:
     assert seen["mmlu_client_questions_planned,alpha"] == 8
     assert seen["mmlu_client_tokens_total,logical"] == figures["logical_tokens"]
     assert seen["mmlu_client_request_seconds_count"] == figures["answered"] == 7
-    assert seen["mmlu_client_flops_total"] / seen["mmlu_client_possible_flops_total"] == pytest.approx(
-        figures["mfu"]
-    )
+    possible = CORE_NS / 1e9 * (earlier * PEAK + (7 - earlier) * PEAK / 4)
+    assert seen["mmlu_client_possible_flops_total"] == pytest.approx(possible)
+    assert seen["mmlu_client_flops_total"] / possible == pytest.approx(figures["mfu"])
     assert seen["mmlu_client_run_seconds"] == pytest.approx(figures["whole_seconds"], rel=0.01)
+
+
+def test_a_server_that_comes_back_with_a_larger_peak_counts_at_it(tmp_path: Path) -> None:
+    data, output = write_benchmark(tmp_path / "data", {"alpha": 8}), tmp_path / "run"
+    with Double(TOKENIZER, hold_at(4)) as double:
+        running = ClientProcess(
+            "--url", double.url, "--data", data, "--output", output, "--metrics-port", "0"
+        )
+        assert double.holds.wait(SECONDS)
+        wait_for_records(output, 4)
+    with Double(TOKENIZER, hold_at(3), port=double.port, peak=PEAK * 4) as double:
+        assert double.holds.wait(SECONDS)
+        wait_for_records(output, 7)
+        (address,) = re.findall(r"metrics at (\S+)", running.said())
+        seen = scrape(address)
+        running.signal(signal.SIGTERM)
+        running.join()
+    assert seen["mmlu_client_possible_flops_total"] == pytest.approx(7 * CORE_NS / 1e9 * 4 * PEAK)
+    share = seen["mmlu_client_flops_total"] / seen["mmlu_client_possible_flops_total"]
+    assert share == pytest.approx(summary(output)["mfu"])
 
 
 @dataclass(frozen=True)

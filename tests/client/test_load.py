@@ -14,6 +14,8 @@ from double import (
     CORE_NS,
     FLOPS_A_TOKEN,
     HOLD,
+    PARAMETERS,
+    PEAK,
     Collecting,
     Double,
     Verdict,
@@ -23,7 +25,7 @@ from double import (
 )
 from google.rpc import code_pb2
 from mmlu import write_benchmark, write_csv
-from run_files import records, summary, wait_for_records
+from run_files import manifest, records, summary, wait_for_records
 from tokenizer_kinds import byte_level, tokenizer_files, write_tokenizer
 
 TOKENIZER = tokenizer_files(byte_level())
@@ -123,11 +125,10 @@ def test_figures_follow_from_the_records(data: Path, output: Path) -> None:
 
 def test_requests_in_flight_are_bounded_and_answers_may_come_in_any_order(data: Path, output: Path) -> None:
     with Collecting(TOKENIZER, stream_window=3) as double:
-        result = client(
-            "--url", double.url, "--data", data, "--output", output, "--concurrency", "16", "--limit", "3"
-        )
+        result = client("--url", double.url, "--data", data, "--output", output, "--limit", "3")
     assert result.returncode == 0, result.stderr
-    assert double.most_unanswered == 3
+    assert double.most_unanswered == manifest(output)["concurrency"] == 3
+    assert "load: closed loop, 3 in flight" in result.stdout
     by_question = {(record["subject"], record["index"]): record for record in records(output)}
     assert len(by_question) == 6
     expected = ["ABCD"[chosen_letter(list(ids))] for ids in asked(double)]
@@ -192,6 +193,17 @@ def test_a_draining_server_is_waited_for(data: Path, output: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert summary(output)["answered"] == 11
     assert summary(output)["interruptions"] >= 1
+
+
+def test_a_server_that_drains_while_its_queue_is_full_is_waited_for(data: Path, output: Path) -> None:
+    """It turns the second request away, and then has no other to answer than the first, which it put off."""
+    verdicts = {0: queue_full(0.5), 1: status(code_pb2.UNAVAILABLE, "draining")}
+    with Double(TOKENIZER, verdicts.get) as double:
+        result = client("--url", double.url, "--data", data, "--output", output)
+    assert result.returncode == 0, result.stderr
+    assert "(the server takes no more work)" in result.stderr
+    assert summary(output)["answered"] == 11
+    assert summary(output)["interruptions"] == 1
 
 
 def test_a_server_that_never_answers_again_ends_the_run(data: Path, output: Path) -> None:
@@ -272,6 +284,50 @@ def test_another_engine_does_not_finish_the_run(data: Path, output: Path) -> Non
     assert "came back with another model or engine" in the_error(result)
     assert not other.asked
     assert len(records(output)) == 4
+
+
+@pytest.mark.parametrize("factor", [4.0, 0.25])
+def test_a_server_that_comes_back_with_another_peak_is_counted_at_the_larger(
+    data: Path, output: Path, factor: float
+) -> None:
+    with Double(TOKENIZER, hold_from(4)) as double:
+        running = ClientProcess("--url", double.url, "--data", data, "--output", output)
+        assert double.holds.wait(SECONDS)
+        wait_for_records(output, 4)
+    with Double(TOKENIZER, port=double.port, peak=factor * PEAK):
+        result = running.finish()
+    assert result.returncode == 0, result.stderr
+    figures = summary(output)
+    possible = 11 * CORE_NS / 1e9 * max(1.0, factor) * PEAK
+    assert figures["answered"] == 11
+    assert figures["mfu"] == pytest.approx(figures["flops"] / possible)
+    assert figures["mfu_flagperf"] == pytest.approx(2 * PARAMETERS * figures["logical_tokens"] / possible)
+
+
+@pytest.mark.parametrize(
+    ("limits", "trouble"),
+    [
+        ({"max_batch_size": 1}, "--bs 2 is too many"),
+        ({"reference": ""}, "has no reference engine"),
+        ({"max_prompt_tokens": 200}, "takes prompts of 200 tokens, this run asks for up to 2048"),
+    ],
+)
+def test_a_server_that_comes_back_unable_does_not_finish_the_run(
+    data: Path, output: Path, limits: dict[str, Any], trouble: str
+) -> None:
+    able: dict[str, Any] = {"max_batch_size": 2, "reference": "one"}
+    with Double(TOKENIZER, hold_from(2), **able) as double:
+        running = ClientProcess(
+            "--url", double.url, "--data", data, "--output", output, "--bs", "2", "--validate"
+        )
+        assert double.holds.wait(SECONDS)
+        wait_for_records(output, 4)
+    with Double(TOKENIZER, port=double.port, **{**able, **limits}) as other:
+        result = running.finish()
+    assert result.returncode == 1
+    assert "came back as it cannot be used: " in the_error(result)
+    assert trouble in the_error(result)
+    assert not other.asked
 
 
 def test_a_full_disk_keeps_what_was_scored(data: Path, output: Path) -> None:

@@ -98,6 +98,28 @@ def test_sweep_is_a_run_for_each_point(data: Path, output: Path) -> None:
     assert (output / "sweep.md").read_text() in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--concurrency", "7"), "--concurrency: 7 requests"),
+        (("--sweep", "concurrency=1,9,3,8"), "--sweep: 9 requests"),
+    ],
+)
+def test_more_in_flight_than_servers_take_is_refused_before_any_is_asked(
+    data: Path, output: Path, flags: tuple[str, ...], message: str
+) -> None:
+    with Double(TOKENIZER, stream_window=3) as one, Double(TOKENIZER, stream_window=3) as two:
+        servers = ("--url", f"{one.url},{two.url}", "--data", data, "--output", output)
+        refused = client(*servers, *flags)
+        assert not one.asked
+        assert not two.asked
+        assert not output.exists()
+        taken = client(*servers, "--concurrency", "6")
+    assert refused.returncode == 2
+    assert f"{message} cannot be in flight: the servers' windows hold 6 in all" in the_error(refused)
+    assert taken.returncode == 0, taken.stderr
+
+
 def test_sweep_over_rates(data: Path, output: Path) -> None:
     with Double(TOKENIZER) as double:
         client(

@@ -9,7 +9,7 @@ from mmlu import MMLU, needs_mmlu
 from mmlu_client.dataset import load_benchmark
 from mmlu_client.errors import InputError
 from mmlu_client.prompt_format import FORMATS
-from mmlu_client.prompts import Prompt, PromptBuilder, Unaskable
+from mmlu_client.prompts import Prompt, PromptBuilder, Unaskable, common_prefix
 from mmlu_client.question import LETTERS, Question
 from tokenizer_kinds import KINDS, Encoding, letters_apart
 
@@ -132,7 +132,7 @@ def test_flagperf_drops_the_first_shots() -> None:
     limit = len(encoder.encode([text("flagperf", SHOTS[2:])])[0])
     prompt = build(builder(encoder, "flagperf", limit))
     assert prompt.token_ids == encoder.encode([text("flagperf", SHOTS[2:])])[0]
-    assert prompt.shots == 3
+    assert (prompt.shots, prompt.truncated) == (3, True)
     (head,) = encoder.encode([FORMATS["flagperf"].head(SUBJECT, SHOTS[2:])])
     assert prompt.shared_prefix_tokens >= len(head) - 1
 
@@ -144,13 +144,40 @@ def test_lm_eval_cuts_from_the_left() -> None:
     assert prompt.token_ids == whole[-50:]
     assert prompt.candidate_ids == build(builder(encoder, "lm-eval")).candidate_ids
     assert prompt.shared_prefix_tokens == 0
+    assert (prompt.shots, prompt.truncated) == (0, True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", range(6))
+def test_shots_count_that_the_cut_leaves_whole(kind: str, kept: int) -> None:
+    """Cut where a shot begins, and one token into it. Not where one has no token of its own to begin with."""
+    encoder = encoding(kind)
+    (whole,) = encoder.encode([text("lm-eval", SHOTS)])
+    (before,) = encoder.encode([FORMATS["lm-eval"].head(SUBJECT, SHOTS[: 5 - kept])])
+    start = common_prefix(whole, before)
+    fits, lacks = (build(builder(encoder, "lm-eval", len(whole) - cut)) for cut in (start, start + 1))
+    assert (fits.shots, fits.truncated) == (kept, True)
+    assert (lacks.shots, lacks.truncated) == (max(0, kept - 1), True)
+
+
+def test_no_shot_counts_that_lost_a_word() -> None:
+    """At every length, against the text that is left. One that is cut right before may be lost."""
+    encoder, tokenizer = encoding("byte-level"), KINDS["byte-level"]()
+    (whole,) = encoder.encode([text("lm-eval", SHOTS)])
+    for length in range(12, len(whole)):
+        prompt = build(builder(encoder, "lm-eval", length))
+        left = tokenizer.decode(prompt.token_ids)
+        shown = sum(FORMATS["lm-eval"].shot(shot).strip() in left for shot in SHOTS)
+        at_a_shot = left.lstrip("\n").startswith("What is capital")
+        assert shown - at_a_shot <= prompt.shots <= shown
 
 
 def test_prompt_that_just_fits_is_left_alone() -> None:
     encoder = encoding("byte-level")
     limit = len(encoder.encode([text("hendrycks", SHOTS)])[0])
-    assert build(builder(encoder, "hendrycks", limit)).shots == 5
-    assert build(builder(encoder, "hendrycks", limit - 1)).shots == 4
+    fits, too_long = (build(builder(encoder, "hendrycks", most)) for most in (limit, limit - 1))
+    assert (fits.shots, fits.truncated) == (5, False)
+    assert (too_long.shots, too_long.truncated) == (4, True)
 
 
 def test_question_longer_than_the_model_takes_is_not_asked() -> None:

@@ -45,10 +45,34 @@ def test_flagperf_line_and_row(run: Path) -> None:
         "*p_inference_core(qps)", "val_average_acc", "infer_average_acc",
     ]  # fmt: skip
     assert found["*p_inference_core(qps)"] == round(figures["p_infer_core"], 3)
-    assert found["infer_average_acc"] == round(figures["acc"], 3)
+    assert found["infer_average_acc"] == round(figures["acc_vocab"], 3)
     assert found["val_average_acc"] is None
     assert found["flops"] == 2 * PARAMETERS * figures["p_infer_core"]
     assert row[0].startswith("| tool")
+    assert f"| {figures['acc_vocab']:.3f} " in row[2]
+
+
+def test_flagperf_counts_the_whole_vocabularys_choice(run: Path, tmp_path: Path) -> None:
+    """Of the engine and of the reference, which chose a token beside the letters here and there."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    told = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**told, "validate": True}))
+    # Of the four letters each time the right one.
+    written = [{**each, "answer": each["predicted"]} for each in records(copy)]
+    others = {"infer": 4, "val": 2}
+    lines = [
+        json.dumps({**each, "phase": phase, **({"top_token": 0} if each["index"] < count else {})})
+        for phase, count in others.items()
+        for each in written
+    ]
+    (copy / "records.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    line, _, *row = client("report", copy, "--format", "flagperf").stdout.splitlines()
+    found = ast.literal_eval(line)
+    # Of two subjects' 18 questions.
+    assert (found["infer_average_acc"], found["val_average_acc"]) == (round(10 / 18, 3), round(14 / 18, 3))
+    assert f"| {10 / 18:.3f} " in row[2]
+    assert summary(copy)["acc"] == summary(copy)["acc_val"] == 1.0
 
 
 def test_lm_eval_results(run: Path) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from client_process import SECONDS, ClientProcess, client, the_error
-from double import HOLD, PEAK, Double, status
+from double import CORE_NS, HOLD, PARAMETERS, PEAK, Double, status
 from google.rpc import code_pb2
 from mmlu import write_benchmark
 from processes import ServerProcess
 from run_files import manifest, records, summary, wait_for_records
 from tokenizer_kinds import byte_level, tokenizer_files, write_tokenizer
+
+from tools.free_port import free_port
 
 TOKENIZER = tokenizer_files(byte_level())
 
@@ -75,7 +77,9 @@ def test_servers_of_an_earlier_start_count(data: Path, output: Path) -> None:
         killed(("--url", f"{one.url},{two.url}", "--data", data, "--output", output), two)
         result = client("--resume", output, "--url", one.url)
     assert result.returncode == 0, result.stderr
-    assert [server["name"] for server in manifest(output)["servers"]] == [one.url, two.url]
+    assert [(server["name"], server["session"]) for server in manifest(output)["servers"]] == [
+        (one.url, 0), (two.url, 0), (one.url, 1),
+    ]  # fmt: skip
     figures = summary(output)
     assert figures["answered"] == 11
     assert figures["mfu_whole"] == pytest.approx(figures["flops"] / (figures["whole_seconds"] * 2 * PEAK))
@@ -83,6 +87,39 @@ def test_servers_of_an_earlier_start_count(data: Path, output: Path) -> None:
     of_two = [record for record in records(output) if record["server"] == two.url]
     assert {record["session"] for record in of_two} == {0}
     assert f"server {two.url}: {len(of_two)} request" in result.stdout
+
+
+def test_a_server_started_anew_with_another_peak_leaves_earlier_work_at_its_own(
+    data: Path, output: Path
+) -> None:
+    """A quarter of it: for all of the work that would flatter by far."""
+    with Double(TOKENIZER, lambda number: HOLD if number == 5 else None) as double:
+        killed(("--url", double.url, "--data", data, "--output", output, "--concurrency", "1"), double)
+    with Double(TOKENIZER, port=double.port, peak=PEAK / 4) as double:
+        result = client("--resume", output)
+    assert result.returncode == 0, result.stderr
+    figures, core = summary(output), CORE_NS / 1e9
+    before = sum(record["session"] == 0 for record in records(output))
+    assert 0 < before <= 5
+    possible = core * (before * PEAK + (11 - before) * PEAK / 4)
+    assert figures["mfu"] == pytest.approx(figures["flops"] / possible)
+    assert figures["mfu_flagperf"] == pytest.approx(2 * PARAMETERS * figures["logical_tokens"] / possible)
+    assert figures["mfu_whole"] == pytest.approx(figures["flops"] / (figures["whole_seconds"] * PEAK))
+    assert "over servers and their starts 0.00025 … 0.001 TFLOP/s" in result.stdout
+
+
+def test_a_flag_that_the_resumed_run_has_no_use_for_is_refused(data: Path, output: Path) -> None:
+    """Where it stands on this command line: what the run has of its own is left alone."""
+    with Double(TOKENIZER) as double:
+        client("--url", double.url, "--data", data, "--output", output)
+        told = manifest(output)
+        told["flags"]["arrival_pattern"], told["flags"]["metrics_host"] = "poisson", "127.0.0.1"
+        (output / "manifest.json").write_text(json.dumps(told))
+        taken = client("--resume", output)
+        refused = client("--resume", output, "--arrival-pattern", "constant")
+    assert taken.returncode == 0, taken.stderr
+    assert refused.returncode == 2
+    assert "--arrival-pattern is of an open loop" in the_error(refused)
 
 
 def test_a_torn_line_of_device_readings_is_cut_off(data: Path, output: Path) -> None:
@@ -211,6 +248,16 @@ def test_another_reference_is_refused(data: Path, output: Path) -> None:
     assert 'reference.fingerprint was "reference-1", now it is "reference-2"' in the_error(result)
 
 
+def test_a_server_that_would_be_asked_other_prompts_is_refused(data: Path, output: Path) -> None:
+    with Double(TOKENIZER, lambda number: HOLD if number == 2 else None) as double:
+        killed(("--url", double.url, "--data", data, "--output", output), double)
+    with Double(TOKENIZER, port=double.port, max_prompt_tokens=200) as double:
+        result = client("--resume", output)
+    assert result.returncode == 2
+    assert "limits.max_prompt_tokens was 2048, now it is 200" in the_error(result)
+    assert not double.asked
+
+
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     result = client("--resume", tmp_path)
     assert result.returncode == 2
@@ -225,6 +272,23 @@ def test_two_clients_do_not_write_one_run(data: Path, output: Path) -> None:
         running.signal(signal.SIGINT)
         running.finish()
     assert "another mmlu-client is writing" in the_error(result)
+
+
+def test_a_client_that_was_slow_to_connect_leaves_a_finished_run_as_it_is(data: Path, output: Path) -> None:
+    """Two were started on one folder: the other had asked everything before this one found its server."""
+    slow = Double(TOKENIZER, port=free_port())
+    running = ClientProcess("--url", slow.url, "--data", data, "--output", output)
+    running.wait_for("waiting up to 60 s")
+    with Double(TOKENIZER) as double:
+        assert client("--url", double.url, "--data", data, "--output", output).returncode == 0
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    with slow:
+        result = running.finish()
+    assert result.returncode == 2
+    assert f"--output {output} holds a run already (records.jsonl)" in the_error(result)
+    assert result.stdout == ""
+    assert not slow.asked
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
 
 def test_killed_at_random_like_undisturbed(slow_folder: Path, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from tokenizer_kinds import byte_level, tokenizer_files
 from tools.free_port import free_port
 
 TOKENIZER = tokenizer_files(byte_level())
+# Tokens: too few for the prompts of `data` with all their shots.
+LIMIT = 200
 
 
 @pytest.fixture
@@ -164,6 +166,44 @@ def test_servers_of_different_engines_are_refused(data: Path, output: Path) -> N
     assert result.returncode == 1
     assert "do not hold the same: engine double (engine-1) and double (engine-2)" in the_error(result)
     assert not one.asked
+
+
+@pytest.mark.parametrize("smallest_first", [True, False])
+def test_prompts_fit_the_smallest_limit(data: Path, output: Path, smallest_first: bool) -> None:
+    """Of servers with different limits each answers the same prompt."""
+    with Double(TOKENIZER, max_prompt_tokens=LIMIT) as small, Double(TOKENIZER) as large:
+        order = (small, large) if smallest_first else (large, small)
+        urls = ",".join(double.url for double in order)
+        result = client("--url", urls, "--data", data, "--output", output)
+    assert result.returncode == 0, result.stderr
+    assert min(len(small.asked), len(large.asked)) >= 5
+    lengths = [len(request.prompts[0].token_ids.ids) for double in order for request in double.asked]
+    assert LIMIT / 2 < max(lengths) <= LIMIT
+    assert manifest(output)["limits"]["max_prompt_tokens"] == LIMIT
+    kept = [record["shots"] for record in records(output) if record["truncated"]]
+    assert (summary(output)["truncated"], summary(output)["mean_shots"]) == (30, sum(kept) / 30)
+    assert 0 < sum(kept) < 30 * 5
+    assert f"truncated: 30 of 30 prompts were longer than the {LIMIT} tokens" in result.stdout
+
+
+def test_a_server_that_takes_less_than_the_run_asks_does_not_join(data: Path, output: Path) -> None:
+    port, release = free_port(), threading.Event()
+
+    def decide(number: int) -> Verdict:
+        return None if number < 2 or release.is_set() else queue_full(0.05)
+
+    other = Double(TOKENIZER, port=port, max_prompt_tokens=LIMIT)
+    with Double(TOKENIZER, decide) as one:
+        flags = ("--data", data, "--output", output, "--server-timeout", "1")
+        running = ClientProcess("--url", f"{one.url},{other.url}", *flags)
+        running.wait_for("left out: no answer from")
+        with other:
+            running.wait_for(f"grpc://{other.url} does not join the run")
+            release.set()
+            result = running.finish()
+    assert result.returncode == 0, result.stderr
+    assert f"{other.url} takes prompts of {LIMIT} tokens, this run asks for up to 2048" in result.stderr
+    assert not other.asked
 
 
 def test_references_that_differ_are_refused_where_they_are_asked(data: Path, output: Path) -> None:

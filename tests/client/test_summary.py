@@ -74,12 +74,16 @@ def record(
     logical: int = 100,
     computed: int = 100,
     flops: int = 50_000,
+    shots: int = 5,
+    shared: int = 0,
 ) -> Record:
     question = Question(subject, index, "?", ("a", "b", "c", "d"), answer)
     logprobs = tuple(-0.1 if letter == best else -3.0 for letter in LETTERS)
     top = CANDIDATES[LETTERS.index(best)] if top is None else top
     score = Score(CANDIDATES, logprobs, top, -0.1, logical, computed, flops)
-    return Record(phase, 0, question, AskedPrompt(CANDIDATES, 0, 5), asked_in, score, None)
+    return Record(
+        phase, 0, question, AskedPrompt(CANDIDATES, shared, shots, truncated=shots < 5), asked_in, score, None
+    )
 
 
 def letters(text: str) -> list[Letter]:
@@ -94,9 +98,11 @@ def failed(subject: str) -> Record:
 def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
     fields = asdict(model)
     return {
-        "manifest_version": 2,
+        "manifest_version": 3,
         "data": {"name": "d", "questions": 7},
         "bs": 2,
+        "prompt_format": "hendrycks",
+        "few_shots": 5,
         "load": {"description": "closed loop"},
         "validate": False,
         "reuse_prefix": False,
@@ -114,7 +120,7 @@ def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
         },
         "servers": [
             {
-                "name": "s", "device": "card", "devices": [{"name": "card", "id": None}],
+                "name": "s", "session": 0, "device": "card", "devices": [{"name": "card", "id": None}],
                 "peak_flops": model.peak_flops, "load_seconds": 1.5, "build_seconds": 2.5,
                 "reference_load_seconds": 0.0,
             }
@@ -186,6 +192,30 @@ def test_accuracy(figures: Figures) -> None:
     assert (summary.questions, summary.answered, summary.failed, summary.unanswered) == (7, 4, 1, 2)
 
 
+def test_accuracy_of_a_part_is_marked(finished: Callable[..., FinishedRun]) -> None:
+    run = finished()
+    summary = summarize(run)
+    assert "| 0.750* " in table(summary, "")
+    assert "| 0.750* (demo) " in table(summary, "demo: small")
+    (first, *_) = notes(run, summary)
+    assert first == "acc*: of 4 answered questions of 7; 1 failed, 2 were not asked or not answered"
+
+
+def test_accuracy_of_all_is_not_marked(finished: Callable[..., FinishedRun]) -> None:
+    run = finished(RECORDS[:4], data={"name": "d", "questions": 4})
+    summary = summarize(run)
+    assert "| 0.750 " in table(summary, "")
+    assert not any("acc*" in line for line in notes(run, summary))
+
+
+def test_a_servers_line_is_of_the_engine(finished: Callable[..., FinishedRun]) -> None:
+    """What the reference did at the same server is not in it."""
+    (server,) = manifest(MODEL)["servers"]
+    val = [record("alpha", "A", "A", exchange(f"v{number}", 1, 7000), phase=VAL) for number in range(3)]
+    run = finished([*val, *RECORDS], servers=[server, {**server, "name": "t"}], validate=True)
+    assert "server s: 3 requests, 4 questions, core 1.000 s" in notes(run, summarize(run))
+
+
 def test_throughput_counts_a_requests_core_time_once(figures: Figures) -> None:
     """Two questions of request 1 share its 0.5 s: 1 s in all, not 1.5."""
     summary = figures()
@@ -226,8 +256,8 @@ def test_the_suites_own_row(figures: Figures) -> None:
     assert share is not None
     assert f"{share:.1%}" == "32.4%"
     summary = replace(
-        figures(), bs=1, e2e_time=1333.664, p_val_whole=6988.69, p_val_core=7212.94, p_infer_whole=None,
-        p_infer_core=None, mfu=share, acc=0.33,
+        figures(), bs=1, questions=4, e2e_time=1333.664, p_val_whole=6988.69, p_val_core=7212.94,
+        p_infer_whole=None, p_infer_core=None, mfu=share, acc=0.33,
     )  # fmt: skip
     cells = [cell.strip() for cell in table(summary, "").splitlines()[2].strip("|").split("|")]
     assert cells == [
@@ -305,11 +335,56 @@ def test_a_row_of_whole_batches_is_not_marked(figures: Figures) -> None:
     assert summary.engine_label == "tensorrt"
 
 
+@pytest.mark.parametrize(
+    ("prompts", "mixed"),
+    [
+        ([("alpha", 80, 5), ("alpha", 80, 5)], False),
+        ([("alpha", 80, 5), ("beta", 80, 5)], True),
+        ([("alpha", 80, 5), ("alpha", 79, 5)], True),
+        ([("alpha", 80, 5), ("alpha", 80, 4)], True),
+        ([("alpha", 0, 5), ("beta", 0, 4)], False),
+    ],
+)
+def test_batches_of_several_prefixes_are_not_guessed(
+    figures: Figures, prompts: list[tuple[str, int, int]], mixed: bool
+) -> None:
+    """With reuse they are run one after the other, and the reply tells of the largest alone."""
+    one = exchange("1", 2, 1)
+    records = [record(name, "A", "A", one, shared=shared, shots=shots) for name, shared, shots in prompts]
+    assert figures(records).mean_batch_size == 2.0
+    assert figures(records, reuse_prefix=True).mean_batch_size == (None if mixed else 2.0)
+
+
 def test_padding_is_of_what_the_engines_ran(figures: Figures) -> None:
     """Two requests, of two questions and of one, 25 tokens of padding each; 60 of 300 tokens were reused."""
     asked = [exchange("1", 2, 1), exchange("1", 2, 1), exchange("2", 1, 1)]
     records = [record("alpha", "A", "A", each, computed=80) for each in asked]
     assert figures(records).padding_share == pytest.approx(50 / (50 + 240))
+
+
+def test_shots_that_were_kept_are_told(finished: Callable[..., FinishedRun]) -> None:
+    asked = [exchange(str(number), 1, 1) for number in range(4)]
+    run = finished(
+        [
+            record("alpha", "A", "A", each, shots=shots)
+            for each, shots in zip(asked, (5, 5, 3, 0), strict=True)
+        ]
+    )
+    summary = summarize(run)
+    assert (summary.prompt_format, summary.few_shots) == ("hendrycks", 5)
+    assert (summary.truncated, summary.mean_shots) == (2, 13 / 4)
+    lines = notes(run, summary)
+    assert "prompts: format hendrycks, 5 shots asked for, 3.25 kept on average" in lines
+    assert any(
+        line.startswith("truncated: 2 of 4 prompts were longer than the 2048 tokens") for line in lines
+    )
+
+
+def test_nothing_truncated_is_no_warning(finished: Callable[..., FinishedRun]) -> None:
+    run = finished()
+    summary = summarize(run)
+    assert (summary.truncated, summary.mean_shots) == (0, 5.0)
+    assert not any(line.startswith("truncated") for line in notes(run, summary))
 
 
 def test_nothing_scored_is_null_not_zero(figures: Figures) -> None:
@@ -326,7 +401,7 @@ def test_standard_error_of_mmlu() -> None:
 
 def test_notice_stands_beside_the_accuracy(figures: Figures) -> None:
     row = table(figures(), "random weights: accuracy is chance").splitlines()[2]
-    assert "0.750 (random weights)" in row
+    assert "0.750* (random weights)" in row
 
 
 def test_interval_is_wilsons(figures: Figures) -> None:
@@ -365,7 +440,7 @@ def test_validation_is_of_the_same_questions(finished: Callable[..., FinishedRun
     """The reference has three right, the engine one of them and one more."""
     spans = [exchange(f"v{number}", 1, 1000, 2000) for number in range(4)]
     val = [
-        record("alpha", "A", best, span, index=number, phase=VAL)
+        record("alpha", "A", best, span, index=number, phase=VAL, top=99 if number == 0 else None)
         for number, (best, span) in enumerate(zip(letters("AAAB"), spans, strict=True))
     ]
     infer = [
@@ -375,6 +450,7 @@ def test_validation_is_of_the_same_questions(finished: Callable[..., FinishedRun
     run = finished([*val, *infer], validate=True)
     summary = summarize(run)
     assert (summary.acc_val, summary.acc) == (0.75, 0.5)
+    assert (summary.acc_val_vocab, summary.acc_vocab) == (0.5, 0.5)
     assert summary.agreement == 0.25
     assert (summary.only_reference_correct, summary.only_engine_correct) == (2, 1)
     assert summary.mcnemar_p == pytest.approx(1.0)

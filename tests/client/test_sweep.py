@@ -16,6 +16,8 @@ from mmlu import write_benchmark
 from run_files import summary
 from tokenizer_kinds import byte_level, tokenizer_files
 
+from tools.free_port import free_port
+
 TOKENIZER = tokenizer_files(byte_level())
 
 
@@ -136,6 +138,22 @@ def test_flagperf_of_a_sweep_is_the_suites_lines_of_each(printed: Callable[[str]
         for name in ("concurrency-1", "concurrency-2")
     ]
     assert text == "\n".join(each)
+
+
+def test_a_sweep_that_was_slow_to_connect_shows_no_other_sweeps_figures(data: Path, tmp_path: Path) -> None:
+    slow, output = Double(TOKENIZER, port=free_port()), tmp_path / "sweep"
+    flags = ("--data", data, "--output", output, "--sweep", "concurrency=1,2")
+    running = ClientProcess("--url", slow.url, *flags)
+    running.wait_for("waiting up to 60 s")
+    with Double(TOKENIZER) as double:
+        assert client("--url", double.url, *flags).returncode == 0
+    table = (output / "sweep.md").read_text()
+    with slow:
+        result = running.finish()
+    assert result.returncode == 2
+    assert f"--output {output / 'concurrency-1'} holds a run already" in the_error(result)
+    assert result.stdout == ""
+    assert (output / "sweep.md").read_text() == table
 
 
 def test_stopped_it_shows_what_there_is(data: Path, tmp_path: Path) -> None:

@@ -56,6 +56,18 @@ def test_a_panel_of_gpus_has_data_where_there_is_one(
         assert_tells(query, gpu_prometheus.query(query.filled(variables(dashboard, ""))))
 
 
+@pytest.mark.parametrize(("dashboard", "panel"), [each for each in PANELS if is_of_gpus(each)])
+def test_a_panel_of_gpus_has_data_of_each(
+    dashboard: Dashboard, panel: Panel, gpu_prometheus: Prometheus
+) -> None:
+    devices = {one.labels["device"] for one in gpu_prometheus.query("trt_server_device_energy_joules_total")}
+    assert len(devices) == 2
+    for device in devices:
+        chosen = {**variables(dashboard, ""), "device": as_chosen(device)}
+        for query in panel.queries:
+            assert_tells(query, gpu_prometheus.query(query.filled(chosen)))
+
+
 def test_two_devices_can_be_told_apart(gpu_prometheus: Prometheus) -> None:
     (dashboard,) = (one for one in dashboards() if one.uid == "trt-server")
     for query in (query for panel in dashboard.panels for query in panel.queries):
@@ -73,6 +85,21 @@ def test_a_panel_asks_for_nothing_that_no_code_exports(
     values = dict.fromkeys(dashboard.variables, "x") | {"__rate_interval": RATE_INTERVAL}
     for query in panel.queries:
         assert names_in(query.filled(values)) <= exported
+
+
+@pytest.mark.parametrize(("dashboard", "panel"), PANELS)
+def test_a_query_of_chosen_devices_is_of_no_others(
+    dashboard: Dashboard,  # noqa: ARG001
+    panel: Panel,
+    watched_server: ServerProcess,
+) -> None:
+    """A ratio's two sides are of the same devices."""
+    labelled = watched_server.metrics(by_device=True).keys() - watched_server.metrics().keys()
+    told = {name.partition("{")[0] for name in labelled}
+    assert "trt_server_tokens_total" in told
+    for query in (query for query in panel.queries if "$device" in query.expression):
+        for name, selector in re.findall(r"\b(trt_server\w+)\{([^}]*)\}", query.expression):
+            assert name not in told or 'device=~"$device"' in selector
 
 
 def test_rules_ask_for_nothing_that_no_code_exports(exported: set[str]) -> None:
@@ -128,7 +155,7 @@ def test_variables_offer_what_the_run_had(file: Path, observed_run: ObservedRun)
             if found[2] in series.labels
         }
         assert values, variable["name"]
-        chosen[variable["name"]] = re.escape(values.pop()).replace("\\", "\\\\")
+        chosen[variable["name"]] = as_chosen(values.pop())
 
 
 def test_grafana_is_provisioned_with_what_is_there() -> None:
@@ -185,6 +212,11 @@ def rules() -> list[dict[str, Any]]:
 def variables(dashboard: Dashboard, client: str) -> dict[str, str]:
     instance = client if dashboard.uid == "mmlu-client-run" else ".*"
     return {"instance": instance, "engine": ".*", "device": ".*", "__rate_interval": RATE_INTERVAL}
+
+
+def as_chosen(value: str) -> str:
+    """A variable's value as Grafana puts it into a query's regular expression."""
+    return re.escape(value).replace("\\", "\\\\")
 
 
 def assert_tells(query: Query, series: Sequence[Series]) -> None:

@@ -15,7 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu.families import FAMILIES, LARGE, LARGE_DEVIATION, PROMPTS, write_family
+from gpu.families import (
+    FAMILIES,
+    LARGE,
+    LARGE_DEVIATION,
+    PROMPTS,
+    WIDE,
+    WIDE_PROMPTS,
+    WIDE_SIZES,
+    write_family,
+)
 from numpy.typing import NDArray
 from trt_server.engines.tensorrt.presence import Missing, find_gpu
 
@@ -53,9 +62,22 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def expected(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Expected]:
     """Family → prompt's number → log-probabilities of the whole vocabulary, from transformers in fp32."""
-    out = tmp_path_factory.mktemp("reference")
+    return ask_reference(PROMPTS, folders, tmp_path_factory.mktemp("reference"))
+
+
+@pytest.fixture(scope="session")
+def wide_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_family(tmp_path_factory.mktemp("checkpoints") / WIDE, "llama", sizes=WIDE_SIZES)
+
+
+@pytest.fixture(scope="session")
+def wide_expected(wide_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Expected:
+    return ask_reference(WIDE_PROMPTS, {WIDE: wide_folder}, tmp_path_factory.mktemp("reference"))[WIDE]
+
+
+def ask_reference(asked: list[NDArray[np.int32]], folders: dict[str, Path], out: Path) -> dict[str, Expected]:
     prompts = out / "prompts.npz"
-    np.savez(prompts, *PROMPTS)
+    np.savez(prompts, *asked)
     paths = [HERE / "reference.py", prompts, out, *folders.values()]
     command = [reference_python(), *map(str, paths)]
     done = subprocess.run(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
 # Llama with a residual stream whose squares float16 cannot hold, as real models of 7 B have it.
 LARGE, LARGE_DEVIATION = "large", 400.0
 
+# Two layers as wide as those of a model of 7 B: sums over 11,008 products, scores of 2,048 tokens.
+WIDE, WIDE_MAX_TOKENS = "wide", 2048
+WIDE_SIZES = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+}
+
 _random = np.random.default_rng(1)
 # From one token to the limit, around multiples of eight and around Mistral's window.
 LENGTHS = (1, 250, 7, 8, 9, 63, 64, 65, 128, 200)
@@ -54,13 +65,20 @@ SHARING = (9, 10, 11)
 for length in (130, 177):
     own = _random.integers(2, VOCABULARY, length - SHARED_TOKENS).astype(np.int32)
     PROMPTS.append(np.concatenate([PROMPTS[9][:SHARED_TOKENS], own]))
+WIDE_PROMPTS = [_random.integers(2, VOCABULARY, length).astype(np.int32) for length in (805, WIDE_MAX_TOKENS)]
 
 
-def write_family(folder: Path, family: str, embedding_deviation: float = 1.0) -> Path:
+def write_family(
+    folder: Path,
+    family: str,
+    embedding_deviation: float = 1.0,
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> Path:
     """Weights in float16 with the deviations that keep activations near 1, and logits where the embedding is
     the head too; config.json beside them. embedding_deviation: of the residual stream, where it is not.
+    sizes: in place of the small ones.
     """
-    config = {**_SIZES, **FAMILIES[family]}
+    config = {**_SIZES, **FAMILIES[family], **sizes}
     shapes = read_geometry(config).tensor_shapes()
     random = np.random.default_rng(sum(map(ord, family)))
     folder.mkdir(parents=True)
@@ -68,7 +86,7 @@ def write_family(folder: Path, family: str, embedding_deviation: float = 1.0) ->
     with (folder / "model.safetensors").open("wb") as stream:
         stream.write(tensor_file_header(shapes, "float16"))
         for name, shape in shapes.items():
-            values = random.standard_normal(shape)
+            values = random.standard_normal(shape, np.float32)
             if name.endswith("norm.weight"):
                 values = 1 + 0.1 * values
             elif len(shape) == 1:

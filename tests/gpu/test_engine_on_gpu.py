@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from gpu.families import FAMILIES, LARGE, MAX_TOKENS, PROMPTS, SHARED_TOKENS, SHARING, VOCABULARY
+from gpu.families import (
+    FAMILIES,
+    LARGE,
+    MAX_TOKENS,
+    PROMPTS,
+    SHARED_TOKENS,
+    SHARING,
+    VOCABULARY,
+    WIDE_MAX_TOKENS,
+    WIDE_PROMPTS,
+)
 from numpy.typing import NDArray
 from trt_server.engines.engine import Batch, EngineLimits, Outcome
 from trt_server.engines.tensorrt.presence import find_gpus
@@ -33,10 +43,16 @@ Expected = dict[str, dict[str, NDArray[np.float32]]]
 
 
 @contextmanager
-def engine_of(folder: Path, precision: str = "fp16", prefix_cache_bytes: int = 0) -> Iterator[TensorRtEngine]:
+def engine_of(
+    folder: Path,
+    precision: str = "fp16",
+    prefix_cache_bytes: int = 0,
+    max_tokens: int = MAX_TOKENS,
+    max_batch: int = BATCH,
+) -> Iterator[TensorRtEngine]:
     from trt_server.engines.tensorrt.engine import TensorRtEngine
 
-    limits = EngineLimits(MAX_TOKENS, BATCH, prefix_cache_bytes)
+    limits = EngineLimits(max_tokens, max_batch, prefix_cache_bytes)
     engine = TensorRtEngine(open_checkpoint(folder), limits, precision, tf32=False)
     try:
         yield engine
@@ -44,17 +60,23 @@ def engine_of(folder: Path, precision: str = "fp16", prefix_cache_bytes: int = 0
         engine.close()
 
 
-def batch_of(*numbers: int, multiple: int = 8, width: int = WIDTH, shared: int = 0) -> Batch:
+def batch_of(
+    *numbers: int,
+    multiple: int = 8,
+    width: int = WIDTH,
+    shared: int = 0,
+    of: Sequence[NDArray[np.int32]] = PROMPTS,
+) -> Batch:
     """The prompts of these numbers, ragged, each with its own candidates; the first `shared` tokens as their
     prefix."""
-    prompts = [PROMPTS[number][shared:] for number in numbers]
+    prompts = [of[number][shared:] for number in numbers]
     longest = -(-max(map(len, prompts)) // multiple) * multiple
     tokens = np.zeros((len(prompts), longest), np.int32)
     for row, prompt in zip(tokens, prompts, strict=True):
         row[: len(prompt)] = prompt
     candidates = [[(7 * number + 11 * place) % VOCABULARY for place in range(width)] for number in numbers]
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    prefix = PROMPTS[numbers[0]][:shared] if shared else None
+    prefix = of[numbers[0]][:shared] if shared else None
     return Batch(tokens, lengths, np.array(candidates, np.int32), prefix)
 
 
@@ -92,6 +114,16 @@ def test_norms_stay_in_float32(folders: dict[str, Path], expected: Expected) -> 
         for number in range(len(PROMPTS)):
             batch = batch_of(number)
             assert_agrees(batch, engine.submit(batch).wait(), (number,), expected[LARGE], TOLERANCES["fp16"])
+
+
+def test_layers_of_a_model_of_7_b_agree(wide_folder: Path, wide_expected: dict[str, Any]) -> None:
+    """Sums as long as theirs, in kernels for their sizes; alone, and the longer one after a prefix."""
+    for prefix_cache_bytes, shared in ((0, 0), (64 << 20, 700)):
+        with engine_of(wide_folder, "fp16", prefix_cache_bytes, WIDE_MAX_TOKENS, 1) as engine:
+            for number in range(len(WIDE_PROMPTS)):
+                batch = batch_of(number, shared=shared, of=WIDE_PROMPTS)
+                outcome = engine.submit(batch).wait()
+                assert_agrees(batch, outcome, (number,), wide_expected, TOLERANCES["fp16"])
 
 
 def test_profile_edges(folders: dict[str, Path], expected: Expected) -> None:

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import ServerProcess, run_program
+import trustme
+from checkpoints import write_checkpoint
+from processes import FREE_PORTS, ServerProcess, run_program
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
 
@@ -47,11 +49,29 @@ FAILED_STARTS = {
 
 @pytest.mark.parametrize(("arguments", "text"), FAILED_STARTS.values(), ids=FAILED_STARTS)
 def test_failed_start_is_one_line_and_status_1(arguments: list[str], text: str) -> None:
-    done = run_program(
-        "trt-server", "--grpc-port", "0", "--metrics-port", "0", "--log-level", "error", *arguments
-    )
+    done = run_program("trt-server", *FREE_PORTS, "--log-level", "error", *arguments)
     assert done.returncode == 1
     assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_key_of_another_certificate_is_one_line(tmp_path: Path) -> None:
+    files = ["--tls-cert", str(tmp_path / "certificate.pem"), "--tls-key", str(tmp_path / "key.pem")]
+    ours, other = (trustme.CA().issue_cert("localhost") for _ in range(2))
+    ours.cert_chain_pems[0].write_to_path(files[1])
+    other.private_key_pem.write_to_path(files[3])
+    done = run_program("trt-server", *FREE_PORTS, "--log-level", "error", *files)
+    assert done.returncode == 1
+    assert "are not a certificate and its key" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_broken_tokenizer_is_one_line(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "model", "llama")
+    (folder / "tokenizer.json").write_text("{")
+    done = run_program("trt-server", *FREE_PORTS, "--log-level", "error", "--model", str(folder))
+    assert done.returncode == 1
+    assert f"{folder / 'tokenizer.json'} does not load" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

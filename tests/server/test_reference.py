@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_gpu_machine import gpu_machine
 from processes import FREE_PORTS, ServerProcess, run_program
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
@@ -49,6 +50,20 @@ def test_torch_serves_alone(tmp_path: Path, family: str) -> None:
     assert model.engine.name == "torch"
     assert model.limits.prefix_cache_bytes == 0
     assert "measured" in model.peak.source
+
+
+def test_a_given_peak_is_that_of_a_reference_which_computes_alike(llama_folder: Path, tmp_path: Path) -> None:
+    """On the CPU in fp32 both; and not where the one is on a GPU in fp16."""
+    arguments = ("--model", str(llama_folder), "--reference", "torch", "--peak-flops", "1e13")
+    for engine, environment in (("onnxruntime", {}), ("tensorrt", gpu_machine(tmp_path))):
+        with ServerProcess(*arguments, "--engine", engine, environment=environment) as server:
+            metrics = server.wait_until_serving().metrics()
+        given = {
+            name
+            for name in ("onnxruntime", "tensorrt", "torch")
+            if f"trt_server_peak_flops{{{name},given with --peak-flops}}" in metrics
+        }
+        assert given == {engine} | ({"torch"} if engine == "onnxruntime" else set())
 
 
 def test_the_same_engine_twice_is_refused() -> None:

@@ -156,6 +156,8 @@ def _claim_device(ordinal: int) -> torch.device:
 def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     # Aquila's tensors and computation are Llama's, and transformers has no class of its own for it.
     loader = LlamaForCausalLM if checkpoint.geometry.family == "aquila" else AutoModelForCausalLM
+    # It is drawn into a log otherwise, or before an error.
+    transformers.utils.logging.disable_progress_bar()
     try:
         model = loader.from_pretrained(
             checkpoint.folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True
