@@ -7,21 +7,22 @@ import contextlib
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmlu_client.accuracy import Accuracy, accuracy_of
+from mmlu_client.accuracy import accuracy_of
 from mmlu_client.dataset import Benchmark, load_benchmark
 from mmlu_client.device_log import reopen_device_log
+from mmlu_client.early_stop import EarlyStop
 from mmlu_client.ending import DONE, DURATION, EARLY_STOP
 from mmlu_client.errors import ClientError, InputError, RunError, StoppedError
 from mmlu_client.finished_run import FinishedRun, read_run
 from mmlu_client.fleet import Fleet, check_batch_size, check_prompt_limit, check_reference
 from mmlu_client.html_report import drawn_charts
 from mmlu_client.lane import Server
-from mmlu_client.manifest import Asking, all_servers, manifest, now, server_entry, session
+from mmlu_client.manifest import Asking, manifest, session
 from mmlu_client.metrics import Metrics
 from mmlu_client.metrics_server import MetricsServer
 from mmlu_client.outcome import print_text, written_figures
@@ -41,15 +42,12 @@ from mmlu_client.run_folder import (
     check_holds_no_run,
     choose_output_folder,
     make_folder,
-    write_manifest,
 )
-from mmlu_client.self_check import LoopWatch
+from mmlu_client.run_manifest import RunManifest, SessionEnd
 from mmlu_client.settings import Settings
 from mmlu_client.tokenizer import Tokenizer, named_tokenizer, served_tokenizer, warm_import
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Below so many answers an interval's width means little.
-EARLY_STOP_ANSWERS = 30
 
 
 def run(settings: Settings, command_line: Sequence[str], started: float) -> None:
@@ -60,43 +58,6 @@ def run(settings: Settings, command_line: Sequence[str], started: float) -> None
     folder = settings.resume or choose_output_folder(settings.output)
     benchmark = load_benchmark(settings.data)
     asyncio.run(Run(settings, command_line, started, benchmark, folder).measure())
-
-
-@dataclass
-class Ended:
-    """What a session knows of itself at its end. watch and starving are the last phase's.
-
-    phase_seconds: how long each phase was asked. lost_readings: those of devices that were not written.
-    """
-
-    interruptions: int = 0
-    outage_ns: int = 0
-    watch: LoopWatch = field(default_factory=LoopWatch)
-    starved_ns: int = 0
-    load_ns: int = 0
-    phase_seconds: dict[str, float] = field(default_factory=dict)
-    lost_readings: int = 0
-
-    def add(self, phase: Phase) -> None:
-        self.phase_seconds[phase.name] = phase.seconds
-        self.interruptions += phase.load.interruptions
-        self.outage_ns += phase.load.outage_ns
-        self.watch = phase.watch
-        self.starved_ns = phase.load.starved_ns
-        self.load_ns = phase.load.elapsed_ns
-        self.lost_readings += phase.lost_readings
-
-    def as_json(self, why: str) -> dict[str, Any]:
-        return {
-            **now(),
-            "why": why,
-            "interruptions": self.interruptions,
-            "outage_seconds": self.outage_ns / 1e9,
-            **self.watch.as_json(),
-            "starved_share": self.starved_ns / self.load_ns if self.load_ns else 0.0,
-            "phase_seconds": self.phase_seconds,
-            "lost_readings": self.lost_readings,
-        }
 
 
 class Run:
@@ -129,14 +90,13 @@ class Run:
         self._shots = benchmark.shots(self._subjects, settings.few_shots)
         self._progress: Progress = make_progress()
         self._metrics = Metrics()
-        self._manifest: dict[str, Any] | None = None
-        self._ended = Ended()
+        self._manifest: RunManifest | None = None
+        self._end = SessionEnd()
         self._phase: Phase | None = None
         # Of the longest prompt that is asked; None until the servers are known.
         self._max_prompt_tokens: int | None = None
-        self._accuracy = Accuracy(0, 0)
+        self._early_stop = EarlyStop(settings.early_stop)
         self._records = 0
-        self._is_early = False
         self._why = DONE
         self._is_over_already = False
         self._stopped_by: signal.Signals | None = None
@@ -259,49 +219,36 @@ class Run:
                 check_holds_no_run(self._folder)
             reopen_device_log(self._folder / DEVICE_LOG, keep=settings.resume is not None)
             asking = Asking(self._benchmark, self._subjects, len(self._questions), origin, limit)
-            earlier = self._open(fleet, asking)
-            if self._is_over_already:
+            earlier = read_records(self._folder / RECORDS)
+            self._manifest = self._opened_manifest(fleet, asking, earlier)
+            if self._manifest is None:
                 self._progress.say(f"nothing left to ask: these are the figures of {self._folder} as it was")
+                self._is_over_already = True
                 return
-            say, number = self._progress.say, len(self._sessions) - 1
-            take_again = partial(self._take_again, fleet)
-            bench = Bench(settings, fleet, self._note_server, take_again, builder, worker, say, number)
+            say, session = self._progress.say, self._manifest.session
+            note = partial(self._note_server, self._manifest)
+            take_again = partial(self._take_again, fleet, note)
+            bench = Bench(settings, fleet, note, take_again, builder, worker, say, session)
             if settings.validate:
-                await self._ask(bench, VAL, self._questions, earlier, file)
+                await self._ask(bench, self._manifest, VAL, self._questions, earlier, file)
             questions = self._validated() if settings.validate else self._questions
-            await self._ask(bench, INFER, questions, earlier, file)
+            await self._ask(bench, self._manifest, INFER, questions, earlier, file)
 
-    @property
-    def _sessions(self) -> list[dict[str, Any]]:
-        return self._manifest["sessions"] if self._manifest else []
+    def _opened_manifest(self, fleet: Fleet, asking: Asking, earlier: RecordTable) -> RunManifest | None:
+        """None where earlier sessions left nothing to ask: their figures stay what they are.
 
-    def _open(self, fleet: Fleet, asking: Asking) -> RecordTable:
-        """Write the manifest, and return what an earlier session left. Raises InputError where it differs.
-
-        Writes nothing where that session left nothing to ask: its figures stay what they are.
+        Raises InputError where the run that is to be gone on with is another one.
         """
-        fresh = manifest(self._settings, asking, fleet.servers)
-        earlier = read_records(self._folder / RECORDS)
-        sessions = []
+        made_of = manifest(self._settings, asking, fleet.servers)
+        before = None
         if self._settings.resume is not None:
             before = read_manifest(self._folder)
-            check_same_run(self._folder, before, fresh)
-            sessions = before["sessions"]
-            if not self._is_something_left(earlier, sessions):
-                self._is_over_already = True
-                return earlier
-            fresh["servers"] = before["servers"]
-        entries = [server_entry(server, len(sessions)) for server in fleet.servers]
-        fresh["servers"] = all_servers(fresh["servers"], entries)
-        sessions.append(session(self._command_line, self._started))
-        self._manifest = {
-            "started": sessions[0]["started"],
-            "command_line": sessions[0]["command_line"],
-            "sessions": sessions,
-            **fresh,
-        }
-        write_manifest(self._folder, self._manifest)
-        return earlier
+            check_same_run(self._folder, before, made_of)
+            if not self._is_something_left(earlier, before["sessions"]):
+                return None
+        opened = RunManifest(self._folder, made_of, session(self._command_line, self._started), before)
+        opened.add_servers(fleet.servers)
+        return opened
 
     def _is_something_left(self, earlier: RecordTable, sessions: Sequence[dict[str, Any]]) -> bool:
         """Whether this session would ask anything after those before it."""
@@ -309,33 +256,31 @@ class Run:
         def asks(name: str, questions: Selection) -> bool:
             mine = earlier.phase(name)
             spent = round(seconds_asked(sessions, mine, name) * 1e9)
-            is_over = self._is_narrow(accuracy_of(mine)) or self._settings.load.is_spent(spent)
+            is_over = self._early_stop.is_met_by(accuracy_of(mine)) or self._settings.load.is_spent(spent)
             return bool(questions.without(set(mine.questions()))) and not is_over
 
         if not self._settings.validate:
             return asks(INFER, self._questions)
         return asks(VAL, self._questions) or asks(INFER, self._validated())
 
-    def _take_again(self, fleet: Fleet, server: Server) -> None:
+    def _take_again(self, fleet: Fleet, note: Callable[[Server], None], server: Server) -> None:
         """One that came back. Raises ClientError where it cannot do what is asked any more."""
         self._check(server, fleet.servers[0])
-        self._note_server(server)
+        note(server)
 
-    def _note_server(self, server: Server) -> None:
+    def _note_server(self, manifest: RunManifest, server: Server) -> None:
         """One more, or one as it came back, in the middle of the run."""
-        if self._manifest is not None:
-            entry = server_entry(server, len(self._sessions) - 1)
-            self._manifest["servers"] = all_servers(self._manifest["servers"], [entry])
-            self._add_servers_to_metrics(self._manifest["servers"])
-            write_manifest(self._folder, self._manifest)
+        manifest.add_servers([server])
+        self._add_servers_to_metrics(manifest)
 
-    def _add_servers_to_metrics(self, entries: Sequence[dict[str, Any]]) -> None:
-        for entry in entries:
+    def _add_servers_to_metrics(self, manifest: RunManifest) -> None:
+        for entry in manifest.servers:
             self._metrics.add_server(entry["name"], entry["session"], entry["peak_flops"])
 
     async def _ask(
         self,
         bench: Bench,
+        manifest: RunManifest,
         name: str,
         questions: Selection,
         earlier: RecordTable,
@@ -345,16 +290,16 @@ class Run:
         mine = earlier.phase(name)
         before = self._records
         self._records += len(mine)
-        self._accuracy = accuracy_of(mine)
-        self._is_early = self._is_narrow(self._accuracy)
+        self._early_stop.start(accuracy_of(mine))
         done = set(mine.questions())
         missing = questions.without(done)
         tally = Tally(questions, bench.servers[0].model.notice, name)
         tally.add_earlier(mine)
         if name == INFER:
-            self._describe(bench, questions, mine)
-        spent = seconds_asked(self._sessions[:-1], mine, name)
-        self._phase = Phase(bench, name, missing, partial(self._keep, file), lambda: self._is_early, spent)
+            self._describe(bench, manifest, questions, mine)
+        spent = seconds_asked(manifest.earlier_sessions, mine, name)
+        keep = partial(self._keep, file)
+        self._phase = Phase(bench, name, missing, keep, lambda: self._early_stop.is_met, spent)
         load = self._phase.load
         self._metrics.watch_in_flight(lambda: load.in_flight)
         is_asked = bool(missing) and not self._phase.is_over(0)
@@ -365,11 +310,13 @@ class Run:
             if is_asked:
                 await self._phase.run(self._folder / DEVICE_LOG)
         finally:
-            self._ended.add(self._phase)
+            self._end.add(self._phase)
         if self._records - before < len(questions):
-            self._why = EARLY_STOP if self._is_early else DURATION
+            self._why = EARLY_STOP if self._early_stop.is_met else DURATION
 
-    def _describe(self, bench: Bench, questions: Selection, earlier: RecordTable) -> None:
+    def _describe(
+        self, bench: Bench, manifest: RunManifest, questions: Selection, earlier: RecordTable
+    ) -> None:
         self._metrics.describe(
             questions,
             bench.servers[0].model,
@@ -378,7 +325,7 @@ class Run:
             batch_size=self._settings.batch_size,
             reuse_prefix=self._settings.reuse_prefix,
         )
-        self._add_servers_to_metrics(self._manifest["servers"] if self._manifest else [])
+        self._add_servers_to_metrics(manifest)
         self._metrics.add_earlier(earlier)
 
     def _validated(self) -> Selection:
@@ -389,34 +336,20 @@ class Run:
     def _keep(self, file: RecordFile, records: Sequence[Record]) -> None:
         file.append(records)
         self._records += len(records)
-        self._accuracy = Accuracy(
-            self._accuracy.correct + sum(record.correct for record in records),
-            self._accuracy.answered + sum(record.score is not None for record in records),
-        )
-        self._is_early = self._is_early or self._is_narrow(self._accuracy)
+        self._early_stop.add(records)
         self._progress.update(records)
         if records[0].phase == INFER and self._phase is not None:
             self._metrics.add(records)
             self._metrics.set_whole_seconds(self._phase.load.elapsed_ns / 1e9)
 
-    def _is_narrow(self, accuracy: Accuracy) -> bool:
-        """Whether its interval is as narrow as --early-stop wants it."""
-        wanted = self._settings.early_stop
-        if wanted is None or accuracy.answered < EARLY_STOP_ANSWERS:
-            return False
-        interval = accuracy.interval
-        return interval is not None and interval.width < wanted
-
-    def _report(self, manifest: dict[str, Any], trouble: ClientError | None) -> None:
+    def _report(self, manifest: RunManifest, trouble: ClientError | None) -> None:
         """Close the session, and print and write the figures. Raises the trouble, or what _print does."""
-        ended = self._sessions[-1]["ended"] = self._ended.as_json(str(trouble) if trouble else self._why)
         try:
-            write_manifest(self._folder, manifest)
+            manifest.end(self._end, str(trouble) if trouble else self._why)
             finished = read_run(self._folder)
             charts = drawn_charts(finished)
             # Once more, as late as a figure can tell of it: reading records and drawing charts takes a while.
-            ended.update(now())
-            write_manifest(self._folder, manifest)
+            manifest.end_now()
             finished = replace(finished, manifest=read_manifest(self._folder))
         except ClientError as error:
             raise trouble or error from None

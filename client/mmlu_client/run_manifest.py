@@ -1,0 +1,108 @@
+"""The manifest of a run that is being made, and what a start of the client knows of itself at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmlu_client.lane import Server
+from mmlu_client.manifest import all_servers, now, server_entry
+from mmlu_client.phase import Phase
+from mmlu_client.run_folder import write_manifest
+from mmlu_client.self_check import LoopWatch
+
+
+@dataclass
+class SessionEnd:
+    """What a start of the client knows of itself at its end. watch and starving are the last phase's.
+
+    phase_seconds: how long each phase was asked. lost_readings: those of devices that were not written.
+    """
+
+    interruptions: int = 0
+    outage_ns: int = 0
+    watch: LoopWatch = field(default_factory=LoopWatch)
+    starved_ns: int = 0
+    load_ns: int = 0
+    phase_seconds: dict[str, float] = field(default_factory=dict)
+    lost_readings: int = 0
+
+    def add(self, phase: Phase) -> None:
+        self.phase_seconds[phase.name] = phase.seconds
+        self.interruptions += phase.load.interruptions
+        self.outage_ns += phase.load.outage_ns
+        self.watch = phase.watch
+        self.starved_ns = phase.load.starved_ns
+        self.load_ns = phase.load.elapsed_ns
+        self.lost_readings += phase.lost_readings
+
+    def as_json(self, why: str) -> dict[str, Any]:
+        return {
+            **now(),
+            "why": why,
+            "interruptions": self.interruptions,
+            "outage_seconds": self.outage_ns / 1e9,
+            **self.watch.as_json(),
+            "starved_share": self.starved_ns / self.load_ns if self.load_ns else 0.0,
+            "phase_seconds": self.phase_seconds,
+            "lost_readings": self.lost_readings,
+        }
+
+
+class RunManifest:
+    """Written into the run's folder whenever it changes; every change raises RunError where it cannot be.
+
+    Its last session is this start of the client.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        made_of: Mapping[str, Any],
+        session: dict[str, Any],
+        before: Mapping[str, Any] | None,
+    ) -> None:
+        """made_of: a manifest without sessions and servers. before: that of the run that is gone on with."""
+        sessions = [*(before["sessions"] if before else []), session]
+        self._folder = folder
+        self._content = {
+            "started": sessions[0]["started"],
+            "command_line": sessions[0]["command_line"],
+            "sessions": sessions,
+            **made_of,
+            "servers": before["servers"] if before else [],
+        }
+
+    @property
+    def session(self) -> int:
+        """The number of this start."""
+        return len(self._content["sessions"]) - 1
+
+    @property
+    def earlier_sessions(self) -> list[dict[str, Any]]:
+        return list(self._content["sessions"][:-1])
+
+    @property
+    def servers(self) -> list[dict[str, Any]]:
+        """Of every start."""
+        return list(self._content["servers"])
+
+    def add_servers(self, servers: Sequence[Server]) -> None:
+        """Of this start; one that is there already came back."""
+        entries = [server_entry(server, self.session) for server in servers]
+        self._content["servers"] = all_servers(self.servers, entries)
+        self._write()
+
+    def end(self, end: SessionEnd, why: str) -> None:
+        self._content["sessions"][-1]["ended"] = end.as_json(why)
+        self._write()
+
+    def end_now(self) -> None:
+        """Put the end off to this moment."""
+        self._content["sessions"][-1]["ended"].update(now())
+        self._write()
+
+    def _write(self) -> None:
+        write_manifest(self._folder, self._content)
