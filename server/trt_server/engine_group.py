@@ -15,7 +15,7 @@ from trt_server.engine_worker import EngineWorker
 from trt_server.engines.engine import Engine, EngineDescription
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.errors import EngineLostError, ScoringError
-from trt_server.one_line import one_line
+from trt_server.one_line import reason_of
 from trt_server.ready_work import ReadyWork
 from trt_server.request import ScoringRequest
 from trt_server.request_queue import RequestQueue
@@ -87,7 +87,7 @@ class EngineGroup:
                 self._make_ready(requests)
         except Exception as error:
             log.exception("the assembler failed")
-            reason = f"the assembler failed: {one_line(error) or type(error).__name__}"
+            reason = f"the assembler failed: {reason_of(error)}"
             self._take_nothing(reason)
             answers.refuse(self._requests.give_up(), EngineLostError(reason))
         finally:
@@ -98,8 +98,7 @@ class EngineGroup:
             work = self._assembled(requests)
         except Exception as error:
             log.exception("a batch could not be assembled")
-            reason = one_line(error) or type(error).__name__
-            answers.refuse(requests, ScoringError(f"the batch could not be assembled: {reason}"))
+            answers.refuse(requests, ScoringError(f"the batch could not be assembled: {reason_of(error)}"))
             return
         if not self._ready.put(work):
             answers.refuse(requests, EngineLostError(self._reason))

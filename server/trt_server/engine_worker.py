@@ -15,7 +15,7 @@ from trt_server import answers
 from trt_server.engine_work import Work
 from trt_server.engines.engine import Engine, Submission
 from trt_server.errors import EngineLostError, ScoringError, StartError
-from trt_server.one_line import one_line
+from trt_server.one_line import one_line, reason_of
 from trt_server.ready_work import ReadyWork
 from trt_server.request import Part, ScoringRequest
 
@@ -87,7 +87,7 @@ class EngineWorker:
             self._serve(engine)
         except BaseException as error:
             log.exception("the engine's thread failed")
-            reason = f"the engine's thread failed: {one_line(error) or type(error).__name__}"
+            reason = f"the engine's thread failed: {reason_of(error)}"
             self._lose(reason)
             for running in self._running:
                 answers.refuse(running.work.requests, EngineLostError(reason))
@@ -160,9 +160,7 @@ class EngineWorker:
             self._lose(str(error))
         elif not isinstance(error, ScoringError):
             log.exception("the engine failed on a batch")
-            error = ScoringError(
-                f"the engine failed on this batch: {one_line(error) or type(error).__name__}"
-            )
+            error = ScoringError(f"the engine failed on this batch: {reason_of(error)}")
         answers.refuse(requests, error)
 
     def _lose(self, reason: str) -> None:

@@ -6,3 +6,8 @@ from __future__ import annotations
 def one_line(text: object) -> str:
     """Its words, a blank between any two."""
     return " ".join(str(text).split())
+
+
+def reason_of(error: BaseException) -> str:
+    """Its text in one line, or its class where it has none."""
+    return one_line(error) or type(error).__name__
