@@ -50,6 +50,8 @@ def _figures(runs: Sequence[FinishedRun], summaries: Sequence[Summary]) -> str:
     rows: list[tuple[str, ...]] = [("figure", *(str(run.folder) for run in runs))]
     values = [asdict(summary) for summary in summaries]
     rows.append(("engine", *(f"{each.engine_label} {each.precision} bs {each.bs}" for each in summaries)))
+    rows.append(("questions answered", *(f"{each.answered} of {each.questions}" for each in summaries)))
+    rows.append(("prompts truncated", *(str(each.truncated) for each in summaries)))
     rows += [(name, *(number(each[name], form) for each in values)) for name, form in FIGURES.items()]
     return markdown_table(rows)
 

@@ -34,5 +34,5 @@ def _in_words(run: FinishedRun, why: str) -> str:
     if why == DURATION:
         return f"--benchmark-duration {run.manifest['load']['duration']:g} s is over; {order}"
     if why == KILLED:
-        return f"the client was killed; --resume {run.folder} goes on"
+        return f"the client was killed, or could not write any more; --resume {run.folder} goes on"
     return why

@@ -78,8 +78,7 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         f"model: {model.id} ({model.architecture}, {model.parameters:,} parameters)",
         f"engine: {model.engine.name} {model.engine.version}, {model.engine.precision}; "
         f"load {summary.server_load_seconds:.2f} s, build {summary.server_build_seconds:.2f} s",
-        f"device: {model.device.name}; peak {model.peak_flops / 1e12:.4g} TFLOP/s ({model.peak_source})"
-        f"{_other_peaks(run)}",
+        f"device: {model.device.name}; {_peaks(run)}",
         *_time_lines(run, summary),
         f"MFU by FlagPerf's 2 × parameters: {percent(summary.mfu_flagperf)}; over whole time: "
         f"{percent(summary.mfu_whole)}",
@@ -123,11 +122,15 @@ def _prompt_lines(run: FinishedRun, summary: Summary) -> list[str]:
     return lines
 
 
-def _other_peaks(run: FinishedRun) -> str:
+def _peaks(run: FinishedRun) -> str:
+    """What MFU was computed with: of a server that came back with another peak the larger."""
     peaks = sorted({float(server["peak_flops"]) / 1e12 for server in run.servers})
-    if len(peaks) < 2:
-        return ""
-    return f"; over servers and their starts {peaks[0]:.4g} … {peaks[-1]:.4g} TFLOP/s, each for its own work"
+    if len(peaks) == 1:
+        return f"peak {peaks[0]:.4g} TFLOP/s ({run.model.peak_source})"
+    return (
+        f"peak {run.model.peak_flops / 1e12:.4g} TFLOP/s ({run.model.peak_source}); over servers and their "
+        f"starts {peaks[0]:.4g} … {peaks[-1]:.4g} TFLOP/s, each for its own work"
+    )
 
 
 def _reuse_lines(summary: Summary) -> list[str]:

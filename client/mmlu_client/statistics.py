@@ -33,7 +33,8 @@ def wilson(successes: int, count: int) -> Interval | None:
     share, z2 = successes / count, Z95**2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+    # The share is in it, whatever the last digit of a share of 0 or 1 comes to.
+    return Interval(min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
 
 
 def standard_error(share: float | None, count: int) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import plotly.graph_objects as go
 
@@ -17,8 +17,8 @@ from mmlu_client.summary import Summary
 from mmlu_client.text import milliseconds, number, percent, shortest
 
 HEAD = (
-    "load", "requests/s", "tokens/s whole", "tokens/s core", "MFU", "batch", "p50", "p90", "p99", "goodput",
-    "client",
+    "load", "answered", "requests/s", "tokens/s whole", "tokens/s core", "MFU", "batch", "p50", "p90", "p99",
+    "goodput", "client",
 )  # fmt: skip
 PERCENTILES = (("p50", BLUE), ("p90", ORANGE), ("p99", RED))
 # Of the stages that a latency is made of, from blue for the client to green for the engine.
@@ -87,8 +87,8 @@ def sweep_page(points: Sequence[Point]) -> str:
 
 def _measured(points: Sequence[Point]) -> str:
     run, summary = points[0].run, points[0].summary
-    # Loads differ in this alone: a single request in flight is never merged.
-    label = next((point.summary for point in points if point.summary.merged_share), summary).engine_label
+    # Loads differ in this alone, and their rows have the mark.
+    label = replace(summary, merged_share=None).engine_label
     return f"{run.model.id} on {run.data}, {label}, {summary.precision}, bs {summary.bs}"
 
 
@@ -205,12 +205,14 @@ def _axis(points: Sequence[Point]) -> str:
 
 
 def _cells(summary: Summary) -> tuple[str, ...]:
+    merged = " (merged)" if summary.merged_share else ""
     return (
+        f"{summary.answered} of {summary.questions}",
         number(summary.request_throughput, ".2f"),
         number(summary.p_infer_whole, ",.0f"),
         number(summary.p_infer_core, ",.0f"),
         percent(summary.mfu),
-        number(summary.mean_batch_size, ".2f"),
+        f"{number(summary.mean_batch_size, '.2f')}{merged}",
         milliseconds(summary.latency_p50_seconds),
         milliseconds(summary.latency_p90_seconds),
         milliseconds(summary.latency_p99_seconds),

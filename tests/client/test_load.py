@@ -302,6 +302,7 @@ def test_a_server_that_comes_back_with_another_peak_is_counted_at_the_larger(
     assert figures["answered"] == 11
     assert figures["mfu"] == pytest.approx(figures["flops"] / possible)
     assert figures["mfu_flagperf"] == pytest.approx(2 * PARAMETERS * figures["logical_tokens"] / possible)
+    assert f"peak {max(1.0, factor) * PEAK / 1e12:.4g} TFLOP/s" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -412,6 +412,7 @@ def test_interval_is_wilsons(figures: Figures) -> None:
     none = wilson(0, 10)
     assert none is not None
     assert (none.low, none.high) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert all(every.high == 1.0 for count in range(1, 200) if (every := wilson(count, count)))
     summary = figures()
     assert (summary.acc_low, summary.acc_high) == pytest.approx((0.3006, 0.9544), abs=1e-4)
 

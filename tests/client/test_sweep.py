@@ -175,6 +175,8 @@ def test_stopped_it_shows_what_there_is(data: Path, tmp_path: Path) -> None:
     assert not (output / "concurrency-4").exists()
     table = (output / "sweep.md").read_text()
     assert table in result.stdout
-    rows = [line.split()[1] for line in table.splitlines() if line.startswith("| concurrency")]
-    assert rows == ["concurrency-2", "concurrency-1"]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| concurrency")]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["concurrency-2", "6 of 6"], ["concurrency-1", "3 of 6"],
+    ]  # fmt: skip
     assert Page((output / "report.html").read_text()).charts == 5
