@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 from mmlu_client.address import Address
 
 SECONDS = 3.0
+
+Result = TypeVar("Result")
 
 
 async def tls_trouble(address: Address, ca_file: Path | None) -> str | None:
@@ -45,7 +49,21 @@ async def _connect(address: Address, context: ssl.SSLContext) -> None:
     opening = asyncio.open_connection(
         address.host, address.port, ssl=context, server_hostname=address.certified_name
     )
-    _, writer = await asyncio.wait_for(opening, SECONDS)
+    _, writer = await _in_time(opening)
     writer.close()
     with contextlib.suppress(OSError, asyncio.TimeoutError):
-        await asyncio.wait_for(writer.wait_closed(), SECONDS)
+        await _in_time(writer.wait_closed())
+
+
+async def _in_time(waiting: Coroutine[Any, Any, Result]) -> Result:
+    """As asyncio.wait_for, which before Python 3.12 may swallow a cancellation that comes with the result:
+    whoever waits for a server would go on, though the run is over. Raises asyncio.TimeoutError.
+    """
+    task = asyncio.create_task(waiting)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=SECONDS)
+    finally:
+        task.cancel()
+    if not done:
+        raise asyncio.TimeoutError
+    return task.result()
