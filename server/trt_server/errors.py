@@ -60,6 +60,6 @@ class NoReferenceError(ScoringError):
 
 
 class NoTokenizerError(ScoringError):
-    """The model has no tokenizer: only token ids can be scored."""
+    """The model has no tokenizer, or none that loads: only token ids can be scored."""
 
     status = grpc.StatusCode.NOT_FOUND

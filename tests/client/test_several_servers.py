@@ -139,13 +139,13 @@ def test_a_server_that_comes_later_joins(data: Path, output: Path) -> None:
     assert {reading["server"] for reading in readings} == {one.url, two.url}
 
 
-def test_a_server_of_another_engine_does_not_join(data: Path, output: Path) -> None:
-    port, release = free_port(), threading.Event()
+def said_of_one_that_does_not_join(data: Path, output: Path, other: Double) -> str:
+    """What the client says on stderr of a server that comes in the middle of a run and cannot be used."""
+    release = threading.Event()
 
     def decide(number: int) -> Verdict:
         return None if number < 2 or release.is_set() else queue_full(0.05)
 
-    other = Double(TOKENIZER, port=port, fingerprint="engine-2")
     with Double(TOKENIZER, decide) as one:
         flags = ("--data", data, "--output", output, "--server-timeout", "1")
         running = ClientProcess("--url", f"{one.url},{other.url}", *flags)
@@ -155,9 +155,15 @@ def test_a_server_of_another_engine_does_not_join(data: Path, output: Path) -> N
             release.set()
             result = running.finish()
     assert result.returncode == 0, result.stderr
-    assert "do not hold the same: engine double (engine-1) and double (engine-2)" in result.stderr
     assert Counter(record["server"] for record in records(output)) == {one.url: 30}
     assert not other.asked
+    return result.stderr
+
+
+def test_a_server_of_another_engine_does_not_join(data: Path, output: Path) -> None:
+    other = Double(TOKENIZER, port=free_port(), fingerprint="engine-2")
+    said = said_of_one_that_does_not_join(data, output, other)
+    assert "do not hold the same: engine double (engine-1) and double (engine-2)" in said
 
 
 def test_servers_of_different_engines_are_refused(data: Path, output: Path) -> None:
@@ -187,23 +193,9 @@ def test_prompts_fit_the_smallest_limit(data: Path, output: Path, smallest_first
 
 
 def test_a_server_that_takes_less_than_the_run_asks_does_not_join(data: Path, output: Path) -> None:
-    port, release = free_port(), threading.Event()
-
-    def decide(number: int) -> Verdict:
-        return None if number < 2 or release.is_set() else queue_full(0.05)
-
-    other = Double(TOKENIZER, port=port, max_prompt_tokens=LIMIT)
-    with Double(TOKENIZER, decide) as one:
-        flags = ("--data", data, "--output", output, "--server-timeout", "1")
-        running = ClientProcess("--url", f"{one.url},{other.url}", *flags)
-        running.wait_for("left out: no answer from")
-        with other:
-            running.wait_for(f"grpc://{other.url} does not join the run")
-            release.set()
-            result = running.finish()
-    assert result.returncode == 0, result.stderr
-    assert f"{other.url} takes prompts of {LIMIT} tokens, this run asks for up to 2048" in result.stderr
-    assert not other.asked
+    other = Double(TOKENIZER, port=free_port(), max_prompt_tokens=LIMIT)
+    said = said_of_one_that_does_not_join(data, output, other)
+    assert f"{other.url} takes prompts of {LIMIT} tokens, this run asks for up to 2048" in said
 
 
 def test_references_that_differ_are_refused_where_they_are_asked(data: Path, output: Path) -> None:

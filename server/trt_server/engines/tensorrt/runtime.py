@@ -15,7 +15,7 @@ from trt_server.engines.tensorrt.layout import Tensor
 from trt_server.engines.tensorrt.messages import MESSAGES, ErrorRecorder, no_device, speaks_of_memory
 from trt_server.engines.tensorrt.profiles import BatchSize, Profile
 from trt_server.errors import EngineLostError, StartError
-from trt_server.one_line import one_line
+from trt_server.one_line import reason_of
 
 
 class PlanRuntime:
@@ -126,7 +126,7 @@ class PlanRuntime:
         try:
             context.set_optimization_profile_async(profile, self._device.compute.handle)
         except RuntimeError as error:
-            reason = self._errors.text or one_line(error)
+            reason = self._errors.text or reason_of(error)
             raise StartError(f"TensorRT {trt.__version__} refuses profile {profile}: {reason}") from error
         return context
 
