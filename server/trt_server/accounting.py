@@ -8,19 +8,33 @@ from trt_server.model.geometry import Geometry
 def prompt_flops(geometry: Geometry, tokens: int, reused_tokens: int = 0) -> int:
     """Floating-point operations of scoring `tokens` of which the first `reused_tokens` are not computed.
 
-        2·P·(T−C) + 2·L·d·(T²−C²) + 2·V·h
+        2·P·(T−C) + 2·d·Σ (K(T) − K(C)) + 2·V·h,  the sum over the layers
+        K(t) = t² without a window, or up to it (t ≤ w); w·(2·t − w) beyond it
 
     T tokens, C of them reused. A product of an [m, k] and a [k, n] matrix is 2·m·k·n operations (Kaplan et
     al. 2020, arXiv 2001.08361, section 2.1). P: the weights in the layers' products, each used once a token.
-    Attention: each of L layers multiplies queries with keys and shares with values, d = query heads × head
-    size wide; the token at position t meets t keys, 4·d·t operations, and their sum over positions C to T is
-    2·d·(T²−C²). The head, V tokens over the hidden size h, runs once a prompt. Norms, softmax and rotation
-    are not counted, as is usual.
+    Attention: each layer multiplies queries with keys and shares with values, d = query heads × head size
+    wide, 4·d operations a key that a query sees. A query sees all keys up to its own position, of a layer
+    with a sliding window the last w of them (Beltagy et al. 2020, "Longformer", arXiv 2004.05150, section
+    3.1). Its own key counts half, as the diagonal of a causal triangle: the query at position t, counted from
+    0, sees min(t + ½, w) keys, and their sum over t from 0 to T−1 is K(T) / 2. Where no layer has a window, attention is 2·L·d·(T²−C²). The head, V tokens over the hidden size
+    h, runs once a prompt. Norms, softmax and rotation are not counted, as is usual.
     """
     layers = 2 * geometry.matmul_parameters * (tokens - reused_tokens)
-    attention = 2 * geometry.layers * geometry.query_size * (tokens**2 - reused_tokens**2)
+    keys = sum(
+        _twice_the_keys(tokens, window) - _twice_the_keys(reused_tokens, window)
+        for window in geometry.sliding_windows
+    )
+    attention = 2 * geometry.query_size * keys
     head = 2 * geometry.vocabulary_size * geometry.hidden_size
     return layers + attention + head
+
+
+def _twice_the_keys(tokens: int, window: int | None) -> int:
+    """That the queries of a prompt's first `tokens` positions see together: K of prompt_flops."""
+    if window is None or tokens <= window:
+        return tokens**2
+    return window * (2 * tokens - window)
 
 
 def mfu(flops: float, core_seconds: float, peak_flops_per_second: float) -> float:

@@ -40,6 +40,33 @@ def test_attention_is_as_wide_as_the_heads_and_the_head_as_the_hidden_state() ->
 
 
 @pytest.mark.parametrize(
+    ("tokens", "reused"),
+    [(1, 0), (15, 0), (16, 0), (17, 0), (2000, 0), (15, 5), (17, 16), (100, 5), (100, 16), (2000, 100)],
+)
+def test_windows_bound_the_keys_that_are_counted(tokens: int, reused: int) -> None:
+    """Layer by layer and position by position: a query sees all keys before its own, and half of that one, or
+    the window's number of them."""
+    windows = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}
+    model = read_geometry(GEOMETRIES["tiny"] | windows | {"model_type": "qwen2", "num_hidden_layers": 3})
+    assert model.sliding_windows == (None, 16, 16)
+    keys = sum(
+        position + 0.5 if window is None else min(position + 0.5, window)
+        for window in model.sliding_windows
+        for position in range(reused, tokens)
+    )
+    layers, head = 2 * model.matmul_parameters * (tokens - reused), 2 * 512 * 64
+    assert prompt_flops(model, tokens, reused) == layers + 4 * 64 * keys + head
+
+
+def test_window_of_mistral() -> None:
+    # 6,000 tokens, 4,096 of them in reach: 4096·(2·6000 − 4096) = 32,374,784 instead of 6000² = 36,000,000.
+    full = read_geometry(GEOMETRIES["mistral-7b"] | {"sliding_window": None})
+    saved = prompt_flops(full, 6000) - prompt_flops(geometry("mistral-7b"), 6000)
+    assert saved == 2 * 32 * 4096 * (36_000_000 - 32_374_784)
+    assert prompt_flops(full, 4096) == prompt_flops(geometry("mistral-7b"), 4096)
+
+
+@pytest.mark.parametrize(
     ("name", "parameters"),
     # What the models' publishers count.
     [
