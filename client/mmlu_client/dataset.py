@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmlu_client.errors import InputError
 from mmlu_client.hendrycks_csv import dev_file, has_csv, read_csv
-from mmlu_client.hub import HUB_ID, read_hub
+from mmlu_client.hub import is_hub_id, read_hub
 from mmlu_client.hub_table import has_parquet, read_parquet
 from mmlu_client.question import Question
 from mmlu_client.question_file import Selection, selection_of
@@ -87,7 +87,7 @@ def _reader(data: str) -> tuple[str, ReadSplit]:
         return data, _folder_reader(folder)
     if folder.exists():
         raise InputError(f"--data {data} is not a folder")
-    if HUB_ID.fullmatch(data):
+    if "/" in data and is_hub_id(data):
         return data, lambda split: read_hub(data, split)
     raise InputError(f"--data {data}: no such folder (nor is it `demo` or a hub id like cais/mmlu)")
 

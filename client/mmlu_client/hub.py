@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import re
-
 from mmlu_client.errors import InputError
 from mmlu_client.hub_table import add_rows, check_columns
 from mmlu_client.question_file import QuestionFile, SubjectQuestions
 
 CONFIGURATION = "all"
-# A repository's id; old ones, like gpt2, have no owner.
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-OLD_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a repository on the hub may be called that: owner/name, or a name alone, as old ones are."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def quiet_hub() -> None:

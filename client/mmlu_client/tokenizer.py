@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from mmlu_client.errors import InputError, RunError
 from mmlu_client.head_cut import Cut, HeadCutter, TokenIds, encoded
-from mmlu_client.hub import HUB_ID, OLD_HUB_ID, quiet_hub
+from mmlu_client.hub import is_hub_id, quiet_hub
 
 TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
 
@@ -109,7 +109,7 @@ def named_tokenizer(source: str) -> Tokenizer:
         return _load(folder, f"--tokenizer {source}")
     if folder.exists():
         raise InputError(f"--tokenizer {source} is not a folder")
-    if HUB_ID.fullmatch(source) or OLD_HUB_ID.fullmatch(source):
+    if is_hub_id(source):
         return _load(source, f"--tokenizer {source}")
     raise InputError(f"--tokenizer {source}: no such folder (nor is it a hub id like org/name)")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from trt_server.one_line import one_line
 DEMO = "demo"
 _DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 _DUMMY_PREFIX = "dummy:"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt")
 
 
@@ -39,12 +37,24 @@ def resolve_model(name: str, precision: str) -> ModelSource:
     folder = Path(name).expanduser()
     if folder.exists():
         return ModelSource(folder.resolve().name, folder.resolve(), "")
-    if _HUB_ID.fullmatch(name):
+    if _is_hub_id(name):
         return ModelSource(name, _download(name), "")
     raise StartError(
         f"--model {name}: there is no such folder; give a checkpoint folder, a hub id (owner/name), "
         f"{DEMO}, or {_DUMMY_PREFIX}<geometry>"
     )
+
+
+def _is_hub_id(name: str) -> bool:
+    """owner/name, as the hub allows them: no path that begins with a dot or ends with a slash is one."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
 
 
 def _download(hub_id: str) -> Path:

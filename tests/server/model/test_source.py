@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,14 @@ def test_nothing_of_that_name() -> None:
         StartError, match=r"--model no such thing: there is no such folder; give a checkpoint"
     ):
         resolve_model("no such thing", "fp32")
+
+
+@pytest.mark.parametrize("name", ["./some", "../model", "./a/b", "a/b/", "a/..", "~/model", "/a/b"])
+def test_a_path_is_no_hub_id(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub is never asked for it."""
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
+    with pytest.raises(StartError, match=re.escape(f"--model {name}: there is no such folder; give a")):
+        resolve_model(name, "fp32")
 
 
 def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
