@@ -93,13 +93,13 @@ class PromptBuilder:
             (ids,) = self._encode([(head, body)])
         if len(ids) > self._max_tokens and self._style.too_long != "cut-left":
             return Unaskable(
-                question, f"{len(ids)} tokens without any shot: the model takes {self._max_tokens}"
+                question, f"{len(ids)} tokens without any shot: the server takes {self._max_tokens}"
             )
         shared = common_prefix(ids, head.ids)
         self._check_vocabulary(max(ids[shared:], default=0))
         candidates = self._candidate_ids(question.subject, head.text + body, ids)
         if len(ids) > self._max_tokens:
-            # Cut where the model's limit falls, BOS and header gone: nothing is shared any more.
+            # Cut where the server's limit falls, BOS and header gone: nothing is shared any more.
             kept = self._shots_behind(len(ids) - self._max_tokens, question.subject, ids)
             return Prompt(question, ids[-self._max_tokens :], candidates, 0, kept, truncated=True)
         truncated = len(shots) < len(self._shots[question.subject])

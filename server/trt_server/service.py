@@ -55,7 +55,10 @@ class ScoringService(pb_grpc.ScoringServicer):
     def open(self, loaded: Loaded) -> None:
         """From now on requests are taken."""
         served = loaded.served
-        self._decoder = RequestDecoder(served.geometry.vocabulary_size, served.limits, served.tokenizer)
+        geometry = served.geometry
+        self._decoder = RequestDecoder(
+            geometry.vocabulary_size, geometry.max_positions, served.limits, served.tokenizer
+        )
         self._maybe_loaded = loaded
 
     def stop_reading(self) -> None:

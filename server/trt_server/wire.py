@@ -26,9 +26,13 @@ from trt_server.tokenizer import CheckpointTokenizer
 
 @dataclass(frozen=True)
 class RequestDecoder:
-    """Turns a ScoreRequest into prompts that the engine can run, or says why it cannot."""
+    """Turns a ScoreRequest into prompts that the engine can run, or says why it cannot.
+
+    max_positions: how many tokens the model could take; the server's own limit may be lower.
+    """
 
     vocabulary_size: int
+    max_positions: int
     limits: Limits
     tokenizer: CheckpointTokenizer
 
@@ -72,8 +76,7 @@ class RequestDecoder:
             raise InvalidRequestError(f"prompt {number} is empty: send at least one token")
         if len(token_ids) > self.limits.max_prompt_tokens:
             raise PromptTooLongError(
-                f"prompt {number} has {len(token_ids)} tokens, "
-                f"the limit is {self.limits.max_prompt_tokens}: shorten it"
+                f"prompt {number} has {len(token_ids)} tokens, the limit is {self._prompt_limit()}"
             )
         if prompt.shared_prefix_tokens > len(token_ids):
             raise InvalidRequestError(
@@ -84,6 +87,15 @@ class RequestDecoder:
         reusable = min(prompt.shared_prefix_tokens, len(token_ids) - 1)
         kept = reusable if reusable <= engine.max_prefix_tokens else 0
         return TokenPrompt(token_ids, self._candidates(number, prompt, engine.max_candidates), kept)
+
+    def _prompt_limit(self) -> str:
+        limit = self.limits.max_prompt_tokens
+        if limit < self.max_positions:
+            return (
+                f"{limit}: shorten it, or start the server with a larger --max-prompt-tokens "
+                f"(the model takes {self.max_positions})"
+            )
+        return f"{limit}, all that the model takes: shorten it"
 
     def _candidates(self, number: int, prompt: pb.Prompt, most: int | None) -> NDArray[np.int32]:
         if not prompt.candidates:

@@ -66,7 +66,7 @@ BAD_REQUESTS = {
     "prompt too long": (
         ids_request(4, 2049),
         StatusCode.OUT_OF_RANGE,
-        "prompt 1 has 2049 tokens, the limit is 2048",
+        "prompt 1 has 2049 tokens, the limit is 2048, all that the model takes: shorten it",
     ),
     "no reference engine": (
         pb.ScoreRequest(prompts=[ids_prompt([1])], engine=pb.ENGINE_ROLE_REFERENCE),
@@ -83,6 +83,17 @@ def test_bad_request(server: ServerProcess, bad: pb.ScoreRequest, code: StatusCo
     assert caught.value.code() is code
     assert text in str(caught.value.details())
     assert "\n" not in str(caught.value.details())
+
+
+def test_limit_that_was_set_is_not_the_models(llama_folder: Path) -> None:
+    arguments = ("--model", str(llama_folder), "--max-prompt-tokens", "100")
+    with ServerProcess(*arguments) as server, pytest.raises(grpc.RpcError) as caught:
+        server.wait_until_serving().stub().Score(ids_request(101))
+    assert caught.value.code() is StatusCode.OUT_OF_RANGE
+    assert str(caught.value.details()) == (
+        "prompt 0 has 101 tokens, the limit is 100: shorten it, or start the server with a larger "
+        "--max-prompt-tokens (the model takes 2048)"
+    )
 
 
 NO_MESSAGE = b"\xff\xff\xff"
