@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -101,6 +105,29 @@ def write_checkpoint(
     return folder
 
 
+def write_from_config(folder: Path, config: dict[str, Any], **tensors: torch.Tensor | str) -> Path:
+    """Write `config` as config.json, unchanged, and random weights as transformers shapes them for it.
+
+    `tensors` are set in the file beside them, `__` in a name for a dot; a text gives that one another name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    known = (LlamaConfig if config["model_type"] == "aquila" else AutoConfig).from_pretrained(folder)
+    model = MODEL_FOR_CAUSAL_LM_MAPPING[type(known)](known)
+    _randomize(model, 0)
+    content = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    if known.tie_word_embeddings:
+        del content["lm_head.weight"]
+    for key, tensor in tensors.items():
+        name = key.replace("__", ".")
+        if isinstance(tensor, torch.Tensor):
+            content[name] = tensor
+        else:
+            content[tensor] = content.pop(name)
+    save_file(content, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 def edit_config(folder: Path, **fields: Any) -> None:
     """Set fields of the checkpoint's config.json; None takes a field out."""
     path = folder / "config.json"
@@ -129,8 +156,7 @@ def reference_model(folder: Path) -> PreTrainedModel:
 @lru_cache(maxsize=4)
 def _loaded_model(folder: Path, written: int) -> PreTrainedModel:  # noqa: ARG001
     model_type = json.loads((folder / "config.json").read_text())["model_type"]
-    classes = {config.model_type: model for config, model, _ in _FAMILY_CONFIG.values()}
-    model_class = classes.get(model_type, LlamaForCausalLM)
+    model_class = LlamaForCausalLM if model_type == "aquila" else AutoModelForCausalLM
     model = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     return model.eval().requires_grad_(False)
 

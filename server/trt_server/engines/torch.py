@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from safetensors import safe_open
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, LlamaConfig
 
 from trt_server.cores import usable_cores
 from trt_server.datasheet import datasheet_peak
@@ -154,19 +156,34 @@ def _claim_device(ordinal: int) -> torch.device:
 
 
 def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    """The weights are those of the checkpoint's files, so that both engines have the same ones where a folder
+    holds several; what becomes of them is left to transformers."""
     # Aquila's tensors and computation are Llama's, and transformers has no class of its own for it.
-    loader = LlamaForCausalLM if checkpoint.geometry.family == "aquila" else AutoModelForCausalLM
+    config_class = LlamaConfig if checkpoint.geometry.family == "aquila" else AutoConfig
     # It is drawn into a log otherwise, or before an error.
     transformers.utils.logging.disable_progress_bar()
     try:
-        model = loader.from_pretrained(
-            checkpoint.folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True
+        config = config_class.from_pretrained(checkpoint.folder, local_files_only=True)
+        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+            None,
+            config=config,
+            state_dict=_tensors(checkpoint.weight_files),
+            dtype=dtype,
+            attn_implementation="sdpa",
         )
     except Exception as error:
         raise StartError(
             f"transformers {transformers.__version__} does not load the model: {one_line(error)}"
         ) from error
     return model.eval().requires_grad_(False)
+
+
+def _tensors(files: tuple[Path, ...]) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = {}
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return tensors
 
 
 def _device_name(device: torch.device) -> str:

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from trt_server.errors import StartError
+from trt_server.model.adapter import refuse_adapter_files
+from trt_server.model.fingerprint import weights_fingerprint
 from trt_server.model.geometry import Geometry, read_geometry
-from trt_server.model.weights import Weights, check_weights, read_weights
-
-# A tensor is sampled in blocks; what fits into all of them is read whole.
-_BLOCK_BYTES = 4096
-_BLOCKS = 16
+from trt_server.model.weight_files import find_weight_files, gguf_refusal
+from trt_server.model.weights import Weights, fit_weights
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """config: config.json as it stands. weights: the tensors the geometry needs, none else.
+    weight_files: what was read to find them, in that order.
 
     fingerprint: equal for the same configuration and weights, on any machine and however they are sharded.
     """
@@ -29,6 +29,7 @@ class Checkpoint:
     config: Mapping[str, Any]
     geometry: Geometry
     weights: Weights
+    weight_files: tuple[Path, ...]
     fingerprint: str
 
     @property
@@ -44,41 +45,16 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     Raises StartError, in one line, for whatever is not there, not whole or not supported.
     """
     if not folder.is_dir():
-        raise StartError(f"{folder} is not a folder; name a checkpoint folder with config.json in it")
+        raise _no_folder(folder)
     try:
         config = _read_config(folder / "config.json")
         geometry = read_geometry(config)
-        weights = check_weights(folder, read_weights(folder), geometry)
+        found = find_weight_files(folder, config)
+        geometry, weights = fit_weights(folder, found.tensors, geometry)
         fingerprint = _fingerprint(config, weights)
     except OSError as error:
         raise StartError(f"{folder} cannot be read: {error}") from error
-    return Checkpoint(folder, config, geometry, weights, fingerprint)
-
-
-def weights_fingerprint(weights: Weights) -> str:
-    """SHA-256 over every tensor's name, type, shape and content, the content sampled.
-
-    Of a tensor up to 64 KiB all bytes are hashed, of a larger one 16 blocks of 4 KiB, spread evenly from its
-    first byte to its last: 7 B parameters take a fraction of a second. Training touches every block, so two
-    checkpoints of one shape differ; single bytes changed by hand in a large tensor may go unseen.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name]
-        digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
-        with tensor.file.open("rb", buffering=0) as stream:
-            for start, count in _sample(tensor.length):
-                stream.seek(tensor.offset + start)
-                digest.update(stream.read(count))
-    return digest.hexdigest()
-
-
-def _sample(length: int) -> list[tuple[int, int]]:
-    """Start and size of each block of a tensor of `length` bytes that goes into its fingerprint."""
-    if length <= _BLOCKS * _BLOCK_BYTES:
-        return [(0, length)]
-    last = length - _BLOCK_BYTES
-    return [(last * block // (_BLOCKS - 1), _BLOCK_BYTES) for block in range(_BLOCKS)]
+    return Checkpoint(folder, config, geometry, weights, found.files, fingerprint)
 
 
 def _fingerprint(config: Mapping[str, Any], weights: Weights) -> str:
@@ -86,9 +62,21 @@ def _fingerprint(config: Mapping[str, Any], weights: Weights) -> str:
     return hashlib.sha256(f"{canonical}\n{weights_fingerprint(weights)}".encode()).hexdigest()
 
 
+def _no_folder(path: Path) -> StartError:
+    if path.suffix == ".gguf" and path.is_file():
+        return gguf_refusal(path.parent, path.name)
+    if path.is_file():
+        return StartError(f"{path} is a file; name the checkpoint folder that it lies in")
+    return StartError(f"{path} is not a folder; name a checkpoint folder with config.json in it")
+
+
 def _read_config(path: Path) -> dict[str, Any]:
+    folder = path.parent
+    refuse_adapter_files(folder, is_model=path.exists())
     if not path.exists():
-        raise StartError(f"{path.parent} holds no config.json; name a Hugging Face checkpoint folder")
+        if gguf := sorted(folder.glob("*.gguf")):
+            raise gguf_refusal(folder, gguf[0].name)
+        raise StartError(f"{folder} holds no config.json; name a Hugging Face checkpoint folder")
     try:
         config = json.loads(path.read_bytes())
     except ValueError as error:

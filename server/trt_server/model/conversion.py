@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,11 @@ from numpy.typing import NDArray
 
 from trt_server.errors import StartError
 from trt_server.model.cache import cached_folder
-from trt_server.model.checkpoint import Checkpoint, weights_fingerprint
+from trt_server.model.checkpoint import Checkpoint
+from trt_server.model.fingerprint import weights_fingerprint
 from trt_server.model.tensor_file import ITEM_SIZES, TensorLocation, read_tensor_file, tensor_file_header
-from trt_server.model.weights import SINGLE_FILE, Weights
+from trt_server.model.weight_files import SINGLE_FILE
+from trt_server.model.weights import Weights
 
 # 32 MiB of float32: what conversion holds of a tensor at a time.
 _CHUNK_ELEMENTS = 8 * 1024 * 1024
@@ -59,12 +60,8 @@ def _convert(weights: Weights, dtype: str, folder: Path) -> None:
 
 
 def _converted(name: str, tensor: TensorLocation, dtype: str) -> Iterator[NDArray[Any]]:
-    elements = prod(tensor.shape)
-    for start in range(0, elements, _CHUNK_ELEMENTS):
-        chunk = tensor.read(start, min(_CHUNK_ELEMENTS, elements - start))
-        if tensor.dtype == "bfloat16":
-            # bfloat16 is the upper half of a float32.
-            chunk = (chunk.astype(np.uint32) << 16).view(np.float32)
+    for start in range(0, tensor.elements, _CHUNK_ELEMENTS):
+        chunk = tensor.values(start, _CHUNK_ELEMENTS)
         if dtype == "float16" and not np.all(np.abs(chunk) <= np.finfo(np.float16).max):
             raise StartError(f"{tensor.file}: {name} holds values beyond float16; use --precision fp32")
         yield chunk.astype(dtype, copy=False)

@@ -17,7 +17,7 @@ from trt_server.model.cache import cached_folder
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.geometry import Geometry, read_geometry
 from trt_server.model.tensor_file import ITEM_SIZES, tensor_file_header
-from trt_server.model.weights import SINGLE_FILE
+from trt_server.model.weight_files import SINGLE_FILE
 
 NOTICE = "random weights"
 

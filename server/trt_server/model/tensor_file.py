@@ -43,6 +43,14 @@ class TensorLocation:
         stored = np.dtype(np.uint16 if self.dtype == "bfloat16" else self.dtype)
         return np.fromfile(self.file, stored, count, offset=self.offset + start * item)
 
+    def values(self, start: int, count: int) -> NDArray[Any]:
+        """Up to `count` elements from `start` on, fewer at the tensor's end; bfloat16 comes as float32."""
+        stored = self.read(start, min(count, self.elements - start))
+        if self.dtype == "bfloat16":
+            # It is the upper half of a float32.
+            return (stored.astype(np.uint32) << 16).view(np.float32)
+        return stored
+
     @property
     def elements(self) -> int:
         return prod(self.shape)

@@ -1,42 +1,57 @@
-"""A checkpoint folder's weights: one index over all its safetensors files."""
+"""A checkpoint's tensors, held against what its geometry asks for."""
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from trt_server.errors import StartError
+from trt_server.model.adapter import refuse_adapter_tensors
 from trt_server.model.geometry import Geometry
-from trt_server.model.tensor_file import ITEM_SIZES, TensorLocation, read_tensor_file
+from trt_server.model.tensor_file import ITEM_SIZES, TensorLocation
 
 Weights = Mapping[str, TensorLocation]
 
-SINGLE_FILE = "model.safetensors"
-SHARD_INDEX = "model.safetensors.index.json"
+log = logging.getLogger(__name__)
 
-_OTHER_FORMATS = ("*.bin", "*.pth", "*.pt", "*.gguf", "*.h5", "*.msgpack")
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+
+# A checkpoint of the layers alone, without a head, has its names without this.
+_PREFIX = "model."
 # Written by old versions of transformers; it follows from the configuration.
-_IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
-_LAYER_NUMBER = re.compile(r"model\.layers\.(\d+)\.")
+_IGNORED = re.compile(r"(.*\.)?rotary_emb\.inv_freq")
+_LAYER_NUMBER = re.compile(r"(?:model\.)?layers\.(\d+)\.")
+_COMPARED_ELEMENTS = 1024 * 1024
 
 
-def read_weights(folder: Path) -> dict[str, TensorLocation]:
-    """Name → place of every tensor of the checkpoint in `folder`, in one file or in shards.
+def fit_weights(folder: Path, tensors: Weights, geometry: Geometry) -> tuple[Geometry, Weights]:
+    """The geometry as the weights have it, and those of `tensors` that it needs, under its own names.
 
-    Raises StartError for other formats, missing shards and files that are not what they should be.
+    What transformers does is done here too: names without "model." get it, and where config.json ties the
+    head to the embedding, one tensor stands for both, under either name; but a head whose values are others
+    than the embedding's is used as it is, and the geometry is then not tied.
+    Raises StartError where the two do not fit each other, or there are tensors that the family does not have.
     """
-    if (folder / SHARD_INDEX).exists():
-        return _read_shards(folder)
-    if (folder / SINGLE_FILE).exists():
-        return read_tensor_file(folder / SINGLE_FILE)
-    raise _no_safetensors(folder)
-
-
-def check_weights(folder: Path, weights: Weights, geometry: Geometry) -> dict[str, TensorLocation]:
-    """Those of `weights` that the geometry needs. Raises StartError where they do not fit each other."""
+    weights = _named_as(geometry, folder, tensors)
+    if geometry.tied_embeddings:
+        if HEAD in weights and EMBEDDING not in weights:
+            weights[EMBEDDING] = weights.pop(HEAD)
+        if HEAD in weights and not _equal(weights[HEAD], weights[EMBEDDING]):
+            log.warning(
+                "%s: %s is used as it stands in the file; config.json ties it to the embedding, "
+                "whose values are others",
+                folder,
+                HEAD,
+            )
+            geometry = replace(geometry, tied_embeddings=False)
     needed = geometry.tensor_shapes()
+    refuse_adapter_tensors(folder, weights)
     missing = [name for name in needed if name not in weights]
     if missing:
         raise StartError(
@@ -44,61 +59,64 @@ def check_weights(folder: Path, weights: Weights, geometry: Geometry) -> dict[st
             f"{missing[0]} first: the checkpoint is partial or of another architecture"
         )
     for name, shape in needed.items():
-        tensor = weights[name]
-        if tensor.shape != shape:
-            raise StartError(
-                f"{tensor.file}: {name} has shape {list(tensor.shape)}, config.json asks for {list(shape)}"
-            )
-        if tensor.dtype not in ITEM_SIZES:
-            raise StartError(
-                f"{tensor.file}: {name} is {tensor.dtype}; only {', '.join(ITEM_SIZES)} weights are supported"
-            )
+        _check_tensor(name, weights[name], shape)
+    _refuse_unknown(folder, weights, geometry)
+    return geometry, {name: weights[name] for name in needed}
+
+
+def _named_as(geometry: Geometry, folder: Path, tensors: Weights) -> dict[str, TensorLocation]:
+    needed, named = geometry.tensor_shapes(), dict(tensors)
+    for name in tensors:
+        full = _PREFIX + name
+        if full not in needed:
+            continue
+        if full in tensors:
+            raise StartError(f"{folder} holds both {name} and {full}; only one of them can be meant")
+        named[full] = named.pop(name)
+    return named
+
+
+def _check_tensor(name: str, tensor: TensorLocation, shape: tuple[int, ...]) -> None:
+    if tensor.shape != shape:
+        raise StartError(
+            f"{tensor.file}: {name} has shape {list(tensor.shape)}, config.json asks for {list(shape)}"
+        )
+    if tensor.dtype not in ITEM_SIZES:
+        raise StartError(
+            f"{tensor.file}: {name} is {tensor.dtype}; only {', '.join(ITEM_SIZES)} weights are supported"
+        )
+
+
+def _refuse_unknown(folder: Path, weights: Weights, geometry: Geometry) -> None:
+    """A tensor that the graph would pass over (a bias, a scale, an adapter) would change the answers.
+
+    Layers beyond those that config.json counts are passed over, as transformers does.
+    """
+    known = {*geometry.tensor_shapes(), HEAD}
+    beyond = set()
     for name in weights:
-        _refuse_unknown(folder, name, geometry)
-    return {name: weights[name] for name in needed}
-
-
-def _read_shards(folder: Path) -> dict[str, TensorLocation]:
-    shards = _shard_names(folder / SHARD_INDEX)
-    absent = [name for name in shards if not (folder / name).exists()]
-    if absent:
-        raise StartError(
-            f"{folder} lacks {len(absent)} of its {len(shards)} weight files, {absent[0]} first; "
-            "finish its download"
+        layer = _LAYER_NUMBER.match(name)
+        if layer is not None and int(layer[1]) >= geometry.layers:
+            beyond.add(int(layer[1]))
+        elif name not in known and not _IGNORED.fullmatch(name):
+            raise StartError(
+                f"{folder} holds {name}, which its config.json does not account for; it is not supported"
+            )
+    if beyond:
+        log.warning(
+            "%s: config.json counts %d layers; the weights of layers %d to %d are not used",
+            folder,
+            geometry.layers,
+            min(beyond),
+            max(beyond),
         )
-    weights: dict[str, TensorLocation] = {}
-    for name in shards:
-        weights |= read_tensor_file(folder / name)
-    return weights
 
 
-def _shard_names(index: Path) -> list[str]:
-    try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        names = []
-    # A path that leads out of the folder is never a shard.
-    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
-        raise StartError(f"{index} is not a shard index, or is damaged; download it again")
-    return names
-
-
-def _no_safetensors(folder: Path) -> StartError:
-    others = sorted(path.name for pattern in _OTHER_FORMATS for path in folder.glob(pattern))
-    if others:
-        return StartError(
-            f"{folder} holds its weights as {others[0]}, not as safetensors; "
-            "load it with transformers where you trust it, and write it with save_pretrained"
-        )
-    return StartError(f"{folder} holds no weights: {SINGLE_FILE} or {SHARD_INDEX} should be there")
-
-
-def _refuse_unknown(folder: Path, name: str, geometry: Geometry) -> None:
-    """A tensor in a layer that the graph would pass over (a bias, a scale) would change the answers."""
-    layer = _LAYER_NUMBER.match(name)
-    if layer is None or int(layer[1]) >= geometry.layers or _IGNORED.fullmatch(name):
-        return
-    if name not in geometry.tensor_shapes():
-        raise StartError(
-            f"{folder} holds {name}, which its config.json does not account for; it is not supported"
-        )
+def _equal(one: TensorLocation, other: TensorLocation) -> bool:
+    """Whether two tensors hold the same values. Those of types that are not supported count as different."""
+    if one.shape != other.shape or one.dtype not in ITEM_SIZES or other.dtype not in ITEM_SIZES:
+        return False
+    return all(
+        np.array_equal(one.values(start, _COMPARED_ELEMENTS), other.values(start, _COMPARED_ELEMENTS))
+        for start in range(0, one.elements, _COMPARED_ELEMENTS)
+    )

@@ -10,12 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from checkpoints import edit_config, write_checkpoint
+from checkpoints import edit_config, reference_logprobs, write_checkpoint
 from safetensors.torch import load_file, save_file
+from trt_server.engines.engine import Batch, EngineLimits
+from trt_server.engines.onnxruntime import OnnxRuntimeEngine
+from trt_server.engines.torch import TorchEngine
 from trt_server.errors import StartError
 from trt_server.model.checkpoint import open_checkpoint
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +47,22 @@ def refusal(folder: Path) -> str:
         open_checkpoint(folder)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def assert_reads_as_transformers(folder: Path) -> None:
+    """Both engines score with the weights that transformers takes from the folder."""
+    prompt = [3, 1, 4, 1, 5, 9, 2, 6]
+    expected = reference_logprobs(folder, prompt)
+    assert_scores(folder, prompt, expected)
+
+
+def assert_scores(folder: Path, prompt: list[int], expected: torch.Tensor) -> None:
+    checkpoint, limits = open_checkpoint(folder), EngineLimits(8, 1)
+    candidates = np.arange(512, dtype=np.int32)[None]
+    batch = Batch(np.array([prompt], np.int32), np.array([len(prompt)], np.int32), candidates)
+    for engine in (OnnxRuntimeEngine(checkpoint, limits, 1), TorchEngine(checkpoint, limits, "fp32", 1)):
+        scored = engine.submit(batch).wait().scores.candidate_logprobs[0]
+        np.testing.assert_allclose(scored, expected.numpy(), atol=1e-4)
 
 
 def edit_tensors(folder: Path, **changes: torch.Tensor | None) -> None:
@@ -77,15 +100,6 @@ def test_links_into_another_folder(folder: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(folder)
     assert checkpoint.fingerprint == fingerprint
     assert {tensor.file for tensor in checkpoint.weights.values()} == {Path(blob).resolve()}
-
-
-def test_unused_tensors_are_passed_over(folder: Path) -> None:
-    edit_tensors(
-        folder,
-        lm_head__weight=torch.zeros(512, 64),
-        model__layers__0__self_attn__rotary_emb__inv_freq=torch.zeros(8),
-    )
-    assert "lm_head.weight" not in open_checkpoint(folder).weights
 
 
 # Fingerprints.
@@ -126,6 +140,10 @@ def test_no_such_folder(tmp_path: Path) -> None:
     assert "is not a folder" in refusal(tmp_path / "nothing")
 
 
+def test_a_file_is_no_folder(folder: Path) -> None:
+    assert "is a file; name the checkpoint folder that it lies in" in refusal(folder / "model.safetensors")
+
+
 def test_no_config(folder: Path) -> None:
     (folder / "config.json").unlink()
     assert "holds no config.json" in refusal(folder)
@@ -142,7 +160,7 @@ def test_no_weights(folder: Path) -> None:
     assert "holds no weights" in refusal(folder)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "model.gguf"])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth"])
 def test_other_formats_are_not_opened(folder: Path, name: str) -> None:
     (folder / "model.safetensors").rename(folder / name)
     said = refusal(folder)
@@ -210,9 +228,68 @@ def test_tensor_has_another_shape(folder: Path) -> None:
     assert "model.norm.weight has shape [65], config.json asks for [64]" in refusal(folder)
 
 
-def test_tensor_that_would_change_the_answers(folder: Path) -> None:
-    edit_tensors(folder, model__layers__1__mlp__up_proj__bias=torch.ones(160))
-    assert "model.layers.1.mlp.up_proj.bias, which its config.json does not account for" in refusal(folder)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.1.mlp.up_proj.bias",
+        "model.layers.1.self_attn.o_proj.bias",
+        "model.layers.1.self_attn.q_norm.weight",
+        "model.norm.bias",
+        "model.embed_tokens.bias",
+        "lm_head.bias",
+        "score.weight",
+    ],
+)
+def test_tensor_that_the_family_does_not_have(folder: Path, name: str) -> None:
+    edit_tensors(folder, **{name: torch.ones(16)})
+    assert f"holds {name}, which its config.json does not account for" in refusal(folder)
+
+
+def test_one_tensor_under_two_names(folder: Path) -> None:
+    edit_tensors(folder, norm__weight=torch.ones(64))
+    assert "holds both norm.weight and model.norm.weight" in refusal(folder)
+
+
+# Adapters and other formats.
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_adapter_beside_a_model(folder: Path, name: str) -> None:
+    (folder / name).write_text("{}")
+    said = refusal(folder)
+    assert f"holds an adapter ({name}) beside the model" in said
+    assert "merge_and_unload" in said
+
+
+def test_adapter_alone_names_its_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "some/model"}')
+    (tmp_path / "adapter_model.safetensors").touch()
+    said = refusal(tmp_path)
+    assert "holds an adapter (adapter_config.json) to some/model and no model of its own" in said
+    assert "merge_and_unload" in said
+
+
+def test_adapter_among_the_model_s_tensors(folder: Path) -> None:
+    name = "model.layers.0.self_attn.q_proj.lora_A.default.weight"
+    edit_tensors(folder, **{name: torch.ones(4, 64)})
+    said = refusal(folder)
+    assert f"holds {name}, part of an adapter" in said
+    assert "merge_and_unload" in said
+
+
+@pytest.mark.parametrize("with_config", [True, False])
+def test_gguf_is_refused_as_such(folder: Path, with_config: bool) -> None:
+    (folder / "model.safetensors").rename(folder / "model-q8.gguf")
+    if not with_config:
+        (folder / "config.json").unlink()
+    said = refusal(folder)
+    assert "holds its weights as model-q8.gguf, and GGUF is not supported" in said
+    assert refusal(folder / "model-q8.gguf") == said
+
+
+def test_safetensors_of_another_name(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
+    assert "holds consolidated.safetensors, and neither model.safetensors nor" in refusal(folder)
 
 
 # Shards.
@@ -241,5 +318,112 @@ def test_shard_is_cut_short(sharded: Path) -> None:
     ],
 )
 def test_shard_index_is_damaged(sharded: Path, index: str) -> None:
-    (sharded / "model.safetensors.index.json").write_text(index)
+    (sharded / INDEX).write_text(index)
+    for shard in sharded.glob("*.safetensors"):
+        shard.rename(shard.with_stem(f"old-{shard.stem}"))
     assert "is not a shard index" in refusal(sharded)
+
+
+def test_shards_in_a_folder_below(sharded: Path) -> None:
+    fingerprint = open_checkpoint(sharded).fingerprint
+    (sharded / "weights").mkdir()
+    for shard in sharded.glob("*.safetensors"):
+        shard.rename(sharded / "weights" / shard.name)
+    index = json.loads((sharded / INDEX).read_text())
+    index["weight_map"] = {name: f"weights/{shard}" for name, shard in index["weight_map"].items()}
+    (sharded / INDEX).write_text(json.dumps(index))
+    assert open_checkpoint(sharded).fingerprint == fingerprint
+    assert_reads_as_transformers(sharded)
+
+
+def test_shards_without_an_index(sharded: Path) -> None:
+    """transformers does not read them; the reference engine does."""
+    fingerprint, prompt = open_checkpoint(sharded).fingerprint, [3, 1, 4]
+    expected = reference_logprobs(sharded, prompt)
+    (sharded / INDEX).unlink()
+    assert open_checkpoint(sharded).fingerprint == fingerprint
+    assert_scores(sharded, prompt, expected)
+    shards = sorted(sharded.glob("*.safetensors"))
+    shards[-1].unlink()
+    assert f"holds {len(shards) - 1} of {len(shards)} shards and no {INDEX}" in refusal(sharded)
+
+
+# More than one set of weights.
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Path:
+    """Trained and saved whole, trained again and saved in shards."""
+    folder = write_checkpoint(tmp_path / "both", "llama", tokenizer=False)
+    whole = (folder / SINGLE).read_bytes()
+    write_checkpoint(folder, "llama", seed=1, tokenizer=False, max_shard_size="150KB")
+    (folder / SINGLE).write_bytes(whole)
+    return folder
+
+
+def test_two_models_in_one_folder(both: Path) -> None:
+    assert f"two sets of weights that differ, {SINGLE} and the shards of {INDEX}" in refusal(both)
+    (both / INDEX).unlink()
+    assert re.search(
+        rf"that differ, {SINGLE} and the \d+ shards model-00001-of-\d+\.safetensors", refusal(both)
+    )
+
+
+def test_one_model_twice(folder: Path, sharded: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    shutil.copy(folder / SINGLE, sharded)
+    checkpoint = open_checkpoint(sharded)
+    assert {tensor.file.name for tensor in checkpoint.weights.values()} == {SINGLE}
+    assert f"weights are those of {SINGLE}; the shards of {INDEX} hold the same" in caplog.text
+
+
+@pytest.mark.parametrize("left", ["index", "damaged index", "index and some shards", "damaged shards"])
+def test_leftovers_beside_a_whole_file(both: Path, left: str, caplog: pytest.LogCaptureFixture) -> None:
+    """transformers reads the whole file, and so do both engines."""
+    shards = sorted(both.glob("model-*.safetensors"))
+    if left == "damaged shards":
+        shards[0].write_bytes(b"{}")
+    else:
+        for shard in shards[1:] if left == "index and some shards" else shards:
+            shard.unlink()
+    if left == "damaged index":
+        (both / INDEX).write_text("{")
+    assert {tensor.file.name for tensor in open_checkpoint(both).weights.values()} == {SINGLE}
+    assert caplog.text.count("\n") == 1
+    assert_reads_as_transformers(both)
+
+
+def test_stale_index_beside_whole_shards(sharded: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fingerprint = open_checkpoint(sharded).fingerprint
+    (sharded / INDEX).write_text('{"metadata": {}, "weight_map": {"a": "model-00001-of-00099.safetensors"}}')
+    assert open_checkpoint(sharded).fingerprint == fingerprint
+    assert "names 1 files that are not there, model-00001-of-00099.safetensors first" in caplog.text
+
+
+# A name of their own.
+
+
+def test_weights_that_config_json_names(both: Path) -> None:
+    """No other set counts then."""
+    (both / SINGLE).rename(both / "mine.safetensors")
+    edit_config(both, transformers_weights="mine.safetensors")
+    assert {tensor.file.name for tensor in open_checkpoint(both).weights.values()} == {"mine.safetensors"}
+    assert_reads_as_transformers(both)
+    edit_config(both, transformers_weights=INDEX)
+    assert len({tensor.file.name for tensor in open_checkpoint(both).weights.values()}) > 2
+    assert_reads_as_transformers(both)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gone.safetensors", "lacks gone.safetensors, which its config.json names as transformers_weights"),
+        ("../x.safetensors", "transformers_weights is '../x.safetensors', not a safetensors file"),
+        ("/x.safetensors", "transformers_weights is '/x.safetensors', not a safetensors file"),
+        ("pytorch_model.bin", "transformers_weights is 'pytorch_model.bin', not a safetensors file"),
+        (3, "transformers_weights is 3, not a safetensors file"),
+    ],
+)
+def test_name_that_is_none(folder: Path, name: object, said: str) -> None:
+    edit_config(folder, transformers_weights=name)
+    assert said in refusal(folder)

@@ -1,0 +1,46 @@
+"""Adapters (LoRA and its like): trained differences to a model, refused until they are merged into it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from trt_server.errors import StartError
+from trt_server.one_line import one_line
+
+CONFIG = "adapter_config.json"
+_FILES = (CONFIG, "adapter_model.safetensors", "adapter_model.bin")
+_MERGE = "merge it into its model with peft's merge_and_unload and write that with save_pretrained"
+
+
+def refuse_adapter_files(folder: Path, is_model: bool) -> None:
+    """transformers applies an adapter that lies beside a model wherever peft is installed, and else does not:
+    neither may happen unseen. is_model: whether there is a model beside it. Raises StartError."""
+    found = next((name for name in _FILES if (folder / name).exists()), None)
+    if found is None:
+        return
+    if is_model:
+        raise StartError(
+            f"{folder} holds an adapter ({found}) beside the model, and adapters are not supported: "
+            f"{_MERGE}, or move its files away to score the model without it"
+        )
+    raise StartError(
+        f"{folder} holds an adapter ({found}){_base_model(folder)} and no model of its own: {_MERGE}, "
+        "then name the folder that was written"
+    )
+
+
+def refuse_adapter_tensors(folder: Path, names: Iterable[str]) -> None:
+    """Raises StartError where an adapter was saved in one file with the model."""
+    adapter = next((name for name in names if ".lora_" in name), None)
+    if adapter is not None:
+        raise StartError(f"{folder} holds {adapter}, part of an adapter, which is not supported: {_MERGE}")
+
+
+def _base_model(folder: Path) -> str:
+    try:
+        name = json.loads((folder / CONFIG).read_bytes())["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return f" to {one_line(name)}" if isinstance(name, str) and name else ""

@@ -1,0 +1,78 @@
+"""The families of models, as data: what sets each apart, and what its config.json may leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family's layers have, whatever its config.json says, and which of its fields they heed.
+
+    defaults: what a field stands for where config.json leaves it out, the value of the family's configuration
+    class in transformers 5.24; None: it follows from other fields.
+    windows: "none": every layer sees all positions, whatever layer_types says; "every layer" has the window,
+    or "later layers", those from max_window_layers on; where there are layer_types, those that they name.
+    heads_divide_hidden_size: whether hidden_size has to be a multiple of num_attention_heads, as transformers
+    demands.
+    """
+
+    defaults: Mapping[str, Any]
+    heeds_attention_bias: bool = False
+    heeds_mlp_bias: bool = False
+    query_key_value_bias: bool = False
+    query_key_norm: bool = False
+    windows: Literal["none", "every layer", "later layers"] = "none"
+    heads_divide_hidden_size: bool = False
+
+
+_COMMON: dict[str, Any] = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": None,
+    "head_dim": None,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+}
+_LLAMA = Family(
+    {**_COMMON, "vocab_size": 32_000, "intermediate_size": 11_008, "max_position_embeddings": 2048},
+    heeds_attention_bias=True,
+    heeds_mlp_bias=True,
+    heads_divide_hidden_size=True,
+)
+_QWEN: dict[str, Any] = {
+    **_COMMON,
+    "vocab_size": 151_936,
+    "intermediate_size": 22_016,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 32_768,
+    "use_sliding_window": False,
+    "sliding_window": 4096,
+    "max_window_layers": 28,
+}
+
+# By model_type.
+FAMILIES: dict[str, Family] = {
+    "llama": _LLAMA,
+    # transformers has no class of its own for it; its tensors and computation are Llama's.
+    "aquila": _LLAMA,
+    "mistral": Family(
+        {
+            **_COMMON,
+            "vocab_size": 32_000,
+            "intermediate_size": 14_336,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 131_072,
+            "sliding_window": 4096,
+        },
+        windows="every layer",
+    ),
+    "qwen2": Family(_QWEN, query_key_value_bias=True, windows="later layers"),
+    "qwen3": Family(
+        {**_QWEN, "head_dim": 128}, heeds_attention_bias=True, query_key_norm=True, windows="later layers"
+    ),
+}

@@ -1,0 +1,108 @@
+"""`config.json` → how a model's rotary position embedding turns its queries and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trt_server.errors import StartError
+from trt_server.model.config_field import Fields, number, optional_number, size
+
+_DEFAULT_THETA = 10_000.0
+
+
+@dataclass(frozen=True)
+class RopeParameters:
+    """Rotary position embedding: its base, and how it is scaled beyond the trained positions.
+
+    kind: "default", "linear", "dynamic", "llama3" or "yarn"; the other fields are those that kind reads,
+    under the names they have in a config.json.
+    """
+
+    kind: str = "default"
+    theta: float = _DEFAULT_THETA
+    factor: float = 1.0
+    original_max_positions: int = 0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool = True
+
+
+def read_rope_parameters(fields: Fields, max_positions: int) -> RopeParameters:
+    """As transformers 5 reads them, in its own words and those of transformers 4.
+
+    rope_scaling comes before rope_parameters, and is all that counts then: its rope_theta, else that at the
+    top of config.json. original_max_position_embeddings is the other way round: that at the top comes first.
+    Raises StartError.
+    """
+    given = fields.get("rope_scaling") or fields.get("rope_parameters") or {}
+    if not isinstance(given, Mapping):
+        raise StartError(f"config.json: the RoPE parameters are {given!r}, not an object")
+    nested = [name for name, value in given.items() if isinstance(value, Mapping)]
+    if nested:
+        raise StartError(
+            f"RoPE parameters of their own for some layers ({', '.join(nested)}) are not supported; "
+            "only the same for all layers are"
+        )
+    _refuse_partial_rotation(given, fields)
+    kind = given.get("rope_type", given.get("type", "default"))
+    read_kind = _KINDS.get(kind) if isinstance(kind, str) else None
+    if read_kind is None:
+        raise StartError(f"RoPE scaling {kind!r} is not supported; supported: {', '.join(_KINDS)}")
+    theta = number(given if "rope_theta" in given else fields, "rope_theta", _DEFAULT_THETA)
+    original = _original_max_positions(given, fields, max_positions) if kind in _TRAINED_SHORTER else 0
+    return RopeParameters(
+        kind=kind, theta=theta, original_max_positions=original, **read_kind(given, max_positions, original)
+    )
+
+
+def _refuse_partial_rotation(given: Fields, fields: Fields) -> None:
+    for place in (given, fields):
+        partial = place.get("partial_rotary_factor")
+        if partial is not None and partial != 1:
+            raise StartError(f"partial_rotary_factor {partial!r} is not supported; only 1.0 is")
+
+
+def _original_max_positions(given: Fields, fields: Fields, max_positions: int) -> int:
+    name = "original_max_position_embeddings"
+    return size(fields if name in fields else given, name, max_positions)
+
+
+def _default(given: Fields, max_positions: int, original: int) -> dict[str, Any]:  # noqa: ARG001
+    return {}
+
+
+def _scaled(given: Fields, max_positions: int, original: int) -> dict[str, Any]:  # noqa: ARG001
+    return {"factor": number(given, "factor")}
+
+
+def _llama3(given: Fields, max_positions: int, original: int) -> dict[str, Any]:  # noqa: ARG001
+    factors = {name: number(given, name) for name in ("factor", "low_freq_factor", "high_freq_factor")}
+    if factors["high_freq_factor"] <= factors["low_freq_factor"]:
+        raise StartError(
+            f"config.json: high_freq_factor {factors['high_freq_factor']} is not above low_freq_factor "
+            f"{factors['low_freq_factor']}"
+        )
+    return factors
+
+
+def _yarn(given: Fields, max_positions: int, original: int) -> dict[str, Any]:
+    # DeepSeek's way: null stands for the ratio of the two lengths.
+    by_lengths = "factor" in given and given["factor"] is None
+    return {
+        "factor": max_positions / original if by_lengths else number(given, "factor"),
+        "beta_fast": optional_number(given, "beta_fast") or 32.0,
+        "beta_slow": optional_number(given, "beta_slow") or 1.0,
+        "truncate": bool(given.get("truncate", True)),
+        **{name: optional_number(given, name) for name in ("attention_factor", "mscale", "mscale_all_dim")},
+    }
+
+
+_KINDS = {"default": _default, "linear": _scaled, "dynamic": _scaled, "llama3": _llama3, "yarn": _yarn}
+_TRAINED_SHORTER = ("llama3", "yarn")

@@ -1,0 +1,192 @@
+"""Which files of a checkpoint folder hold its weights, and which of several sets is meant."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from trt_server.errors import StartError
+from trt_server.model.fingerprint import weights_fingerprint
+from trt_server.model.tensor_file import TensorLocation, read_tensor_file
+
+log = logging.getLogger(__name__)
+
+SINGLE_FILE = "model.safetensors"
+SHARD_INDEX = "model.safetensors.index.json"
+
+_SHARD = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
+_INDEX_SUFFIX = ".safetensors.index.json"
+_OTHER_FORMATS = ("*.bin", "*.pth", "*.pt", "*.h5", "*.msgpack")
+# Names the file of weights where it is none of the usual ones.
+_OWN_NAME = "transformers_weights"
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """A set of files with all weights, and the tensors in them.
+
+    name: what the set is called in a message. files: in the order in which they are read; where two hold a
+    tensor of one name, the later one counts.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    tensors: Mapping[str, TensorLocation]
+
+
+def find_weight_files(folder: Path, config: Mapping[str, Any]) -> WeightFiles:
+    """The weights of the checkpoint in `folder`, as transformers chooses among its files.
+
+    That is the file that config.json names as transformers_weights, else model.safetensors, else the shards
+    of model.safetensors.index.json; beyond that, shards that are complete by their own numbers. Where there
+    are several whole sets, they have to hold the same, and the log says which was taken.
+    Raises StartError for other formats, missing shards, sets that differ and files that are not what they
+    should be.
+    """
+    if config.get(_OWN_NAME) is not None:
+        return _named_by_config(folder, config[_OWN_NAME])
+    sets = {}
+    if (folder / SINGLE_FILE).is_file():
+        sets[SINGLE_FILE] = [SINGLE_FILE]
+    numbered = _numbered_shards(folder)
+    if indexed := _indexed_shards(folder, has_other_set=bool(sets or numbered)):
+        sets[f"the shards of {SHARD_INDEX}"] = indexed
+    for total, shards in numbered.items():
+        if shards not in sets.values():
+            sets[f"the {total} shards {shards[0]} to {shards[-1]}"] = shards
+    if not sets:
+        raise _no_safetensors(folder)
+    (first, names), *others = sets.items()
+    taken = _read(first, folder, names)
+    for name, shards in others:
+        _compare(folder, taken, name, shards)
+    return taken
+
+
+def _read(name: str, folder: Path, files: list[str]) -> WeightFiles:
+    absent = [file for file in files if not (folder / file).is_file()]
+    if absent:
+        raise StartError(
+            f"{folder} lacks {len(absent)} of its {len(files)} weight files, {absent[0]} first; "
+            "finish its download"
+        )
+    paths = tuple(folder / file for file in files)
+    tensors: dict[str, TensorLocation] = {}
+    for path in paths:
+        tensors |= read_tensor_file(path)
+    return WeightFiles(name, paths, tensors)
+
+
+def _compare(folder: Path, taken: WeightFiles, name: str, files: list[str]) -> None:
+    """Refuse another whole set beside the one that is taken, unless it is the same model once more."""
+    try:
+        other = _read(name, folder, files)
+    except StartError as error:
+        log.warning("%s: weights are those of %s; %s are not whole: %s", folder, taken.name, name, error)
+        return
+    if weights_fingerprint(taken.tensors) != weights_fingerprint(other.tensors):
+        raise StartError(
+            f"{folder} holds two sets of weights that differ, {taken.name} and {name}: "
+            "move away the one that is not meant"
+        )
+    log.info("%s: weights are those of %s; %s hold the same", folder, taken.name, name)
+
+
+def _named_by_config(folder: Path, name: object) -> WeightFiles:
+    if (
+        not isinstance(name, str)
+        or not _stays_inside(name)
+        or not name.endswith((".safetensors", _INDEX_SUFFIX))
+    ):
+        raise StartError(
+            f"config.json: {_OWN_NAME} is {name!r}, not a safetensors file or an index of some in its folder"
+        )
+    if not (folder / name).is_file():
+        raise StartError(f"{folder} lacks {name}, which its config.json names as {_OWN_NAME}")
+    return _read(name, folder, _shard_names(folder, name) if name.endswith(_INDEX_SUFFIX) else [name])
+
+
+def _indexed_shards(folder: Path, has_other_set: bool) -> list[str]:
+    """What the index names, where there is one. With another whole set beside it, one that is damaged, or
+    that names files which are gone, is passed over with a warning."""
+    if not (folder / SHARD_INDEX).is_file():
+        return []
+    try:
+        names = _shard_names(folder, SHARD_INDEX)
+    except StartError as error:
+        if not has_other_set:
+            raise
+        log.warning("%s; it is not used, other weights are there", error)
+        return []
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent and has_other_set:
+        log.warning(
+            "%s names %d files that are not there, %s first; it is not used, other weights are there",
+            folder / SHARD_INDEX,
+            len(absent),
+            absent[0],
+        )
+        return []
+    return names
+
+
+def _shard_names(folder: Path, index: str) -> list[str]:
+    try:
+        names = sorted(set(json.loads((folder / index).read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        names = []
+    if not names or not all(isinstance(name, str) and _stays_inside(name) for name in names):
+        raise StartError(f"{folder / index} is not a shard index, or is damaged; download it again")
+    return names
+
+
+def _stays_inside(name: str) -> bool:
+    """A path that leads out of the checkpoint's folder is none of its files."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+def _numbered_shards(folder: Path) -> dict[int, list[str]]:
+    """Shards in the folder that are complete by the numbers in their names, by how many there are."""
+    numbers: dict[int, dict[int, str]] = {}
+    for path in sorted(folder.glob("model-*-of-*.safetensors")):
+        if match := _SHARD.fullmatch(path.name):
+            numbers.setdefault(int(match[2]), {})[int(match[1])] = path.name
+    return {
+        total: list(shards.values())
+        for total, shards in numbers.items()
+        if sorted(shards) == list(range(1, total + 1))
+    }
+
+
+def _no_safetensors(folder: Path) -> StartError:
+    if shards := [match for path in folder.iterdir() if (match := _SHARD.fullmatch(path.name))]:
+        return StartError(
+            f"{folder} holds {len(shards)} of {int(shards[0][2])} shards and no {SHARD_INDEX}; "
+            "finish its download"
+        )
+    if others := sorted(path.name for path in folder.glob("*.safetensors")):
+        return StartError(
+            f"{folder} holds {others[0]}, and neither {SINGLE_FILE} nor {SHARD_INDEX}; if it has the weights "
+            f"under the names that transformers gives them, name it as {_OWN_NAME} in config.json"
+        )
+    if others := sorted(path.name for path in folder.glob("*.gguf")):
+        return gguf_refusal(folder, others[0])
+    if others := sorted(path.name for pattern in _OTHER_FORMATS for path in folder.glob(pattern)):
+        return StartError(
+            f"{folder} holds its weights as {others[0]}, not as safetensors; "
+            "load it with transformers where you trust it, and write it with save_pretrained"
+        )
+    return StartError(f"{folder} holds no weights: {SINGLE_FILE} or {SHARD_INDEX} should be there")
+
+
+def gguf_refusal(folder: Path, name: str) -> StartError:
+    return StartError(
+        f"{folder} holds its weights as {name}, and GGUF is not supported: take the checkpoint that it was "
+        f"made from, or load it with transformers (gguf_file='{name}') and write it with save_pretrained"
+    )
