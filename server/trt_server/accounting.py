@@ -17,8 +17,9 @@ def prompt_flops(geometry: Geometry, tokens: int, reused_tokens: int = 0) -> int
     wide, 4·d operations a key that a query sees. A query sees all keys up to its own position, of a layer
     with a sliding window the last w of them (Beltagy et al. 2020, "Longformer", arXiv 2004.05150, section
     3.1). Its own key counts half, as the diagonal of a causal triangle: the query at position t, counted from
-    0, sees min(t + ½, w) keys, and their sum over t from 0 to T−1 is K(T) / 2. Where no layer has a window, attention is 2·L·d·(T²−C²). The head, V tokens over the hidden size
-    h, runs once a prompt. Norms, softmax and rotation are not counted, as is usual.
+    0, sees min(t + ½, w) keys, and their sum over t from 0 to T−1 is K(T) / 2. Where none of L layers has a
+    window, attention is 2·L·d·(T²−C²). The head, V tokens over the hidden size h, runs once a prompt. Norms,
+    softmax and rotation are not counted, as is usual.
     """
     layers = 2 * geometry.matmul_parameters * (tokens - reused_tokens)
     keys = sum(
