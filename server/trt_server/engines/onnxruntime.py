@@ -27,7 +27,7 @@ from trt_server.errors import StartError
 from trt_server.model.checkpoint import Checkpoint
 from trt_server.model.conversion import weights_as
 from trt_server.model.geometry import Geometry
-from trt_server.model.graph import IR_VERSION, OPSET, OUTPUTS, Graph, build_graph
+from trt_server.model.graph import IR_VERSIONS, OPSET, OUTPUTS, Graph, build_graph
 from trt_server.model.weights import Weights
 from trt_server.one_line import one_line
 
@@ -159,7 +159,9 @@ def _measure_peak(threads: int) -> PeakFlops:
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("a", "b")],
         [helper.make_tensor_value_info("c", TensorProto.FLOAT, shape)],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSIONS[OPSET]
+    )
     session = ort.InferenceSession(
         model.SerializeToString(), _session_options(threads), providers=["CPUExecutionProvider"]
     )

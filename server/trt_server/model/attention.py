@@ -14,6 +14,8 @@ from trt_server.model.geometry import Geometry
 from trt_server.model.node_list import NodeList
 from trt_server.model.rope import rope_tables
 
+# The first with the operator `Attention`.
+_ATTENTION_OPSET = 23
 # A position that no query looks at.
 _NOWHERE = 2**30
 # Far below any score, and still a number when it is added to one.
@@ -41,6 +43,10 @@ class Attention:
 
     With a past, all prompts go on where past_length [1] says, and each layer's keys and values begin with
     those of past_inputs. Slots of the past from there on are padding and are never looked at.
+
+    Where the opset has `Attention`, it takes the place of both products and the softmax between them. Heads
+    go in as they are, and a mask only where a window or a past asks for one. The operator's own attribute for
+    the softmax's type is left out: TensorRT's parser refuses it, and decides for itself.
     """
 
     def __init__(
@@ -52,12 +58,18 @@ class Attention:
         softmax_in_float32: bool,
         with_past: bool,
     ) -> None:
-        """Raises ValueError for query blocks with a past: each would copy nearly all of its keys."""
-        if with_past and query_blocks > 1:
+        """Raises ValueError for query blocks with a past, where each would copy nearly all of its keys, and
+        with `Attention`, which takes all queries."""
+        self._is_one_operator = nodes.opset >= _ATTENTION_OPSET
+        if query_blocks > 1 and with_past:
             raise ValueError("queries that follow a past are few: take them in one block")
+        if query_blocks > 1 and self._is_one_operator:
+            raise ValueError("the operator `Attention` takes all queries: take them in one block")
         self._geometry = geometry
         self._nodes = nodes
-        in_float32 = softmax_in_float32 or nodes.onnx_type == TensorProto.FLOAT
+        # The operator wants its mask in the type of its queries.
+        widened = softmax_in_float32 and not self._is_one_operator
+        in_float32 = widened or nodes.onnx_type == TensorProto.FLOAT
         self._score_type: type[np.floating[Any]] = np.float32 if in_float32 else np.float16
         self._with_past = with_past
         self._add_shapes()
@@ -67,6 +79,7 @@ class Attention:
         self._masks = {
             window: [self._add_mask(window, block) for block in self._blocks]
             for window in dict.fromkeys(geometry.sliding_windows)
+            if self._needs_mask(window)
         }
 
     def add_layer(self, hidden: str, layer: int) -> str:
@@ -82,14 +95,20 @@ class Attention:
         query, key = self._rotate(query, "query"), self._rotate(key, "key")
         if self._with_past:
             key, value = self._append(key, f"past.{layer}.key"), self._append(value, f"past.{layer}.value")
+        context = self._attend(query, key, value, window)
+        context = nodes.add("Reshape", [context, nodes.sizes(-1, geometry.query_size)], "context.rows")
+        return nodes.linear(context, f"{weights}.o_proj", "output")
+
+    def _attend(self, query: str, key: str, value: str, window: int | None) -> str:
+        """What the queries draw from the values, [prompts, length, query_heads, head_size]."""
+        if self._is_one_operator:
+            return self._context_of_operator(query, key, value, *self._masks.get(window, []))
         key, value = self._spread(key, "key"), self._spread(value, "value")
         contexts = [
             self._context(query, key, value, block, mask)
             for block, mask in zip(self._blocks, self._masks[window], strict=True)
         ]
-        context = contexts[0] if len(contexts) == 1 else nodes.add("Concat", contexts, "context", axis=1)
-        context = nodes.add("Reshape", [context, nodes.sizes(-1, geometry.query_size)], "context.rows")
-        return nodes.linear(context, f"{weights}.o_proj", "output")
+        return contexts[0] if len(contexts) == 1 else self._nodes.add("Concat", contexts, "context", axis=1)
 
     # Once a run.
 
@@ -149,6 +168,10 @@ class Attention:
             product = self._nodes.add("Mul", ["length.vector", self._nodes.int32(number)], "product")
             return self._nodes.add("Div", [product, self._nodes.int32(count)], "position")
 
+    def _needs_mask(self, window: int | None) -> bool:
+        """`Attention` knows what is causal where queries and keys begin together, and nothing of windows."""
+        return not self._is_one_operator or self._with_past or window is not None
+
     def _add_mask(self, window: int | None, block: _Block) -> str:
         """Added to a block's scores, of their type: 0 where a query sees a key. [1, 1, queries, keys]."""
         nodes = self._nodes
@@ -184,7 +207,7 @@ class Attention:
         """Rotary position embedding: x · cosine + (x's halves swapped) · sine."""
         nodes = self._nodes
         with nodes.scope(f"{name}.rope"):
-            first, second = nodes.add_with_outputs("Split", [heads], "halves", [".0", ".1"], axis=-1)
+            first, second = nodes.halves(heads, "halves")
             swapped = nodes.add("Concat", [second, first], "swapped", axis=-1)
             along = nodes.add("Mul", [heads, f"{name}.cosine"], "along")
             across = nodes.add("Mul", [swapped, f"{name}.sine"], "across")
@@ -228,6 +251,19 @@ class Attention:
             if self._score_type is np.float32:
                 shares = nodes.computed(shares)
             context = nodes.add("MatMul", [shares, value], "context")
+            return nodes.add("Transpose", [context], "context.transposed", perm=[0, 2, 1, 3])
+
+    def _context_of_operator(self, query: str, key: str, value: str, mask: str | None = None) -> str:
+        """The same of all queries through `Attention`; queries are scaled already."""
+        nodes = self._nodes
+        with nodes.scope("all"):
+            context = nodes.add(
+                "Attention",
+                [query, key, value, *([mask] if mask else [])],
+                "context",
+                is_causal=0 if mask else 1,
+                scale=1.0,
+            )
             return nodes.add("Transpose", [context], "context.transposed", perm=[0, 2, 1, 3])
 
     def _queries_of(self, block: _Block, values: str, axis: int, name: str) -> str:

@@ -1,7 +1,8 @@
 """Geometry and weights → one ONNX graph that scores prompts; the same graph for every engine.
 
-Opset 17 and primitive operators only, each of which stands in the operator table of TensorRT 8.6's parser for
-the types it is used with. Weights are named by file, offset and length, never copied.
+Opset 17 has primitive operators only, each of which stands in the operator table of TensorRT 8.6's parser for
+the types it is used with. Opset 23 differs in attention alone, which is one operator there. Weights are named
+by file, offset and length, never copied.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from trt_server.model.node_list import NodeList
 from trt_server.model.weights import Weights
 
 OPSET = 17
-# The version that came with opset 17.
-IR_VERSION = 8
+# The first with `Attention`.
+ATTENTION_OPSET = 23
+# The version of ONNX's file format that came with each.
+IR_VERSIONS = {OPSET: 8, ATTENTION_OPSET: 11}
 
 OUTPUTS = ("candidate_logprobs", "top_token", "top_logprob")
 
@@ -39,6 +42,7 @@ def build_graph(
     query_blocks: int = 1,
     softmax_in_float32: bool = True,
     with_past: bool = False,
+    opset: int = OPSET,
 ) -> Graph:
     """The graph that scores prompts of up to `positions` tokens.
 
@@ -54,15 +58,21 @@ def build_graph(
     query_blocks: in how many blocks each layer's attention takes its queries. With 1 the pattern is the plain
     one, which TensorRT may fuse into a kernel of its own.
     softmax_in_float32: False leaves attention's scores, and what the softmax makes of them, in the weights'
-    type, as such a kernel has them; whether it adds them up in float32 is the engine's business then.
+    type, as such a kernel has them; whether it adds them up in float32 is the engine's business then, and
+    always with `Attention`.
 
     with_past: prompts go on after keys and values of an earlier run, the same for all of them; token_ids and
     lengths are those of what follows. Further inputs: past_length int32 [1]; past_inputs of the weights'
     type, each [1, key_value_heads, past, head_size] and padded on the right; kept int32 [kept], which of the
     new tokens' keys and values are wanted. Further outputs: kept_outputs, each [prompts, key_value_heads,
     kept, head_size]. query_blocks has to be 1 then.
+
+    opset: with ATTENTION_OPSET each layer's attention is one `Attention` node, which takes grouped heads as
+    they are and, where a query sees all keys before it, needs no mask. query_blocks has to be 1 then too.
+
+    Raises ValueError for query blocks where there can be none.
     """
-    nodes = NodeList(weights)
+    nodes = NodeList(weights, opset)
     _add_sizes(nodes)
     attention = Attention(geometry, nodes, positions, query_blocks, softmax_in_float32, with_past)
     _decode(geometry, nodes, attention)
@@ -84,8 +94,12 @@ def build_graph(
         ],
         initializer=list(nodes.initializers.values()),
     )
-    opset = helper.make_opsetid("", OPSET)
-    model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="trt-server")
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=IR_VERSIONS[opset],
+        producer_name="trt-server",
+    )
     return Graph(model, nodes.weights_folder)
 
 
@@ -169,7 +183,7 @@ def _score(geometry: Geometry, nodes: NodeList, hidden: str) -> None:
         tied = geometry.tied_embeddings
         weight = nodes.weight("model.embed_tokens.weight" if tied else "lm_head.weight")
         logits = nodes.float32(nodes.add("Gemm", [normed, weight], "logits", transB=1))
-        highest = nodes.add("ReduceMax", [logits], "highest", axes=[-1], keepdims=1)
+        highest = nodes.reduced("ReduceMax", logits, "highest")
         shifted = nodes.add("Sub", [logits, highest], "shifted")
         total = nodes.add("ReduceSum", [nodes.add("Exp", [shifted], "exp"), nodes.sizes(-1)], "total")
         log_total = nodes.add("Log", [total], "log_total")

@@ -15,6 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trt_server.model.weights import Weights
 
+# The opsets that changed ReduceMean and ReduceMax, and Split.
+_AXES_ARE_INPUTS = _SPLIT_HAS_NUMBER = 18
+
 _ONNX_TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
 
 
@@ -23,15 +26,17 @@ class NodeList:
 
     Names are paths ("layers.3.mlp.gate"), so that a profile of any engine can be read.
     onnx_type: what products are computed in, the weights' own type.
+    opset: the version of ONNX's operators that the nodes are written in.
     weights_folder: the real folder that the weights' file names are relative to, the deepest that holds all.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, opset: int) -> None:
         """Raises ValueError unless all weights are float32, or all float16."""
         dtypes = sorted({tensor.dtype for tensor in weights.values()})
         if len(dtypes) != 1 or dtypes[0] not in _ONNX_TYPES:
             raise ValueError(f"weights of type {', '.join(dtypes)}; convert them to float32 or float16 first")
         self.onnx_type: int = _ONNX_TYPES[dtypes[0]]
+        self.opset = opset
         self.weights_folder = Path(os.path.commonpath({tensor.file.parent for tensor in weights.values()}))
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
@@ -111,12 +116,27 @@ class NodeList:
         with self.scope(name):
             values = self.float32(values)
             squares = self.add("Pow", [values, self.constant("two", 2, np.float32)], "squares")
-            mean = self.add("ReduceMean", [squares], "mean", axes=[-1], keepdims=1)
+            mean = self.reduced("ReduceMean", squares, "mean")
             shifted = self.add(
                 "Add", [mean, self.constant("rms_epsilon", epsilon, np.float32)], "mean.shifted"
             )
             normed = self.add("Div", [values, self.add("Sqrt", [shifted], "root")], "normed")
             return self.add("Mul", [self.computed(normed), self.weight(weight)], "scaled")
+
+    def reduced(self, operator: str, values: str, name: str) -> str:
+        """ReduceMean or ReduceMax over the last axis, which stays with size 1.
+
+        From opset 18 on the axes are an input.
+        """
+        if self.opset < _AXES_ARE_INPUTS:
+            return self.add(operator, [values], name, axes=[-1], keepdims=1)
+        return self.add(operator, [values, self.sizes(-1)], name, keepdims=1)
+
+    def halves(self, values: str, name: str) -> tuple[str, str]:
+        """Both halves of the last axis; from opset 18 on their number is an attribute."""
+        count = {} if self.opset < _SPLIT_HAS_NUMBER else {"num_outputs": 2}
+        first, second = self.add_with_outputs("Split", [values], name, [".0", ".1"], axis=-1, **count)
+        return first, second
 
     def float32(self, value: str) -> str:
         """A value in the type that products are computed in, as float32."""

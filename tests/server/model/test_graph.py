@@ -14,7 +14,8 @@ from checkpoints import FAMILIES, reference_logprobs, write_checkpoint
 from onnx import TensorProto
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.conversion import weights_as
-from trt_server.model.graph import OUTPUTS, Graph, build_graph
+from trt_server.model.geometry import Geometry
+from trt_server.model.graph import ATTENTION_OPSET, OPSET, OUTPUTS, Graph, build_graph, past_inputs
 
 POSITIONS = 64
 
@@ -141,6 +142,59 @@ def test_blocks_of_queries_change_no_answer(folder: Path, length: int) -> None:
     )
     for expected, actual in zip(plain, blocked, strict=True):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def past_of(geometry: Geometry, tokens: int, padding: int) -> dict[str, np.ndarray]:
+    """Random keys and values of so many tokens, and padding behind them that no query may look at."""
+    random = np.random.default_rng(1)
+    shape = (1, geometry.key_value_heads, tokens + padding, geometry.head_size)
+    values = {name: random.standard_normal(shape, np.float32) for name in past_inputs(geometry.layers)}
+    return {"past_length": np.array([tokens], np.int32), "kept": np.arange(3, dtype=np.int32), **values}
+
+
+@pytest.mark.parametrize("with_past", [False, True])
+def test_attention_as_one_operator_changes_no_answer(folder: Path, with_past: bool) -> None:
+    checkpoint = open_checkpoint(folder)
+    inputs = {
+        "token_ids": np.random.default_rng(0).integers(0, 512, (3, 32), np.int32),
+        "lengths": np.array([32, 1, 9], np.int32),
+        "candidates": np.tile(np.arange(512, dtype=np.int32), (3, 1)),
+        **(past_of(checkpoint.geometry, tokens=11, padding=5) if with_past else {}),
+    }
+    graphs = [
+        build_graph(checkpoint.geometry, checkpoint.weights, POSITIONS, with_past=with_past, opset=opset)
+        for opset in (OPSET, ATTENTION_OPSET)
+    ]
+    # What the test is about: without it both would be one graph.
+    assert [node.op_type for node in graphs[1].model.graph.node].count(
+        "Attention"
+    ) == checkpoint.geometry.layers
+    primitive, operator = (session_of(graph).run(None, inputs) for graph in graphs)
+    assert len(operator) == len(OUTPUTS) + (2 * checkpoint.geometry.layers if with_past else 0)
+    for expected, actual in zip(primitive, operator, strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("with_past", [False, True])
+def test_attention_as_one_operator_is_a_valid_graph(folder: Path, with_past: bool) -> None:
+    checkpoint = open_checkpoint(folder)
+    weights = weights_as(checkpoint, "float16")
+    model = build_graph(
+        checkpoint.geometry, weights, POSITIONS, with_past=with_past, opset=ATTENTION_OPSET
+    ).model
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 23)]
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    masked = [len(node.input) == 4 for node in model.graph.node if node.op_type == "Attention"]
+    windows = checkpoint.geometry.sliding_windows
+    assert masked == [with_past or window is not None for window in windows]
+    # Grouped heads go in as they are.
+    assert not [node.name for node in model.graph.node if ".spread" in node.name]
+
+
+def test_attention_as_one_operator_takes_all_queries(folder: Path) -> None:
+    checkpoint = open_checkpoint(folder)
+    with pytest.raises(ValueError, match="take them in one block"):
+        build_graph(checkpoint.geometry, checkpoint.weights, POSITIONS, 8, opset=ATTENTION_OPSET)
 
 
 def test_weights_of_several_types_are_refused(tmp_path: Path) -> None:
