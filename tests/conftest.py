@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from checkpoints import write_checkpoint
 from processes import ServerProcess
+
+# The tests' own calls go to this machine, and gRPC and urllib would ask a proxy of the environment for it.
+NO_PROXY = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+os.environ["no_proxy"] = ",".join(filter(None, (NO_PROXY, "localhost,127.0.0.1,::1")))
 
 
 @pytest.fixture(scope="session")

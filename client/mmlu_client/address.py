@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mmlu_client.errors import InputError
 
@@ -21,6 +21,7 @@ class Address:
     """host: a name or an IP address, IPv6 without brackets. all_of_name: it stands for all its addresses.
 
     certified_name: what the server's certificate is for, where the host is one address of that name.
+    of_name: that name, with or without TLS.
     """
 
     host: str
@@ -28,6 +29,7 @@ class Address:
     tls: bool
     all_of_name: bool = False
     certified_name: str | None = None
+    of_name: str | None = field(default=None, compare=False)
 
     @property
     def target(self) -> str:
@@ -45,7 +47,7 @@ class Address:
         found = await asyncio.get_running_loop().getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         name = self.host if self.tls else None
         hosts = sorted({str(entry[4][0]) for entry in found})
-        return [Address(host, self.port, self.tls, certified_name=name) for host in hosts]
+        return [Address(host, self.port, self.tls, certified_name=name, of_name=self.host) for host in hosts]
 
 
 def parse_addresses(urls: str) -> tuple[Address, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ from mmlu_client.errors import InputError, RunError, StreamLostError
 from mmlu_client.handshake import tls_trouble
 from mmlu_client.messages import Refusal, Reply, Request
 from mmlu_client.model import ServedModel
+from mmlu_client.proxy import Proxy
 from mmlu_client.wire import decode_answer, decode_model, encode_request
 
 SERVICE = "scoring.v1.Scoring"
@@ -47,6 +49,9 @@ FINAL = frozenset(
         grpc.StatusCode.NOT_FOUND,
     }
 )
+# What gRPC's core says of a proxy that does not connect, and answers that say that it never will.
+PROXY_ANSWER = re.compile(r"HTTP proxy returned response code (\d+)")
+REFUSALS = frozenset({"401", "403", "405", "407"})
 
 
 class AwayError(Exception):
@@ -56,12 +61,22 @@ class AwayError(Exception):
 class Connection:
     """One channel to one server. Every method may raise RunError."""
 
-    def __init__(self, address: Address, ca_file: Path | None, say: Callable[[str], None]) -> None:
-        """ca_file: PEM certificates to trust instead of the system's. say: what is told to the person."""
+    def __init__(
+        self,
+        address: Address,
+        ca_file: Path | None,
+        say: Callable[[str], None],
+        proxy: Proxy | None = None,
+    ) -> None:
+        """ca_file: PEM certificates to trust instead of the system's. say: what is told to the person.
+
+        proxy: the one that gRPC finds in the environment; None: none is asked, whatever stands there.
+        """
         self._address = address
         self._ca_file = ca_file
         self._say = say
-        self._channel = _channel(address, ca_file)
+        self._proxy = proxy
+        self._channel = _channel(address, ca_file, proxy)
         self._scoring: Any = scoring_pb2_grpc.ScoringStub(self._channel)  # type: ignore[no-untyped-call]
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
@@ -95,12 +110,35 @@ class Connection:
             return await self._model(min(seconds, CALL_SECONDS))
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise AwayError("nothing answers") from None
+                raise AwayError(f"nothing answers{self._by_way_of}") from None
             if error.code() in FINAL:
                 raise RunError(f"{self._address} is not a trt-server ({_reason(error)})") from None
+            await self._raise_if_final(error)
+            raise AwayError(f"{_reason(error)}{self._by_way_of}") from None
+
+    async def _raise_if_final(self, error: grpc.aio.AioRpcError) -> None:
+        """Raises RunError where a proxy refuses the server, or TLS is spoken on one side only."""
+        if self._proxy is None:
             if (trouble := await tls_trouble(self._address, self._ca_file)) is not None:
                 raise RunError(trouble) from None
-            raise AwayError(_reason(error)) from None
+            return
+        answer = PROXY_ANSWER.search(error.details() or "")
+        if answer is not None and answer[1] in REFUSALS:
+            raise RunError(
+                f"the proxy {self._proxy} refuses {self._address} (HTTP {answer[1]}): {self._without_proxy}"
+            ) from None
+
+    @property
+    def _by_way_of(self) -> str:
+        """What is to be known of an error where a proxy may have caused it."""
+        if self._proxy is None:
+            return ""
+        return f"; asked through the proxy {self._proxy}: {self._without_proxy}"
+
+    @property
+    def _without_proxy(self) -> str:
+        """How to do without one."""
+        return f"name {self._address.of_name or self._address.host} in no_proxy to go without it"
 
     async def model(self, seconds: float) -> ServedModel:
         """The model as it is now: its device's memory changes. Waits `seconds` at most."""
@@ -206,9 +244,10 @@ class ScoreStream:
 _NONE = grpc.aio.Metadata()
 
 
-def _channel(address: Address, ca_file: Path | None) -> grpc.aio.Channel:
+def _channel(address: Address, ca_file: Path | None, proxy: Proxy | None) -> grpc.aio.Channel:
+    options = OPTIONS if proxy is not None else (*OPTIONS, ("grpc.enable_http_proxy", 0))
     if not address.tls:
-        return grpc.aio.insecure_channel(address.target, options=OPTIONS)
+        return grpc.aio.insecure_channel(address.target, options=options)
     try:
         ssl.create_default_context(cafile=ca_file)
         certificates = ca_file.read_bytes() if ca_file else None
@@ -219,7 +258,7 @@ def _channel(address: Address, ca_file: Path | None) -> grpc.aio.Channel:
     credentials = grpc.ssl_channel_credentials(root_certificates=certificates)
     named = address.certified_name
     override = (("grpc.ssl_target_name_override", named),) if named else ()
-    return grpc.aio.secure_channel(address.target, credentials, options=(*OPTIONS, *override))
+    return grpc.aio.secure_channel(address.target, credentials, options=(*options, *override))
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str:

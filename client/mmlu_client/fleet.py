@@ -12,6 +12,7 @@ from mmlu_client.address import Address
 from mmlu_client.connection import AwayError, Connection
 from mmlu_client.errors import ClientError, InputError, RunError
 from mmlu_client.lane import Server
+from mmlu_client.proxy import proxy_to
 
 RESOLVE_SECONDS = 0.5
 # How often names are asked for new addresses, and addresses without a server for one.
@@ -48,7 +49,7 @@ class Fleet:
         Raises RunError where none is there, or where they do not all hold the same model and engine.
         """
         each = await self._resolve(seconds)
-        connections = [self._connection(address) for address in each]
+        connections = await asyncio.gather(*map(self._connection, each))
         models = await asyncio.gather(
             *(connection.wait_for_model(seconds) for connection in connections), return_exceptions=True
         )
@@ -98,7 +99,7 @@ class Fleet:
     async def _join(self, address: Address) -> Server | None:
         """The server at an address that had none; None where there still is none, or it does not fit."""
         async with contextlib.AsyncExitStack() as unless_it_joins:
-            connection = self._connection(address)
+            connection = await self._connection(address)
             unless_it_joins.push_async_callback(connection.close)
             try:
                 server = Server(address.target, connection, await connection.model_if_serving(WATCH_SECONDS))
@@ -117,8 +118,8 @@ class Fleet:
         self._settled.add(address)
         self.servers.append(server)
 
-    def _connection(self, address: Address) -> Connection:
-        return Connection(address, self._ca_file, self._say)
+    async def _connection(self, address: Address) -> Connection:
+        return Connection(address, self._ca_file, self._say, await proxy_to(address))
 
     def _check_fits(self, server: Server) -> None:
         first = self.servers[0]

@@ -14,6 +14,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+# A proxy's answer would say nothing of the server's health.
+OPTIONS = (("grpc.enable_http_proxy", 0),)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -21,7 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Exit with 0: SERVING; 1: anything else, and one line that says what."""
     parse = argparse.ArgumentParser(prog="trt_server.healthcheck", description=__doc__)
     port = os.environ.get("TRT_SERVER_GRPC_PORT", "8001")
-    parse.add_argument("--url", default=f"localhost:{port}", metavar="HOST:PORT", help="default: %(default)s")
+    parse.add_argument(
+        "--url",
+        default=f"localhost:{port}",
+        metavar="HOST:PORT",
+        help="default: %(default)s; no proxy is asked",
+    )
     parse.add_argument("--tls-ca", type=Path, metavar="FILE", help="PEM roots of a server that speaks TLS")
     parse.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="default: %(default)g")
     asked = parse.parse_args(arguments)
@@ -38,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _ask(url: str, tls_ca: Path | None, timeout: float) -> int:
     """Raises grpc.RpcError, and OSError where `tls_ca` cannot be read."""
     if tls_ca is None:
-        channel = grpc.insecure_channel(url)
+        channel = grpc.insecure_channel(url, OPTIONS)
     else:
-        channel = grpc.secure_channel(url, grpc.ssl_channel_credentials(tls_ca.read_bytes()))
+        channel = grpc.secure_channel(url, grpc.ssl_channel_credentials(tls_ca.read_bytes()), OPTIONS)
     with channel:
         stub = health_pb2_grpc.HealthStub(channel)
         return int(stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout).status)

@@ -56,6 +56,15 @@ def test_a_server_that_speaks_tls_is_asked_with_its_roots(llama_folder: Path, tm
         assert healthcheck(TRT_SERVER_GRPC_PORT=port).returncode == 1
 
 
+def test_no_proxy_is_asked_of_a_server(server: ServerProcess) -> None:
+    """Docker hands its own proxy settings in to every container, and to what asks for its health."""
+    proxy = "http://127.0.0.1:9"
+    settings = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), proxy)
+    nothing = dict.fromkeys(("no_proxy", "no_grpc_proxy", "NO_PROXY"), "")
+    port = str(server.ports["grpc_port"])
+    assert healthcheck(TRT_SERVER_GRPC_PORT=port, **settings, **nothing).returncode == 0
+
+
 def test_roots_that_cannot_be_read_are_named() -> None:
     checked = healthcheck("--tls-ca", "no/such.pem")
     assert checked.returncode == 1
