@@ -12,7 +12,7 @@ from processes import ServerProcess
 
 # The tests' own calls go to this machine, and gRPC and urllib would ask a proxy of the environment for it.
 NO_PROXY = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-os.environ["no_proxy"] = ",".join(filter(None, (NO_PROXY, "localhost,127.0.0.1,::1")))
+os.environ["no_proxy"] = ",".join(filter(None, (NO_PROXY, "localhost,127.0.0.1,127.0.0.2,::1")))
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ import collections
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from mmlu_client.model import ServedModel
+from mmlu_client.prometheus import CollectorRegistry, Counter, Gauge, Histogram, Info
 from mmlu_client.question_file import Selection
 from mmlu_client.record_table import RecordTable
 from mmlu_client.records import Record

@@ -8,9 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
-
 from mmlu_client.errors import InputError
+from mmlu_client.prometheus import CollectorRegistry, make_wsgi_app, start_http_server
 
 # A recording rule is evaluated between two scrapes: it has the last figures when they were read twice.
 LAST_SCRAPES = 2

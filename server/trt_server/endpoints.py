@@ -9,10 +9,10 @@ from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc import aio
-from prometheus_client import CollectorRegistry, start_http_server
 
 from trt_server.errors import StartError
 from trt_server.one_line import one_line
+from trt_server.prometheus import CollectorRegistry, start_http_server
 from trt_server.settings import Settings
 
 MAX_REQUEST_BYTES = 64 * 1024 * 1024

@@ -12,15 +12,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from scoring.v1 import scoring_pb2 as pb
 
 from trt_server.accounting import mfu
 from trt_server.device import Device
 from trt_server.engines.engine import EngineDescription
 from trt_server.engines.prefix_store import PrefixStore
+from trt_server.prometheus import (
+    Collector,
+    CollectorRegistry,
+    Counter,
+    CounterMetricFamily,
+    Gauge,
+    GaugeMetricFamily,
+    Histogram,
+    Info,
+    Metric,
+)
 from trt_server.request_queue import RequestQueue
 from trt_server.served_model import ServedModel
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from client_process import SECONDS, ClientProcess, client, the_error
+from client_process import SECONDS, ClientProcess, client, command, the_error
 from double import CORE_NS, FLOPS_A_TOKEN, HOLD, PEAK, Decide, Double, Verdict, queue_full
 from mmlu import write_benchmark
 from prometheus_client.parser import text_string_to_metric_families
@@ -191,3 +191,16 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         result = client("--url", double.url, "--output", tmp_path / "run", "--metrics-port", str(double.port))
     assert result.returncode == 2
     assert f"--metrics-port {double.port}: cannot listen on 127.0.0.1" in the_error(result)
+
+
+@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+def test_a_folder_of_another_programs_processes_is_left_alone(tmp_path: Path, name: str) -> None:
+    data, folder = write_benchmark(tmp_path / "data", {"alpha": 1}), tmp_path / "metrics"
+    folder.mkdir()
+    with Double(TOKENIZER) as double:
+        result = command(
+            "--url", double.url, "--data", data, "--metrics-port", "0", "--output", tmp_path / "run",
+            environment={name: str(folder)},
+        )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert not list(folder.iterdir())

@@ -68,3 +68,10 @@ def test_every_series_is_there_before_the_first_request() -> None:
     assert after.keys() == before.keys()
     for code in ("OK", "INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE"):
         assert after[f"trt_server_requests_total{{{code}}}"] == 1
+
+
+@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+def test_a_folder_of_another_programs_processes_is_left_alone(tmp_path: Path, name: str) -> None:
+    with ServerProcess("--model", "demo", environment={name: str(tmp_path)}) as server:
+        assert server.wait_until_serving().metrics()["trt_server_serving"] == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,30 @@
+"""prometheus_client as a program of one process needs it: the only module that imports it."""
+
+from __future__ import annotations
+
+import os
+
+# Left over from another program, they would make it keep each metric in a file of that folder. It reads
+# them as it is imported.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+os.environ.pop("prometheus_multiproc_dir", None)
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    make_wsgi_app,
+    start_http_server,
+)
+
+__all__ = [
+    "CollectorRegistry",
+    "Counter",
+    "Gauge",
+    "Histogram",
+    "Info",
+    "make_wsgi_app",
+    "start_http_server",
+]

@@ -1,0 +1,27 @@
+"""prometheus_client as a program of one process needs it: the only module that imports it."""
+
+from __future__ import annotations
+
+import os
+
+# Left over from another program, they would make it keep each metric in a file of that folder. It reads
+# them as it is imported.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+os.environ.pop("prometheus_multiproc_dir", None)
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+__all__ = [
+    "Collector",
+    "CollectorRegistry",
+    "Counter",
+    "CounterMetricFamily",
+    "Gauge",
+    "GaugeMetricFamily",
+    "Histogram",
+    "Info",
+    "Metric",
+    "start_http_server",
+]
