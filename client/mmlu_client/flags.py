@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib.metadata import version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import configargparse
 
 from mmlu_client import flag_values as values
+from mmlu_client.config_file import ConfigFile, open_config
+from mmlu_client.environment import set_variables
 from mmlu_client.pacing import ArrivalPattern
 from mmlu_client.prompt_format import FORMATS
 
@@ -21,7 +23,10 @@ METRICS_HOST = "127.0.0.1"
 
 
 class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
-    """Says what is wrong in one line, without the usage text before it."""
+    """Says what is wrong in one line, without the usage text before it. An empty variable is one not set."""
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        return super().parse_known_args(*arguments, **{**options, "env_vars": set_variables()})
 
     def error(self, message: str) -> NoReturn:
         print(f"{PROGRAM}: error: {' '.join(message.split())} (see {PROGRAM} --help)", file=sys.stderr)
@@ -44,7 +49,8 @@ def run_parser() -> configargparse.ArgumentParser:
         epilog="Every flag may also be set in the config file and in the environment, as MMLU_CLIENT_<FLAG>. "
         f"`{PROGRAM} compare A B …` puts runs side by side; `{PROGRAM} report DIR` prints one again.",
         auto_env_var_prefix="MMLU_CLIENT_",
-        config_file_parser_class=configargparse.YAMLConfigFileParser,
+        config_file_parser_class=ConfigFile,
+        config_file_open_func=open_config,
         formatter_class=_DefaultsFormatter,
         add_env_var_help=False,
         add_config_file_help=False,

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # The C core's own words on standard error would stand beside ours for the same event.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -19,6 +19,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import configargparse
 
 from trt_server import log
+from trt_server.config_file import ConfigFile, open_config
+from trt_server.environment import set_variables
 from trt_server.errors import StartError
 from trt_server.one_line import one_line
 from trt_server.settings import ENGINES, PRECISIONS, REFERENCES, Settings
@@ -27,7 +29,10 @@ SERVE, BUILD = "serve", "build"
 
 
 class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
-    """Says what is wrong in one line, without the usage text before it."""
+    """Says what is wrong in one line, without the usage text before it. An empty variable is one not set."""
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        return super().parse_known_args(*arguments, **{**options, "env_vars": set_variables()})
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)", file=sys.stderr)
@@ -49,7 +54,8 @@ def parser() -> configargparse.ArgumentParser:
         "make what the engine keeps (TensorRT's plan, converted weights), say where, and serve nothing.",
         epilog="Every flag may also be set in the config file and in the environment, as TRT_SERVER_<FLAG>.",
         auto_env_var_prefix="TRT_SERVER_",
-        config_file_parser_class=configargparse.YAMLConfigFileParser,
+        config_file_parser_class=ConfigFile,
+        config_file_open_func=open_config,
         formatter_class=_DefaultsFormatter,
         add_env_var_help=False,
         add_config_file_help=False,

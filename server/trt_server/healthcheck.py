@@ -14,6 +14,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from trt_server.environment import set_variables
+
 # A proxy's answer would say nothing of the server's health.
 OPTIONS = (("grpc.enable_http_proxy", 0),)
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -22,7 +24,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 def main(arguments: Sequence[str] | None = None) -> None:
     """Exit with 0: SERVING; 1: anything else, and one line that says what."""
     parse = argparse.ArgumentParser(prog="trt_server.healthcheck", description=__doc__)
-    port = os.environ.get("TRT_SERVER_GRPC_PORT", "8001")
+    port = set_variables().get("TRT_SERVER_GRPC_PORT", "8001")
     parse.add_argument(
         "--url",
         default=f"localhost:{port}",

@@ -12,12 +12,33 @@ from client_process import ClientProcess, client, command, the_error
 from double import Double
 from mmlu import rows, write_benchmark, write_csv
 from mmlu_client.cli import settings_from
+from mmlu_client.flags import run_parser
 from run_files import records
 from tokenizer_kinds import byte_level, tokenizer_files
 
 from tools.free_port import free_port
 
 TOKENIZER = tokenizer_files(byte_level())
+
+# Of other programs, and what Kubernetes says of services that are called like these.
+OTHER_PROGRAMS = {
+    "HOST": "there",
+    "PORT": "1",
+    "URL": "there:1",
+    "MODEL": "other",
+    "DATA": "other",
+    "DEVICES": "7",
+    "LIMIT": "3",
+    "CONFIG": "/nowhere.yaml",
+    "OUTPUT": "/nowhere",
+    "THREADS": "99",
+    "LOG_LEVEL": "loud",
+    "MMLU_CLIENT_PORT": "tcp://10.96.0.7:8001",
+    "MMLU_CLIENT_SERVICE_HOST": "10.96.0.7",
+    "MMLU_CLIENT_SERVICE_PORT": "8001",
+    "MMLU_CLIENT_PORT_8001_TCP": "tcp://10.96.0.7:8001",
+    "MMLU_CLIENT_METRICS_PORT": "tcp://10.96.0.8:8002",
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +80,47 @@ def test_config_file_from_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
     assert settings_from([]).batch_size == 7
 
 
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`VAR=` in an env file, `${VAR:-}` in a composition."""
+    without = settings_from([])
+    for flag in vars(run_parser().parse_args([])):
+        monkeypatch.setenv(f"MMLU_CLIENT_{flag.upper()}", " " if flag == "limit" else "")
+    assert settings_from([]) == without
+
+
+def test_variables_of_other_programs_are_not_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = settings_from([])
+    for name, value in OTHER_PROGRAMS.items():
+        monkeypatch.setenv(name, value)
+    assert settings_from([]) == without
+
+
+@pytest.mark.parametrize(
+    "content", ["", "# bs: 7\n", "---\n", "bs:\nvalidate:\nsubjects:\n", "bs: ''\nvalidate: ''\n"]
+)
+def test_a_config_file_of_no_values_sets_nothing(tmp_path: Path, content: str) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(content)
+    assert settings_from(["--config", str(config)]) == settings_from([])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"- bs\n", "has to hold lines like `flag: value`"),
+        (b"bs 7\n", "has to hold lines like `flag: value`"),
+        (b"bs: [1\nlimit", "is not YAML: "),
+        (b"\xff\xfeb\x00s\x00", "is not YAML: "),
+    ],
+)
+def test_bad_config_file_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    config = tmp_path / "bad.yaml"
+    config.write_bytes(content)
+    result = command("--config", config)
+    assert result.returncode == 2
+    assert the_error(result).startswith(f"the config file {config} {message}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -70,6 +132,7 @@ def test_config_file_from_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
         (["--prompt-format", "helm"], "argument --prompt-format: invalid choice: 'helm'"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--config", "/"], "Unable to open config file: /. Error: [Errno 21] Is a directory"),
         (["--url", "http://localhost:8001"], "use grpc://localhost:8001"),
         (["--data", "/nowhere"], "--data /nowhere: no such folder"),
         (["--data", "./mmlu"], "--data ./mmlu: no such folder"),
@@ -151,13 +214,6 @@ def test_flags_beside_what_they_are_of_are_taken() -> None:
     assert (settings.tls_ca, settings.metrics_host) == (Path("ca.pem"), "::")
     settings = settings_from(["--request-rate", "5", "--metrics-port", "0"])
     assert (settings.load.pattern, settings.metrics_host) == ("poisson", "127.0.0.1")
-
-
-def test_bad_config_file_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "bad.yaml").write_text("bs: [1\nlimit")
-    result = command("--config", tmp_path / "bad.yaml")
-    assert result.returncode == 2
-    assert "config file" in the_error(result)
 
 
 def test_broken_data_is_one_line(tmp_path: Path) -> None:

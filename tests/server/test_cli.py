@@ -14,6 +14,28 @@ from checkpoints import write_checkpoint
 from processes import FREE_PORTS, ServerProcess, run_program
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
+from trt_server.cli import parse_settings, parser
+
+# Of other programs, and what Kubernetes says of services that are called like these.
+OTHER_PROGRAMS = {
+    "HOST": "there",
+    "PORT": "1",
+    "URL": "there:1",
+    "MODEL": "other",
+    "DATA": "other",
+    "DEVICES": "7",
+    "LIMIT": "3",
+    "CONFIG": "/nowhere.yaml",
+    "OUTPUT": "/nowhere",
+    "THREADS": "99",
+    "LOG_LEVEL": "loud",
+    "TRT_SERVER_PORT": "tcp://10.96.0.7:8001",
+    "TRT_SERVER_SERVICE_HOST": "10.96.0.7",
+    "TRT_SERVER_SERVICE_PORT": "8001",
+    "TRT_SERVER_PORT_8001_TCP": "tcp://10.96.0.7:8001",
+    "TRT_SERVER_METRICS_PORT": "tcp://10.96.0.8:8002",
+    "TRT_SERVER_GRPC_PORT": "tcp://10.96.0.9:8001",
+}
 
 WRONG_ARGUMENTS = {
     "no number": (["--grpc-port", "many"], "'many' is not a whole number"),
@@ -31,6 +53,43 @@ def test_wrong_argument_is_one_line_and_status_2(arguments: list[str], text: str
     done = run_program("trt-server", *arguments)
     assert done.returncode == 2
     assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`VAR=` in an env file, `${VAR:-}` in a composition."""
+    without = parse_settings([])
+    for flag in vars(parser().parse_args([])):
+        monkeypatch.setenv(f"TRT_SERVER_{flag.upper()}", " " if flag == "devices" else "")
+    assert parse_settings([]) == without
+
+
+def test_variables_of_other_programs_are_not_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = parse_settings([])
+    for name, value in OTHER_PROGRAMS.items():
+        monkeypatch.setenv(name, value)
+    assert parse_settings([]) == without
+
+
+@pytest.mark.parametrize(
+    "content", ["", "# model: ./Aquila-7B\n", "model:\ntf32:\n", "model: ''\ntf32: ''\n"]
+)
+def test_a_config_file_of_no_values_sets_nothing(tmp_path: Path, content: str) -> None:
+    config = tmp_path / "server.yaml"
+    config.write_text(content)
+    assert parse_settings(["--config", str(config)]) == parse_settings([])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("- model\n", "has to hold lines like `flag: value`"), ("a: [1", "is not YAML: ")],
+)
+def test_bad_config_file_is_one_line(tmp_path: Path, content: str, message: str) -> None:
+    config = tmp_path / "bad.yaml"
+    config.write_text(content)
+    done = run_program("trt-server", "--config", str(config))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"trt-server: error: the config file {config} {message}")
     assert done.stderr.count("\n") == 1
 
 

@@ -1,0 +1,40 @@
+"""What `--config` names: a YAML file of flags."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+import configargparse
+import yaml
+
+
+class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]
+    """Flags and their values; one without a value, or with an empty one, is as if it were not there."""
+
+    def get_syntax_description(self) -> str:
+        return "YAML, as `flag: value`"
+
+    def parse(self, stream: TextIO) -> dict[str, str | list[Any]]:
+        """Raises ConfigFileParserException where it cannot be read so."""
+        try:
+            content = yaml.safe_load(stream)
+        except (yaml.YAMLError, ValueError, OSError) as error:
+            raise _wrong(stream, f"is not YAML: {error}") from None
+        if content is None:
+            return {}
+        if not isinstance(content, dict):
+            raise _wrong(stream, "has to hold lines like `flag: value`")
+        return {
+            str(flag): value if isinstance(value, list) else str(value)
+            for flag, value in content.items()
+            if value not in (None, "")
+        }
+
+
+def _wrong(stream: TextIO, what: str) -> Exception:
+    return configargparse.ConfigFileParserException(f"the config file {stream.name} {what}")  # type: ignore[no-any-return]
+
+
+def open_config(path: str) -> TextIO:
+    """As UTF-8, whatever the locale. Raises OSError."""
+    return open(path, encoding="utf-8")  # noqa: PTH123
