@@ -97,6 +97,10 @@ def _folder_reader(folder: Path) -> ReadSplit:
         next(folder.iterdir(), None)  # a folder that may not be listed looks empty to glob
     except OSError as error:
         raise InputError(f"cannot read --data {folder}: {error.strerror}") from None
+    if has_parquet(folder) and has_csv(folder):
+        raise InputError(
+            f"--data {folder} holds questions twice, test/*_test.csv and parquet files: move one of them away"
+        )
     if has_parquet(folder):
         return lambda split: read_parquet(folder, split)
     if has_csv(folder):

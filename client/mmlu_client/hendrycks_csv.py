@@ -5,15 +5,22 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from mmlu_client.data_files import data_files
 from mmlu_client.errors import InputError
 from mmlu_client.question import LETTERS, Letter, Question
 from mmlu_client.question_file import QuestionFile, SubjectQuestions
 
 COLUMNS = 6
+# What headers call their columns, where other programs wrote one.
+TEXT_NAMES = frozenset({"question", "questions", "prompt", "input", "query", "text"})
+ANSWER_NAMES = frozenset(
+    {"answer", "answers", "answer_key", "correct", "correct_answer", "gold", "label", "target"}
+)
+OTHER_SEPARATORS = (";", "\t", "|")
 
 
 def has_csv(folder: Path) -> bool:
-    return any((folder / "test").glob("*_test.csv"))
+    return bool(data_files(folder / "test", "*_test.csv"))
 
 
 def dev_file(folder: Path, subject: str) -> Path:
@@ -24,7 +31,7 @@ def read_csv(folder: Path, split: str) -> dict[str, SubjectQuestions]:
     """The questions of one split by subject. Raises InputError naming file and line."""
     suffix = f"_{split}.csv"
     file = QuestionFile()
-    for path in sorted((folder / split).glob(f"*{suffix}")):
+    for path in data_files(folder / split, f"*{suffix}"):
         _read_subject(file, path, path.name.removesuffix(suffix))
     return file.subjects
 
@@ -37,6 +44,8 @@ def _read_subject(questions: QuestionFile, path: Path, subject: str) -> None:
             for row in rows:
                 if row:
                     place = f"{path}:{rows.line_num}"
+                    if not questions.count(subject):
+                        _check_no_header(row, place)
                     questions.add(_question(row, place, subject, questions.count(subject)))
         except UnicodeDecodeError as error:
             raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
@@ -46,16 +55,37 @@ def _read_subject(questions: QuestionFile, path: Path, subject: str) -> None:
         raise InputError(f"{path} holds no questions")
 
 
+def _check_no_header(row: list[str], place: str) -> None:
+    """Raises InputError where the first row names the columns: nothing is dropped unseen."""
+    names = [cell.strip().lower().replace(" ", "_") for cell in row]
+    if TEXT_NAMES & set(names) and ANSWER_NAMES & {names[0], names[-1]}:
+        raise InputError(
+            f"{place}: a header ({', '.join(row)}), and this layout has none: delete the line, and see that "
+            "the columns are question, four options and the answer's letter"
+        )
+
+
 def _question(row: list[str], place: str, subject: str, index: int) -> Question:
     if len(row) != COLUMNS:
         columns = "1 column" if len(row) == 1 else f"{len(row)} columns"
-        raise InputError(f"{place}: {columns} where question, four options and answer make {COLUMNS}")
+        raise InputError(
+            f"{place}: {columns} where question, four options and answer make {COLUMNS}{_separator(row)}"
+        )
     text, a, b, c, d, answer = row
     return Question(subject, index, text, (a, b, c, d), _letter(answer, place))
 
 
+def _separator(row: list[str]) -> str:
+    """What a row looks to be separated by, where that is no comma."""
+    line = ",".join(row)
+    for separator in OTHER_SEPARATORS:
+        if line.count(separator) >= COLUMNS - 1:
+            return f": separate them by commas, not by {separator!r}"
+    return ""
+
+
 def _letter(cell: str, place: str) -> Letter:
     for letter in LETTERS:
-        if cell.strip() == letter:
+        if cell.strip().upper() == letter:
             return letter
     raise InputError(f"{place}: the answer is {cell!r}, not one of A, B, C, D")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmlu_client.data_files import data_files
 from mmlu_client.errors import InputError
 from mmlu_client.question import LETTERS, Question
 from mmlu_client.question_file import QuestionFile, SubjectQuestions
 
 COLUMNS = ("question", "subject", "choices", "answer")
 BATCH_ROWS = 1024
+# A table's files count from 0: test-00000-of-00002.parquet, test-00001-of-00002.parquet.
+SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)")
 
 
 def has_parquet(folder: Path) -> bool:
@@ -24,16 +28,37 @@ def read_parquet(folder: Path, split: str) -> dict[str, SubjectQuestions]:
     Raises InputError naming the file.
     """
     file = QuestionFile()
-    for path in _parquet_files(folder, split):
+    paths = _parquet_files(folder, split)
+    _check_shards(paths)
+    for path in paths:
         add_rows(file, _rows(path), str(path))
     return file.subjects
 
 
 def _parquet_files(folder: Path, split: str) -> list[Path]:
     for pattern in (f"all/{split}-*.parquet", f"{split}-*.parquet", f"*/{split}-*.parquet"):
-        if paths := sorted(folder.glob(pattern)):
+        if paths := data_files(folder, pattern):
             return paths
     return []
+
+
+def _check_shards(paths: Sequence[Path]) -> None:
+    """Raises InputError where a table's files are not all there, or are of two writings of it."""
+    tables: dict[Path, dict[int, set[int]]] = {}
+    for path in paths:
+        if (match := SHARD.search(path.name)) is not None:
+            tables.setdefault(path.parent, {}).setdefault(int(match["count"]), set()).add(
+                int(match["number"])
+            )
+    for folder, writings in tables.items():
+        if len(writings) > 1:
+            counts = " and ".join(map(str, sorted(writings)))
+            raise InputError(f"{folder} holds one split twice, in {counts} files: move one of them away")
+        ((count, numbers),) = writings.items()
+        if missing := sorted(set(range(count)) - numbers):
+            raise InputError(
+                f"{folder} lacks file {missing[0]:05} of {count:05} of a split: copy it there too"
+            )
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

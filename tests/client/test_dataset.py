@@ -149,6 +149,71 @@ def test_a_missing_dev_file_is_named(tmp_path: Path) -> None:
         load_benchmark(str(tmp_path)).shots(["alpha"], 5)
 
 
+LEFT_OVER = ("._{}", "~${}", ".~lock.{}#", ".{}", ".DS_Store", "Thumbs.db", "desktop.ini")
+
+
+@pytest.mark.parametrize("name", LEFT_OVER)
+def test_what_file_managers_and_editors_leave_is_no_data(tmp_path: Path, name: str) -> None:
+    folders = {"csv": write_benchmark(tmp_path / "csv", {"alpha": 3}), "hub": write_hub(tmp_path / "hub")}
+    before = {layout: load_benchmark(str(folder)) for layout, folder in folders.items()}
+    for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
+        (path.parent / name.format(path.name)).write_bytes(b"\x00\x05\x16\x07Mac OS X\xff\xfe")
+    for layout, folder in folders.items():
+        assert load_benchmark(str(folder)).sha256 == before[layout].sha256
+
+
+def test_what_archives_and_disks_leave_is_no_data(tmp_path: Path) -> None:
+    for subject in ("alpha", "beta"):
+        for split in ("dev", "test"):
+            content = [row for row in HUB_ROWS if row["subject"] == subject]
+            write_parquet(tmp_path / subject / f"{split}-00000-of-00001.parquet", content)
+    before = load_benchmark(str(tmp_path))
+    for folder in (".cache", "__MACOSX", "@eaDir"):
+        write_parquet(tmp_path / folder / "test-00000-of-00001.parquet", HUB_ROWS)
+    assert load_benchmark(str(tmp_path)).sha256 == before.sha256
+
+
+def test_spreadsheets_own_ways_of_writing_change_nothing(tmp_path: Path) -> None:
+    """A byte order mark, CRLF, an empty line, small letters."""
+    plain = load_benchmark(str(write_benchmark(tmp_path / "plain", {"alpha": 3})))
+    folder = write_benchmark(tmp_path / "other", {"alpha": 3})
+    lines = [f"{','.join(row[:5])},{row[5].lower()}" for row in rows(3, "alpha")]
+    text = "\ufeff" + "\r\n\r\n".join(lines) + "\r\n"
+    (folder / "test" / "alpha_test.csv").write_bytes(text.encode())
+    assert load_benchmark(str(folder)).sha256 == plain.sha256
+
+
+def test_a_question_about_questions_and_answers_is_no_header(tmp_path: Path) -> None:
+    folder = write_benchmark(tmp_path, {"alpha": 1})
+    write_csv(folder / "test" / "alpha_test.csv", [("Which is last?", "question", "answer", "A", "B", "D")])
+    (question,) = load_benchmark(str(folder)).test["alpha"]
+    assert question.options == ("question", "answer", "A", "B")
+
+
+def headed(*names: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        write_benchmark(folder, {"alpha": 3})
+        write_csv(folder / "test" / "alpha_test.csv", [names, *rows(2, "alpha")])
+        return folder
+
+    return write
+
+
+def sharded(*names: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        write_parquet(folder / "all" / "dev-00000-of-00001.parquet", HUB_ROWS)
+        for name in names:
+            write_parquet(folder / "all" / f"test-{name}.parquet", HUB_ROWS)
+        return folder
+
+    return write
+
+
+def test_a_table_of_several_files_is_read_whole(tmp_path: Path) -> None:
+    benchmark = load_benchmark(str(sharded("00000-of-00002", "00001-of-00002")(tmp_path)))
+    assert len(every_test_question(benchmark)) == 2 * len(HUB_ROWS)
+
+
 def spoil(line: tuple[str, ...]) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         write_benchmark(folder, {"alpha": 3})
@@ -167,6 +232,11 @@ def spoil_bytes(content: bytes, name: str) -> Callable[[Path], Path]:
         return folder
 
     return write
+
+
+def broken_parquet(folder: Path) -> Path:
+    (write_hub(folder) / "all" / "test-00000-of-00001.parquet").write_bytes(b"no")
+    return folder
 
 
 def spoil_rows(**changes: Any) -> Callable[[Path], Path]:
@@ -188,9 +258,27 @@ def spoil_rows(**changes: Any) -> Callable[[Path], Path]:
             r"alpha_test.csv:3: the answer is 'E', not one of A, B, C, D",
         ),
         (spoil(("q", "a", "b", "c", "d", "2")), r"alpha_test.csv:3: the answer is '2'"),
+        (
+            headed("question", "A", "B", "C", "D", "answer"),
+            r"alpha_test.csv:1: a header \(question, A, B, C, D, answer\), and this layout has none: delete",
+        ),
+        (headed("Prompt", "1", "2", "3", "4", "Correct Answer"), r"alpha_test.csv:1: a header"),
+        (headed("answer", "question", "A", "B", "C", "D"), r"alpha_test.csv:1: a header"),
+        (headed("", "question", "A", "B", "C", "D", "answer"), r"alpha_test.csv:1: a header"),
+        (headed("0", "1", "2", "3", "4", "5"), r"alpha_test.csv:1: the answer is '5'"),
+        (
+            spoil_bytes(b"q;a, b;c;d;e;A\n", "test/alpha_test.csv"),
+            r"alpha_test.csv:1: 2 columns where .* make 6: separate them by commas, not by ';'",
+        ),
+        (spoil_bytes(b"q\ta\tb\tc\td\tA\n", "test/alpha_test.csv"), r"not by '.t'"),
+        (spoil_bytes("q,a,b,c,d,A\n".encode("utf-16"), "test/alpha_test.csv"), r"is not UTF-8 text"),
+        (spoil_bytes(b"", "dev/alpha_dev.csv"), r"alpha_dev.csv holds no questions"),
+        (lambda folder: write_hub(write_benchmark(folder, {"alpha": 1})), r"holds questions twice"),
+        (sharded("00000-of-00001", "00000-of-00002", "00001-of-00002"), r"twice, in 1 and 2 files"),
+        (sharded("00001-of-00002"), r"all lacks file 00000 of 00002"),
         (spoil_bytes(b"\xff\xfe,a,b,c,d,A\n", "test/alpha_test.csv"), r"alpha_test.csv is not UTF-8"),
         (spoil_bytes(b"", "test/alpha_test.csv"), r"alpha_test.csv holds no questions"),
-        (spoil_bytes(b"no", "all/test-00000-of-00001.parquet"), r"parquet is not a readable parquet file"),
+        (broken_parquet, r"parquet is not a readable parquet file"),
         (
             spoil_rows(choices="gone"),
             r"parquet: no column 'choices' \(it has 'question', 'subject', 'answer'\)",
