@@ -32,6 +32,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from mmlu_client.flag_values import count
 from mmlu_client.prompt_format import FORMATS
 from mmlu_client.question import LETTERS, Question
+from mmlu_client.streams import take_any_text
 from scoring.v1 import scoring_pb2 as pb
 
 SERVICE = "scoring.v1.Scoring"
@@ -55,7 +56,7 @@ def write_data(folder: Path, questions: int, tokens: int) -> None:
     for split, rows in (("dev", 5), ("test", questions)):
         path = folder / split / f"bench_{split}.csv"
         path.parent.mkdir(parents=True)
-        with path.open("w", newline="") as file:
+        with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows((f"{row}. {text}", *OPTIONS, LETTERS[row % 4]) for row in range(rows))
 
 
@@ -149,11 +150,12 @@ def measure(port: int, data: Path, output: Path) -> dict[str, Any]:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"mmlu-client ended with {os.waitstatus_to_exitcode(status)}")
-    summary = json.loads((output / "summary.json").read_text())
+    summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
     return {**summary, "peak_mib": usage.ru_maxrss / 1024, "cpu_seconds": usage.ru_utime + usage.ru_stime}
 
 
 def main() -> None:
+    take_any_text()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--questions", type=count, nargs="+", default=[5_000, 20_000])
     parser.add_argument("--tokens", type=count, default=800)

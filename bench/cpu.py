@@ -27,6 +27,7 @@ import torch
 from mmlu_client.dataset import load_benchmark
 from mmlu_client.prompt_format import FORMATS
 from mmlu_client.prompts import Prompt, PromptBuilder
+from mmlu_client.streams import take_any_text
 from mmlu_client.tokenizer import named_tokenizer
 from transformers import AutoModelForCausalLM, __version__
 from trt_server.model.source import resolve_model
@@ -54,6 +55,7 @@ class Round:
 
 
 def main() -> None:
+    take_any_text()
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--data", default="demo")
     parse.add_argument("--model", default="dummy:llama-100m", help="dummy:<geometry> or a folder")
@@ -135,10 +137,12 @@ def _ours(
     done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode > 1 or not (output / "summary.json").exists():
         sys.exit(f"bench.cpu: mmlu-client failed: {done.stderr.strip().splitlines()[-1]}")
-    records = [json.loads(line) for line in (output / "records.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (output / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     scored = [record for record in records if record["logprobs"] is not None]
     scored.sort(key=lambda record: (record["subject"], record["index"]))
-    return json.loads((output / "summary.json").read_text()), scored
+    return json.loads((output / "summary.json").read_text(encoding="utf-8")), scored
 
 
 def _pytorch(model: Any, prompts: list[Prompt], batch_size: int) -> tuple[list[str], float]:
@@ -164,7 +168,7 @@ def _forward_all(model: Any, prompts: list[Prompt], batch_size: int) -> tuple[li
 
 
 def _peak_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return int(psutil.Process(pid).memory_info().rss)

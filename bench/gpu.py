@@ -36,6 +36,7 @@ import numpy as np
 from mmlu_client.dataset import load_benchmark
 from mmlu_client.prompt_format import FORMATS
 from mmlu_client.prompts import Prompt, PromptBuilder
+from mmlu_client.streams import take_any_text
 from mmlu_client.tokenizer import FastTokenizer
 from tokenizers import Tokenizer
 from trt_server.accounting import prompt_flops
@@ -114,7 +115,7 @@ class PromptFile:
         return self.path.stem
 
     def read(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.path.read_text())
+        found: list[dict[str, Any]] = json.loads(self.path.read_text(encoding="utf-8"))
         return found
 
     def description(self) -> str:
@@ -138,7 +139,7 @@ class Bench:
             return []
         print(f"… {name} ({left:.0f} s left)", file=sys.stderr, flush=True)
         command = [runner.python, *runner.program, str(prompts.path), str(self._folder), *flags]
-        with tempfile.TemporaryFile("w+") as out:
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as out:
             try:
                 done = subprocess.run(
                     command, stdout=out, timeout=left, env=runner.environment, cwd=HERE.parent, check=False
@@ -152,6 +153,7 @@ class Bench:
 
 
 def main() -> None:
+    take_any_text()
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--model", default="dummy:aquila-7b", help="dummy:<geometry> or a folder")
     parse.add_argument("--data", default="demo", help="MMLU: demo, or a folder in either published layout")
@@ -203,7 +205,7 @@ def _prompts(options: argparse.Namespace, geometry: Geometry, path: Path, most_s
         }
         for prompt in prompts
     ]
-    path.write_text(json.dumps(given))
+    path.write_text(json.dumps(given), encoding="utf-8")
     return PromptFile(path)
 
 
@@ -279,7 +281,8 @@ def _report(
         print(row.line(rate, sheet))
     if options.output:
         options.output.write_text(
-            json.dumps({"command": sys.argv, "found": found, "left_out": bench.left_out}, indent=2)
+            json.dumps({"command": sys.argv, "found": found, "left_out": bench.left_out}, indent=2),
+            encoding="utf-8",
         )
 
 

@@ -46,7 +46,7 @@ def main() -> None:
     assert isinstance(gpu, Gpu)
     device = gpu_device(gpu.name, gpu.pci_bus_id)
     before = device.read().memory_used_by_all_bytes
-    given = json.loads(options.prompts.read_text())
+    given = json.loads(options.prompts.read_text(encoding="utf-8"))
     prompts = [
         TokenPrompt(np.array(each["ids"], np.int32), np.array(each["candidates"], np.int32)) for each in given
     ]
@@ -61,7 +61,7 @@ def main() -> None:
     engine.warm_up()
     if options.layers:
         options.layers.parent.mkdir(parents=True, exist_ok=True)
-        options.layers.write_text(engine.layer_information())
+        options.layers.write_text(engine.layer_information(), encoding="utf-8")
     name = "TensorRT, past" if options.prefix_cache_bytes else "TensorRT"
     for bs in options.bs:
         report(engine, prompts, bs, {"name": name}, lambda: used(device, before))

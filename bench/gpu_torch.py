@@ -41,7 +41,7 @@ def main() -> None:
     before = memory_used()
     model = load(options.folder)
     decoder = torch.compile(model.model, dynamic=True) if options.mode == "compiled" else model.model
-    prompts = json.loads(options.prompts.read_text())
+    prompts = json.loads(options.prompts.read_text(encoding="utf-8"))
     for bs in options.bs:
         measure(model, decoder, prompts, bs)
         core, whole, answers = measure(model, decoder, prompts, bs)
@@ -84,7 +84,7 @@ def timed(work: Any) -> float:
 
 def load(folder: Path) -> Any:
     # transformers knows no Aquila; its tensors are Llama's.
-    family = json.loads((folder / "config.json").read_text())["model_type"]
+    family = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     loader = LlamaForCausalLM if family == "aquila" else AutoModelForCausalLM
     model = loader.from_pretrained(folder, torch_dtype=torch.float16, attn_implementation="sdpa")
     return model.to(_DEVICE).eval().requires_grad_(False)

@@ -24,6 +24,7 @@ from typing import Any
 
 from mmlu_client.dataset import load_benchmark
 from mmlu_client.flag_values import count
+from mmlu_client.streams import take_any_text
 from trt_server.model.source import resolve_model
 
 from tools.server_process import ServerProcess, program
@@ -57,6 +58,7 @@ class Round:
 
 
 def main() -> None:
+    take_any_text()
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--data", default="demo")
     parse.add_argument("--model", default="dummy:llama-100m", help="dummy:<geometry> or a folder")
@@ -105,8 +107,8 @@ def _side(options: argparse.Namespace, urls: list[str]) -> Side:
             stderr=subprocess.DEVNULL,
         )
         after = os.times()
-        lines = (Path(folder) / "run" / "records.jsonl").read_text().splitlines()
-        summary = json.loads((Path(folder) / "run" / "summary.json").read_text())
+        lines = (Path(folder) / "run" / "records.jsonl").read_text(encoding="utf-8").splitlines()
+        summary = json.loads((Path(folder) / "run" / "summary.json").read_text(encoding="utf-8"))
     records = [json.loads(line) for line in lines]
     shares = Counter(record["server"] for record in records)
     used = after.children_user + after.children_system - before.children_user - before.children_system

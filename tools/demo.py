@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from mmlu_client.streams import take_any_text
+
 from tools.server_process import ServerProcess, program
 
 
 def main() -> int:
+    take_any_text()
     with ServerProcess("--model", "demo") as server:
         client = [program("mmlu-client"), "--bs", "1", "--url", server.address, *sys.argv[1:]]
         return subprocess.call(client)

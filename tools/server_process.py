@@ -21,7 +21,9 @@ class ServerProcess:
     def __init__(self, *arguments: str, core: int | None = None) -> None:
         command = [program("trt-server"), "--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
         pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
-        self.process = subprocess.Popen([*pinned, *command, *arguments], stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [*pinned, *command, *arguments], stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+        )
         self.address = ""
 
     def __enter__(self) -> ServerProcess:

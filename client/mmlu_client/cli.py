@@ -17,6 +17,7 @@ from mmlu_client.flag_values import goal
 from mmlu_client.flags import ARRIVAL_PATTERN, CONCURRENCY, METRICS_HOST, PROGRAM, run_parser
 from mmlu_client.process_start import process_started
 from mmlu_client.settings import LoadPlan, Settings
+from mmlu_client.streams import take_any_text
 
 # A resumed run takes these from its own command line only.
 NOT_RESUMED = frozenset({"config", "resume", "output"})
@@ -61,6 +62,7 @@ def settings_from(arguments: Sequence[str] | None) -> Settings:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run mmlu-client and exit: 0, 2 for a bad argument, 1 for a run that failed, 128 + n for signal n."""
+    take_any_text()
     # Called from another program, a run is not as old as the process.
     started = process_started() if arguments is None else time.monotonic()
     words = list(sys.argv[1:] if arguments is None else arguments)

@@ -23,7 +23,7 @@ def process_started() -> float:
 def _age() -> float:
     if sys.platform == "linux":
         # psutil knows Linux's time of boot to a second only.
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
         ticks = int(fields[START_TICKS])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     import psutil

@@ -39,7 +39,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Raises InputError where the folder holds no run."""
     path = folder / MANIFEST
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
     except OSError as error:
         raise InputError(
             f"{folder} holds no run: cannot read {path.name}: {error.strerror}{_runs_below(folder)}"

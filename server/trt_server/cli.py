@@ -24,6 +24,7 @@ from trt_server.environment import set_variables
 from trt_server.errors import StartError
 from trt_server.one_line import one_line
 from trt_server.settings import ENGINES, PRECISIONS, REFERENCES, Settings
+from trt_server.streams import take_any_text
 
 SERVE, BUILD = "serve", "build"
 
@@ -162,6 +163,7 @@ def parse_settings(arguments: Sequence[str] | None = None) -> tuple[str, Setting
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    take_any_text()
     command, settings = parse_settings(arguments)
     log.set_up_logging(settings.log_format, settings.log_level)
     from trt_server.building import build

@@ -85,6 +85,6 @@ def _version_1(folder: Path) -> tuple[int, int]:
 def _read(file: Path) -> str:
     """Empty where it is not there, or not ours to read."""
     try:
-        return file.read_text()
+        return file.read_text(encoding="utf-8")
     except OSError:
         return ""

@@ -102,7 +102,9 @@ def processor_name() -> str:
     """The processor as the kernel names it, with the cores this machine has."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.is_file() and (match := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
+    if info.is_file() and (
+        match := re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8"), re.MULTILINE)
+    ):
         name = match[1].strip()
     return f"{name} ({psutil.cpu_count()} cores)"
 
@@ -110,12 +112,12 @@ def processor_name() -> str:
 def _boot_id() -> str:
     """The same in all containers of a machine; where the kernel has none, the machine's name."""
     boot = Path("/proc/sys/kernel/random/boot_id")
-    return boot.read_text().strip() if boot.is_file() else platform.node()
+    return boot.read_text(encoding="utf-8").strip() if boot.is_file() else platform.node()
 
 
 def _peak_resident_bytes() -> int | None:
     status = Path("/proc/self/status")
     if not status.is_file():
         return None
-    match = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
+    match = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="utf-8"), re.MULTILINE)
     return int(match[1]) * 1024 if match else None

@@ -18,11 +18,14 @@ from trt_server.environment import set_variables
 
 # A proxy's answer would say nothing of the server's health.
 OPTIONS = (("grpc.enable_http_proxy", 0),)
+from trt_server.streams import take_any_text
+
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Exit with 0: SERVING; 1: anything else, and one line that says what."""
+    take_any_text()
     parse = argparse.ArgumentParser(prog="trt_server.healthcheck", description=__doc__)
     port = set_variables().get("TRT_SERVER_GRPC_PORT", "8001")
     parse.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import time
@@ -218,3 +219,13 @@ def test_a_requests_line_tells_people_as_much(llama_folder: Path) -> None:
     assert re.search(told, lines[0])
     assert r" request_id='two words\n' code=OK " in lines[1]
     assert not any("event=" in line for line in server.lines)
+
+
+def test_a_terminal_that_cannot_show_a_name_gets_question_marks(tmp_path: Path) -> None:
+    model = write_checkpoint(tmp_path / "größe", "llama")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "TRT_SERVER_CACHE": str(tmp_path / "cache")}
+    done = run_program(
+        "trt-server", "build", "--model", str(model), "--engine", "onnxruntime", env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"its weights are in {model}".replace("ö", "?").replace("ß", "?") in done.stdout

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmlu_client.streams import take_any_text
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from tools.demo_model.prompt import prompt
@@ -53,6 +54,7 @@ def overall(accuracies: dict[str, float]) -> float:
 
 
 def main() -> None:
+    take_any_text()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

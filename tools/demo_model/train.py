@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmlu_client.streams import take_any_text
+
 from tools.demo_model.architecture import write_checkpoint
 from tools.demo_model.batch import mean
 from tools.demo_model.lessons import Lessons
@@ -50,6 +52,7 @@ def _run(training: Training, steps: int, state: Path) -> None:
 
 
 def main() -> None:
+    take_any_text()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

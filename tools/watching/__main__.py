@@ -12,6 +12,8 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from mmlu_client.streams import take_any_text
+
 from tools.free_port import free_port
 from tools.server_process import ServerProcess
 from tools.watching.dashboard import dashboards
@@ -24,6 +26,7 @@ EVERYTHING = {"instance": ".*", "engine": ".*", "device": ".*", "__rate_interval
 
 
 def main() -> None:
+    take_any_text()
     parse = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

@@ -56,7 +56,9 @@ class Dashboard:
 
 
 def dashboards() -> list[Dashboard]:
-    return [_dashboard(json.loads(file.read_text())) for file in sorted(FOLDER.glob("*.json"))]
+    return [
+        _dashboard(json.loads(file.read_text(encoding="utf-8"))) for file in sorted(FOLDER.glob("*.json"))
+    ]
 
 
 def _dashboard(content: Mapping[str, Any]) -> Dashboard:

@@ -65,5 +65,5 @@ def observe(
     if not seen:
         raise RuntimeError("the run was over before anything of it was scraped")
     (series,) = seen
-    summary = json.loads((output / "summary.json").read_text())
+    summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
     return ObservedRun(prometheus, client, series.values[0][0], series.values[-1][0], settled, summary)

@@ -45,7 +45,7 @@ class Prometheus:
         self._folder = folder / "prometheus"
         shutil.copytree(CONFIGURATION, self._folder)
         file = self._folder / "prometheus.yml"
-        file.write_text(file.read_text().replace(": 5s", ": 1s"))
+        file.write_text(file.read_text(encoding="utf-8").replace(": 5s", ": 1s"), encoding="utf-8")
         for name, addresses in targets.items():
             self.set_targets(name, addresses)
         self.address = f"127.0.0.1:{free_port()}"
@@ -54,11 +54,11 @@ class Prometheus:
         """Scrape these from now on."""
         # Renamed into place: a file that is read while it is written would be refused.
         partial = self._folder / f"{name}.partial"
-        partial.write_text(yaml.safe_dump([{"targets": list(addresses)}]))
+        partial.write_text(yaml.safe_dump([{"targets": list(addresses)}]), encoding="utf-8")
         partial.rename(self._folder / "targets" / f"{name}.yml")
 
     def __enter__(self) -> Prometheus:
-        self._log = (self._folder / "log").open("w")
+        self._log = (self._folder / "log").open("w", encoding="utf-8")
         self._process = subprocess.Popen(
             [
                 "prometheus",
@@ -73,7 +73,8 @@ class Prometheus:
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._process.kill()
-                raise RuntimeError(f"prometheus does not start: {(self._folder / 'log').read_text()}")
+                said = (self._folder / "log").read_text(encoding="utf-8", errors="replace")
+                raise RuntimeError(f"prometheus does not start: {said}")
             time.sleep(0.05)
         return self
 

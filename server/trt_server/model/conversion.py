@@ -56,7 +56,7 @@ def _convert(weights: Weights, dtype: str, folder: Path) -> None:
         for name, tensor in weights.items():
             for chunk in _converted(name, tensor, dtype):
                 chunk.tofile(stream)
-    (folder / _FINGERPRINT).write_text(weights_fingerprint(read_tensor_file(path)))
+    (folder / _FINGERPRINT).write_text(weights_fingerprint(read_tensor_file(path)), encoding="utf-8")
 
 
 def _converted(name: str, tensor: TensorLocation, dtype: str) -> Iterator[NDArray[Any]]:
@@ -69,7 +69,7 @@ def _converted(name: str, tensor: TensorLocation, dtype: str) -> Iterator[NDArra
 
 def _is_whole(folder: Path) -> bool:
     try:
-        return (folder / _FINGERPRINT).read_text() == weights_fingerprint(
+        return (folder / _FINGERPRINT).read_text(encoding="utf-8") == weights_fingerprint(
             read_tensor_file(folder / SINGLE_FILE)
         )
     except (OSError, StartError, ValueError):

@@ -133,7 +133,7 @@ def _write(folder: Path, config: dict[str, Any], geometry: Geometry, dtype: str)
             if deviation not in scaled:
                 scaled[deviation] = (block * np.float32(deviation)).astype(dtype)
             start = _write_round(stream, scaled[deviation], start, count)
-    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def _deviation(name: str, inputs: int, layers: int) -> float:

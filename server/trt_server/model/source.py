@@ -84,4 +84,4 @@ def _download(hub_id: str) -> Path:
 
 def _read_notice(folder: Path) -> str:
     notice = folder / "notice.txt"
-    return notice.read_text().strip() if notice.is_file() else ""
+    return notice.read_text(encoding="utf-8").strip() if notice.is_file() else ""

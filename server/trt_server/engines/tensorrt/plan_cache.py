@@ -88,7 +88,7 @@ def find_or_build(recipe: PlanRecipe, size: int, build: Callable[[Path], str]) -
         start = time.perf_counter()
         sha256 = build(folder / PLAN)
         record = {"recipe": recipe.text, "sha256": sha256, "bytes": (folder / PLAN).stat().st_size}
-        (folder / RECORD).write_text(json.dumps(record, indent=2))
+        (folder / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
         seconds = time.perf_counter() - start
 
     folder = cached_folder("plans", recipe.fingerprint, size, make, lambda folder: _is_whole(folder, recipe))
@@ -105,7 +105,7 @@ def _is_whole(folder: Path, recipe: PlanRecipe) -> bool:
 def _why_not(folder: Path, recipe: PlanRecipe) -> str:
     """Empty where the plan is the recipe's and as it was written."""
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         if record["recipe"] != recipe.text:
             return "was built for something else"
         if (folder / PLAN).stat().st_size != record["bytes"] or _sha256(folder / PLAN) != record["sha256"]:
