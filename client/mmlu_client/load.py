@@ -46,11 +46,13 @@ class Load:
         server_timeout: float,
         on_answer: Callable[[Answer], None],
         on_return: Callable[[Server], None],
-        is_enough: Callable[[int], bool],
+        is_enough: Callable[[], bool],
         say: Callable[[str], None],
+        duration_ns: int | None = None,
     ) -> None:
         """on_return: told of a server that comes back, before it is asked again; raises ClientError where it
-        is not to be. is_enough: asked before each new request with the nanoseconds since the start.
+        is not to be. is_enough: asked before each new request. duration_ns: how long requests may fall due,
+        None: until every question is asked.
         """
         self._server_timeout = server_timeout
         self._say = say
@@ -62,6 +64,7 @@ class Load:
         self._on_answer = on_answer
         self._on_return = on_return
         self._is_enough = is_enough
+        self._duration_ns = duration_ns
         self._again: deque[Asked] = deque()
         self._change = asyncio.Event()
         self._room_ns = 0
@@ -107,7 +110,7 @@ class Load:
 
     async def _issue(self) -> None:
         """Ask what falls due."""
-        while not self._is_enough((due := await self._pacing.next_due()) - self._started_ns):
+        while (due := await self._next_due()) is not None:
             wanted_ns = time.monotonic_ns()
             request = await self._source.next()
             self.starved_ns += time.monotonic_ns() - wanted_ns
@@ -118,6 +121,18 @@ class Load:
             lane.ask(Asked(request, due, ready_ns=max(due, self._room_ns)))
         self._exhausted = True
         self._change.set()
+
+    async def _next_due(self) -> int | None:
+        """Wait until another request is due, and say when it was; None where none is to be asked any more."""
+        due = await self._pacing.next_due()
+        if self._duration_ns is None:
+            await _sleep_until(due)
+        else:
+            end = self._started_ns + self._duration_ns
+            await _sleep_until(min(due, end))
+            if due >= end:
+                return None
+        return None if self._is_enough() else due
 
     async def _issue_again(self) -> None:
         """Ask again what a server gave back, until all is answered."""
@@ -184,3 +199,9 @@ class Load:
         for ending in endings:
             if isinstance(ending, Exception):
                 raise ending
+
+
+async def _sleep_until(moment_ns: int) -> None:
+    wait = moment_ns - time.monotonic_ns()
+    if wait > 0:
+        await asyncio.sleep(wait / 1e9)

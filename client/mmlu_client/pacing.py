@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Literal, Protocol
@@ -19,7 +18,7 @@ class Pacing(Protocol):
     def start(self, now: int) -> None: ...
 
     async def next_due(self) -> int:
-        """Wait until another request is due, and say when it was."""
+        """When another request is due, which may be to come; waits where that is not known yet."""
         ...
 
     def answered(self, now: int) -> None:
@@ -62,9 +61,6 @@ class OpenLoop:
 
     async def next_due(self) -> int:
         self._due += round(next(self._intervals) * 1e9)
-        wait = self._due - time.monotonic_ns()
-        if wait > 0:
-            await asyncio.sleep(wait / 1e9)
         return self._due
 
     def answered(self, now: int) -> None:
@@ -88,8 +84,12 @@ class Offline:
 
 
 def arrival_intervals(rate: float, pattern: ArrivalPattern, seed: int) -> Iterator[float]:
-    """Seconds between arrivals, without end."""
-    if pattern == "constant":
-        return itertools.repeat(1 / rate)
+    """Seconds before each arrival, without end. The first comes at once, as in MLPerf's LoadGen."""
     law = random.Random(seed)
-    return (law.expovariate(rate) for _ in itertools.count())
+    later = itertools.repeat(1 / rate) if pattern == "constant" else _exponential(law, rate)
+    return itertools.chain([0.0], later)
+
+
+def _exponential(law: random.Random, rate: float) -> Iterator[float]:
+    while True:
+        yield law.expovariate(rate)

@@ -109,17 +109,25 @@ class Phase:
             bench.settings.server_timeout,
             lambda answer: self._keep(records_of(answer, name, session)),
             bench.on_return,
-            self.is_over,
+            self._is_enough,
             bench.say,
+            self._left_ns,
         )
 
     def _join(self, server: Server) -> None:
         self._bench.on_join(server)
         self.load.join(server)
 
-    def is_over(self, elapsed_ns: int) -> bool:
-        """Whether nothing more is asked so long after the start."""
-        return self._is_enough() or self._bench.settings.load.is_spent(self._spent_ns + elapsed_ns)
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is to be asked: what earlier starts left is enough, or they took all the time."""
+        return self._is_enough() or self._bench.settings.load.is_spent(self._spent_ns)
+
+    @property
+    def _left_ns(self) -> int | None:
+        """Of --benchmark-duration."""
+        duration = self._bench.settings.load.duration
+        return None if duration is None else round(duration * 1e9) - self._spent_ns
 
 
 async def warm_up(bench: Bench, questions: Sequence[Question], *, reference: bool) -> None:
@@ -145,7 +153,7 @@ async def warm_up(bench: Bench, questions: Sequence[Question], *, reference: boo
         settings.server_timeout,
         lambda _: None,
         bench.on_return,
-        lambda _: False,
+        lambda: False,
         bench.say,
     ).run()
 

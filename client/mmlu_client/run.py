@@ -116,11 +116,16 @@ class Run:
                 self._print(finished, drawn_charts(finished), None)
                 return
             if self._manifest is None or not self._records:
-                raise trouble or RunError("there was nothing to ask")
+                raise trouble or RunError(self._why_nothing_was_asked())
             try:
                 self._report(self._manifest, trouble)
             finally:
                 await self._show_last_figures(scraped)
+
+    def _why_nothing_was_asked(self) -> str:
+        why = f"none of the {len(self._questions):,} questions was asked"
+        duration = self._settings.load.duration
+        return why if duration is None else f"{why}: --benchmark-duration {duration:g} s was over before"
 
     def _serve_metrics(self, stack: contextlib.ExitStack) -> MetricsServer | None:
         """Raises InputError."""
@@ -302,7 +307,7 @@ class Run:
         self._phase = Phase(bench, name, missing, keep, lambda: self._early_stop.is_met, spent)
         load = self._phase.load
         self._metrics.watch_in_flight(lambda: load.in_flight)
-        is_asked = bool(missing) and not self._phase.is_over(0)
+        is_asked = bool(missing) and not self._phase.is_over
         if is_asked:
             await warm_up(bench, missing, reference=name == VAL)
         self._progress.start(tally)

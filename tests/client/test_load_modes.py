@@ -156,13 +156,25 @@ def test_duration_ends_a_run(data: Path, output: Path) -> None:
             "--arrival-pattern", "constant", "--benchmark-duration", "0.5",
         )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    # Due at 50 ms, 100 ms, … up to, not with, 500 ms.
-    assert summary(output)["answered"] == 9
-    assert summary(output)["unanswered"] == 51
+    # Due at once, at 50 ms, 100 ms, … up to, not with, 500 ms.
+    assert summary(output)["answered"] == 10
+    assert summary(output)["unanswered"] == 50
     assert summary(output)["ended_early"] == "benchmark duration"
     assert (
         "ended early: --benchmark-duration 0.5 s is over; questions in random order (seed 0)" in result.stdout
     )
+
+
+@pytest.mark.parametrize("pattern", ["poisson", "constant"])
+def test_the_first_request_of_an_open_loop_is_due_at_once(data: Path, output: Path, pattern: str) -> None:
+    """However rare they are: the next would come after the end."""
+    with Double(TOKENIZER) as double:
+        result = client(
+            "--url", double.url, "--data", data, "--output", output, "--request-rate", "0.001",
+            "--arrival-pattern", pattern, "--benchmark-duration", "0.5",
+        )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert (summary(output)["answered"], summary(output)["unanswered"]) == (1, 59)
 
 
 def test_early_stop_ends_when_the_interval_is_narrow(data: Path, output: Path) -> None:
