@@ -9,25 +9,12 @@ from typing import Any
 from mmlu_client.accuracy import Accuracy, subject_accuracies
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.records import INFER
+from mmlu_client.subject_groups import GROUPS as SUBJECTS
 
-# The harness's groups of MMLU, after Hendrycks' categories, in the order of its own file.
-STEM = "abstract_algebra anatomy astronomy college_biology college_chemistry college_computer_science "
-STEM += "college_mathematics college_physics computer_security conceptual_physics electrical_engineering "
-STEM += "elementary_mathematics high_school_biology high_school_chemistry high_school_computer_science "
-STEM += "high_school_mathematics high_school_physics high_school_statistics machine_learning"
-OTHER = "business_ethics clinical_knowledge college_medicine global_facts human_aging management marketing "
-OTHER += "medical_genetics miscellaneous nutrition professional_accounting professional_medicine virology"
-SOCIAL = "econometrics high_school_geography high_school_government_and_politics "
-SOCIAL += "high_school_macroeconomics high_school_microeconomics high_school_psychology human_sexuality "
-SOCIAL += "professional_psychology public_relations security_studies sociology us_foreign_policy"
-HUMANITIES = "formal_logic high_school_european_history high_school_us_history high_school_world_history "
-HUMANITIES += "international_law jurisprudence logical_fallacies moral_disputes moral_scenarios philosophy "
-HUMANITIES += "prehistory professional_law world_religions"
+# Under the harness's names, in the order of its own file: what a group is called, and its subjects.
 GROUPS = {
-    "mmlu_stem": ("stem", STEM.split()),
-    "mmlu_other": ("other", OTHER.split()),
-    "mmlu_social_sciences": ("social sciences", SOCIAL.split()),
-    "mmlu_humanities": ("humanities", HUMANITIES.split()),
+    f"mmlu_{name}": (name.replace("_", " "), SUBJECTS[name])
+    for name in ("stem", "other", "social_sciences", "humanities")
 }
 ALL = "mmlu"
 # Of the harness's files for these tasks and groups.
