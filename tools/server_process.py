@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +32,7 @@ class ServerProcess:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             record = json.loads(line) if line.startswith("{") else {"message": line.rstrip()}
-            print(f"trt-server: {record['message']}", flush=True)
+            print(_wrapped(f"trt-server: {record['message']}"), flush=True)
             if record.get("event") == "serving":
                 self.address = f"127.0.0.1:{record['grpc_port']}"
                 threading.Thread(target=self._pass_on, daemon=True).start()
@@ -51,6 +53,12 @@ class ServerProcess:
         assert self.process.stderr is not None
         for _ in self.process.stderr:
             pass
+
+
+def _wrapped(text: str) -> str:
+    """For this terminal; an address is not broken."""
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def program(name: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from mmlu_client.record_table import Column, RecordTable
 from mmlu_client.statistics import Interval, mcnemar, standard_error, wilson
+from mmlu_client.subject_groups import GROUPS
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,18 @@ def subject_accuracies(table: RecordTable) -> dict[str, Accuracy]:
     }
 
 
+def group_accuracies(subjects: Mapping[str, Accuracy]) -> dict[str, Accuracy]:
+    """Of MMLU's groups that have any of these subjects: each question weighs alike."""
+    found = {
+        group: [subjects[name] for name in members if name in subjects] for group, members in GROUPS.items()
+    }
+    return {
+        group: Accuracy(sum(each.correct for each in members), sum(each.answered for each in members))
+        for group, members in found.items()
+        if members
+    }
+
+
 def macro_accuracy(table: RecordTable) -> float | None:
     """The mean of the subjects' accuracies."""
     shares = [accuracy.correct / accuracy.answered for accuracy in subject_accuracies(table).values()]
@@ -65,7 +79,8 @@ class Agreement:
     """Of two runs over the questions that both answered.
 
     same_prediction: on how many they predict the same letter. only_first, only_second: how many only one of
-    them got right. largest_difference: of a candidate's log-probability.
+    them got right. largest_difference, median_difference: over the questions, of the largest of the four
+    letters' differences of log-probability, in nats.
     """
 
     questions: int
@@ -73,6 +88,7 @@ class Agreement:
     only_first: int
     only_second: int
     largest_difference: float | None
+    median_difference: float | None
 
     @property
     def share(self) -> float | None:
@@ -102,13 +118,14 @@ def agreement_of(first: RecordTable, second: RecordTable) -> Agreement:
     """Compare two sets of answers, question by question."""
     first, second = paired(first, second)
     right, other = first.correct, second.correct
-    differences = np.abs(first.logprobs - second.logprobs)
+    differences = np.abs(first.logprobs - second.logprobs).max(axis=1)
     return Agreement(
         questions=len(first),
         same_prediction=int((first["predicted"] == second["predicted"]).sum()),
         only_first=int((right & ~other).sum()),
         only_second=int((other & ~right).sum()),
         largest_difference=float(differences.max()) if len(first) else None,
+        median_difference=float(np.median(differences)) if len(first) else None,
     )
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from mmlu_client.compare import comparison
 from mmlu_client.errors import InputError
-from mmlu_client.finished_run import read_run
+from mmlu_client.finished_run import FinishedRun, read_run
 from mmlu_client.flags import PRINTED, PROGRAM, OneLineParser
 from mmlu_client.html_report import drawn_charts
-from mmlu_client.outcome import print_text, written_figures
+from mmlu_client.outcome import figure_files, loss, print_text, printed, write_files
+from mmlu_client.summary import summarize
 
 
 def after(arguments: Sequence[str]) -> None:
@@ -19,11 +20,20 @@ def after(arguments: Sequence[str]) -> None:
     chosen = _parser().parse_args(arguments)
     if chosen.command == "report":
         run = read_run(Path(chosen.run).expanduser())
-        print_text(written_figures(run, chosen.format, drawn_charts(run)))
+        _report(run, chosen.format, is_whole=chosen.verbose)
     elif len(chosen.runs) < 2:
         raise InputError("compare needs two runs or more: mmlu-client compare A B …")
     else:
         print_text(comparison([read_run(Path(run).expanduser()) for run in chosen.runs]))
+
+
+def _report(run: FinishedRun, form: str, *, is_whole: bool) -> None:
+    """Raises RunError, after the figures, where they cannot be written."""
+    summary = summarize(run)
+    lost = write_files(figure_files(run, summary, drawn_charts(run)))
+    print_text(printed(run, summary, form, is_whole=is_whole, is_written=not lost))
+    for error in loss(lost, "report"):
+        raise error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="make a run's figures again from its records and print them")
     report.add_argument("run", metavar="DIR", help="a run's folder")
     report.add_argument("--format", choices=PRINTED, default="table", help="what is printed")
+    report.add_argument("--verbose", action="store_true", help="print every line of summary.md")
     compare = commands.add_parser("compare", help="put runs side by side; ratios are to the first")
     compare.add_argument("runs", metavar="DIR", nargs="+", help="runs' folders")
     return parser

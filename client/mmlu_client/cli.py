@@ -21,6 +21,8 @@ from mmlu_client.streams import take_any_text
 
 # A resumed run takes these from its own command line only.
 NOT_RESUMED = frozenset({"config", "resume", "output"})
+# Flags that say how many requests come, or when.
+LOADS = ("sweep", "concurrency", "request_rate", "offline")
 
 
 def settings_from(arguments: Sequence[str] | None) -> Settings:
@@ -56,6 +58,7 @@ def settings_from(arguments: Sequence[str] | None) -> Settings:
         early_stop=chosen.early_stop,
         resume=_path(chosen.resume),
         format=chosen.format,
+        verbose=chosen.verbose,
         given=_given(chosen),
     )
 
@@ -99,6 +102,13 @@ def _resumed(
     """The flags of the run that is resumed, with what this command line says put over them."""
     if chosen.output is not None:
         raise InputError("--resume goes on in its own folder: leave --output away")
+    is_sweep = bool(flags.get("sweep"))
+    loads = [name for name in LOADS if getattr(chosen, name) and (is_sweep or name == "sweep")]
+    if loads:
+        what = "a sweep, which has its loads" if is_sweep else "one run"
+        raise InputError(
+            f"--resume {chosen.resume} goes on with {what}: leave --{loads[0].replace('_', '-')} away"
+        )
     goals = flags.get("goodput")
     parser.set_defaults(**{**flags, "goodput": [goal(text) for text in goals] if goals else None})
     again: argparse.Namespace = parser.parse_args(arguments)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 
 class ClientError(Exception):
     """The run cannot go on. `exit_status` is what the process ends with."""
 
     exit_status = 1
+
+    def add(self, text: str) -> None:
+        """Say this too."""
+        self.args = (f"{self}; {text}",)
 
 
 class InputError(ClientError):
@@ -19,6 +24,19 @@ class InputError(ClientError):
 
 class RunError(ClientError):
     """The server, the disk or the network let the run down."""
+
+
+class NotWrittenError(RunError):
+    """A file of figures could not be written."""
+
+    def __init__(self, path: Path, reason: str | None) -> None:
+        super().__init__(f"cannot write {path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class FlawedRunError(RunError):
+    """A run came to its end, but questions failed, or the engine does not hold against the reference."""
 
 
 class StoppedError(ClientError):

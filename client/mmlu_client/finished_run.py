@@ -44,6 +44,27 @@ class FinishedRun:
         """How many the run was to ask."""
         return int(self.manifest["data"]["questions"])
 
+    @property
+    def to_answer(self) -> int:
+        """How many answers the run was to get: with a reference, two of each question."""
+        return self.questions * (2 if self.validates else 1)
+
+    @property
+    def benchmark_questions(self) -> int:
+        """How many questions all of the data has, whatever the run was to ask of them."""
+        return int(self.manifest["data"]["benchmark_questions"])
+
+    @property
+    def restrictions(self) -> list[str]:
+        """The flags that leave some of the data's questions out."""
+        data, requests = self.manifest["data"], self.manifest["load"]["request_count"]
+        named = sum(data["subject_sizes"].values()) < self.benchmark_questions
+        return [
+            *(["--subjects"] if named else []),
+            *([f"--limit {data['limit']}"] if data["limit"] is not None else []),
+            *([f"--request-count {requests}"] if requests is not None else []),
+        ]
+
     def subject_size(self, subject: str) -> int:
         """How many questions the data has of a subject, whatever the run was to ask of them."""
         return int(self.manifest["data"]["subject_sizes"][subject])
@@ -68,6 +89,12 @@ class FinishedRun:
     @property
     def validates(self) -> bool:
         return bool(self.manifest["validate"])
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What the engine computes in, and the reference where the run has one."""
+        engines = (self.model.engine, self.model.reference)
+        return tuple(engine.precision for engine in engines if engine is not None)
 
     @property
     def servers(self) -> list[dict[str, Any]]:

@@ -201,9 +201,14 @@ def _output(parser: configargparse.ArgumentParser) -> None:
     group.add_argument(
         "--resume",
         metavar="DIR",
-        help="go on with the run in this folder, with its own flags where no other is given",
+        help="go on with the run, or the sweep, in this folder, with its own flags where no other is given",
     )
     group.add_argument("--format", choices=PRINTED, default="table", help="what is printed at the end")
+    group.add_argument(
+        "--verbose",
+        action="store_true",
+        help="print every line of summary.md at the end, and a line for each finished subject on the way",
+    )
     group.add_argument(
         "--metrics-port",
         type=values.port,

@@ -6,36 +6,32 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
+from mmlu_client.caveats import partial_lines
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.lm_eval_results import lm_eval_results
-from mmlu_client.report import partial_lines, summary_page, table
+from mmlu_client.report import table
 from mmlu_client.summary import Summary
-from mmlu_client.sweep_report import Point, sweep_table
+from mmlu_client.sweep_report import Point
 
 
 def formatted(run: FinishedRun, summary: Summary, form: str) -> str:
-    """What `--format` prints."""
+    """What `--format` prints for other programs."""
     if form == "flagperf":
         return flagperf(run, summary)
     if form == "lm-eval":
         return json.dumps(lm_eval_results(run), indent=2)
-    if form == "csv":
-        return comma_separated(summary)
-    return summary_page(run, summary).rstrip()
+    return comma_separated(summary)
 
 
 def formatted_sweep(points: Sequence[Point], form: str) -> str:
-    """The same of a sweep: its table, each load's lines for the suite, a JSON document a line, or CSV."""
+    """The same of a sweep: each load's lines for the suite, a JSON document a line, or CSV."""
     if form == "flagperf":
         return "\n\n".join(flagperf(point.run, point.summary) for point in points)
     if form == "lm-eval":
         return "\n".join(json.dumps({"load": point.name, **lm_eval_results(point.run)}) for point in points)
-    if form == "csv":
-        rows = [{"load": point.name, **asdict(point.summary)} for point in points]
-        return _comma_separated(rows)
-    return sweep_table(points)
+    return _comma_separated([{"load": point.name, **point.summary.flat()} for point in points])
 
 
 def flagperf(run: FinishedRun, summary: Summary) -> str:
@@ -62,7 +58,7 @@ def flagperf(run: FinishedRun, summary: Summary) -> str:
         "infer_average_acc": _rounded(summary.acc_vocab),
     }
     row = table(replace(summary, acc=summary.acc_vocab), run.model.notice)
-    return "\n\n".join([f"{line}", row, *partial_lines(summary)])
+    return "\n\n".join([f"{line}", row, *partial_lines(run, summary)])
 
 
 def vendor(device: str) -> str:
@@ -79,8 +75,8 @@ def vendor(device: str) -> str:
 
 
 def comma_separated(summary: Summary) -> str:
-    """A head and a row: every figure of summary.json."""
-    return _comma_separated([asdict(summary)])
+    """A head and a row: every figure of summary.json but those by subject and group."""
+    return _comma_separated([summary.flat()])
 
 
 def _comma_separated(rows: Sequence[Mapping[str, object]]) -> str:

@@ -47,6 +47,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server]) -> d
             "subject_sizes": {name: len(asking.benchmark.test[name]) for name in asking.subjects},
             "limit": settings.limit,
             "questions": asking.questions,
+            "benchmark_questions": sum(map(len, asking.benchmark.test.values())),
             "order": "shuffled" if settings.is_shuffled else "file",
         },
         "prompt_format": settings.prompt_format,

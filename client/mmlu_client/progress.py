@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rich.console import Console
@@ -16,7 +16,8 @@ from mmlu_client.record_table import RecordTable
 from mmlu_client.records import VAL, Record
 from mmlu_client.text import accuracy
 
-LINE_SECONDS = 10.0
+# Of lines for logs: a tenth of the questions apart, but neither more often nor more rarely than this.
+LEAST_SECONDS, MOST_SECONDS = 10.0, 60.0
 SHOW_SECONDS = 0.1
 
 
@@ -86,22 +87,29 @@ class Progress(Protocol):
     def stop(self) -> None: ...
 
 
-def make_progress() -> Progress:
+def make_progress(*, is_whole: bool) -> Progress:
+    """is_whole: with a line for each finished subject, where nobody looks on."""
     console = Console(stderr=True, highlight=False)
-    return BarProgress(console) if console.is_terminal else LineProgress(console)
+    return BarProgress(console) if console.is_terminal else LineProgress(console, is_whole=is_whole)
 
 
 class LineProgress:
-    """For logs: a line for each finished subject, and one at most every ten seconds."""
+    """For logs: a line now and then, and one when all is answered."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(
+        self, console: Console, *, is_whole: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """is_whole: one for each finished subject too. clock: seconds."""
         self._console = console
+        self._is_whole = is_whole
+        self._clock = clock
         self._tally: Tally | None = None
-        self._next_line = 0.0
+        self._line_at = 0.0
+        self._line_done = 0
 
     def start(self, tally: Tally) -> None:
         self._tally = tally
-        self._next_line = time.monotonic() + LINE_SECONDS
+        self._line_at, self._line_done = self._clock(), tally.total_done
 
     def update(self, records: Sequence[Record]) -> None:
         tally = self._tally
@@ -110,10 +118,17 @@ class LineProgress:
         for record in records:
             tally.add(record)
             subject = record.question.subject
-            if tally.is_finished(subject):
+            if self._is_whole and tally.is_finished(subject):
                 self._line(tally, f"{subject}: acc {tally.subject_accuracy(subject)}; ")
-        if time.monotonic() >= self._next_line:
+        if self._is_time(tally):
             self._line(tally, "")
+
+    def _is_time(self, tally: Tally) -> bool:
+        if tally.total_done == self._line_done:
+            return False
+        waited, done = self._clock() - self._line_at, tally.total_done - self._line_done
+        is_tenth = waited >= LEAST_SECONDS and done >= tally.questions / 10
+        return tally.total_done == tally.questions or is_tenth or waited >= MOST_SECONDS
 
     def say(self, text: str) -> None:
         self._console.print(f"mmlu-client: {text}", markup=False, soft_wrap=True)
@@ -122,7 +137,7 @@ class LineProgress:
         self._tally = None
 
     def _line(self, tally: Tally, start: str) -> None:
-        self._next_line = time.monotonic() + LINE_SECONDS
+        self._line_at, self._line_done = self._clock(), tally.total_done
         whose = "reference: " if tally.is_reference else ""
         self.say(
             f"{whose}{start}{tally.total_done}/{tally.questions} questions, acc {tally.total_accuracy()}, "
@@ -147,7 +162,7 @@ class BarProgress:
             transient=True,
         )
         self._total = self._bars.add_task("total", total=None, figures="")
-        self._subject = self._bars.add_task("", total=None, figures="")
+        self._subject = self._bars.add_task("subject", total=None, figures="")
 
     def start(self, tally: Tally) -> None:
         self._tally = tally
@@ -165,7 +180,8 @@ class BarProgress:
             self._show(self._tally)
 
     def say(self, text: str) -> None:
-        self._console.print(f"mmlu-client: {text}", markup=False, soft_wrap=True)
+        # Broken between words alone, so that a path can be copied.
+        self._console.print(f"mmlu-client: {text}", markup=False, overflow="ignore", crop=False)
 
     def stop(self) -> None:
         if self._tally is not None:
@@ -185,8 +201,7 @@ class BarProgress:
         )
         self._bars.update(
             self._subject,
-            description=subject,
             total=tally.subjects[subject],
             completed=tally.done[subject],
-            figures=f"acc {tally.subject_accuracy(subject)}",
+            figures=f"{subject} acc {tally.subject_accuracy(subject)}",
         )

@@ -14,6 +14,7 @@ from pyarrow import json as pa_json
 
 from mmlu_client.errors import InputError
 from mmlu_client.question import LETTERS
+from mmlu_client.records import NOT_FINITE
 
 Column = NDArray[Any]
 
@@ -111,6 +112,20 @@ class RecordTable:
     def logprobs(self) -> Column:
         """[questions, 4]; NaN where a question has no score."""
         return np.stack([self[f"logprobs.{letter}"] for letter in LETTERS], axis=1)
+
+    @property
+    def tied(self) -> Column:
+        """Whether several letters have the largest of the four log-probabilities."""
+        logprobs = self.logprobs
+        best = logprobs == logprobs.max(axis=1, keepdims=True)
+        several: Column = best.sum(axis=1) > 1
+        return self.is_scored & several
+
+    @property
+    def is_not_finite(self) -> Column:
+        """Whether the server answered, but not with numbers."""
+        found: Column = np.array([text.startswith(NOT_FINITE) for text in self["error"]], dtype=bool)
+        return found
 
     def requests(self) -> RecordTable:
         """One row for each request that was answered with scores: the first of its questions."""

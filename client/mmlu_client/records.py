@@ -14,6 +14,8 @@ from mmlu_client.question import LETTERS, Letter, Question
 
 # Which engine a question was asked of: the reference, or the compiled one.
 VAL, INFER = "val", "infer"
+# What the error of a question begins with whose scores are no numbers.
+NOT_FINITE = "the server's log-probabilities are not finite"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Record:
 
     @property
     def predicted(self) -> Letter | None:
-        """Arg-max over the four candidates; the first of equals."""
+        """Arg-max over the four candidates: of equal ones the first letter, as numpy's, and so Hendrycks' and
+        lm-evaluation-harness', has it."""
         if self.score is None:
             return None
         return LETTERS[max(range(len(LETTERS)), key=self.score.logprobs.__getitem__)]
@@ -171,5 +174,5 @@ def _error(prompts: Sequence[Prompt], outcome: Reply | Refusal) -> str | None:
         if score.candidate_ids != prompt.candidate_ids or len(score.logprobs) != len(prompt.candidate_ids):
             return f"the server scored candidates {score.candidate_ids}, {prompt.candidate_ids} were asked"
         if not math.isfinite(sum(score.logprobs) + score.top_logprob):
-            return f"the server answered log-probabilities {score.logprobs}, top {score.top_logprob}"
+            return f"{NOT_FINITE}: {score.logprobs}, of the arg-max {score.top_logprob}"
     return None

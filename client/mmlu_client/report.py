@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TypeAlias
 
 from mmlu_client.accuracy import agreement_of
+from mmlu_client.caveats import (
+    alarms,
+    failure_lines,
+    missing_lines,
+    partial_lines,
+    reference_lines,
+    tie_lines,
+    truncation_lines,
+)
 from mmlu_client.ending import ending_lines
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.record_table import RecordTable
 from mmlu_client.records import INFER, VAL
 from mmlu_client.stages import STAGES
-from mmlu_client.summary import Summary
-from mmlu_client.text import accuracy, memory, milliseconds, number, percent
+from mmlu_client.summary import AccuracyFigures, Summary
+from mmlu_client.text import accuracy, labelled, memory, milliseconds, number, percent
 
 COLUMNS = (
     "tool", "precision", "bs", "e2e_time", "p_val_whole", "p_val_core", "p_infer_whole", "p_infer_core",
@@ -19,13 +29,48 @@ COLUMNS = (
 )  # fmt: skip
 
 
+Row: TypeAlias = tuple[str, ...]
+
+
 def summary_page(run: FinishedRun, summary: Summary) -> str:
-    """The suite's table in Markdown, and below it what is needed to read it."""
+    """The suite's table in Markdown, what is needed to read it, and accuracy by group and subject."""
     lines = "\n".join(f"- {line}" for line in notes(run, summary))
-    return f"{table(summary, run.model.notice)}\n\n{lines}\n"
+    tables = map(markdown_table, accuracy_rows(summary, run.model.notice))
+    parts = [table(summary, run.model.notice), lines, *tables]
+    return "\n\n".join(parts) + "\n"
 
 
-def cells(summary: Summary, notice: str) -> tuple[str, ...]:
+def accuracy_rows(summary: Summary, notice: str) -> list[list[Row]]:
+    """A table of MMLU's groups, where the data has any, and one of subjects, head first."""
+    return [_accuracy_rows(name, figures, notice) for name, figures in accuracy_parts(summary)]
+
+
+def accuracy_parts(summary: Summary) -> list[tuple[str, AccuracyFigures]]:
+    """Accuracy by group and by subject, what there is of them, under names for people."""
+    groups = {
+        "STEM" if name == "stem" else name.replace("_", " "): figures
+        for name, figures in (summary.acc_by_group or {}).items()
+    }
+    parts = (("group", groups), ("subject", summary.acc_by_subject))
+    return [(name, figures) for name, figures in parts if figures]
+
+
+def _accuracy_rows(name: str, figures: AccuracyFigures, notice: str) -> list[Row]:
+    head = (name, labelled("accuracy", notice), "±", "right", "answered")
+    rows = [
+        (
+            part,
+            number(each["acc"], ".3f"),
+            number(each["acc_stderr"], ".4f"),
+            number(each["correct"], ","),
+            number(each["answered"], ","),
+        )
+        for part, each in figures.items()
+    ]
+    return [head, *rows]
+
+
+def cells(summary: Summary, notice: str) -> Row:
     """The suite's own row, in the order of COLUMNS; `/` where a thing was not measured."""
     return (
         summary.engine_label,
@@ -46,17 +91,19 @@ def table(summary: Summary, notice: str) -> str:
     return markdown_table([COLUMNS, cells(summary, notice)])
 
 
-def partial_lines(summary: Summary) -> list[str]:
-    """What the mark at the table's accuracy means."""
-    if not summary.is_partial:
-        return []
+def remarks(run: FinishedRun, summary: Summary) -> list[str]:
+    """What went otherwise than it should, or makes a figure another one than it seems."""
     return [
-        f"acc*: of {summary.answered} answered questions of {summary.questions}; {summary.failed} failed, "
-        f"{summary.unanswered} were not asked or not answered"
+        *failure_lines(run),
+        *ending_lines(run, summary.ended_early),
+        *tie_lines(summary, all_tie=False),
+        *truncation_lines(run, summary),
+        *_peak_lines(run, summary),
+        *missing_lines(run),
     ]
 
 
-def markdown_table(rows: list[tuple[str, ...]]) -> str:
+def markdown_table(rows: list[Row]) -> str:
     """The first row is the head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     ruled = [rows[0], tuple("-" * width for width in widths), *rows[1:]]
@@ -69,10 +116,14 @@ def markdown_table(rows: list[tuple[str, ...]]) -> str:
 def notes(run: FinishedRun, summary: Summary) -> list[str]:
     model = run.model
     lines = [
-        *partial_lines(summary),
+        *alarms(run, summary),
+        *partial_lines(run, summary),
+        *reference_lines(summary),
         *_accuracy_lines(run, summary),
-        f"questions: {summary.questions} of {run.data}; answered {summary.answered}, "
-        f"failed {summary.failed}, unanswered {summary.unanswered}",
+        *tie_lines(summary, all_tie=False),
+        f"questions: {summary.questions:,} of the {summary.benchmark_questions:,} of {run.data}; answered "
+        f"{summary.answered:,}, failed {summary.failed:,}, unanswered {summary.unanswered:,}",
+        *failure_lines(run),
         *ending_lines(run, summary.ended_early),
         *_prompt_lines(run, summary),
         f"model: {model.id} ({model.architecture}, {model.parameters:,} parameters)",
@@ -109,17 +160,11 @@ def _peak_lines(run: FinishedRun, summary: Summary) -> list[str]:
 
 
 def _prompt_lines(run: FinishedRun, summary: Summary) -> list[str]:
-    lines = [
+    return [
         f"prompts: format {summary.prompt_format}, {summary.few_shots} shots asked for, "
-        f"{number(summary.mean_shots, '.2f')} kept on average"
+        f"{number(summary.mean_shots, '.2f')} kept on average",
+        *truncation_lines(run, summary),
     ]
-    if summary.truncated:
-        lines.append(
-            f"truncated: {summary.truncated} of {summary.answered} prompts were longer than the "
-            f"{run.model.max_prompt_tokens} tokens that the server takes, and lost shots or their beginning: "
-            f"the accuracy is not that of {summary.few_shots} shots throughout"
-        )
-    return lines
 
 
 def _peaks(run: FinishedRun) -> str:
@@ -174,7 +219,8 @@ def _accuracy_lines(run: FinishedRun, summary: Summary) -> list[str]:
         f"failed {summary.val_failed}",
         "memory and load time have the reference in them",
         f"against the reference: the same letter on {percent(summary.agreement)}; log-probabilities differ "
-        f"by at most {number(summary.largest_logprob_difference, '.2g')}; "
+        f"by at most {number(summary.largest_logprob_difference, '.2g')} nats, in the median by "
+        f"{number(summary.median_logprob_difference, '.2g')}; "
         f"{found.statement('the reference', 'the engine')}",
     ]
 
@@ -216,11 +262,7 @@ def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
             f"energy: {summary.joules_per_token:.4g} J a token, "
             f"{number(summary.joules_per_question, '.4g')} J a question"
         )
-    if run.missing_readings:
-        lines.append(
-            f"memory and energy are incomplete: {run.missing_readings} readings of devices could not be "
-            "written, or not be read"
-        )
+    lines += missing_lines(run)
     if run.self_check is not None:
         lines.append(f"self-check: {run.self_check.statement()}")
     if len(run.server_names) > 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmlu_client.errors import InputError
 from mmlu_client.record_table import RecordTable
-from mmlu_client.run_folder import MANIFEST, MANIFEST_VERSION
+from mmlu_client.run_folder import MANIFEST, MANIFEST_VERSION, SWEEP_MANIFEST, holds_sweep
 from mmlu_client.span import spans
 from mmlu_client.text import shown
 
@@ -37,17 +37,22 @@ IDENTITY = (
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Raises InputError where the folder holds no run."""
-    path = folder / MANIFEST
     try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
+        return _read(folder / MANIFEST, "run", "sessions")
     except OSError as error:
         raise InputError(
-            f"{folder} holds no run: cannot read {path.name}: {error.strerror}{_runs_below(folder)}"
+            f"{folder} holds no run: cannot read {MANIFEST}: {error.strerror}{_runs_below(folder)}"
         ) from None
+
+
+def _read(path: Path, what: str, key: str) -> dict[str, Any]:
+    """what: whose manifest it should be. key: one that such a manifest has. Raises InputError, OSError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
     except ValueError as error:
-        raise InputError(f"{path} is not a run's manifest: {error}") from None
-    if not isinstance(found, dict) or "sessions" not in found:
-        raise InputError(f"{path} is not a run's manifest")
+        raise InputError(f"{path} is not a {what}'s manifest: {error}") from None
+    if not isinstance(found, dict) or key not in found:
+        raise InputError(f"{path} is not a {what}'s manifest")
     if found.get("manifest_version") != MANIFEST_VERSION:
         raise InputError(f"{path} was written by another version of mmlu-client: read it with that one")
     return found
@@ -60,8 +65,14 @@ def _runs_below(folder: Path) -> str:
 
 
 def flags_of(folder: Path) -> dict[str, Any]:
-    """The flags the run in this folder was started with. Raises InputError."""
-    return dict(read_manifest(folder)["flags"])
+    """The flags the run, or the sweep, in this folder was started with. Raises InputError."""
+    if not holds_sweep(folder):
+        return dict(read_manifest(folder)["flags"])
+    path = folder / SWEEP_MANIFEST
+    try:
+        return dict(_read(path, "sweep", "loads")["flags"])
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def seconds_asked(sessions: Sequence[Mapping[str, Any]], records: RecordTable, phase: str) -> float:

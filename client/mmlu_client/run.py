@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from mmlu_client.accuracy import accuracy_of
 from mmlu_client.dataset import Benchmark, load_benchmark
 from mmlu_client.device_log import reopen_device_log
 from mmlu_client.early_stop import EarlyStop
 from mmlu_client.ending import DONE, DURATION, EARLY_STOP
-from mmlu_client.errors import ClientError, InputError, RunError, StoppedError
+from mmlu_client.errors import ClientError, InputError, NotWrittenError, RunError, StoppedError
 from mmlu_client.finished_run import FinishedRun, read_run
 from mmlu_client.fleet import Fleet, check_batch_size, check_prompt_limit, check_reference
 from mmlu_client.html_report import drawn_charts
@@ -25,7 +25,16 @@ from mmlu_client.lane import Server
 from mmlu_client.manifest import Asking, manifest, session
 from mmlu_client.metrics import Metrics
 from mmlu_client.metrics_server import MetricsServer
-from mmlu_client.outcome import print_text, written_figures
+from mmlu_client.outcome import (
+    figure_files,
+    flaw,
+    joined,
+    loss,
+    noted,
+    print_text,
+    printed,
+    write_files,
+)
 from mmlu_client.page import DrawnChart
 from mmlu_client.phase import Bench, Phase, in_order, warm_up
 from mmlu_client.progress import Progress, Tally, make_progress
@@ -45,9 +54,13 @@ from mmlu_client.run_folder import (
 )
 from mmlu_client.run_manifest import RunManifest, SessionEnd
 from mmlu_client.settings import Settings
+from mmlu_client.summary import Summary, summarize
 from mmlu_client.tokenizer import Tokenizer, named_tokenizer, served_tokenizer, warm_import
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# Given a run, its figures, and whether they are in its folder: prints them. Raises RunError.
+Show: TypeAlias = Callable[[FinishedRun, Summary, bool], None]
 
 
 def run(settings: Settings, command_line: Sequence[str], started: float) -> None:
@@ -57,13 +70,28 @@ def run(settings: Settings, command_line: Sequence[str], started: float) -> None
     """
     folder = settings.resume or choose_output_folder(settings.output)
     benchmark = load_benchmark(settings.data)
-    asyncio.run(Run(settings, command_line, started, benchmark, folder).measure())
+    measured = Run(settings, command_line, started, benchmark, folder, shown_as(settings))
+    try:
+        asyncio.run(measured.measure())
+    except ClientError as error:
+        if measured.is_left_over and not isinstance(error, InputError):
+            error.add(f"--resume {folder} goes on with it")
+        raise
+
+
+def shown_as(settings: Settings) -> Show:
+    """Printed as the flags ask."""
+
+    def show(run: FinishedRun, summary: Summary, is_written: bool) -> None:
+        print_text(printed(run, summary, settings.format, is_whole=settings.verbose, is_written=is_written))
+
+    return show
 
 
 class Run:
     """The state of one run: what was asked so far can be reported whenever it ends.
 
-    has_figures: they are in its folder.
+    finished: what its figures were made of, once they were; None before.
     """
 
     def __init__(
@@ -73,13 +101,15 @@ class Run:
         started: float,
         benchmark: Benchmark,
         folder: Path,
-        show: Callable[[str], None] = print_text,
+        show: Show,
+        opened: Callable[[], None] | None = None,
     ) -> None:
-        """show: given what `--format` prints.
+        """opened: called when the folder is this run's, before anything is asked.
 
         Raises InputError where subjects or shots are not in the benchmark.
         """
         self._show = show
+        self._opened = opened
         self._settings = settings
         self._command_line = command_line
         self._started = started
@@ -88,7 +118,7 @@ class Run:
         self._subjects = benchmark.pick_subjects(settings.subjects)
         self._questions = in_order(benchmark.questions(self._subjects, settings.limit), settings)
         self._shots = benchmark.shots(self._subjects, settings.few_shots)
-        self._progress: Progress = make_progress()
+        self._progress: Progress = make_progress(is_whole=settings.verbose)
         self._metrics = Metrics()
         self._manifest: RunManifest | None = None
         self._end = SessionEnd()
@@ -100,7 +130,14 @@ class Run:
         self._why = DONE
         self._is_over_already = False
         self._stopped_by: signal.Signals | None = None
-        self.has_figures = False
+        self._is_broken_off = False
+        self.finished: FinishedRun | None = None
+
+    @property
+    def is_left_over(self) -> bool:
+        """Whether some questions have their answers, and others are still to be asked."""
+        run = self.finished
+        return self._is_broken_off and run is not None and 0 < len(run.records) < run.to_answer
 
     async def measure(self) -> None:
         """Ask everything and report what there is. Raises ClientError."""
@@ -113,7 +150,7 @@ class Run:
             trouble = await self._ending(asking)
             if self._is_over_already and trouble is None:
                 finished = read_run(self._folder)
-                self._print(finished, drawn_charts(finished), None)
+                self._print(finished, drawn_charts(finished), None, [])
                 return
             if self._manifest is None or not self._records:
                 raise trouble or RunError(self._why_nothing_was_asked())
@@ -222,6 +259,8 @@ class Run:
             if settings.resume is None:
                 # Another client may have had the folder since this one looked; now none can.
                 check_holds_no_run(self._folder)
+            if self._opened is not None:
+                self._opened()
             reopen_device_log(self._folder / DEVICE_LOG, keep=settings.resume is not None)
             asking = Asking(self._benchmark, self._subjects, len(self._questions), origin, limit)
             earlier = read_records(self._folder / RECORDS)
@@ -348,44 +387,41 @@ class Run:
             self._metrics.set_whole_seconds(self._phase.load.elapsed_ns / 1e9)
 
     def _report(self, manifest: RunManifest, trouble: ClientError | None) -> None:
-        """Close the session, and print and write the figures. Raises the trouble, or what _print does."""
-        try:
+        """Close the session, and print and write the figures. Raises what _print does."""
+        self._is_broken_off = trouble is not None
+        lost: list[NotWrittenError] = []
+        with noted(lost):
             manifest.end(self._end, str(trouble) if trouble else self._why)
-            finished = read_run(self._folder)
-            charts = drawn_charts(finished)
-            # Once more, as late as a figure can tell of it: reading records and drawing charts takes a while.
-            manifest.end_now()
-            finished = replace(finished, manifest=read_manifest(self._folder))
+        try:
+            finished = replace(read_run(self._folder), manifest=manifest.content)
         except ClientError as error:
             raise trouble or error from None
-        self._print(finished, charts, trouble)
+        charts = drawn_charts(finished)
+        if not lost:
+            # Once more, as late as a figure can tell of it: reading records and drawing charts takes a while.
+            with noted(lost):
+                manifest.end_now()
+        self._print(replace(finished, manifest=manifest.content), charts, trouble, lost)
 
     def _print(
-        self, finished: FinishedRun, charts: Sequence[DrawnChart], trouble: ClientError | None
+        self,
+        finished: FinishedRun,
+        charts: Sequence[DrawnChart],
+        trouble: ClientError | None,
+        lost: Sequence[NotWrittenError],
     ) -> None:
-        """Write the figures too. Raises the trouble, or RunError where figures or questions failed."""
+        """Write the figures, and print them, written or not.
+
+        lost: what could not be written before. Raises the trouble, or RunError where the figures or questions
+        failed, or the engine does not hold against the reference.
+        """
+        self.finished, summary = finished, summarize(finished)
+        lost = [*lost, *write_files(figure_files(finished, summary, charts))]
+        others: list[ClientError] = list(loss(lost, "report"))
         try:
-            page = written_figures(finished, self._settings.format, charts)
-            self.has_figures = True
-        except ClientError as error:
-            raise trouble or error from None
-        if self._settings.format == "table":
-            page += f"\n\nwritten to {self._folder}"
-        try:
-            self._show(page)
+            self._show(finished, summary, not lost)
         except RunError as error:
-            trouble = trouble or RunError(f"{error}; see {self._folder}")
-        trouble = trouble or _failures(finished)
+            others.append(RunError(f"{error}; see {self._folder}"))
+        trouble = joined(trouble or flaw(finished, summary), others)
         if trouble is not None:
             raise trouble
-
-
-def _failures(run: FinishedRun) -> RunError | None:
-    failed = run.records.where(~run.records.is_scored)
-    if not len(failed):
-        return None
-    asked = run.questions * (2 if run.validates else 1)
-    return RunError(
-        f"{len(failed)} of {asked} questions failed, the first "
-        f"{failed['subject'][0]} {failed['index'][0]}: {failed['error'][0]}"
-    )

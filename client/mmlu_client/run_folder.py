@@ -8,12 +8,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mmlu_client.errors import InputError, RunError
+from mmlu_client.errors import InputError, NotWrittenError, RunError
 
 RECORDS, MANIFEST, DEVICE_LOG = "records.jsonl", "manifest.json", "device.jsonl"
 # Changed with what a manifest or a record holds.
-MANIFEST_VERSION = 3
+MANIFEST_VERSION = 4
 SUMMARY, TABLE, HTML = "summary.json", "summary.md", "report.html"
+SWEEP_MANIFEST, SWEEP_TABLE = "sweep.json", "sweep.md"
 
 
 def choose_output_folder(chosen: Path | None) -> Path:
@@ -39,6 +40,16 @@ def check_holds_no_run(folder: Path) -> None:
             )
 
 
+def holds_answers(folder: Path) -> bool:
+    """Whether it holds a run that can be gone on with."""
+    records = folder / RECORDS
+    return (folder / MANIFEST).is_file() and records.is_file() and records.stat().st_size > 0
+
+
+def holds_sweep(folder: Path) -> bool:
+    return (folder / SWEEP_MANIFEST).is_file()
+
+
 def make_folder(folder: Path) -> None:
     """Raises RunError."""
     try:
@@ -53,11 +64,11 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """In one step, so that a reader never sees half a file. Raises RunError."""
+    """In one step, so that a reader never sees half a file. Raises NotWrittenError."""
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_bytes(text.encode("utf-8", "surrogatepass"))
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise RunError(f"cannot write {path}: {error.strerror}") from None
+        raise NotWrittenError(path, error.strerror) from None

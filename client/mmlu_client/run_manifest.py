@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,12 @@ class RunManifest:
             **made_of,
             "servers": before["servers"] if before else [],
         }
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """As it would be read again."""
+        content: dict[str, Any] = json.loads(json.dumps(self._content))
+        return content
 
     @property
     def session(self) -> int:

@@ -55,8 +55,8 @@ class Settings:
     """subjects, limit: None for all. tokenizer: None for the server's. output: None for results/<UTC time>.
 
     server_timeout: seconds that a server may be away. early_stop: the width of acc's 95 % interval at which
-    the run ends. resume: the folder of the run that is gone on with. given: the flags as they came, for a
-    run that goes on with this one.
+    the run ends. resume: the folder of the run, or of the sweep, that is gone on with. verbose: everything is
+    printed. given: the flags as they came, for a run that goes on with this one.
     """
 
     addresses: tuple[Address, ...]
@@ -81,6 +81,7 @@ class Settings:
     early_stop: float | None
     resume: Path | None
     format: str
+    verbose: bool
     given: dict[str, Any]
 
     @property

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from mmlu_client.accuracy import accuracy_of, agreement_of, macro_accuracy, vocabulary_accuracy_of
+from mmlu_client.accuracy import (
+    Accuracy,
+    accuracy_of,
+    agreement_of,
+    group_accuracies,
+    macro_accuracy,
+    subject_accuracies,
+    vocabulary_accuracy_of,
+)
 from mmlu_client.ending import early_end
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.record_table import RecordTable
@@ -17,8 +25,14 @@ from mmlu_client.self_check import SelfCheck
 from mmlu_client.span import Span, spans, steady_rows
 from mmlu_client.stages import STAGES, good_requests, latency, stage_seconds
 from mmlu_client.statistics import Interval, percentile
+from mmlu_client.tolerance import tolerance_of
 
 GIB = 2**30
+
+# Subject or group → its figures, which are named as the run's are.
+AccuracyFigures: TypeAlias = dict[str, dict[str, float | int | None]]
+# What cannot be a cell of a table.
+NESTED = ("acc_by_group", "acc_by_subject")
 
 
 @dataclass(frozen=True)
@@ -49,19 +63,28 @@ class Summary:
     acc_val_high: float | None
     agreement: float | None
     largest_logprob_difference: float | None
+    largest_logprob_tolerance: float | None
+    median_logprob_difference: float | None
+    median_logprob_tolerance: float | None
+    validated: bool | None
     only_reference_correct: int | None
     only_engine_correct: int | None
     mcnemar_p: float | None
     mfu_flagperf: float | None
     mfu_whole: float | None
     whole_over_core: float | None
+    benchmark_questions: int
     questions: int
     answered: int
     failed: int
+    not_finite: int
     unanswered: int
+    tied: int
     ended_early: str | None
     val_answered: int | None
     val_failed: int | None
+    val_not_finite: int | None
+    val_tied: int | None
     logical_tokens: int
     computed_tokens: int
     prompt_format: str
@@ -115,11 +138,17 @@ class Summary:
     sessions: int
     interruptions: int
     outage_seconds: float
+    acc_by_group: AccuracyFigures | None
+    acc_by_subject: AccuracyFigures
 
     @property
     def is_partial(self) -> bool:
-        """Whether acc is of fewer questions than were to be asked."""
-        return self.acc is not None and self.answered < self.questions
+        """Whether acc is of fewer questions than the data has."""
+        return self.acc is not None and self.answered < self.benchmark_questions
+
+    def flat(self) -> dict[str, Any]:
+        """What can be a cell of a table."""
+        return {name: value for name, value in asdict(self).items() if name not in NESTED}
 
     @property
     def engine_label(self) -> str:
@@ -127,6 +156,7 @@ class Summary:
         marks = [
             *(["prefix reuse"] if self.reuse_prefix else []),
             *(["merged requests"] if self.merged_share else []),
+            *(["fails validation"] if self.validated is False else []),
         ]
         return f"{self.engine} ({', '.join(marks)})" if marks else self.engine
 
@@ -174,19 +204,24 @@ def summarize(run: FinishedRun) -> Summary:
         acc_val_vocab=vocabulary_accuracy_of(val).share if validated else None,
         acc_val_stderr=acc_val.stderr if validated else None,
         **_interval("acc_val", acc_val.interval if validated else None),
-        **_agreement(val, infer, validated),
+        **_agreement(run, val, infer, validated),
         mfu_flagperf=mfu_flagperf(speed.per_core, run.model.parameters, ratio(possible, speed.core))
         if computed == speed.tokens
         else None,
         mfu_whole=mfu(flops, speed.whole, run.peak_flops),
         whole_over_core=ratio(speed.per_whole, speed.per_core),
+        benchmark_questions=run.benchmark_questions,
         questions=run.questions,
         answered=len(scored),
         failed=len(infer) - len(scored),
+        not_finite=int(infer.is_not_finite.sum()),
         unanswered=run.questions - len(infer),
+        tied=int(infer.tied.sum()),
         ended_early=early_end(run, run.questions - len(infer)),
         val_answered=acc_val.answered if validated else None,
         val_failed=len(val) - acc_val.answered if validated else None,
+        val_not_finite=int(val.is_not_finite.sum()) if validated else None,
+        val_tied=int(val.tied.sum()) if validated else None,
         logical_tokens=speed.tokens,
         computed_tokens=computed,
         prompt_format=run.prompt_format,
@@ -207,6 +242,7 @@ def summarize(run: FinishedRun) -> Summary:
         joules_per_token=ratio(run.joules, speed.tokens),
         joules_per_question=ratio(run.joules, len(scored)),
         **_client(run),
+        **_parts(infer),
     )
 
 
@@ -286,11 +322,41 @@ def _interval(name: str, interval: Interval | None) -> dict[str, Any]:
     }
 
 
-def _agreement(val: RecordTable, infer: RecordTable, validated: bool) -> dict[str, Any]:
-    found = agreement_of(val, infer) if validated else None
+def _parts(infer: RecordTable) -> dict[str, Any]:
+    subjects = subject_accuracies(infer)
+    groups = group_accuracies(subjects)
     return {
+        "acc_by_group": _accuracy_figures(groups) if groups else None,
+        "acc_by_subject": _accuracy_figures(subjects),
+    }
+
+
+def _accuracy_figures(accuracies: Mapping[str, Accuracy]) -> AccuracyFigures:
+    return {
+        name: {
+            "acc": each.share,
+            "acc_stderr": each.stderr,
+            **_interval("acc", each.interval),
+            "correct": each.correct,
+            "answered": each.answered,
+        }
+        for name, each in accuracies.items()
+    }
+
+
+def _agreement(run: FinishedRun, val: RecordTable, infer: RecordTable, validated: bool) -> dict[str, Any]:
+    found = agreement_of(val, infer) if validated else None
+    tolerance = tolerance_of(run.precisions)
+    agrees = tolerance.holds(found) if found else None
+    if validated and (infer.is_not_finite.any() or val.is_not_finite.any()):
+        agrees = False
+    return {
+        "validated": agrees,
         "agreement": found.share if found else None,
         "largest_logprob_difference": found.largest_difference if found else None,
+        "largest_logprob_tolerance": tolerance.largest if found else None,
+        "median_logprob_difference": found.median_difference if found else None,
+        "median_logprob_tolerance": tolerance.median if found else None,
         "only_reference_correct": found.only_first if found else None,
         "only_engine_correct": found.only_second if found else None,
         "mcnemar_p": found.p_value if found else None,

@@ -6,54 +6,76 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from mmlu_client.caveats import alarms
 from mmlu_client.dataset import load_benchmark
-from mmlu_client.errors import ClientError, InputError
-from mmlu_client.finished_run import read_run
+from mmlu_client.errors import ClientError, FlawedRunError, InputError, RunError
+from mmlu_client.finished_run import FinishedRun
 from mmlu_client.formats import formatted_sweep
-from mmlu_client.outcome import print_text
-from mmlu_client.run import Run
-from mmlu_client.run_folder import HTML, choose_output_folder, make_folder, write_text
+from mmlu_client.outcome import joined, loss, print_text, write_files
+from mmlu_client.run import Run, Show, shown_as
+from mmlu_client.run_folder import HTML, SWEEP_TABLE, choose_output_folder, holds_answers, holds_sweep
 from mmlu_client.settings import LoadPlan, Settings
-from mmlu_client.summary import summarize
+from mmlu_client.summary import Summary, summarize
+from mmlu_client.sweep_manifest import write_sweep_manifest
 from mmlu_client.sweep_report import Point, name_of, sweep_page, sweep_table
-
-SWEEP = "sweep.md"
+from mmlu_client.terminal import load_line, sweep_text, this_terminal, wrapped
 
 
 def sweep(settings: Settings, command_line: Sequence[str], started: float) -> None:
-    """Measure every point, and write and print them together.
+    """Measure every point, and write and print them together. Of a resumed one, what is left to ask.
 
     Raises ClientError where one fails or is stopped, after the table of those before it and of what it had.
     """
-    if settings.resume is not None:
-        raise InputError("--resume goes on with one run: name the folder of one of the sweep's points")
-    folder = choose_output_folder(settings.output)
-    if any((folder / name_of(plan)).exists() for plan in settings.sweep):
-        raise InputError(f"--output {folder} holds a sweep already: name another folder")
+    folder = settings.resume or _new_folder(settings)
     benchmark = load_benchmark(settings.data)
-    # Other programs get all points in one piece, at the end.
-    show = print_text if settings.format == "table" else _show_nothing
+    loads = [name_of(plan) for plan in settings.sweep]
+    opened = partial(write_sweep_manifest, folder, settings, loads, command_line)
     points: list[Point] = []
+    flaws: list[ClientError] = []
     trouble: ClientError | None = None
     for plan in settings.sweep:
-        point, place = replace(settings, load=plan, given=_given(settings, plan)), folder / name_of(plan)
-        run = Run(point, command_line, started, benchmark, place, show)
+        point, place = _point(settings, plan, folder), folder / name_of(plan)
+        is_first = not holds_sweep(folder)
+        run = Run(
+            point, command_line, started, benchmark, place, _show(point, plan), opened if is_first else None
+        )
         try:
             asyncio.run(run.measure())
+        except FlawedRunError as error:
+            flaws.append(FlawedRunError(f"{name_of(plan)}: {error}"))
         except ClientError as error:
             trouble = error
-        if run.has_figures:
-            finished = read_run(place)
-            points.append(Point(plan, finished, summarize(finished)))
+        if run.finished is not None:
+            points.append(Point(plan, run.finished, summarize(run.finished)))
         if trouble is not None:
             break
         started = time.monotonic()
     if points:
-        _write(folder, points, settings.format)
+        if trouble is not None and not isinstance(trouble, InputError):
+            trouble.add(f"--resume {folder} goes on with it")
+        flaws += _report(folder, points, settings)
+    trouble = joined(trouble, flaws)
     if trouble is not None:
         raise trouble
+
+
+def _new_folder(settings: Settings) -> Path:
+    """Raises InputError where it holds a sweep."""
+    folder = choose_output_folder(settings.output)
+    if any((folder / name_of(plan)).exists() for plan in settings.sweep):
+        go_on = f", or go on with it: --resume {folder}" if holds_sweep(folder) else ""
+        raise InputError(f"--output {folder} holds a sweep already: name another folder{go_on}")
+    return folder
+
+
+def _point(settings: Settings, plan: LoadPlan, folder: Path) -> Settings:
+    """One load of them. One that has answers already, of an earlier start, is gone on with."""
+    place = folder / name_of(plan)
+    resume = place if settings.resume is not None and holds_answers(place) else None
+    return replace(settings, load=plan, given=_given(settings, plan), resume=resume)
 
 
 def _given(settings: Settings, plan: LoadPlan) -> dict[str, object]:
@@ -62,13 +84,37 @@ def _given(settings: Settings, plan: LoadPlan) -> dict[str, object]:
     return {**settings.given, "sweep": None, **varied}
 
 
-def _show_nothing(_: str) -> None:
-    """For what the sweep itself prints."""
+def _show(point: Settings, plan: LoadPlan) -> Show:
+    """A line, or with --verbose all of it. Other programs get all points in one piece, at the end."""
+    if point.format == "table" and point.verbose:
+        return shown_as(point)
+
+    def show(run: FinishedRun, summary: Summary, is_written: bool) -> None:  # noqa: ARG001
+        if point.format == "table":
+            lines = [load_line(Point(plan, run, summary)), *alarms(run, summary)]
+            print_text(wrapped(lines, this_terminal(is_whole=False).width))
+
+    return show
 
 
-def _write(folder: Path, points: Sequence[Point], form: str) -> None:
-    make_folder(folder)
-    write_text(folder / SWEEP, sweep_table(points) + "\n")
-    write_text(folder / HTML, sweep_page(points))
-    text = formatted_sweep(points, form)
-    print_text(f"\n{text}\n\nwritten to {folder}" if form == "table" else text)
+def _report(folder: Path, points: Sequence[Point], settings: Settings) -> list[RunError]:
+    """Write and print what there is. Returns what could not be."""
+    lost = write_files(
+        {
+            folder / SWEEP_TABLE: lambda: sweep_table(points) + "\n",
+            folder / HTML: lambda: sweep_page(points),
+        }
+    )
+    errors = loss(lost, "--resume")
+    try:
+        print_text(_text(folder, points, settings, is_written=not lost))
+    except RunError as error:
+        errors.append(RunError(f"{error}; see {folder}"))
+    return errors
+
+
+def _text(folder: Path, points: Sequence[Point], settings: Settings, *, is_written: bool) -> str:
+    if settings.format != "table":
+        return formatted_sweep(points, settings.format)
+    text = sweep_text(points, this_terminal(is_whole=settings.verbose))
+    return f"\n{text}\n\nwritten to {folder}" if is_written else f"\n{text}"

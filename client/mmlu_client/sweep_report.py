@@ -65,8 +65,12 @@ def name_of(plan: LoadPlan) -> str:
 
 def sweep_table(points: Sequence[Point]) -> str:
     """Markdown: what was measured, and a row for each load."""
-    table = markdown_table([HEAD, *((point.name, *_cells(point.summary)) for point in points)])
-    return f"{_measured(points)}\n\n{table}"
+    return f"{measured(points)}\n\n{markdown_table(sweep_rows(points))}"
+
+
+def sweep_rows(points: Sequence[Point]) -> list[tuple[str, ...]]:
+    """The head, and each load's."""
+    return [HEAD, *((point.name, *_cells(point.summary)) for point in points)]
 
 
 def sweep_page(points: Sequence[Point]) -> str:
@@ -76,7 +80,7 @@ def sweep_page(points: Sequence[Point]) -> str:
         "sweep.html.jinja",
         drawn(sweep_charts(points)),
         first.manifest,
-        title=f"{_measured(points)}: {len(points)} loads",
+        title=f"{measured(points)}: {len(points)} loads",
         started=first.manifest["started"]["utc"],
         notice=first.model.notice,
         columns=HEAD,
@@ -85,7 +89,8 @@ def sweep_page(points: Sequence[Point]) -> str:
     )
 
 
-def _measured(points: Sequence[Point]) -> str:
+def measured(points: Sequence[Point]) -> str:
+    """Of what model and engine."""
     run, summary = points[0].run, points[0].summary
     # Loads differ in this alone, and their rows have the mark.
     label = replace(summary, merged_share=None).engine_label

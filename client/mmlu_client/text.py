@@ -11,8 +11,13 @@ def accuracy(share: float | None, notice: str, mark: str = "") -> str:
     """A share, never without what its reader has to know of the model. mark: of a line that explains it."""
     if share is None:
         return "/"
+    return labelled(f"{share:.3f}{mark}", notice)
+
+
+def labelled(text: str, notice: str) -> str:
+    """With the notice's first words, where the model has one."""
     short = notice.partition(":")[0].strip()
-    return f"{share:.3f}{mark}" + (f" ({short})" if short else "")
+    return f"{text} ({short})" if short else text
 
 
 def shown(names: Sequence[str], most: int = 5) -> str:

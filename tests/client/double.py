@@ -33,6 +33,7 @@ HOLD = "hold"
 # in the stream, the stream broken with a gRPC status code, or held for good.
 Verdict: TypeAlias = status_pb2.Status | grpc.StatusCode | Literal["hold"] | None
 Decide = Callable[[int], Verdict]
+Change = Callable[[pb.ScoreRequest, pb.ScoreResponse], None]
 
 
 def status(code: int, message: str, retry_seconds: float | None = None) -> status_pb2.Status:
@@ -76,6 +77,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         devices: int = 0,
         reference: str = "",
         peak: float = PEAK,
+        change: Change = lambda request, response: None,  # noqa: ARG005
     ) -> None:
         """tokenizer: file name → content, None for a model without. tls: key and certificate.
 
@@ -83,6 +85,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         device_id: of the device it says it is on. device_part: what it says it may use of it.
         devices: how many such devices it tells of one by one; 0: of the one alone.
         reference: the fingerprint of the one it says it has; it answers as the engine does.
+        change: what is done to a response before it goes out.
         """
         self._tokenizer = tokenizer
         self._decide = decide
@@ -103,6 +106,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         self._devices = devices
         self._reference = reference
         self._peak = peak
+        self._change = change
         self.readings = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -217,7 +221,9 @@ class Double(scoring_pb2_grpc.ScoringServicer):
             elif isinstance(verdict, status_pb2.Status):
                 yield pb.StreamScoreResponse(id=request.id, error=verdict)
             else:
-                yield pb.StreamScoreResponse(id=request.id, response=answer(request))
+                response = answer(request)
+                self._change(request, response)
+                yield pb.StreamScoreResponse(id=request.id, response=response)
         self.streams_ended_well += 1
 
 

@@ -18,6 +18,11 @@ def summary(output: Path) -> dict[str, Any]:
     return dict(json.loads((output / "summary.json").read_text()))
 
 
+def page(output: Path) -> str:
+    """summary.md: every line that there is about the figures."""
+    return (output / "summary.md").read_text()
+
+
 def manifest(output: Path) -> dict[str, Any]:
     return dict(json.loads((output / "manifest.json").read_text()))
 

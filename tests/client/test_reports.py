@@ -19,7 +19,7 @@ from double import PARAMETERS, Double
 from mmlu import write_benchmark
 from mmlu_client.accuracy import Accuracy
 from mmlu_client.lm_eval_results import pooled_stderr
-from run_files import records, summary
+from run_files import page, records, summary
 from tokenizer_kinds import byte_level, tokenizer_files
 
 TOKENIZER = tokenizer_files(byte_level())
@@ -109,7 +109,7 @@ def test_lm_eval_pools_the_errors_of_a_group() -> None:
 def test_csv_has_every_figure(run: Path) -> None:
     head, row = csv.reader(client("report", run, "--format", "csv").stdout.splitlines())
     figures = summary(run)
-    assert head == list(figures)
+    assert head == [name for name in figures if name not in ("acc_by_group", "acc_by_subject")]
     assert float(row[head.index("p_infer_core")]) == figures["p_infer_core"]
     assert row[head.index("acc_val")] == ""
 
@@ -131,7 +131,7 @@ def test_figures_are_made_again_from_the_records(run: Path, tmp_path: Path) -> N
     (copy / "records.jsonl").write_text("".join(lines[:9]))
     result = client("report", copy)
     assert result.returncode == 0, result.stderr
-    assert "answered 9, failed 0, unanswered 9" in result.stdout
+    assert "answered 9, failed 0, unanswered 9" in page(copy)
     assert summary(copy)["answered"] == 9
 
 

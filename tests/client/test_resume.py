@@ -15,7 +15,7 @@ from double import CORE_NS, HOLD, PARAMETERS, PEAK, Double, status
 from google.rpc import code_pb2
 from mmlu import write_benchmark
 from processes import ServerProcess
-from run_files import manifest, records, summary, wait_for_records
+from run_files import manifest, page, records, summary, wait_for_records
 from tokenizer_kinds import byte_level, tokenizer_files, write_tokenizer
 
 from tools.free_port import free_port
@@ -50,7 +50,8 @@ def test_a_killed_run_goes_on_with_its_own_flags(data: Path, output: Path) -> No
         half = (output / "records.jsonl").read_text()
         # What a kill in the middle of a write leaves.
         (output / "records.jsonl").write_text(half + '{"subject":"alp')
-        assert "ended early: the client was killed" in client("report", output).stdout
+        client("report", output)
+        assert "ended early: the client was killed" in page(output)
         result = client("--resume", output)
     assert result.returncode == 0, result.stderr
     assert summary(output)["ended_early"] is None
@@ -86,7 +87,7 @@ def test_servers_of_an_earlier_start_count(data: Path, output: Path) -> None:
     # A kill may overtake the last answer: what counts is what was written.
     of_two = [record for record in records(output) if record["server"] == two.url]
     assert {record["session"] for record in of_two} == {0}
-    assert f"server {two.url}: {len(of_two)} request" in result.stdout
+    assert f"server {two.url}: {len(of_two)} request" in page(output)
 
 
 def test_a_server_started_anew_with_another_peak_leaves_earlier_work_at_its_own(
@@ -105,7 +106,7 @@ def test_a_server_started_anew_with_another_peak_leaves_earlier_work_at_its_own(
     assert figures["mfu"] == pytest.approx(figures["flops"] / possible)
     assert figures["mfu_flagperf"] == pytest.approx(2 * PARAMETERS * figures["logical_tokens"] / possible)
     assert figures["mfu_whole"] == pytest.approx(figures["flops"] / (figures["whole_seconds"] * PEAK))
-    assert "over servers and their starts 0.00025 … 0.001 TFLOP/s" in result.stdout
+    assert "over servers and their starts 0.00025 … 0.001 TFLOP/s" in page(output)
 
 
 def test_a_flag_that_the_resumed_run_has_no_use_for_is_refused(data: Path, output: Path) -> None:

@@ -14,7 +14,7 @@ from double import HOLD, PEAK, Double, Verdict, queue_full
 from mmlu import write_benchmark
 from mmlu_client.address import parse_addresses
 from mmlu_client.errors import InputError
-from run_files import manifest, records, summary, wait_for_records
+from run_files import manifest, page, records, summary, wait_for_records
 from tokenizer_kinds import byte_level, tokenizer_files
 
 from tools.free_port import free_port
@@ -43,7 +43,7 @@ def test_requests_are_spread_and_the_report_says_how(data: Path, output: Path) -
     share = Counter(record["server"] for record in records(output))
     assert share == {one.url: len(one.asked), two.url: len(two.asked)}
     for double in (one, two):
-        assert f"server {double.url}: {len(double.asked)} requests" in result.stdout
+        assert f"server {double.url}: {len(double.asked)} requests" in page(output)
 
 
 def test_a_server_that_dies_is_left_out(data: Path, output: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_server_that_comes_later_joins(data: Path, output: Path) -> None:
     assert share[two.url] >= 5
     assert share.total() == 30
     assert [server["name"] for server in manifest(output)["servers"]] == [one.url, two.url]
-    assert f"server {two.url}: {share[two.url]} requests" in result.stdout
+    assert f"server {two.url}: {share[two.url]} requests" in page(output)
     readings = [json.loads(line) for line in (output / "device.jsonl").read_text().splitlines()]
     assert {reading["server"] for reading in readings} == {one.url, two.url}
 
@@ -189,7 +189,7 @@ def test_prompts_fit_the_smallest_limit(data: Path, output: Path, smallest_first
     kept = [record["shots"] for record in records(output) if record["truncated"]]
     assert (summary(output)["truncated"], summary(output)["mean_shots"]) == (30, sum(kept) / 30)
     assert 0 < sum(kept) < 30 * 5
-    assert f"truncated: 30 of 30 prompts were longer than the {LIMIT} tokens" in result.stdout
+    assert f"truncated: 30 of 30 prompts were longer than the {LIMIT} tokens" in page(output)
 
 
 def test_a_server_that_takes_less_than_the_run_asks_does_not_join(data: Path, output: Path) -> None:

@@ -17,6 +17,7 @@ from mmlu_client.question import LETTERS, Letter, Question
 from mmlu_client.record_file import RecordFile
 from mmlu_client.records import INFER, VAL, AskedPrompt, Exchange, Record
 from mmlu_client.report import notes, table
+from mmlu_client.run_folder import MANIFEST_VERSION
 from mmlu_client.statistics import mcnemar, standard_error, wilson
 from mmlu_client.summary import Summary, mfu, mfu_flagperf, summarize
 
@@ -95,15 +96,21 @@ def failed(subject: str) -> Record:
     return Record(INFER, 0, question, None, None, None, "OUT_OF_RANGE: too long")
 
 
+def data(questions: int, **changes: Any) -> dict[str, Any]:
+    """Of a run that asks all of them."""
+    whole = {"benchmark_questions": questions, "subject_sizes": {"alpha": questions}, "limit": None}
+    return {"name": "d", "questions": questions, **whole, **changes}
+
+
 def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
     fields = asdict(model)
     return {
-        "manifest_version": 3,
-        "data": {"name": "d", "questions": 7},
+        "manifest_version": MANIFEST_VERSION,
+        "data": data(questions=7),
         "bs": 2,
         "prompt_format": "hendrycks",
         "few_shots": 5,
-        "load": {"description": "closed loop"},
+        "load": {"description": "closed loop", "request_count": None},
         "validate": False,
         "reuse_prefix": False,
         "goodput": [],
@@ -198,11 +205,11 @@ def test_accuracy_of_a_part_is_marked(finished: Callable[..., FinishedRun]) -> N
     assert "| 0.750* " in table(summary, "")
     assert "| 0.750* (demo) " in table(summary, "demo: small")
     (first, *_) = notes(run, summary)
-    assert first == "acc*: of 4 answered questions of 7; 1 failed, 2 were not asked or not answered"
+    assert first == "acc*: 4 of 7 questions of d; 1 failed, 2 were not asked or not answered"
 
 
 def test_accuracy_of_all_is_not_marked(finished: Callable[..., FinishedRun]) -> None:
-    run = finished(RECORDS[:4], data={"name": "d", "questions": 4})
+    run = finished(RECORDS[:4], data=data(questions=4))
     summary = summarize(run)
     assert "| 0.750 " in table(summary, "")
     assert not any("acc*" in line for line in notes(run, summary))
@@ -256,7 +263,7 @@ def test_the_suites_own_row(figures: Figures) -> None:
     assert share is not None
     assert f"{share:.1%}" == "32.4%"
     summary = replace(
-        figures(), bs=1, questions=4, e2e_time=1333.664, p_val_whole=6988.69, p_val_core=7212.94,
+        figures(), bs=1, benchmark_questions=4, e2e_time=1333.664, p_val_whole=6988.69, p_val_core=7212.94,
         p_infer_whole=None, p_infer_core=None, mfu=share, acc=0.33,
     )  # fmt: skip
     cells = [cell.strip() for cell in table(summary, "").splitlines()[2].strip("|").split("|")]

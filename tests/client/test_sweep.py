@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from client_process import SECONDS, ClientProcess, client, the_error
-from double import HOLD, Double
+from double import HOLD, Double, status
+from google.rpc import code_pb2
 from mmlu import write_benchmark
-from run_files import summary
+from run_files import manifest, summary
 from tokenizer_kinds import byte_level, tokenizer_files
 
 from tools.free_port import free_port
@@ -120,7 +121,8 @@ def test_csv_of_a_sweep_is_one_table(printed: Callable[[str], tuple[str, Path]])
     assert [row["load"] for row in rows] == ["concurrency-1", "concurrency-2"]
     for row in rows:
         figures = summary(output / row["load"])
-        assert list(row) == ["load", *figures]
+        nested = {"acc_by_group", "acc_by_subject"}
+        assert list(row) == ["load", *(name for name in figures if name not in nested)]
         assert float(row["p_infer_whole"]) == figures["p_infer_whole"]
 
 
@@ -167,16 +169,104 @@ def test_stopped_it_shows_what_there_is(data: Path, tmp_path: Path) -> None:
         running.signal(signal.SIGINT)
         result = running.finish()
     assert result.returncode == 130
-    assert the_error(result) == "stopped by SIGINT"
+    assert the_error(result) == f"stopped by SIGINT; --resume {output} goes on with it"
     assert [summary(output / name)["answered"] for name in ("concurrency-2", "concurrency-1")] == [6, 3]
     assert [summary(output / name)["ended_early"] for name in ("concurrency-2", "concurrency-1")] == [
         None, "stopped by SIGINT",
     ]  # fmt: skip
     assert not (output / "concurrency-4").exists()
     table = (output / "sweep.md").read_text()
-    assert table in result.stdout
+    for line in ("concurrency-2: 6 of 6 questions", "concurrency-1: 3 of 6 questions"):
+        assert line in result.stdout
+    assert "| concurrency-1 | 3 of 6 " in result.stdout
     rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| concurrency")]
     assert [[cell.strip() for cell in row] for row in rows] == [
         ["concurrency-2", "6 of 6"], ["concurrency-1", "3 of 6"],
     ]  # fmt: skip
     assert Page((output / "report.html").read_text()).charts == 5
+
+
+def killed_sweep(data: Path, output: Path, double: Double) -> None:
+    """Killed while the double holds a request."""
+    running = ClientProcess(
+        "--url", double.url, "--data", data, "--output", output, "--sweep", "concurrency=2,1,4"
+    )
+    assert double.holds.wait(SECONDS)
+    running.signal(signal.SIGKILL)
+    running.join()
+
+
+@pytest.mark.parametrize("held", [6, 9], ids=["before its first answer", "in the middle"])
+def test_a_killed_sweep_goes_on_with_the_load_it_was_in(data: Path, tmp_path: Path, held: int) -> None:
+    """Six questions of the first load, none or three of the second, none of the third."""
+    output = tmp_path / "sweep"
+    first = output / "concurrency-2"
+    with Double(TOKENIZER, lambda number: HOLD if number == held else None) as double:
+        killed_sweep(data, output, double)
+        before = {name: (first / name).read_bytes() for name in ("records.jsonl", "manifest.json")}
+        result = client("--resume", output)
+        asked = len(double.asked)
+    assert result.returncode == 0, result.stderr
+    assert {name: (first / name).read_bytes() for name in before} == before
+    loads = ("concurrency-2", "concurrency-1", "concurrency-4")
+    assert [summary(output / name)["answered"] for name in loads] == [6, 6, 6]
+    # The one that was held, and what a kill overtook, are asked again.
+    assert 18 < asked <= 18 + 4
+    sessions = [len(manifest(output / name)["sessions"]) for name in loads]
+    assert sessions == [1, 2 if held == 9 else 1, 1]
+    table = (output / "sweep.md").read_text()
+    assert [line.split()[1] for line in table.splitlines() if line.startswith("| concurrency")] == [*loads]
+    assert [name for name in loads if f"{name}: 6 of 6 questions" in result.stdout] == [*loads]
+
+
+def test_a_sweep_that_was_stopped_goes_on_and_a_finished_one_asks_nothing(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "sweep"
+    with Double(TOKENIZER, lambda number: HOLD if number == 9 else None) as double:
+        running = ClientProcess(
+            "--url", double.url, "--data", data, "--output", output, "--sweep", "request-rate=1000,2000"
+        )
+        assert double.holds.wait(SECONDS)
+        running.signal(signal.SIGINT)
+        stopped = running.finish()
+        refused = [
+            client("--resume", output, *flags)
+            for flags in (("--bs", "2"), ("--concurrency", "3"), ("--sweep", "concurrency=1"))
+        ]
+        again = client(
+            "--url", double.url, "--data", data, "--output", output, "--sweep", "request-rate=1000"
+        )
+        result = client("--resume", output)
+        asked = len(double.asked)
+        last = client("--resume", output, "--format", "csv")
+        assert len(double.asked) == asked
+    assert the_error(stopped) == f"stopped by SIGINT; --resume {output} goes on with it"
+    assert [each.returncode for each in (*refused, again)] == [2, 2, 2, 2]
+    assert "bs was 1, now it is 2" in the_error(refused[0])
+    for each, flag in zip(refused[1:], ("--concurrency", "--sweep"), strict=True):
+        assert f"goes on with a sweep, which has its loads: leave {flag} away" in the_error(each)
+    assert f"holds a sweep already: name another folder, or go on with it: --resume {output}" in the_error(
+        again
+    )
+    assert result.returncode == 0, result.stderr
+    assert [summary(output / f"request-rate-{rate}")["answered"] for rate in (1000, 2000)] == [6, 6]
+    assert [row["load"] for row in csv.DictReader(last.stdout.splitlines())] == [
+        "request-rate-1000", "request-rate-2000",
+    ]  # fmt: skip
+
+
+def test_a_run_is_not_resumed_as_a_sweep(data: Path, tmp_path: Path) -> None:
+    with Double(TOKENIZER) as double:
+        client("--url", double.url, "--data", data, "--output", tmp_path / "run")
+    result = client("--resume", tmp_path / "run", "--sweep", "concurrency=1,2")
+    assert result.returncode == 2
+    assert "goes on with one run: leave --sweep away" in the_error(result)
+
+
+def test_a_question_that_fails_does_not_keep_the_other_loads_back(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "sweep"
+    refusal = status(code_pb2.INTERNAL, "told to fail")
+    with Double(TOKENIZER, lambda number: refusal if number == 2 else None) as double:
+        result = client("--url", double.url, "--data", data, "--output", output, "--sweep", "concurrency=1,2")
+    assert result.returncode == 1
+    assert the_error(result).startswith("concurrency-1: 1 of 6 questions failed, the first alpha 2: INTERNAL")
+    assert [summary(output / name)["answered"] for name in ("concurrency-1", "concurrency-2")] == [5, 6]
