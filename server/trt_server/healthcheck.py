@@ -15,11 +15,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from trt_server.environment import set_variables
+from trt_server.streams import take_any_text
 
 # A proxy's answer would say nothing of the server's health.
 OPTIONS = (("grpc.enable_http_proxy", 0),)
-from trt_server.streams import take_any_text
-
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
