@@ -59,7 +59,7 @@ def tie_lines(summary: Summary, *, all_tie: bool) -> list[str]:
         if tied and (tied == answered) == all_tie:
             name = "NOTHING WAS MEASURED" if all_tie else "ties"
             lines.append(
-                f"{name}{who}: on {tied:,} of {answered:,} questions several letters have the largest "
+                f"{name}{who}: on {tied:,} of {answered:,} questions letters tie for the largest "
                 "log-probability; the first of them counts as chosen"
             )
     return lines

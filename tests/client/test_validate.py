@@ -176,7 +176,7 @@ def test_a_model_that_does_not_choose_has_measured_nothing(tmp_path: Path) -> No
     figures = summary(output)
     assert {record["predicted"] for record in records(output)} == {"A"}
     assert (figures["tied"], figures["acc"]) == (8, 2 / 8)
-    assert "NOTHING WAS MEASURED: on 8 of 8 questions several letters have the largest" in result.stdout
+    assert "NOTHING WAS MEASURED: on 8 of 8 questions letters tie for the largest" in result.stdout
     assert "NOTHING WAS MEASURED: on 8 of 8 questions" in page(output)
 
 
@@ -193,7 +193,7 @@ def test_ties_are_counted_of_engine_and_reference(tmp_path: Path) -> None:
         result = client("--url", double.url, "--data", data, "--output", output, "--validate")
     figures = summary(output)
     assert (figures["tied"], figures["val_tied"]) == (1, 3)
-    assert "ties: on 1 of 8 questions several letters have the largest log-probability" in page(output)
+    assert "ties: on 1 of 8 questions letters tie for the largest log-probability" in page(output)
     assert "ties by the reference: on 3 of 8 questions" in page(output)
     assert "ties: on 1 of 8 questions" in result.stdout
     assert "NOTHING WAS MEASURED" not in result.stdout
