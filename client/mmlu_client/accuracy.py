@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmlu_client.mmlu_groups import GROUP_OF, GROUPS
 from mmlu_client.record_table import Column, RecordTable
 from mmlu_client.statistics import Interval, mcnemar, standard_error, wilson
-from mmlu_client.subject_groups import GROUPS
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,13 @@ def subject_accuracies(table: RecordTable) -> dict[str, Accuracy]:
 
 
 def group_accuracies(subjects: Mapping[str, Accuracy]) -> dict[str, Accuracy]:
-    """Of MMLU's groups that have any of these subjects: each question weighs alike."""
+    """Of MMLU's groups, Hendrycks', that have any of these subjects: each question weighs alike."""
     found = {
-        group: [subjects[name] for name in members if name in subjects] for group, members in GROUPS.items()
+        group: [accuracy for name, accuracy in subjects.items() if GROUP_OF.get(name) == group]
+        for group in GROUPS
     }
     return {
-        group: Accuracy(sum(each.correct for each in members), sum(each.answered for each in members))
+        group.key: Accuracy(sum(each.correct for each in members), sum(each.answered for each in members))
         for group, members in found.items()
         if members
     }

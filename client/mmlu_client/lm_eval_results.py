@@ -8,15 +8,11 @@ from typing import Any
 
 from mmlu_client.accuracy import Accuracy, subject_accuracies
 from mmlu_client.finished_run import FinishedRun
+from mmlu_client.mmlu_groups import HARNESS_GROUP_OF, HARNESS_GROUPS
 from mmlu_client.records import INFER
-from mmlu_client.subject_groups import GROUPS as SUBJECTS
 
-# Under the harness's names, in the order of its own file: what a group is called, and its subjects.
-GROUPS = {
-    f"mmlu_{name}": (name.replace("_", " "), SUBJECTS[name])
-    for name in ("stem", "other", "social_sciences", "humanities")
-}
 ALL = "mmlu"
+ALIASES = {group.task: group.alias for group in HARNESS_GROUPS}
 # Of the harness's files for these tasks and groups.
 TASK_VERSION, GROUP_VERSION = 1.0, "2"
 
@@ -57,13 +53,12 @@ def lm_eval_results(run: FinishedRun) -> dict[str, Any]:
 
 def _subtasks(subjects: Sequence[str]) -> dict[str, list[str]]:
     """Group → what is right below it, for the groups that have a subject here."""
-    found = {
-        group: [f"mmlu_{name}" for name in members if name in subjects]
-        for group, (_, members) in GROUPS.items()
+    by_group = {
+        group.task: [f"mmlu_{name}" for name in subjects if HARNESS_GROUP_OF.get(name) is group]
+        for group in HARNESS_GROUPS
     }
-    found = {group: members for group, members in found.items() if members}
-    known = {member for members in found.values() for member in members}
-    others = [f"mmlu_{name}" for name in subjects if f"mmlu_{name}" not in known]
+    found = {task: members for task, members in by_group.items() if members}
+    others = [f"mmlu_{name}" for name in subjects if name not in HARNESS_GROUP_OF]
     return {ALL: [*found, *others], **found}
 
 
@@ -87,7 +82,7 @@ def _group(name: str, leaves: Sequence[str], tasks: Mapping[str, Accuracy]) -> d
     answered = sum(each.answered for each in members)
     return {
         "name": name,
-        "alias": GROUPS[name][0] if name in GROUPS else name,
+        "alias": ALIASES.get(name, name),
         "sample_len": answered,
         "acc,none": sum(each.correct for each in members) / answered if answered else None,
         "acc_stderr,none": _or_not_available(pooled_stderr(members)),

@@ -10,6 +10,7 @@ import re
 import shutil
 import statistics
 import subprocess
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,14 @@ from double import PARAMETERS, Double
 from mmlu import write_benchmark
 from mmlu_client.accuracy import Accuracy
 from mmlu_client.lm_eval_results import pooled_stderr
+from mmlu_client.mmlu_groups import (
+    GROUP_OF,
+    HARNESS_GROUP_OF,
+    HUMANITIES,
+    OTHER,
+    SOCIAL_SCIENCES,
+    STEM,
+)
 from run_files import page, records, summary
 from tokenizer_kinds import byte_level, tokenizer_files
 
@@ -95,6 +104,15 @@ def test_lm_eval_results(run: Path) -> None:
     assert found["groups"]["mmlu_stem"]["alias"] == "stem"
     assert found["n-samples"]["mmlu_anatomy"] == {"original": 12, "effective": 12}
     assert {name: group["alias"] for name, group in found["results"].items()}["mmlu_anatomy"] == "anatomy"
+
+
+def test_every_subject_of_mmlu_has_a_group() -> None:
+    """Counted in Hendrycks' categories.py and in the harness's task files."""
+    sizes = [Counter(groups.values()) for groups in (GROUP_OF, HARNESS_GROUP_OF)]
+    assert sizes == [
+        {STEM: 18, HUMANITIES: 13, SOCIAL_SCIENCES: 12, OTHER: 14},
+        {STEM: 19, HUMANITIES: 13, SOCIAL_SCIENCES: 12, OTHER: 13},
+    ]
 
 
 def test_lm_eval_pools_the_errors_of_a_group() -> None:

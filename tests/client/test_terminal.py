@@ -128,12 +128,13 @@ def test_accuracy_by_subject_and_group(data: Path, output: Path) -> None:
     assert list(subjects) == ["anatomy", "astronomy", "home_made", "sociology", "virology"]
     assert [subjects[name]["answered"] for name in subjects] == [8, 4, 4, 6, 2]
     assert sum(each["correct"] for each in subjects.values()) == round(figures["acc"] * 24)
-    right = subjects["anatomy"]["correct"] + subjects["astronomy"]["correct"]
+    # Hendrycks has anatomy under health, which is "other"; lm-evaluation-harness has it under STEM.
+    right = subjects["anatomy"]["correct"] + subjects["virology"]["correct"]
     assert list(groups) == ["stem", "social_sciences", "other"]
-    assert (groups["stem"]["answered"], groups["stem"]["acc"]) == (12, right / 12)
-    assert groups["other"] == subjects["virology"]
+    assert (groups["other"]["answered"], groups["other"]["acc"]) == (10, right / 10)
+    assert groups["stem"] == subjects["astronomy"]
     text = page(output)
-    assert f"| STEM            | {right / 12:.3f}    |" in text
+    assert f"| STEM            | {subjects['astronomy']['acc']:.3f}    |" in text
     assert f"| anatomy   | {subjects['anatomy']['acc']:.3f}    |" in text
 
 
