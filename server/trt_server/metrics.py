@@ -33,7 +33,13 @@ from trt_server.request_queue import RequestQueue
 from trt_server.served_model import ServedModel
 
 MFU_WINDOW_SECONDS = 10.0
-STAGE_BUCKETS = tuple(float(f"{base}e{exponent}") for exponent in range(-6, 2) for base in (1, 2.5, 5))
+# From 1 ms to a minute 24 a decade, each a tenth above the one before: a median that is interpolated in one
+# is off by a twentieth at the most.
+STAGE_BUCKETS = (
+    *(float(f"{base}e{exponent}") for exponent in range(-6, -3) for base in (1, 2.5, 5)),
+    *(float(f"{10 ** (step / 24 - 3):.3g}") for step in range(116)),
+    *(100.0, 250.0, 500.0),
+)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 DEVICE_READINGS = {
     "memory_used_bytes": "Memory in use by this process on the device.",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from client_process import SECONDS, ClientProcess, client, command, the_error
 from double import CORE_NS, FLOPS_A_TOKEN, HOLD, PEAK, Decide, Double, Verdict, queue_full
+from histograms import histogram_quantile
 from mmlu import write_benchmark
 from prometheus_client.parser import text_string_to_metric_families
 from run_files import records, summary, wait_for_records
@@ -76,6 +77,31 @@ def test_a_run_in_its_middle(tmp_path: Path) -> None:
     )
     (info,) = (name.split(",") for name in seen if name.startswith("mmlu_client_info,"))
     assert {"double", "false"} <= set(info)
+
+
+def test_its_median_is_the_reports(tmp_path: Path) -> None:
+    """Each request is refused once and waits for 5 ms or more before it is asked again."""
+
+    def decide(number: int) -> Verdict:
+        return HOLD if number == 120 else None if number % 2 else queue_full(0.005)
+
+    data, output = write_benchmark(tmp_path / "data", {"alpha": 61}), tmp_path / "run"
+    with Double(TOKENIZER, decide) as double:
+        running = ClientProcess(
+            "--url", double.url, "--data", data, "--output", output, "--concurrency", "1",
+            "--metrics-port", "0",
+        )  # fmt: skip
+        assert double.holds.wait(SECONDS)
+        wait_for_records(output, 60)
+        (address,) = re.findall(r"metrics at (\S+)", running.said())
+        seen = scrape(address)
+        running.signal(signal.SIGTERM)
+        running.join()
+    name = "mmlu_client_request_seconds_bucket,"
+    buckets = {float(key.removeprefix(name)): seen[key] for key in seen if key.startswith(name)}
+    median = summary(output)["latency_p50_seconds"]
+    assert median > 0.005
+    assert histogram_quantile(0.5, buckets) == pytest.approx(median, rel=0.06)
 
 
 def test_a_resumed_run_counts_all_its_starts(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tools.watching.dashboard import dashboards
 from tools.watching.observed_run import ObservedRun
 from tools.watching.prometheus import CONFIGURATION
 
@@ -25,6 +26,20 @@ def test_the_run_by_prometheus_is_the_run_by_its_report(
 ) -> None:
     (series,) = observed_run.prometheus.query(f"last_over_time({rule}[30s])", observed_run.settled)
     assert series.values[0][1] == pytest.approx(observed_run.summary[figure], rel=ROUNDING)
+
+
+@pytest.mark.parametrize(("share", "off"), [("p50", 0.06), ("p99", 0.11)])
+def test_the_dashboards_percentiles_are_those_of_the_report(
+    observed_run: ObservedRun, share: str, off: float
+) -> None:
+    """A bucket is a tenth as wide as its lower bound: a median in its middle is off by half of that."""
+    (run,) = (one for one in dashboards() if one.uid == "mmlu-client-run")
+    (panel,) = (one for one in run.panels if one.title == "Request latency")
+    (query,) = (one for one in panel.queries if one.legend == f"{share}, so far")
+    asked = query.filled({"instance": observed_run.client})
+    (series,) = observed_run.prometheus.query(asked, observed_run.end)
+    exact = observed_run.summary[f"latency_{share}_seconds"]
+    assert series.values[0][1] == pytest.approx(exact, rel=off)
 
 
 def test_the_server_counts_what_the_report_sums_up(observed_run: ObservedRun) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import statistics
 from pathlib import Path
 
 import grpc
 import psutil
 import pytest
+from histograms import histogram_quantile
 from processes import ServerProcess
 from score_requests import ids_request, request, slow_request
 from scoring.v1 import scoring_pb2 as pb
@@ -41,6 +44,21 @@ def test_counters_add_up_to_the_replies(llama_folder: Path) -> None:
     assert memory["total"] == reading.memory_total_bytes == psutil.virtual_memory().total
     assert memory["used"] == pytest.approx(resident, rel=0.1)
     assert resident <= memory["peak"] * 1.01
+
+
+@pytest.mark.parametrize("stage", ["core", "total"])
+def test_the_median_of_a_stage_is_that_of_the_replies(slow_folder: Path, stage: str) -> None:
+    with ServerProcess("--model", str(slow_folder)) as server:
+        stub = server.wait_until_serving().stub()
+        replies = [stub.Score(ids_request(80 + number)) for number in range(61)]
+        metrics = server.metrics()
+    found = (
+        re.fullmatch(rf"trt_server_stage_seconds_bucket{{onnxruntime,(.+),{stage}}}", key) for key in metrics
+    )
+    buckets = {float(key[1]): metrics[key[0]] for key in found if key}
+    median = statistics.median(getattr(reply.timing, f"{stage}_ns") for reply in replies) / 1e9
+    assert median > 0.001
+    assert histogram_quantile(0.5, buckets) == pytest.approx(median, rel=0.06)
 
 
 def test_a_scrape_does_not_wait_for_the_engine(slow_folder: Path) -> None:
