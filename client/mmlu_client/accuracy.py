@@ -10,6 +10,7 @@ import numpy as np
 from mmlu_client.mmlu_groups import GROUP_OF, GROUPS
 from mmlu_client.record_table import Column, RecordTable
 from mmlu_client.statistics import Interval, mcnemar, standard_error, wilson
+from mmlu_client.text import p_value
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Agreement:
             found = f"the accuracies differ: {better} is better"
         return (
             f"{found} (McNemar's exact test on {self.questions} questions: {apart} right in one only, "
-            f"{self.only_first} to {self.only_second}, p = {self.p_value:.3g})"
+            f"{self.only_first} to {self.only_second}, {p_value(self.p_value)})"
         )
 
 

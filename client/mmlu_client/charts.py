@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,28 +11,33 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from mmlu_client.accuracy import subject_accuracies
+from mmlu_client.chart import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    Chart,
+    add_bands,
+    add_lines,
+    add_row_names,
+    color_of,
+    histogram,
+    styled,
+)
 from mmlu_client.device_log import Reading
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.record_table import RecordTable
 from mmlu_client.records import INFER
 from mmlu_client.stages import STAGES, latency, stage_seconds
+from mmlu_client.text import significant
 from mmlu_client.time_axis import TimeAxis
 
 # Windows of time that a run is cut into: so many, fewer where each would hold few replies.
 WINDOWS, REPLIES = 60, 8
-BINS = 50
 CHANCE = 0.25
-BLUE, ORANGE, GREEN, RED, GREY = "#2f6fbb", "#e08a1e", "#3a9a5c", "#c2453d", "#8a8f98"
-
-
-@dataclass(frozen=True)
-class Chart:
-    """about: what it shows and how it was computed, for the reader. is_wide: it takes the page's width."""
-
-    title: str
-    about: str
-    figure: go.Figure
-    is_wide: bool = False
+PERCENTILES = ((50, BLUE), (90, ORANGE), (99, RED))
+AWAY = "#f3c6c3"
 
 
 def charts(run: FinishedRun) -> list[Chart]:
@@ -47,12 +51,17 @@ def charts(run: FinishedRun) -> list[Chart]:
     return [
         waterfall(requests),
         latency_histogram(requests),
-        latency_over_time(requests, seconds),
-        throughput_over_time(infer, seconds),
-        mfu_over_time(run, infer, seconds),
+        *(
+            marked(chart, run, axis)
+            for chart in (
+                latency_over_time(requests, seconds),
+                throughput_over_time(infer, seconds),
+                mfu_over_time(run, infer, seconds),
+            )
+        ),
         token_lengths(infer.where(infer.is_scored)),
         token_kinds(infer.where(infer.is_scored)),
-        *device_charts(run, axis),
+        *(marked(chart, run, axis) for chart in device_charts(run, axis)),
         accuracy_by_subject(infer),
     ]
 
@@ -78,15 +87,15 @@ def waterfall(requests: RecordTable) -> Chart:
             base=[-means["tokenize"], *starts[:-1]],
             orientation="h",
             marker_color=[GREY, *(GREEN if name == "core" else BLUE for name in inside)],
-            text=[f"{value:.3g} ms" for value in (means["tokenize"], *(means[name] for name in inside))],
+            text=[_milliseconds(value) for value in (means["tokenize"], *(means[name] for name in inside))],
             textposition="outside",
             cliponaxis=False,
             customdata=[STAGES["tokenize"], *(STAGES[name] for name in inside)],
-            hovertemplate="%{y}: %{x:.4g} ms<br>%{customdata}<extra></extra>",
+            hovertemplate="%{y}: %{text}<br>%{customdata}<extra></extra>",
         )
     )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title="ms since the request was due")
+    figure.update_xaxes(title="ms since the request was due", nticks=4)
     return Chart(
         "Where a request's time goes",
         "Mean of all answered requests. Prompts are built ahead: tokenizing them is no part of latency.",
@@ -96,24 +105,23 @@ def waterfall(requests: RecordTable) -> Chart:
 
 def latency_histogram(requests: RecordTable) -> Chart:
     values = latency(requests) * 1e3
-    figure = _histogram([("requests", values, BLUE)], "latency, ms", "requests")
-    for share, name in ((50, "p50"), (90, "p90"), (99, "p99")):
-        figure.add_vline(
-            x=float(np.percentile(values, share)), line_dash="dot", line_color=GREY, annotation_text=name
-        )
+    figure = histogram([("requests", values, GREY)], "latency, ms", "requests")
+    for share, color in PERCENTILES:
+        value = float(np.percentile(values, share))
+        add_lines(figure, [value], f"p{share} {_milliseconds(value)}", color)
     return Chart(
         "Latency of requests",
         "From when a request was due to its reply. Percentiles are linear between ranks.",
-        styled(figure),
+        styled(figure, height=380),
     )
 
 
 def latency_over_time(requests: RecordTable, seconds: NDArray[np.float64]) -> Chart:
     values = latency(requests) * 1e3
     figure = go.Figure()
-    for share, color in ((50, BLUE), (90, ORANGE), (99, RED)):
+    for share, color in PERCENTILES:
         times, points = _windowed(seconds, partial(_percentile_of, values, share))
-        figure.add_scatter(x=times, y=points, name=f"p{share}", line_color=color)
+        figure.add_scatter(x=times, y=points, name=f"p{share}", line_color=color, hovertemplate=hover("ms"))
     return Chart(
         "Latency over time",
         "Percentiles of the replies in each of up to 60 equal windows of the run.",
@@ -126,9 +134,9 @@ def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Ch
     width = _width(seconds)
     figure = go.Figure()
     times, whole = _windowed(seconds, lambda rows: float(tokens[rows].sum() / width))
-    figure.add_scatter(x=times, y=whole, name="whole", line_color=BLUE)
+    figure.add_scatter(x=times, y=whole, name="whole", line_color=BLUE, hovertemplate=hover("tokens/s"))
     times, inner = _windowed(seconds, lambda rows: _ratio(tokens[rows].sum(), core[rows].sum()))
-    figure.add_scatter(x=times, y=inner, name="core", line_color=GREEN)
+    figure.add_scatter(x=times, y=inner, name="core", line_color=GREEN, hovertemplate=hover("tokens/s"))
     return Chart(
         "Throughput over time",
         "Logical tokens of the replies in a window: whole, over the window's seconds; core, over the "
@@ -142,7 +150,15 @@ def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.floa
     possible = run.possible_flops(requests)
     flops = _by_request(infer, "flops")
     times, points = _windowed(seconds, lambda rows: _ratio(flops[rows].sum(), possible[rows].sum()))
-    figure = go.Figure(go.Scatter(x=times, y=points, name="MFU", line_color=GREEN))
+    figure = go.Figure(
+        go.Scatter(
+            x=times,
+            y=points,
+            name="MFU",
+            line_color=GREEN,
+            hovertemplate="%{y:.1%} at %{x:,.4~r} s<extra></extra>",
+        )
+    )
     figure = _time_axes(figure, "MFU")
     figure.update_yaxes(tickformat=".0%")
     return Chart(
@@ -174,25 +190,21 @@ def accuracy_by_subject(infer: RecordTable) -> Chart:
             hovertemplate="%{y}: %{x:.3f} (%{customdata})<extra></extra>",
         )
     )
-    figure.add_vline(
-        x=CHANCE,
-        line_dash="dot",
-        line_color=GREY,
-        annotation_text="chance",
-        annotation_position="bottom right",
-    )
+    figure.add_vline(x=CHANCE, line_dash="dot", line_color=GREY)
+    add_row_names(figure, [subject.replace("_", " ") for subject, _ in found], 0.0)
     figure.update_xaxes(range=[-0.01, 1.01], title="accuracy")
     figure.update_yaxes(dtick=1, range=[-0.7, len(found) - 0.3])
     return Chart(
         "Accuracy by subject",
-        "With Wilson's 95 % interval.",
+        "With Wilson's 95 % interval. The dotted line is chance.",
         styled(figure, height=110 + 18 * len(found)),
         is_wide=True,
+        rows=len(found),
     )
 
 
 def token_lengths(scored: RecordTable) -> Chart:
-    figure = _histogram(
+    figure = histogram(
         [
             ("prompt", scored["tokens.logical"].astype(float), BLUE),
             ("as the engine ran it, padded", scored["batch.padded_length"].astype(float), ORANGE),
@@ -209,13 +221,20 @@ def token_kinds(scored: RecordTable) -> Chart:
     kinds = (("computed", computed, GREEN), ("reused", logical - computed, BLUE), ("padding", padding, GREY))
     figure = go.Figure()
     for name, count, color in kinds:
-        figure.add_bar(x=[int(count)], y=["tokens"], name=name, orientation="h", marker_color=color)
+        figure.add_bar(
+            x=[int(count)],
+            y=["tokens"],
+            name=name,
+            orientation="h",
+            marker_color=color,
+            hovertemplate=f"%{{x:,d}} tokens {name}<extra></extra>",
+        )
     figure.update_layout(barmode="stack")
     figure.update_yaxes(showticklabels=False)
     return Chart(
         "Padding and reuse",
         "Computed and reused tokens are the prompts'; padding is what the engine ran besides.",
-        styled(figure, height=190, legend=1.6),
+        styled(figure, height=150),
     )
 
 
@@ -238,7 +257,14 @@ def device_charts(run: FinishedRun, axis: TimeAxis) -> list[Chart]:
                 lines.setdefault(name(reading), []).append((float(seconds), known))
         for label, points in sorted(lines.items()):
             x, y = zip(*points, strict=True)
-            figure.add_scatter(x=x, y=y, name=label, mode="lines+markers")
+            figure.add_scatter(
+                x=x,
+                y=y,
+                name=label,
+                mode="lines+markers",
+                line_color=color_of(len(figure.data)),
+                hovertemplate=hover(unit),
+            )
         if figure.data:
             figure.update_yaxes(rangemode="tozero")
             about = "As the server reads its device, about once a second; a reference phase comes before 0."
@@ -290,39 +316,41 @@ def _windowed(
     )
 
 
-def _histogram(series: list[tuple[str, NDArray[np.float64], str]], x: str, y: str) -> go.Figure:
-    """Counted here, so that a report does not grow with its run."""
-    edges = np.histogram_bin_edges(np.concatenate([values for _, values, _ in series]), bins=BINS)
-    figure = go.Figure()
-    for name, values, color in series:
-        counts, _ = np.histogram(values, bins=edges)
-        figure.add_bar(
-            x=(edges[:-1] + edges[1:]) / 2, y=counts, width=np.diff(edges), name=name, marker_color=color,
-            opacity=0.75,
-        )  # fmt: skip
-    figure.update_layout(barmode="overlay", bargap=0)
-    figure.update_xaxes(title=x)
-    figure.update_yaxes(title=y)
-    return figure
-
-
 def _time_axes(figure: go.Figure, unit: str) -> go.Figure:
     figure.update_xaxes(title="seconds since the run began")
     figure.update_yaxes(title=unit, rangemode="tozero")
     return figure
 
 
-def styled(figure: go.Figure, height: int = 320, room: int = 20, legend: float = 1.12) -> go.Figure:
-    """height, room at the right: pixels. legend: how high it stands, in heights of the plot."""
-    figure.update_layout(
-        template="plotly_white",
-        height=height,
-        margin={"l": 60, "r": room, "t": 24, "b": 48},
-        legend={"orientation": "h", "y": legend, "x": 0, "traceorder": "normal"},
-        font={"family": "system-ui, sans-serif", "size": 13},
-        showlegend=len(figure.data) > 1,
-    )
-    return figure
+def marked(chart: Chart, run: FinishedRun, axis: TimeAxis) -> Chart:
+    """The chart, over time, with what happened then: the client started again, a server was away."""
+    figure, first = chart.figure, _first(chart.figure)
+    away = [
+        (float(start), float(end))
+        for session, each in run.outages
+        if axis.has(each["phase"], session)
+        for start, end in [axis.seconds(each["phase"], session, np.array([each["lost_ns"], each["over_ns"]]))]
+        if end >= first
+    ]
+    restarts = [place for place in axis.restarts if place >= first]
+    if away:
+        add_bands(figure, away, "a server was away", AWAY)
+    if restarts:
+        add_lines(figure, restarts, "the client was started again", GREY)
+    return chart
+
+
+def hover(unit: str) -> str:
+    return f"%{{y:,.4~r}} {unit} at %{{x:,.4~r}} s"
+
+
+def _first(figure: go.Figure) -> float:
+    """Where the earliest of its lines begins."""
+    return min([0.0, *(float(trace.x[0]) for trace in figure.data if len(trace.x))])
+
+
+def _milliseconds(value: float) -> str:
+    return "< 0.001 ms" if 0 < value < 0.001 else f"{significant(value, 3)} ms"
 
 
 def _percentile_of(values: NDArray[np.float64], share: int, rows: NDArray[np.int64]) -> float:

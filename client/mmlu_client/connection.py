@@ -26,6 +26,7 @@ from mmlu_client.handshake import tls_trouble
 from mmlu_client.messages import Refusal, Reply, Request
 from mmlu_client.model import ServedModel
 from mmlu_client.proxy import Proxy
+from mmlu_client.text import shortest
 from mmlu_client.wire import decode_answer, decode_model, encode_request
 
 SERVICE = "scoring.v1.Scoring"
@@ -92,11 +93,11 @@ class Connection:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise RunError(
-                    f"no answer from {self._address} within {seconds:g} s ({trouble}): start trt-server, "
-                    "or name another --url, or a longer --server-timeout"
+                    f"no answer from {self._address} within {shortest(seconds)} s ({trouble}): start "
+                    "trt-server, or name another --url, or a longer --server-timeout"
                 )
             if not told:
-                self._say(f"waiting up to {seconds:g} s for {self._address} ({trouble})")
+                self._say(f"waiting up to {shortest(seconds)} s for {self._address} ({trouble})")
                 told = True
             await asyncio.sleep(min(POLL_SECONDS, left))
 

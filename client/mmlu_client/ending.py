@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmlu_client.finished_run import FinishedRun
+from mmlu_client.text import shortest
 
 # What a session's `why` says in the manifest where no error ended it.
 DONE, EARLY_STOP, DURATION = "done", "early stop", "benchmark duration"
@@ -28,11 +29,11 @@ def _in_words(run: FinishedRun, why: str) -> str:
     if why == EARLY_STOP:
         width = run.manifest["early_stop"]
         return (
-            f"the 95 % interval of accuracy is narrower than --early-stop {width:g}; {order}; looking after "
-            "each answer makes its level slightly optimistic"
+            f"the 95 % interval of accuracy is narrower than --early-stop {shortest(width)}; {order}; "
+            "looking after each answer makes its level slightly optimistic"
         )
     if why == DURATION:
-        return f"--benchmark-duration {run.manifest['load']['duration']:g} s is over; {order}"
+        return f"--benchmark-duration {shortest(run.manifest['load']['duration'])} s is over; {order}"
     if why == KILLED:
         return f"the client was killed, or could not write any more; --resume {run.folder} goes on"
     return why

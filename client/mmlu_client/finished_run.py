@@ -171,6 +171,12 @@ class FinishedRun:
         return float(sum(each["ended"]["outage_seconds"] for each in self.sessions if each["ended"]))
 
     @property
+    def outages(self) -> list[tuple[int, dict[str, Any]]]:
+        """Each with the start of the client that it was in; those of a start that was killed are lost."""
+        ended = ((number, each["ended"]) for number, each in enumerate(self.sessions) if each["ended"])
+        return [(number, outage) for number, end in ended for outage in end.get("outages", [])]
+
+    @property
     def memory_used(self) -> int | None:
         """Bytes, of all servers together: the most that each ever held on each of its devices."""
         peaks: dict[tuple[str, str], int] = {}

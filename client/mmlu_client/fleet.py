@@ -13,6 +13,7 @@ from mmlu_client.connection import AwayError, Connection
 from mmlu_client.errors import ClientError, InputError, RunError
 from mmlu_client.lane import Server
 from mmlu_client.proxy import proxy_to
+from mmlu_client.text import shortest
 
 RESOLVE_SECONDS = 0.5
 # How often names are asked for new addresses, and addresses without a server for one.
@@ -144,7 +145,9 @@ class Fleet:
                     break
                 except OSError as error:
                     if time.monotonic() >= deadline:
-                        raise RunError(f"--url {address}: {error.strerror} after {seconds:g} s") from None
+                        raise RunError(
+                            f"--url {address}: {error.strerror} after {shortest(seconds)} s"
+                        ) from None
                     await asyncio.sleep(RESOLVE_SECONDS)
         return list(dict.fromkeys(found))
 

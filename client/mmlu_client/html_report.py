@@ -23,7 +23,7 @@ def html_report(run: FinishedRun, summary: Summary, charts: Sequence[DrawnChart]
         run.manifest,
         title=f"{run.model.id} on {run.data}",
         started=run.manifest["started"]["utc"],
-        notice=run.model.notice,
+        notices=[run.model.notice] if run.model.notice else [],
         columns=COLUMNS,
         cells=cells(summary, run.model.notice),
         notes=[line.partition(": ")[::2] for line in notes(run, summary) if not line.startswith("**")],

@@ -59,13 +59,21 @@ class Desk(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Outage:
+    """A stream that was lost, until the server was back or given up. Nanoseconds of the monotonic clock."""
+
+    server: str
+    lost_ns: int
+    over_ns: int
+
+
 class Lane:
-    """interruptions: how often its stream was lost; outage_ns: how long, together, until the next stood."""
+    """outages: each loss of its stream."""
 
     def __init__(self, server: Server, server_timeout: float, desk: Desk, say: Callable[[str], None]) -> None:
         self.server = server
-        self.interruptions = 0
-        self.outage_ns = 0
+        self.outages: list[Outage] = []
         self.is_open = False
         self.left_out = False
         self._server_timeout = server_timeout
@@ -189,7 +197,6 @@ class Lane:
         """Give back what is open and wait for the server. False: it is left out from now on."""
         lost_ns = time.monotonic_ns()
         self.is_open = False
-        self.interruptions += 1
         self._barren += 1
         open_requests = list(self._unanswered.values())
         self._unanswered.clear()
@@ -210,7 +217,7 @@ class Lane:
             self._say(f"{self.server.name} is left out from now on: {error}")
             return False
         finally:
-            self.outage_ns += time.monotonic_ns() - lost_ns
+            self.outages.append(Outage(self.server.name, lost_ns, time.monotonic_ns()))
         return True
 
     async def _come_back(self) -> None:

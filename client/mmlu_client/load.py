@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mmlu_client.lane import Asked, Lane, Server
+from mmlu_client.lane import Asked, Lane, Outage, Server
 from mmlu_client.messages import Refusal, Reply, Request
 from mmlu_client.pacing import Pacing
 from mmlu_client.request_source import RequestSource
@@ -76,12 +76,8 @@ class Load:
         self.starved_ns = 0
 
     @property
-    def interruptions(self) -> int:
-        return sum(lane.interruptions for lane in self._lanes)
-
-    @property
-    def outage_ns(self) -> int:
-        return sum(lane.outage_ns for lane in self._lanes)
+    def outages(self) -> list[Outage]:
+        return [outage for lane in self._lanes for outage in lane.outages]
 
     @property
     def elapsed_ns(self) -> int:

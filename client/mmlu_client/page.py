@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from mmlu_client.charts import Chart
+from mmlu_client.chart import Chart
 
 # A chart and the part of a page that shows it.
 DrawnChart: TypeAlias = tuple[Chart, Markup]

@@ -21,7 +21,7 @@ from mmlu_client.record_table import RecordTable
 from mmlu_client.records import INFER, VAL
 from mmlu_client.stages import STAGES
 from mmlu_client.summary import AccuracyFigures, Summary
-from mmlu_client.text import accuracy, labelled, memory, milliseconds, number, percent
+from mmlu_client.text import accuracy, labelled, memory, milliseconds, number, percent, significant
 
 COLUMNS = (
     "tool", "precision", "bs", "e2e_time", "p_val_whole", "p_val_core", "p_infer_whole", "p_infer_core",
@@ -171,10 +171,11 @@ def _peaks(run: FinishedRun) -> str:
     """What MFU was computed with: of a server that came back with another peak the larger."""
     peaks = sorted({float(server["peak_flops"]) / 1e12 for server in run.servers})
     if len(peaks) == 1:
-        return f"peak {peaks[0]:.4g} TFLOP/s ({run.model.peak_source})"
+        return f"peak {significant(peaks[0], 4)} TFLOP/s ({run.model.peak_source})"
     return (
-        f"peak {run.model.peak_flops / 1e12:.4g} TFLOP/s ({run.model.peak_source}); over servers and their "
-        f"starts {peaks[0]:.4g} … {peaks[-1]:.4g} TFLOP/s, each for its own work"
+        f"peak {significant(run.model.peak_flops / 1e12, 4)} TFLOP/s ({run.model.peak_source}); over "
+        f"servers and their starts {significant(peaks[0], 4)} … {significant(peaks[-1], 4)} TFLOP/s, "
+        "each for its own work"
     )
 
 
@@ -219,8 +220,8 @@ def _accuracy_lines(run: FinishedRun, summary: Summary) -> list[str]:
         f"failed {summary.val_failed}",
         "memory and load time have the reference in them",
         f"against the reference: the same letter on {percent(summary.agreement)}; log-probabilities differ "
-        f"by at most {number(summary.largest_logprob_difference, '.2g')} nats, in the median by "
-        f"{number(summary.median_logprob_difference, '.2g')}; "
+        f"by at most {significant(summary.largest_logprob_difference, 2)} nats, in the median by "
+        f"{significant(summary.median_logprob_difference, 2)}; "
         f"{found.statement('the reference', 'the engine')}",
     ]
 
@@ -259,8 +260,8 @@ def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
     lines = []
     if summary.joules_per_token is not None:
         lines.append(
-            f"energy: {summary.joules_per_token:.4g} J a token, "
-            f"{number(summary.joules_per_question, '.4g')} J a question"
+            f"energy: {significant(summary.joules_per_token, 4)} J a token, "
+            f"{significant(summary.joules_per_question, 4)} J a question"
         )
     lines += missing_lines(run)
     if run.self_check is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,7 @@ class SessionEnd:
     phase_seconds: how long each phase was asked. lost_readings: those of devices that were not written.
     """
 
-    interruptions: int = 0
-    outage_ns: int = 0
+    outages: list[dict[str, Any]] = field(default_factory=list)
     watch: LoopWatch = field(default_factory=LoopWatch)
     starved_ns: int = 0
     load_ns: int = 0
@@ -32,8 +31,7 @@ class SessionEnd:
 
     def add(self, phase: Phase) -> None:
         self.phase_seconds[phase.name] = phase.seconds
-        self.interruptions += phase.load.interruptions
-        self.outage_ns += phase.load.outage_ns
+        self.outages += [{"phase": phase.name, **asdict(outage)} for outage in phase.load.outages]
         self.watch = phase.watch
         self.starved_ns = phase.load.starved_ns
         self.load_ns = phase.load.elapsed_ns
@@ -43,8 +41,9 @@ class SessionEnd:
         return {
             **now(),
             "why": why,
-            "interruptions": self.interruptions,
-            "outage_seconds": self.outage_ns / 1e9,
+            "interruptions": len(self.outages),
+            "outage_seconds": sum(each["over_ns"] - each["lost_ns"] for each in self.outages) / 1e9,
+            "outages": self.outages,
             **self.watch.as_json(),
             "starved_share": self.starved_ns / self.load_ns if self.load_ns else 0.0,
             "phase_seconds": self.phase_seconds,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlu_client.record_table import RecordTable
+from mmlu_client.text import shortest
 
 Seconds = NDArray[np.float64]
 
@@ -37,7 +38,7 @@ class Goal:
     milliseconds: float
 
     def __str__(self) -> str:
-        return f"{self.key}:{self.milliseconds:g}"
+        return f"{self.key}:{shortest(self.milliseconds)}"
 
 
 def latency(requests: RecordTable) -> Seconds:

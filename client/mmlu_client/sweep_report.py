@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import plotly.graph_objects as go
 
-from mmlu_client.charts import BLUE, GREEN, GREY, ORANGE, RED, Chart, styled
+from mmlu_client.chart import BLUE, GREEN, GREY, ORANGE, RED, Chart, styled
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.page import drawn, page
 from mmlu_client.report import markdown_table
@@ -82,7 +82,7 @@ def sweep_page(points: Sequence[Point]) -> str:
         first.manifest,
         title=f"{measured(points)}: {len(points)} loads",
         started=first.manifest["started"]["utc"],
-        notice=first.model.notice,
+        notices=[first.model.notice] if first.model.notice else [],
         columns=HEAD,
         rows=[(point.name, _cells(point.summary)) for point in points],
         manifest_title="Manifest of the first run",
@@ -115,14 +115,15 @@ def throughput_and_latency(points: Sequence[Point]) -> Chart:
             y=[point.milliseconds(percentile) for point in points],
             name=percentile,
             mode="lines+markers+text" if percentile == "p99" else "lines+markers",
-            text=[f"{point.load:g}" for point in points],
+            text=_labels(points),
             textposition="top center",
             line_color=color,
             marker={
                 "size": 9,
                 "symbol": ["x" if point.summary.client_is_bottleneck else "circle" for point in points],
             },
-            hovertemplate=f"load %{{text}}: %{{x:.2f}} requests/s, {percentile} %{{y:.1f}} ms<extra></extra>",
+            hovertemplate=f"load %{{text}}: %{{x:,.2f}} requests/s, {percentile} %{{y:,.1f}} ms"
+            "<extra></extra>",
         )
     figure.update_xaxes(title="requests/s answered", rangemode="tozero")
     figure.update_yaxes(title="latency, ms", rangemode="tozero")
@@ -164,7 +165,7 @@ def stages_by_load(points: Sequence[Point]) -> Chart:
             y=[None if each is None else each * 1e3 for each in seconds],
             name=stage.replace("_", " "),
             marker_color=color,
-            hovertemplate=f"%{{y:.3g}} ms: {STAGES[stage]}<extra></extra>",
+            hovertemplate=f"%{{y:,.3~r}} ms: {STAGES[stage]}<extra></extra>",
         )
     figure.update_layout(barmode="stack")
     figure.update_xaxes(title=_axis(points), type="category")
@@ -194,7 +195,12 @@ def _by_load(
     figure = go.Figure()
     for name, color, values in series:
         figure.add_scatter(
-            x=_labels(points), y=list(values), name=name, mode="lines+markers", line_color=color
+            x=_labels(points),
+            y=list(values),
+            name=name,
+            mode="lines+markers",
+            line_color=color,
+            hovertemplate="%{y:.1%}" if unit == "share" else f"%{{y:,.4~r}} {unit}",
         )
     figure.update_xaxes(title=_axis(points), type="category")
     figure.update_yaxes(title=unit, rangemode="tozero")
@@ -202,7 +208,7 @@ def _by_load(
 
 
 def _labels(points: Sequence[Point]) -> list[str]:
-    return [f"{point.load:g}" for point in points]
+    return [shortest(point.load) for point in points]
 
 
 def _axis(points: Sequence[Point]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,12 +35,28 @@ def shortest(value: float) -> str:
     return np.format_float_positional(value, trim="-")
 
 
+def significant(value: float | None, digits: int) -> str:
+    """So many digits that count, written out: 0.0000076, 24, 2,773. Digits before the point are all kept."""
+    if value is None:
+        return "/"
+    if not value:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def p_value(value: float) -> str:
+    """`p = 0.625`, `p < 0.0001`: how small it is beyond that tells nothing."""
+    return "p < 0.0001" if value < 0.0001 else f"p = {significant(value, 3)}"
+
+
 def percent(share: float | None) -> str:
     return number(share, ".1%")
 
 
 def milliseconds(seconds: float | None) -> str:
-    return "/" if seconds is None else f"{seconds * 1e3:.1f} ms"
+    return "/" if seconds is None else f"{seconds * 1e3:,.1f} ms"
 
 
 def memory(used: float | None, total: float | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,12 @@ class TimeAxis:
         for key, span in self._spans.items():
             self._starts[key] = start
             start += span.whole_seconds
+
+    @property
+    def restarts(self) -> list[float]:
+        """Where another start of the client began to ask."""
+        keys = list(self._starts)
+        return [self._starts[key] for before, key in pairwise(keys) if key[1] != before[1]]
 
     def has(self, phase: str, session: int) -> bool:
         """Whether anything was answered then."""

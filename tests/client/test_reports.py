@@ -186,23 +186,43 @@ def test_the_page_needs_no_network_and_has_its_parts(run: Path) -> None:
     assert f"{summary(run)['p_infer_core']:.2f}" in text
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to draw the page")
-def test_the_page_draws_its_charts(run: Path, tmp_path: Path) -> None:
-    drawn = subprocess.run(
+def dumped(page: Path, profile: Path) -> str:
+    """The page as a browser has it after its scripts ran."""
+    return subprocess.run(
         [
             "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            f"--user-data-dir={tmp_path}", "--virtual-time-budget=20000", "--dump-dom",
-            (run / "report.html").as_uri(),
+            "--allow-file-access-from-files", "--hide-scrollbars", f"--user-data-dir={profile}",
+            "--virtual-time-budget=20000", "--dump-dom", page.as_uri(),
         ],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     ).stdout  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to draw the page")
+def test_the_page_draws_its_charts(run: Path, tmp_path: Path) -> None:
+    drawn = dumped(run / "report.html", tmp_path)
     # The script that stands in the page says these words too, once.
     assert len(re.findall(r'<svg class="main-svg"', drawn)) >= 9
     assert "anatomy" in drawn
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to draw the page")
+def test_the_page_fits_a_phone(run: Path, tmp_path: Path) -> None:
+    """390 pixels wide, in a frame: a window of headless Chromium is 500 wide at the least."""
+    frame, page = tmp_path / "frame.html", (run / "report.html").as_uri()
+    frame.write_text(
+        f"""<iframe src="{page}" width="390" height="800" style="border: 0"></iframe>
+        <p id="seen"></p><script>onload = () => {{
+            const page = document.querySelector("iframe").contentDocument;
+            const names = [...page.querySelectorAll("section[data-rows] .textpoint")];
+            seen.textContent = [page.documentElement.scrollWidth, ...names.map(each => each.textContent)];
+        }};</script>"""
+    )
+    assert '<p id="seen">390,anatomy,virology</p>' in dumped(frame, tmp_path)
 
 
 def test_a_page_with_a_notice_shows_it(tmp_path: Path) -> None:

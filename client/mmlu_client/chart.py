@@ -1,0 +1,180 @@
+"""A chart of a page, and how all of them look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from mmlu_client.text import significant
+
+BINS = 50
+BLUE, ORANGE, GREEN, RED, GREY = "#2f6fbb", "#e08a1e", "#3a9a5c", "#c2453d", "#8a8f98"
+# For series of which nobody knows how many there are.
+PALETTE = (BLUE, ORANGE, GREEN, RED, "#7b5ea7", "#2a9d9d", "#a0522d", "#c77cb0")
+# Where the largest of all values is so many times the smallest, an axis has a decade a step.
+WIDE_RANGE = 50.0
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a legend. traces: which of the figure's have this name."""
+
+    name: str
+    color: str
+    traces: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """about: what it shows and how it was computed, for the reader. is_wide: it takes the page's width.
+
+    rows: how many names its vertical axis has; on a narrow screen they stand above their rows, not beside.
+    """
+
+    title: str
+    about: str
+    figure: go.Figure
+    is_wide: bool = False
+    rows: int = 0
+
+    @property
+    def legend(self) -> list[Key]:
+        """Nothing where there is a single series. The page shows it above the plot, where it has room."""
+        places: dict[str, list[int]] = {}
+        for place, trace in enumerate(self.figure.data):
+            if trace.name:
+                places.setdefault(trace.name, []).append(place)
+        keys = [
+            Key(name, _color(self.figure.data[traces[0]]), tuple(traces)) for name, traces in places.items()
+        ]
+        return keys if len(keys) > 1 else []
+
+
+def color_of(place: int) -> str:
+    return PALETTE[place % len(PALETTE)]
+
+
+def styled(figure: go.Figure, height: int = 300, room: int = 20) -> go.Figure:
+    """height, room at the right: pixels. Numbers are written out: 3,620 and not 3.62e+03 or 3.62k."""
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 60, "r": room, "t": 12, "b": 48},
+        font={"family": "system-ui, sans-serif", "size": 13},
+        separators=".,",
+        showlegend=False,
+    )
+    figure.update_xaxes(exponentformat="none", separatethousands=True, automargin=True)
+    figure.update_yaxes(exponentformat="none", separatethousands=True, automargin=True)
+    return figure
+
+
+def histogram(
+    series: Sequence[tuple[str, NDArray[np.float64], str]], x: str, y: str, *, as_share: bool = False
+) -> go.Figure:
+    """Counted here, so that a page does not grow with its run. The first is filled, the others are outlines.
+
+    as_share: of each series' own values, so that series of different length lie over each other.
+    """
+    everything = np.concatenate([values for _, values, _ in series])
+    is_wide = everything.min() > 0 and everything.max() / everything.min() > WIDE_RANGE
+    edges = _edges(everything, is_wide)
+    figure = go.Figure()
+    for place, (name, values, color) in enumerate(series):
+        counts = np.histogram(values, bins=edges)[0] / (max(len(values), 1) if as_share else 1)
+        # From one edge to the next at one height, and down to nothing at both ends.
+        figure.add_scatter(
+            x=[*edges, edges[-1]],
+            y=[*counts, counts[-1], 0],
+            name=name,
+            mode="lines",
+            line={"color": color, "shape": "hv", "width": 1.5},
+            fill="tozeroy" if place == 0 else "none",
+            hovertemplate=f"from %{{x:,.4~r}}: %{{y:{'.1%' if as_share else ',d'}}}<extra>{name}</extra>",
+        )
+    if is_wide:
+        figure.update_xaxes(title=f"{x} (logarithmic)", **_decades(edges))
+    else:
+        figure.update_xaxes(title=x)
+    figure.update_yaxes(title=y, rangemode="tozero", tickformat=".0%" if as_share else None)
+    return figure
+
+
+def add_lines(figure: go.Figure, places: Sequence[float], name: str, color: str) -> None:
+    """From the bottom to the top of what is drawn. The legend has their name: on the plot names overlap."""
+    top = highest(figure)
+    figure.add_scatter(
+        x=[x for place in places for x in (place, place, None)],
+        y=[0.0, top, None] * len(places),
+        name=name,
+        mode="lines",
+        line={"color": color, "dash": "dot", "width": 1.5},
+        hovertemplate="%{x:,.4~r}<extra>" + name + "</extra>",
+    )
+
+
+def add_bands(figure: go.Figure, spans: Sequence[tuple[float, float]], name: str, color: str) -> None:
+    """From one place to another each, as high as what is drawn."""
+    top = highest(figure)
+    figure.add_scatter(
+        x=[x for start, end in spans for x in (start, start, end, end, None)],
+        y=[0.0, top, top, 0.0, None] * len(spans),
+        name=name,
+        mode="lines",
+        line={"color": color, "width": 1},
+        fill="toself",
+        opacity=0.5,
+        hoverinfo="name",
+    )
+
+
+def add_row_names(figure: go.Figure, names: Sequence[str], x: float) -> None:
+    """Above their rows, from x to the right, after all other traces; shown on a narrow screen alone."""
+    figure.add_scatter(
+        x=[x] * len(names),
+        y=list(names),
+        text=list(names),
+        # What cannot be seen lifts a name from what is drawn in its row.
+        mode="markers+text",
+        marker={"size": 10, "opacity": 0},
+        textposition="top right",
+        textfont={"size": 12},
+        cliponaxis=False,
+        visible=False,
+        hoverinfo="skip",
+    )
+
+
+def highest(figure: go.Figure) -> float:
+    """Of the values on it; 1 where there is none."""
+    values = [float(y) for trace in figure.data for y in trace.y if y is not None]
+    return max(values, default=0.0) or 1.0
+
+
+def _decades(edges: NDArray[np.float64]) -> dict[str, Any]:
+    """A logarithmic axis with 1, 2 and 5 of each decade, or with the decades alone where those are many."""
+    low, high = edges[0], edges[-1]
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    steps = (1, 2, 5) if len(powers) < 5 else (1,)
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    return {"type": "log", "tickvals": inside, "ticktext": [significant(tick, 1) for tick in inside]}
+
+
+def _edges(values: NDArray[np.float64], is_wide: bool) -> NDArray[np.float64]:
+    edges: NDArray[np.float64]
+    if is_wide:
+        edges = np.geomspace(values.min(), values.max(), BINS + 1)
+    else:
+        edges = np.histogram_bin_edges(values, bins=BINS)
+    return edges
+
+
+def _color(trace: Any) -> str:
+    line = getattr(trace, "line", None)
+    return str((line.color if line is not None and line.color else None) or trace.marker.color)
