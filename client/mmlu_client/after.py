@@ -6,13 +6,19 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmlu_client.compare import comparison
+from mmlu_client.compare import contrasts_of, sides_of
+from mmlu_client.compare_page import comparison_page
+from mmlu_client.compare_text import comparison
 from mmlu_client.errors import InputError
 from mmlu_client.finished_run import FinishedRun, read_run
 from mmlu_client.flags import PRINTED, PROGRAM, OneLineParser
+from mmlu_client.formats import formatted_comparison
 from mmlu_client.html_report import drawn_charts
 from mmlu_client.outcome import figure_files, loss, print_text, printed, write_files
+from mmlu_client.run_folder import write_text
 from mmlu_client.summary import summarize
+
+PAGE = "compare.html"
 
 
 def after(arguments: Sequence[str]) -> None:
@@ -24,7 +30,22 @@ def after(arguments: Sequence[str]) -> None:
     elif len(chosen.runs) < 2:
         raise InputError("compare needs two runs or more: mmlu-client compare A B …")
     else:
-        print_text(comparison([read_run(Path(run).expanduser()) for run in chosen.runs]))
+        output = Path(chosen.output).expanduser() if chosen.output else None
+        _compare([Path(run).expanduser() for run in chosen.runs], chosen.format, output)
+
+
+def _compare(folders: Sequence[Path], form: str, output: Path | None) -> None:
+    """Programs get no page unless they name one. Raises InputError, RunError."""
+    sides = sides_of([read_run(folder) for folder in folders])
+    contrasts = contrasts_of(sides)
+    is_table = form == "table"
+    print_text(comparison(sides, contrasts) if is_table else formatted_comparison(sides, contrasts, form))
+    page = output or (Path(PAGE) if is_table else None)
+    if page is None:
+        return
+    write_text(page, comparison_page(sides, contrasts, page))
+    if is_table:
+        print_text(f"\nplots, all figures and what differs: {page}")
 
 
 def _report(run: FinishedRun, form: str, *, is_whole: bool) -> None:
@@ -45,4 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--verbose", action="store_true", help="print every line of summary.md")
     compare = commands.add_parser("compare", help="put runs side by side; ratios are to the first")
     compare.add_argument("runs", metavar="DIR", nargs="+", help="runs' folders")
+    compare.add_argument(
+        "--format", choices=("table", "json", "csv"), default="table", help="what is printed"
+    )
+    compare.add_argument(
+        "--output",
+        metavar="FILE",
+        help=f"the page with plots, an HTML file; {PAGE} in the current folder by default, none beside json "
+        "and csv",
+    )
     return parser

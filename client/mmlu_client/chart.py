@@ -16,6 +16,18 @@ BINS = 50
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6fbb", "#e08a1e", "#3a9a5c", "#c2453d", "#8a8f98"
 # For series of which nobody knows how many there are.
 PALETTE = (BLUE, ORANGE, GREEN, RED, "#7b5ea7", "#2a9d9d", "#a0522d", "#c77cb0")
+# Of the stages that a latency is made of, from blue for the client to green for the engine.
+STAGE_COLORS = {
+    "client_queue": "#9db8dc",
+    "network": BLUE,
+    "server_tokenize": "#c9ccd2",
+    "server_queue": ORANGE,
+    "assemble": "#d8b98a",
+    "copy_in": "#b6d7bf",
+    "core": GREEN,
+    "copy_out": "#7fbf94",
+    "server_other": GREY,
+}
 # Where the largest of all values is so many times the smallest, an axis has a decade a step.
 WIDE_RANGE = 50.0
 
@@ -98,7 +110,7 @@ def histogram(
             hovertemplate=f"from %{{x:,.4~r}}: %{{y:{'.1%' if as_share else ',d'}}}<extra>{name}</extra>",
         )
     if is_wide:
-        figure.update_xaxes(title=f"{x} (logarithmic)", **_decades(edges))
+        figure.update_xaxes(title=f"{x} (logarithmic)", **decades(float(edges[0]), float(edges[-1])))
     else:
         figure.update_xaxes(title=x)
     figure.update_yaxes(title=y, rangemode="tozero", tickformat=".0%" if as_share else None)
@@ -156,9 +168,8 @@ def highest(figure: go.Figure) -> float:
     return max(values, default=0.0) or 1.0
 
 
-def _decades(edges: NDArray[np.float64]) -> dict[str, Any]:
+def decades(low: float, high: float) -> dict[str, Any]:
     """A logarithmic axis with 1, 2 and 5 of each decade, or with the decades alone where those are many."""
-    low, high = edges[0], edges[-1]
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     steps = (1, 2, 5) if len(powers) < 5 else (1,)
     ticks = [step * 10.0**power for power in powers for step in steps]

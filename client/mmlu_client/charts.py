@@ -130,7 +130,7 @@ def latency_over_time(requests: RecordTable, seconds: NDArray[np.float64]) -> Ch
 
 
 def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Chart:
-    tokens, core = _tokens_by_request(infer), infer.requests()["server_ns.core"] / 1e9
+    tokens, core = infer.request_sums("tokens.logical"), infer.requests()["server_ns.core"] / 1e9
     width = _width(seconds)
     figure = go.Figure()
     times, whole = _windowed(seconds, lambda rows: float(tokens[rows].sum() / width))
@@ -148,7 +148,7 @@ def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Ch
 def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.float64]) -> Chart:
     requests = infer.requests()
     possible = run.possible_flops(requests)
-    flops = _by_request(infer, "flops")
+    flops = infer.request_sums("flops")
     times, points = _windowed(seconds, lambda rows: _ratio(flops[rows].sum(), possible[rows].sum()))
     figure = go.Figure(
         go.Scatter(
@@ -280,19 +280,6 @@ def _holder(several: bool) -> Callable[[Reading], str]:
 def _device_name(reading: Reading) -> str:
     """Devices of one name are told apart by the beginning of their identity."""
     return f"{reading.device.name}, {(reading.device.id or reading.server)[:12]}"
-
-
-def _tokens_by_request(infer: RecordTable) -> NDArray[np.float64]:
-    return _by_request(infer, "tokens.logical")
-
-
-def _by_request(infer: RecordTable, column: str) -> NDArray[np.float64]:
-    """The column's sum over each request's questions, in the order of `infer.requests()`."""
-    scored = infer.where(infer.is_scored)
-    ids, first, place = np.unique(scored["request.id"], return_index=True, return_inverse=True)
-    sums: NDArray[np.float64] = np.zeros(len(ids))
-    np.add.at(sums, place, scored[column])
-    return sums[np.argsort(first)]
 
 
 def _windows(seconds: NDArray[np.float64]) -> int:

@@ -1,124 +1,183 @@
-"""Runs side by side: ratios with intervals, what their manifests differ in, where their answers differ."""
+"""Runs side by side: how each differs from the first in its figures, its answers and its manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mmlu_client.accuracy import agreement_of, differing, paired
+from mmlu_client.accuracy import Agreement, agreement_of, differing, paired
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.record_table import RecordTable
 from mmlu_client.records import INFER
-from mmlu_client.report import markdown_table
+from mmlu_client.resampling import ratio_interval, resampled
 from mmlu_client.resume import differences
-from mmlu_client.stages import latency
-from mmlu_client.statistics import Interval, ratio_interval
-from mmlu_client.summary import Summary, summarize
-from mmlu_client.text import number
+from mmlu_client.statistics import Interval, paired_difference
+from mmlu_client.summary import Summary, ratio, summarize
 
-FIGURES = {
-    "acc": ".4f", "acc_macro": ".4f", "acc_vocab": ".4f", "p_infer_whole": ",.1f", "p_infer_core": ",.1f",
-    "mfu": ".4f", "request_throughput": ",.2f", "latency_p50_seconds": ".4f", "latency_p99_seconds": ".4f",
-    "mean_batch_size": ".2f", "padding_share": ".4f", "prefix_hit_ratio": ".4f", "mem_used_gib": ".2f",
-    "joules_per_token": ".4g", "e2e_time": ",.1f",
-}  # fmt: skip
-# Of no interest beside the figures: they differ between any two runs.
+# Of no interest beside the figures: they differ between any two runs, or load.description has them.
 ALWAYS_DIFFERENT = (
     "started", "sessions", "command_line", "flags", "device.memory", "device.energy", "device.power",
     "device.temperature", "device.sm_clock", "engine.load_seconds", "engine.build_seconds",
-    "reference.load_seconds", "reference.build_seconds",
+    "reference.load_seconds", "reference.build_seconds", "concurrency", "load.concurrency", "load.mode",
+    "load.rate", "load.pattern",
 )  # fmt: skip
-SHOWN = 20
+# What is told as a difference and not as a ratio.
+ACCURACIES = ("acc", "acc_macro", "acc_vocab")
+RATIOS = (
+    "p_infer_whole", "p_infer_core", "mfu", "request_throughput", "latency_mean_seconds",
+    "latency_p50_seconds", "latency_p90_seconds", "latency_p99_seconds", "stage_core_seconds",
+    "mean_batch_size", "mem_used_gib", "joules_per_token", "e2e_time",
+)  # fmt: skip
 
 
-def comparison(runs: Sequence[FinishedRun]) -> str:
-    """Markdown: a table of figures, then for each run after the first how it compares with the first."""
-    first, *others = runs
-    summaries = [summarize(run) for run in runs]
-    parts = [_figures(runs, summaries)]
-    for other in others:
-        parts.append(f"## {other.folder} against {first.folder}")
-        parts += [_ratios(first, other), _manifests(first, other), _answers(first, other)]
-    return "\n\n".join(parts)
+@dataclass(frozen=True)
+class Side:
+    """One of the runs. label: what it is called beside the others: A, B, …"""
+
+    label: str
+    run: FinishedRun
+    summary: Summary
+
+    @property
+    def infer(self) -> RecordTable:
+        return self.run.records.phase(INFER)
+
+    def figure(self, name: str) -> float | None:
+        value: float | None = asdict(self.summary)[name]
+        return value
 
 
-def _figures(runs: Sequence[FinishedRun], summaries: Sequence[Summary]) -> str:
-    rows: list[tuple[str, ...]] = [("figure", *(str(run.folder) for run in runs))]
-    values = [asdict(summary) for summary in summaries]
-    rows.append(("engine", *(f"{each.engine_label} {each.precision} bs {each.bs}" for each in summaries)))
-    rows.append(("questions answered", *(f"{each.answered} of {each.questions}" for each in summaries)))
-    rows.append(("prompts truncated", *(str(each.truncated) for each in summaries)))
-    rows += [(name, *(number(each[name], form) for each in values)) for name, form in FIGURES.items()]
-    return markdown_table(rows)
+@dataclass(frozen=True)
+class Effect:
+    """How a figure differs: its ratio to the first run's, or difference from it. interval: 95 %, if known."""
+
+    value: float | None
+    interval: Interval | None = None
 
 
-def _ratios(first: FinishedRun, other: FinishedRun) -> str:
-    """Ratios of request means; their 95 % intervals by the delta method."""
-    mine, theirs = (_samples(run.records.phase(INFER)) for run in (first, other))
-    lines = [
-        f"- {name}: × {number(_ratio(theirs[name], mine[name]), '.3f')} "
-        f"({_shown(ratio_interval(theirs[name], mine[name]))})"
-        for name in mine
+@dataclass(frozen=True)
+class Letters:
+    """A question on which two runs chose other letters. logprob_difference: the largest of a candidate's."""
+
+    subject: str
+    index: int
+    answer: str
+    first: str
+    other: str
+    logprob_difference: float
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A run against the first. ratios: other / first; accuracies: other - first, on what both answered.
+
+    subjects: the same of each subject. manifest: what the manifests differ in, under dotted names.
+    """
+
+    first: Side
+    other: Side
+    ratios: Mapping[str, Effect]
+    accuracies: Mapping[str, Effect]
+    subjects: Mapping[str, Effect]
+    agreement: Agreement
+    letters: Sequence[Letters]
+    manifest: Sequence[tuple[str, Any, Any]]
+
+
+def sides_of(runs: Sequence[FinishedRun]) -> list[Side]:
+    return [Side(_label(place), run, summarize(run)) for place, run in enumerate(runs)]
+
+
+def contrasts_of(sides: Sequence[Side]) -> list[Contrast]:
+    """Of each after the first with the first."""
+    first, *others = sides
+    draws = [resampled(side.run, seed) for seed, side in enumerate(sides)]
+    return [
+        _contrast(first, other, _ratios(first, other, draws[0], drawn))
+        for other, drawn in zip(others, draws[1:], strict=True)
     ]
-    head = "Means over requests, as ratios with 95 % intervals (requests taken as independent of each other):"
-    return f"{head}\n\n" + "\n".join(lines)
 
 
-def _samples(infer: RecordTable) -> dict[str, NDArray[np.float64]]:
-    requests = infer.requests()
-    return {"latency": latency(requests), "core seconds": requests["server_ns.core"] / 1e9}
+def _contrast(first: Side, other: Side, ratios: Mapping[str, Effect]) -> Contrast:
+    left, right = paired(first.infer, other.infer)
+    subjects = np.unique(left["subject"].astype(str)).tolist()
+    return Contrast(
+        first,
+        other,
+        ratios,
+        {name: _accuracy(name, first, other, left, right) for name in ACCURACIES},
+        {
+            name: _difference(*(each.where(each["subject"] == name) for each in (left, right)))
+            for name in subjects
+        },
+        agreement_of(left, right),
+        _letters(left, right),
+        _manifest(first.run, other.run),
+    )
 
 
-def _manifests(first: FinishedRun, other: FinishedRun) -> str:
-    found = [
-        (name, str(before), str(after))
+def _label(place: int) -> str:
+    letters = string.ascii_uppercase
+    return letters[place] if place < len(letters) else f"{letters[place % 26]}{place // 26 + 1}"
+
+
+def _ratios(
+    first: Side, other: Side, mine: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> dict[str, Effect]:
+    return {
+        name: Effect(
+            ratio(other.figure(name), first.figure(name)),
+            ratio_interval(theirs[name], mine[name]) if name in mine and name in theirs else None,
+        )
+        for name in RATIOS
+    }
+
+
+def _accuracy(name: str, first: Side, other: Side, left: RecordTable, right: RecordTable) -> Effect:
+    if name == "acc":
+        return _difference(left, right)
+    before, after = first.figure(name), other.figure(name)
+    return Effect(None if before is None or after is None else after - before)
+
+
+def _difference(left: RecordTable, right: RecordTable) -> Effect:
+    """Of the shares that are right, of the same questions."""
+    mine, theirs = left.correct, right.correct
+    counts = (int(each.sum()) for each in (theirs & mine, theirs & ~mine, mine & ~theirs, ~theirs & ~mine))
+    return Effect(
+        float(theirs.mean() - mine.mean()) if len(left) else None,
+        paired_difference(*counts),
+    )
+
+
+def _letters(left: RecordTable, right: RecordTable) -> list[Letters]:
+    apart = np.abs(left.logprobs - right.logprobs)
+    return [
+        Letters(
+            str(left["subject"][row]),
+            int(left["index"][row]),
+            str(left["answer"][row]),
+            str(left["predicted"][row]),
+            str(right["predicted"][row]),
+            float(apart[row].max()),
+        )
+        for row in differing(left, right)
+    ]
+
+
+def _manifest(first: FinishedRun, other: FinishedRun) -> list[tuple[str, Any, Any]]:
+    return [
+        (name, before, after)
         for name, before, after in differences(_comparable(first), _comparable(other))
         if not name.startswith(ALWAYS_DIFFERENT)
     ]
-    if not found:
-        return "The manifests tell of the same model, engine, device, data and flags."
-    return "What the manifests differ in:\n\n" + markdown_table(
-        [("what", str(first.folder), str(other.folder)), *found]
-    )
 
 
 def _comparable(run: FinishedRun) -> dict[str, Any]:
     """The manifest with each server in a few words."""
     servers = dict.fromkeys(f"{server['name']} on {server['device']}" for server in run.servers)
     return {**run.manifest, "servers": ", ".join(servers)}
-
-
-def _answers(first: FinishedRun, other: FinishedRun) -> str:
-    left, right = paired(first.records.phase(INFER), other.records.phase(INFER))
-    found = agreement_of(left, right)
-    statement = found.statement(str(first.folder), str(other.folder))
-    rows = differing(left, right)
-    text = f"Answers: {statement}."
-    if not len(left):
-        return text
-    text += (
-        f" The same letter on {found.same_prediction} of {found.questions}; "
-        f"log-probabilities differ by at most {number(found.largest_difference, '.2g')}."
-    )
-    if not len(rows):
-        return text
-    shown = [
-        (f"{left['subject'][row]} {left['index'][row]}", left["answer"][row], left["predicted"][row],
-         right["predicted"][row])
-        for row in rows[:SHOWN]
-    ]  # fmt: skip
-    table = markdown_table([("question", "answer", str(first.folder), str(other.folder)), *shown])
-    more = f"\n\nand {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-    return f"{text}\n\n{table}{more}"
-
-
-def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> float | None:
-    return float(above.mean() / below.mean()) if len(above) and len(below) and below.mean() else None
-
-
-def _shown(interval: Interval | None) -> str:
-    return "/" if interval is None else f"{interval.low:.3f} … {interval.high:.3f}"

@@ -1,4 +1,4 @@
-"""Figures in the forms that other programs read: FlagPerf, lm-evaluation-harness, CSV."""
+"""Figures in the forms that other programs read: FlagPerf, lm-evaluation-harness, JSON, CSV."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from mmlu_client.caveats import partial_lines
+from mmlu_client.compare import Contrast, Effect, Side
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.lm_eval_results import lm_eval_results
 from mmlu_client.report import table
@@ -32,6 +33,75 @@ def formatted_sweep(points: Sequence[Point], form: str) -> str:
     if form == "lm-eval":
         return "\n".join(json.dumps({"load": point.name, **lm_eval_results(point.run)}) for point in points)
     return _comma_separated([{"load": point.name, **point.summary.flat()} for point in points])
+
+
+def formatted_comparison(sides: Sequence[Side], contrasts: Sequence[Contrast], form: str) -> str:
+    """What `compare --format` prints: a JSON document, or CSV with a row for each run."""
+    if form == "csv":
+        empty = dict.fromkeys(_flat(contrasts[0]))
+        against = [empty, *map(_flat, contrasts)]
+        return _comma_separated(
+            [
+                {"run": side.label, "folder": str(side.run.folder), **side.summary.flat(), **columns}
+                for side, columns in zip(sides, against, strict=True)
+            ]
+        )
+    document = {
+        "runs": [
+            {"run": side.label, "folder": str(side.run.folder), "summary": asdict(side.summary)}
+            for side in sides
+        ],
+        "comparisons": [_nested(contrast) for contrast in contrasts],
+    }
+    return json.dumps(document, indent=2)
+
+
+def _nested(contrast: Contrast) -> dict[str, object]:
+    found = contrast.agreement
+    return {
+        "run": contrast.other.label,
+        "against": contrast.first.label,
+        "ratios": {name: _effect(effect) for name, effect in contrast.ratios.items()},
+        "accuracy_differences": {name: _effect(effect) for name, effect in contrast.accuracies.items()},
+        "subject_differences": {name: _effect(effect) for name, effect in contrast.subjects.items()},
+        "answers": {**asdict(found), "share": found.share, "mcnemar_p": found.p_value},
+        "manifest": [
+            {"name": name, "first": before, "other": after} for name, before, after in contrast.manifest
+        ],
+        "other_letters": [asdict(each) for each in contrast.letters],
+    }
+
+
+def _effect(effect: Effect) -> dict[str, float | None]:
+    spread = effect.interval
+    return {
+        "value": effect.value,
+        "low": spread.low if spread else None,
+        "high": spread.high if spread else None,
+    }
+
+
+def _flat(contrast: Contrast) -> dict[str, object]:
+    """Columns of a CSV row, beside the run's own figures."""
+    effects = {
+        **{f"ratio_{name}": effect for name, effect in contrast.ratios.items()},
+        **{f"difference_{name}": effect for name, effect in contrast.accuracies.items()},
+    }
+    columns = {
+        f"{name}{'' if part == 'value' else f'_{part}'}": value
+        for name, effect in effects.items()
+        for part, value in _effect(effect).items()
+    }
+    found = contrast.agreement
+    return {
+        **columns,
+        "compared_questions": found.questions,
+        "same_letter": found.same_prediction,
+        "only_first_correct": found.only_first,
+        "only_this_correct": found.only_second,
+        "paired_p": found.p_value,
+        "largest_difference": found.largest_difference,
+    }
 
 
 def flagperf(run: FinishedRun, summary: Summary) -> str:

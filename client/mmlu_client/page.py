@@ -12,6 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from mmlu_client.chart import Chart
+from mmlu_client.text import significant
 
 # A chart and the part of a page that shows it.
 DrawnChart: TypeAlias = tuple[Chart, Markup]
@@ -27,6 +28,7 @@ def page(
     environment = Environment(
         loader=PackageLoader("mmlu_client", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["significant"] = significant
     return environment.get_template(template).render(
         charts=charts,
         manifest=list(flattened(manifest)),

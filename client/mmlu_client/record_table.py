@@ -133,6 +133,14 @@ class RecordTable:
         _, rows = np.unique(scored["request.id"], return_index=True)
         return scored.where(np.sort(rows))
 
+    def request_sums(self, name: str) -> NDArray[np.float64]:
+        """A column of the scored questions, added up over each of `requests()`, in their order."""
+        scored = self.where(self.is_scored)
+        ids, first, place = np.unique(scored["request.id"], return_index=True, return_inverse=True)
+        sums: NDArray[np.float64] = np.zeros(len(ids))
+        np.add.at(sums, place, scored[name])
+        return sums[np.argsort(first)]
+
     def questions(self) -> list[tuple[str, int]]:
         """Subject and index of each row."""
         return list(zip(self["subject"].tolist(), self["index"].tolist(), strict=True))

@@ -56,14 +56,32 @@ def percentile(values: Sequence[float] | NDArray[np.float64], share: float) -> f
     return float(np.percentile(values, share)) if len(values) else None
 
 
-def ratio_interval(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> Interval | None:
-    """95 % of a ratio of two means of independent samples, by the delta method on its logarithm."""
-    if len(numerator) < 2 or len(denominator) < 2 or numerator.mean() <= 0 or denominator.mean() <= 0:
+def paired_difference(both: int, only_first: int, only_second: int, neither: int) -> Interval | None:
+    """95 % of the share of the first less that of the second, both counted on the same questions.
+
+    Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10: from Wilson's intervals of the two
+    shares and their correlation. None where nothing was counted.
+    """
+    count = both + only_first + only_second + neither
+    one, two = wilson(both + only_first, count), wilson(both + only_second, count)
+    if one is None or two is None:
         return None
-    middle = math.log(numerator.mean() / denominator.mean())
-    variance = sum(
-        float(values.var(ddof=1)) / len(values) / float(values.mean()) ** 2
-        for values in (numerator, denominator)
-    )
-    half = Z95 * math.sqrt(variance)
-    return Interval(math.exp(middle - half), math.exp(middle + half))
+    p1, p2 = (both + only_first) / count, (both + only_second) / count
+    phi = _correlation(both, only_first, only_second, neither)
+    down = math.hypot(*_uncorrelated(p1 - one.low, two.high - p2, phi))
+    up = math.hypot(*_uncorrelated(one.high - p1, p2 - two.low, phi))
+    return Interval(max(-1.0, p1 - p2 - down), min(1.0, p1 - p2 + up))
+
+
+def _uncorrelated(one: float, two: float, phi: float) -> tuple[float, float]:
+    """Two lengths whose squares add up to one² - 2 phi one two + two²."""
+    return one - phi * two, math.sqrt(1 - phi**2) * two
+
+
+def _correlation(both: int, only_first: int, only_second: int, neither: int) -> float:
+    """Newcombe's phi, corrected for continuity."""
+    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    product = both * neither - only_first * only_second
+    half = (both + only_first + only_second + neither) / 2
+    corrected = max(0.0, product - half) if product >= 0 else product
+    return corrected / math.sqrt(margins) if margins else 0.0

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import plotly.graph_objects as go
 
-from mmlu_client.chart import BLUE, GREEN, GREY, ORANGE, RED, Chart, styled
+from mmlu_client.chart import BLUE, GREEN, ORANGE, RED, STAGE_COLORS, Chart, styled
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.page import drawn, page
 from mmlu_client.report import markdown_table
@@ -21,18 +21,6 @@ HEAD = (
     "goodput", "client",
 )  # fmt: skip
 PERCENTILES = (("p50", BLUE), ("p90", ORANGE), ("p99", RED))
-# Of the stages that a latency is made of, from blue for the client to green for the engine.
-STAGE_COLORS = {
-    "client_queue": "#9db8dc",
-    "network": BLUE,
-    "server_tokenize": "#c9ccd2",
-    "server_queue": ORANGE,
-    "assemble": "#d8b98a",
-    "copy_in": "#b6d7bf",
-    "core": GREEN,
-    "copy_out": "#7fbf94",
-    "server_other": GREY,
-}
 
 
 @dataclass(frozen=True)

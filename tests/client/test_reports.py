@@ -245,30 +245,6 @@ def test_energy_of_a_device_that_counts_it(tmp_path: Path) -> None:
     assert "Power over time" in (output / "report.html").read_text()
 
 
-def test_compare_runs(run: Path, tmp_path: Path) -> None:
-    """The same questions with fewer shots get other answers from the double."""
-    other = tmp_path / "other"
-    with Double(TOKENIZER) as double:
-        client(
-            "--url", double.url, "--data", run.parent / "data", "--output", other, "--few-shots", "2",
-            "--bs", "2",
-        )  # fmt: skip
-    result = client("compare", run, other)
-    assert result.returncode == 0, result.stderr
-    one, two = ({(r["subject"], r["index"]): r["predicted"] for r in records(each)} for each in (run, other))
-    same = sum(one[question] == two[question] for question in one)
-    assert f"The same letter on {same} of 18" in result.stdout
-    assert f"Answers: no difference in accuracy is shown between {run} and {other}" in result.stdout
-    differing = [question for question in one if one[question] != two[question]]
-    assert differing, "the double answers alike: this shows nothing"
-    for subject, index in differing:
-        assert f"| {subject} {index} " in result.stdout
-    assert re.search(r"\| few_shots +\| 5 +\| 2 ", result.stdout)
-    assert "load_seconds" not in result.stdout
-    # The double takes as long for two prompts as for one.
-    assert "core seconds: × 1.000 (1.000 … 1.000)" in result.stdout
-
-
 def test_a_run_of_another_version_is_refused(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
@@ -279,10 +255,3 @@ def test_a_run_of_another_version_is_refused(run: Path, tmp_path: Path) -> None:
         result = client(*command)
         assert result.returncode == 2
         assert "manifest.json was written by another version of mmlu-client" in the_error(result)
-
-
-def test_compare_wants_runs(run: Path, tmp_path: Path) -> None:
-    assert "compare needs two runs or more" in the_error(client("compare", run))
-    assert "holds no run" in the_error(client("compare", run, tmp_path))
-    # As of a sweep, whose loads are runs.
-    assert f"runs are in {run}: name one of them" in the_error(client("report", run.parent))

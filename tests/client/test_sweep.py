@@ -92,7 +92,9 @@ def test_reuse_is_never_without_the_word(data: Path, tmp_path: Path) -> None:
     runs = [output / "concurrency-1", output / "concurrency-2"]
     assert "double (prefix reuse)" in (output / "sweep.md").read_text()
     assert "double (prefix reuse)" in (output / "report.html").read_text()
-    assert "double (prefix reuse) fp32 bs 1" in client("compare", *runs).stdout
+    compared = client("compare", *runs, "--output", output / "compare.html").stdout
+    for text in (compared, (output / "compare.html").read_text()):
+        assert "double (prefix reuse), fp32, bs 1" in text
     assert "'compiler': 'double (prefix reuse)'" in client("report", runs[0], "--format", "flagperf").stdout
 
 
