@@ -16,7 +16,7 @@ from mmlu_client.pacing import ArrivalPattern
 from mmlu_client.prompt_format import FORMATS
 
 PROGRAM = "mmlu-client"
-PRINTED = ("table", "flagperf", "lm-eval", "csv")
+PRINTED = ("table", "flagperf", "lm-eval", "json", "csv")
 CONCURRENCY = 4
 ARRIVAL_PATTERN: ArrivalPattern = "poisson"
 METRICS_HOST = "127.0.0.1"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from mmlu_client.caveats import partial_lines
 from mmlu_client.compare import Contrast, Effect, Side
@@ -23,16 +24,35 @@ def formatted(run: FinishedRun, summary: Summary, form: str) -> str:
         return flagperf(run, summary)
     if form == "lm-eval":
         return json.dumps(lm_eval_results(run), indent=2)
-    return comma_separated(summary)
+    if form == "json":
+        return json.dumps(asdict(summary), indent=2)
+    return comma_separated([summary.flat()])
 
 
 def formatted_sweep(points: Sequence[Point], form: str) -> str:
-    """The same of a sweep: each load's lines for the suite, a JSON document a line, or CSV."""
+    """The same of a sweep: each load's lines for the suite, a document a line, or one with a row a load."""
     if form == "flagperf":
         return "\n\n".join(flagperf(point.run, point.summary) for point in points)
     if form == "lm-eval":
         return "\n".join(json.dumps({"load": point.name, **lm_eval_results(point.run)}) for point in points)
-    return _comma_separated([{"load": point.name, **point.summary.flat()} for point in points])
+    if form == "json":
+        return json.dumps(sweep_rows(points, asdict), indent=2)
+    return comma_separated(sweep_rows(points, Summary.flat))
+
+
+def sweep_rows(
+    points: Sequence[Point], figures: Callable[[Summary], dict[str, Any]]
+) -> list[dict[str, object]]:
+    """One a load: its name, what it was in numbers, and the figures of its summary."""
+    return [
+        {
+            "load": point.name,
+            "concurrency": None if point.plan.mode == "open" else point.plan.concurrency,
+            "request_rate": point.plan.rate if point.plan.mode == "open" else None,
+            **figures(point.summary),
+        }
+        for point in points
+    ]
 
 
 def formatted_comparison(sides: Sequence[Side], contrasts: Sequence[Contrast], form: str) -> str:
@@ -40,7 +60,7 @@ def formatted_comparison(sides: Sequence[Side], contrasts: Sequence[Contrast], f
     if form == "csv":
         empty = dict.fromkeys(_flat(contrasts[0]))
         against = [empty, *map(_flat, contrasts)]
-        return _comma_separated(
+        return comma_separated(
             [
                 {"run": side.label, "folder": str(side.run.folder), **side.summary.flat(), **columns}
                 for side, columns in zip(sides, against, strict=True)
@@ -144,12 +164,7 @@ def vendor(device: str) -> str:
     return next((maker for word, maker in known.items() if word in device.lower()), "unknown")
 
 
-def comma_separated(summary: Summary) -> str:
-    """A head and a row: every figure of summary.json but those by subject and group."""
-    return _comma_separated([summary.flat()])
-
-
-def _comma_separated(rows: Sequence[Mapping[str, object]]) -> str:
+def comma_separated(rows: Sequence[Mapping[str, object]]) -> str:
     """A head and the rows, which have the same keys."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

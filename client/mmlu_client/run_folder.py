@@ -14,7 +14,8 @@ RECORDS, MANIFEST, DEVICE_LOG = "records.jsonl", "manifest.json", "device.jsonl"
 # Changed with what a manifest or a record holds.
 MANIFEST_VERSION = 4
 SUMMARY, TABLE, HTML = "summary.json", "summary.md", "report.html"
-SWEEP_MANIFEST, SWEEP_TABLE = "sweep.json", "sweep.md"
+SWEEP_MANIFEST = "sweep_manifest.json"
+SWEEP_TABLE, SWEEP_JSON, SWEEP_CSV = "sweep.md", "sweep.json", "sweep.csv"
 
 
 def choose_output_folder(chosen: Path | None) -> Path:

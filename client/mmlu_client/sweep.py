@@ -16,7 +16,15 @@ from mmlu_client.finished_run import FinishedRun
 from mmlu_client.formats import formatted_sweep
 from mmlu_client.outcome import joined, loss, print_text, write_files
 from mmlu_client.run import Run, Show, shown_as
-from mmlu_client.run_folder import HTML, SWEEP_TABLE, choose_output_folder, holds_answers, holds_sweep
+from mmlu_client.run_folder import (
+    HTML,
+    SWEEP_CSV,
+    SWEEP_JSON,
+    SWEEP_TABLE,
+    choose_output_folder,
+    holds_answers,
+    holds_sweep,
+)
 from mmlu_client.settings import LoadPlan, Settings
 from mmlu_client.summary import Summary, summarize
 from mmlu_client.sweep_manifest import write_sweep_manifest
@@ -102,6 +110,8 @@ def _report(folder: Path, points: Sequence[Point], settings: Settings) -> list[R
     lost = write_files(
         {
             folder / SWEEP_TABLE: lambda: sweep_table(points) + "\n",
+            folder / SWEEP_JSON: lambda: formatted_sweep(points, "json") + "\n",
+            folder / SWEEP_CSV: lambda: formatted_sweep(points, "csv") + "\n",
             folder / HTML: lambda: sweep_page(points),
         }
     )

@@ -132,6 +132,10 @@ def test_csv_has_every_figure(run: Path) -> None:
     assert row[head.index("acc_val")] == ""
 
 
+def test_json_is_the_summary(run: Path) -> None:
+    assert json.loads(client("report", run, "--format", "json").stdout) == summary(run)
+
+
 def test_a_run_prints_the_format_alone(tmp_path: Path) -> None:
     data = write_benchmark(tmp_path / "data", {"alpha": 2})
     with Double(TOKENIZER) as double:

@@ -59,6 +59,12 @@ def test_its_page_leads_to_each_run(data: Path, tmp_path: Path) -> None:
     for rate in ("50", "100", "200.5"):
         assert f"{summary(output / f'request-rate-{rate}')['request_throughput']:.2f}" in text
     assert "latency:60000 ms" in text
+    rows = json.loads((output / "sweep.json").read_text())
+    assert [(row["concurrency"], row["request_rate"]) for row in rows] == [
+        (None, 50),
+        (None, 100),
+        (None, 200.5),
+    ]
 
 
 def test_rates_that_are_nearly_alike_are_runs_of_their_own(data: Path, tmp_path: Path) -> None:
@@ -124,8 +130,22 @@ def test_csv_of_a_sweep_is_one_table(printed: Callable[[str], tuple[str, Path]])
     for row in rows:
         figures = summary(output / row["load"])
         nested = {"acc_by_group", "acc_by_subject"}
-        assert list(row) == ["load", *(name for name in figures if name not in nested)]
+        flat = [name for name in figures if name not in nested]
+        assert list(row) == ["load", "concurrency", "request_rate", *flat]
         assert float(row["p_infer_whole"]) == figures["p_infer_whole"]
+    assert [(row["concurrency"], row["request_rate"]) for row in rows] == [("1", ""), ("2", "")]
+    assert (output / "sweep.csv").read_text() == text
+
+
+def test_json_of_a_sweep_is_one_list(printed: Callable[[str], tuple[str, Path]]) -> None:
+    text, output = printed("json")
+    rows = json.loads(text)
+    assert rows == [
+        {"load": f"concurrency-{many}", "concurrency": many, "request_rate": None}
+        | summary(output / f"concurrency-{many}")
+        for many in (1, 2)
+    ]
+    assert (output / "sweep.json").read_text() == text
 
 
 def test_lm_eval_of_a_sweep_is_a_document_a_line(printed: Callable[[str], tuple[str, Path]]) -> None:
