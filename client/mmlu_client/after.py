@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mmlu_client.compare import contrasts_of, sides_of
 from mmlu_client.compare_page import comparison_page
 from mmlu_client.compare_text import comparison
+from mmlu_client.dataset import load_benchmark
 from mmlu_client.errors import InputError
 from mmlu_client.finished_run import FinishedRun, read_run
 from mmlu_client.flags import PRINTED, PROGRAM, OneLineParser
 from mmlu_client.formats import formatted_comparison
 from mmlu_client.html_report import drawn_charts
+from mmlu_client.lm_eval_files import write_lm_eval_files
 from mmlu_client.outcome import figure_files, loss, print_text, printed, write_files
 from mmlu_client.run_folder import write_text
 from mmlu_client.summary import summarize
@@ -27,6 +30,8 @@ def after(arguments: Sequence[str]) -> None:
     if chosen.command == "report":
         run = read_run(Path(chosen.run).expanduser())
         _report(run, chosen.format, is_whole=chosen.verbose)
+        if chosen.format == "lm-eval":
+            write_lm_eval_files(run, partial(load_benchmark, run.data))
     elif len(chosen.runs) < 2:
         raise InputError("compare needs two runs or more: mmlu-client compare A B …")
     else:

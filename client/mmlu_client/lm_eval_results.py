@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmlu_client.accuracy import Accuracy, subject_accuracies
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.mmlu_groups import HARNESS_GROUP_OF, HARNESS_GROUPS
+from mmlu_client.prompt_format import FORMATS
+from mmlu_client.question import LETTERS
 from mmlu_client.records import INFER
 
 ALL = "mmlu"
@@ -46,9 +49,21 @@ def lm_eval_results(run: FinishedRun) -> dict[str, Any]:
             "random_seed": run.manifest["seeds"]["random_seed"],
         },
         "date": run.manifest["started"]["epoch_ns"] / 1e9,
+        "transformers_version": run.manifest["client"]["versions"]["transformers"],
+        "max_length": run.manifest["limits"]["max_prompt_tokens"],
+        "model_source": "trt-server",
         "model_name": run.model.id,
+        "model_name_sanitized": sanitized(run.model.id),
+        "system_instruction": None,
+        "fewshot_as_multiturn": False,
+        "chat_template": None,
         "total_evaluation_time_seconds": str(run.client_seconds),
     }
+
+
+def sanitized(model: str) -> str:
+    """A model's name as the harness makes a folder's of it."""
+    return re.sub(r'["<>:/|\\?*\[\]]+', "__", model)
 
 
 def _subtasks(subjects: Sequence[str]) -> dict[str, list[str]]:
@@ -112,8 +127,11 @@ def _or_not_available(error: float | None) -> float | str:
 
 
 def _config(run: FinishedRun, name: str) -> dict[str, Any]:
-    """What of a task's settings is this run's to say."""
+    """A task's settings, those of the harness's own file for it that hold here too, under its names."""
     subject = name.removeprefix("mmlu_")
+    style = FORMATS[run.prompt_format]
+    text = "{{question.strip()}}" if style.stripped else "{{question}}"
+    options = "".join(f"\n{letter}. {{{{choices[{place}]}}}}" for place, letter in enumerate(LETTERS))
     return {
         "task": name,
         "task_alias": subject,
@@ -121,7 +139,18 @@ def _config(run: FinishedRun, name: str) -> dict[str, Any]:
         "dataset_name": subject,
         "test_split": "test",
         "fewshot_split": "dev",
-        "num_fewshot": run.manifest["few_shots"],
+        "doc_to_text": f"{text}{options}\nAnswer:",
+        "doc_to_target": "answer",
+        "doc_to_choice": list(LETTERS),
+        "description": style.header(subject),
+        "target_delimiter": " ",
+        "fewshot_delimiter": "\n\n",
+        "fewshot_config": {"sampler": "first_n"},
+        "num_fewshot": run.few_shots,
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
         "output_type": "multiple_choice",
-        "metadata": {"version": TASK_VERSION, "prompt_format": run.manifest["prompt_format"]},
+        "repeats": 1,
+        "should_decontaminate": False,
+        "unsafe_code": False,
+        "metadata": {"version": TASK_VERSION, "prompt_format": run.prompt_format},
     }

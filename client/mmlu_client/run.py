@@ -22,6 +22,7 @@ from mmlu_client.finished_run import FinishedRun, read_run
 from mmlu_client.fleet import Fleet, check_batch_size, check_prompt_limit, check_reference
 from mmlu_client.html_report import drawn_charts
 from mmlu_client.lane import Server
+from mmlu_client.lm_eval_files import write_lm_eval_files
 from mmlu_client.manifest import Asking, manifest, session
 from mmlu_client.metrics import Metrics
 from mmlu_client.metrics_server import MetricsServer
@@ -422,6 +423,11 @@ class Run:
             self._show(finished, summary, not lost)
         except RunError as error:
             others.append(RunError(f"{error}; see {self._folder}"))
+        if self._settings.format == "lm-eval":
+            try:
+                write_lm_eval_files(finished, lambda: self._benchmark)
+            except RunError as error:
+                others.append(error)
         trouble = joined(trouble or flaw(finished, summary), others)
         if trouble is not None:
             raise trouble

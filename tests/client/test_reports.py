@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import hashlib
 import json
 import math
 import re
@@ -13,6 +14,7 @@ import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from client_process import client, the_error
@@ -104,6 +106,105 @@ def test_lm_eval_results(run: Path) -> None:
     assert found["groups"]["mmlu_stem"]["alias"] == "stem"
     assert found["n-samples"]["mmlu_anatomy"] == {"original": 12, "effective": 12}
     assert {name: group["alias"] for name, group in found["results"].items()}["mmlu_anatomy"] == "anatomy"
+
+
+def lm_eval_files(output: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """The results, and the samples of each task, as a run of a model named `double` leaves them."""
+    (results,) = (output / "lm-eval" / "double").glob("results_*.json")
+    time = results.stem.removeprefix("results_")
+    found = {
+        path.stem.removeprefix("samples_").removesuffix(f"_{time}"): [
+            json.loads(line) for line in path.read_text().splitlines()
+        ]
+        for path in results.parent.glob("samples_*.jsonl")
+    }
+    return json.loads(results.read_text()), found
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_lm_eval_files_are_those_of_the_harness(run: Path) -> None:
+    """Fields, their order and hashes as its own log of the same questions has them."""
+    printed = json.loads(client("report", run, "--format", "lm-eval").stdout)
+    results, samples = lm_eval_files(run)
+    hashes = results.pop("task_hashes")
+    assert results == printed
+    assert {name: len(each) for name, each in samples.items()} == {"mmlu_anatomy": 12, "mmlu_virology": 6}
+    config = results["configs"]["mmlu_anatomy"]
+    assert config["metric_list"] == [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
+    assert config["doc_to_text"] == (
+        "{{question}}\nA. {{choices[0]}}\nB. {{choices[1]}}\nC. {{choices[2]}}\nD. {{choices[3]}}\nAnswer:"
+    )
+    written = {each["index"]: each for each in records(run) if each["subject"] == "anatomy"}
+    mine = samples["mmlu_anatomy"]
+    assert [each["doc_id"] for each in mine] == list(range(12))
+    for sample in mine:
+        record = written[sample["doc_id"]]
+        assert list(sample) == [
+            "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics",
+            "doc_hash", "prompt_hash", "target_hash", "acc",
+        ]  # fmt: skip
+        assert sample["doc"] == {
+            "question": f"What is number {record['index']} of anatomy?", "subject": "anatomy",
+            "choices": ["one", "two", "three", "four"], "answer": "ABCD".index(record["answer"]),
+        }  # fmt: skip
+        scores = [
+            [str(record["logprobs"][each]), str(record["candidates"][each] == record["top_token"])]
+            for each in "ABCD"
+        ]
+        assert sample["filtered_resps"] == [each for (each,) in sample["resps"]] == scores
+        assert sample["acc"] == float(record["correct"])
+        contexts = [each["arg_0"] for each in sample["arguments"].values()]
+        assert [each["arg_1"] for each in sample["arguments"].values()] == [" A", " B", " C", " D"]
+        (context,) = set(contexts)
+        assert context.count("Answer:") == 6
+        assert context.endswith(
+            f"What is number {record['index']} of anatomy?\nA. one\nB. two\nC. three\nD. four\nAnswer:"
+        )
+        assert sample["prompt_hash"] == sha256(context)
+        assert sample["target"] == str("ABCD".index(record["answer"]))
+        assert sample["target_hash"] == sha256(sample["target"])
+        assert sample["doc_hash"] == sha256(json.dumps(sample["doc"], indent=2))
+    parts = (each[f"{part}_hash"] for each in mine for part in ("doc", "prompt", "target"))
+    assert hashes["mmlu_anatomy"] == sha256("".join(parts))
+
+
+@pytest.mark.parametrize(
+    ("prompt_format", "kept"), [("hendrycks", "01"), ("flagperf", "34"), ("lm-eval", "01234")]
+)
+def test_lm_eval_samples_have_the_shots_that_were_kept(tmp_path: Path, prompt_format: str, kept: str) -> None:
+    """Two of five have room. The harness's own log has what was before its model cut it."""
+    data, output = write_benchmark(tmp_path / "data", {"alpha": 1}), tmp_path / "run"
+    flags = ("--data", data, "--output", output, "--prompt-format", prompt_format, "--format", "lm-eval")
+    with Double(TOKENIZER, max_prompt_tokens=160) as double:
+        result = client("--url", double.url, *flags)
+    assert result.returncode == 0, result.stderr
+    _, samples = lm_eval_files(output)
+    (sample,) = samples["mmlu_alpha"]
+    shots = re.findall(r"What is number (\d) of dev alpha", sample["arguments"]["gen_args_0"]["arg_0"])
+    assert records(output)[0]["truncated"]
+    assert "".join(shots) == kept
+
+
+def test_lm_eval_files_of_other_questions_have_no_samples(run: Path, tmp_path: Path) -> None:
+    """The folder that was asked has other questions by now."""
+    copy, data = tmp_path / "copy", write_benchmark(tmp_path / "data", {"anatomy": 11, "virology": 6})
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "lm-eval", ignore_errors=True)
+    told = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**told, "data": {**told["data"], "name": str(data)}}))
+    result = client("report", copy, "--format", "lm-eval")
+    assert result.returncode == 1
+    assert "are not those that were asked" in the_error(result)
+    assert lm_eval_files(copy) == (json.loads(result.stdout), {})
+    shutil.rmtree(data)
+    shutil.rmtree(copy / "lm-eval")
+    result = client("report", copy, "--format", "lm-eval")
+    assert result.returncode == 2
+    assert "no such folder" in the_error(result)
+    assert lm_eval_files(copy) == (json.loads(result.stdout), {})
 
 
 def test_every_subject_of_mmlu_has_a_group() -> None:
