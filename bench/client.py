@@ -145,7 +145,7 @@ def measure(port: int, data: Path, output: Path) -> dict[str, Any]:
     """One run of the client: its summary, and the most memory it held, in MiB."""
     program = Path(sys.executable).parent / "mmlu-client"
     command = [program, "--url", f"localhost:{port}", "--data", data, "--output", output]
-    command += ["--concurrency", "64"]
+    command += ["--concurrency", "64", "--max-prompt-tokens", "model"]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:

@@ -26,6 +26,7 @@ import psutil
 import torch
 from mmlu_client.dataset import load_benchmark
 from mmlu_client.prompt_format import FORMATS
+from mmlu_client.prompt_limit import prompt_limit
 from mmlu_client.prompts import Prompt, PromptBuilder
 from mmlu_client.streams import take_any_text
 from mmlu_client.tokenizer import named_tokenizer
@@ -92,7 +93,7 @@ def _prompts(options: argparse.Namespace, config: Any) -> list[Prompt]:
         named_tokenizer(options.tokenizer),
         FORMATS["hendrycks"],
         benchmark.shots(subjects, 5),
-        config.max_position_embeddings,
+        prompt_limit(FORMATS["hendrycks"], None, config.max_position_embeddings).tokens,
         config.vocab_size,
     )
     built = builder.build(benchmark.questions(subjects, options.limit))

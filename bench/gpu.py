@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 from mmlu_client.dataset import load_benchmark
 from mmlu_client.prompt_format import FORMATS
+from mmlu_client.prompt_limit import prompt_limit
 from mmlu_client.prompts import Prompt, PromptBuilder
 from mmlu_client.streams import take_any_text
 from mmlu_client.tokenizer import FastTokenizer
@@ -192,7 +193,7 @@ def _prompts(options: argparse.Namespace, geometry: Geometry, path: Path, most_s
         FastTokenizer(Tokenizer.from_file(str(DEMO / "tokenizer.json")), "the demo model's tokenizer"),
         FORMATS["hendrycks"],
         benchmark.shots(subjects, 5),
-        geometry.max_positions,
+        prompt_limit(FORMATS["hendrycks"], None, geometry.max_positions).tokens,
         geometry.vocabulary_size,
     )
     built = builder.build(benchmark.questions(subjects, each))

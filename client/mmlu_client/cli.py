@@ -44,6 +44,7 @@ def settings_from(arguments: Sequence[str] | None) -> Settings:
         limit=chosen.limit,
         few_shots=chosen.few_shots,
         prompt_format=chosen.prompt_format,
+        max_prompt_tokens=chosen.max_prompt_tokens,
         tokenizer=chosen.tokenizer,
         output=_path(chosen.output),
         server_timeout=chosen.server_timeout,

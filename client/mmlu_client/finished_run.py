@@ -83,6 +83,11 @@ class FinishedRun:
         return str(self.manifest["prompt_format"])
 
     @property
+    def prompt_limit_source(self) -> str:
+        """Whose limit of a prompt's tokens it kept. A run from before others were told kept the server's."""
+        return str(self.manifest.get("max_prompt_tokens", {}).get("source", "the server"))
+
+    @property
     def reuses_prefixes(self) -> bool:
         return bool(self.manifest["reuse_prefix"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
+from mmlu_client.prompt_limit import MODEL, Asked
 from mmlu_client.stages import LATENCY, STAGES, Goal
 
 SWEPT = ("concurrency", "request-rate")
@@ -25,6 +26,13 @@ def count(value: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from 1")
     return number
+
+
+def prompt_tokens(value: str) -> Asked:
+    try:
+        return MODEL if value.strip() == MODEL else count(value)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor `{MODEL}`") from None
 
 
 def port(value: str) -> int:

@@ -102,6 +102,13 @@ def _benchmark(parser: configargparse.ArgumentParser) -> None:
     )
     group.add_argument("--prompt-format", choices=sorted(FORMATS), default="hendrycks", help="whose prompts")
     group.add_argument(
+        "--max-prompt-tokens",
+        type=values.prompt_tokens,
+        metavar="N|model",
+        help="tokens of the longest prompt, BOS included; `model`: as many as the server takes (default: "
+        "2048 for hendrycks and flagperf, whose own programs cut there, `model` for lm-eval)",
+    )
+    group.add_argument(
         "--tokenizer",
         metavar="FOLDER|ID",
         help="where the server gives none; the server's by default",

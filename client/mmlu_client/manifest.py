@@ -13,6 +13,7 @@ from typing import Any
 from mmlu_client.dataset import Benchmark
 from mmlu_client.lane import Server
 from mmlu_client.model import Device, EngineInfo, ServedModel
+from mmlu_client.prompt_limit import PromptLimit
 from mmlu_client.run_folder import MANIFEST_VERSION
 from mmlu_client.settings import Settings
 
@@ -22,16 +23,16 @@ PACKAGES = ("trt-server", "grpcio", "numpy", "protobuf", "pyarrow", "tokenizers"
 
 @dataclass(frozen=True)
 class Asking:
-    """What is asked: the benchmark, the subjects of it, how many questions, and whose tokenizer is used.
+    """What is asked: the benchmark, the subjects of it, how many questions, and how they become prompts.
 
-    max_prompt_tokens: what prompts were made to fit in.
+    tokenizer: where it is from.
     """
 
     benchmark: Benchmark
     subjects: Sequence[str]
     questions: int
     tokenizer: str
-    max_prompt_tokens: int
+    limit: PromptLimit
 
 
 def manifest(settings: Settings, asking: Asking, servers: Sequence[Server]) -> dict[str, Any]:
@@ -59,6 +60,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server]) -> d
         "reuse_prefix": settings.reuse_prefix,
         "early_stop": settings.early_stop,
         "goodput": [str(goal) for goal in settings.goals],
+        "max_prompt_tokens": {"asked": settings.max_prompt_tokens, "source": asking.limit.source},
         "tokenizer": asking.tokenizer,
         "seeds": {"random_seed": settings.seed},
         "model": {
@@ -74,7 +76,7 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server]) -> d
         "device": asdict(model.device),
         "peak": {"flops_per_second": model.peak_flops, "source": model.peak_source},
         "limits": {
-            "max_prompt_tokens": asking.max_prompt_tokens,
+            "max_prompt_tokens": asking.limit.tokens,
             "max_batch_size": model.max_batch_size,
             "stream_window": model.stream_window,
         },

@@ -17,12 +17,16 @@ TooLong = Literal["drop-last-shot", "drop-first-shot", "cut-left"]
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """about: what stands between "about" and the subject. stripped: questions lose white space at edges."""
+    """about: what stands between "about" and the subject. stripped: questions lose white space at edges.
+
+    max_tokens: where the format's own program cuts, whatever the model takes; None: at the model's limit.
+    """
 
     name: str
     about: str
     stripped: bool
     too_long: TooLong
+    max_tokens: int | None
 
     def header(self, subject: str) -> str:
         name = subject.replace("_", " ")
@@ -50,7 +54,7 @@ class PromptFormat:
 
 FORMATS = {
     # Two spaces: the original puts one before every word of the subject.
-    "hendrycks": PromptFormat("hendrycks", "  ", stripped=False, too_long="drop-last-shot"),
-    "lm-eval": PromptFormat("lm-eval", " ", stripped=True, too_long="cut-left"),
-    "flagperf": PromptFormat("flagperf", "  ", stripped=False, too_long="drop-first-shot"),
+    "hendrycks": PromptFormat("hendrycks", "  ", stripped=False, too_long="drop-last-shot", max_tokens=2048),
+    "lm-eval": PromptFormat("lm-eval", " ", stripped=True, too_long="cut-left", max_tokens=None),
+    "flagperf": PromptFormat("flagperf", "  ", stripped=False, too_long="drop-first-shot", max_tokens=2048),
 }

@@ -29,7 +29,7 @@ class Prompt:
 
     candidate_ids: of " A" to " D" after this prompt. shared_prefix_tokens: how many of the first tokens are
     those of the subject's header and shots. shots: how many were kept whole. truncated: whether anything was
-    left out, for the prompt to fit the model.
+    left out, for the prompt to be short enough.
     """
 
     question: Question
@@ -42,7 +42,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Unaskable:
-    """A question whose prompt cannot be made to fit the model."""
+    """A question whose prompt cannot be made short enough."""
 
     question: Question
     reason: str
@@ -66,7 +66,7 @@ class PromptBuilder:
         max_tokens: int,
         vocabulary_size: int,
     ) -> None:
-        """shots: those of each subject. max_tokens: the longest prompt the server takes."""
+        """shots: those of each subject. max_tokens: of the longest prompt."""
         self._tokenizer = tokenizer
         self._style = style
         self._shots = shots
@@ -92,14 +92,12 @@ class PromptBuilder:
             head = self._head(question.subject, shots)
             (ids,) = self._encode([(head, body)])
         if len(ids) > self._max_tokens and self._style.too_long != "cut-left":
-            return Unaskable(
-                question, f"{len(ids)} tokens without any shot: the server takes {self._max_tokens}"
-            )
+            return Unaskable(question, f"{len(ids)} tokens without any shot: the limit is {self._max_tokens}")
         shared = common_prefix(ids, head.ids)
         self._check_vocabulary(max(ids[shared:], default=0))
         candidates = self._candidate_ids(question.subject, head.text + body, ids)
         if len(ids) > self._max_tokens:
-            # Cut where the server's limit falls, BOS and header gone: nothing is shared any more.
+            # Cut where the limit falls, BOS and header gone: nothing is shared any more.
             kept = self._shots_behind(len(ids) - self._max_tokens, question.subject, ids)
             return Prompt(question, ids[-self._max_tokens :], candidates, 0, kept, truncated=True)
         truncated = len(shots) < len(self._shots[question.subject])

@@ -162,7 +162,8 @@ def _peak_lines(run: FinishedRun, summary: Summary) -> list[str]:
 def _prompt_lines(run: FinishedRun, summary: Summary) -> list[str]:
     return [
         f"prompts: format {summary.prompt_format}, {summary.few_shots} shots asked for, "
-        f"{number(summary.mean_shots, '.2f')} kept on average",
+        f"{number(summary.mean_shots, '.2f')} kept on average; at most {run.model.max_prompt_tokens} tokens, "
+        f"the limit of {run.prompt_limit_source}",
         *truncation_lines(run, summary),
     ]
 

@@ -25,6 +25,7 @@ IDENTITY = (
     "data.order",
     "prompt_format",
     "few_shots",
+    "max_prompt_tokens.asked",
     "limits.max_prompt_tokens",
     "bs",
     "tokenizer",

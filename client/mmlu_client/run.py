@@ -40,6 +40,7 @@ from mmlu_client.page import DrawnChart
 from mmlu_client.phase import Bench, Phase, in_order, warm_up
 from mmlu_client.progress import Progress, Tally, make_progress
 from mmlu_client.prompt_format import FORMATS
+from mmlu_client.prompt_limit import prompt_limit
 from mmlu_client.prompts import PromptBuilder
 from mmlu_client.question_file import Selection
 from mmlu_client.record_file import RecordFile
@@ -253,8 +254,9 @@ class Run:
     ) -> None:
         settings, model = self._settings, fleet.servers[0].model
         style = FORMATS[settings.prompt_format]
-        limit = self._max_prompt_tokens = fleet.max_prompt_tokens
-        builder = PromptBuilder(tokenizer, style, self._shots, limit, model.vocabulary_size)
+        limit = prompt_limit(style, settings.max_prompt_tokens, fleet.max_prompt_tokens)
+        self._max_prompt_tokens = limit.tokens
+        builder = PromptBuilder(tokenizer, style, self._shots, limit.tokens, model.vocabulary_size)
         make_folder(self._folder)
         with RecordFile(self._folder / RECORDS) as file:
             if settings.resume is None:

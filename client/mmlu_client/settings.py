@@ -9,6 +9,7 @@ from typing import Any, Literal
 from mmlu_client.address import Address
 from mmlu_client.errors import InputError
 from mmlu_client.pacing import ArrivalPattern, ClosedLoop, Offline, OpenLoop, Pacing
+from mmlu_client.prompt_limit import Asked
 from mmlu_client.stages import Goal
 from mmlu_client.text import shortest
 
@@ -52,7 +53,8 @@ class LoadPlan:
 
 @dataclass(frozen=True)
 class Settings:
-    """subjects, limit: None for all. tokenizer: None for the server's. output: None for results/<UTC time>.
+    """subjects, limit: None for all. max_prompt_tokens: None for the format's. tokenizer: None for the
+    server's. output: None for results/<UTC time>.
 
     server_timeout: seconds that a server may be away. early_stop: the width of acc's 95 % interval at which
     the run ends. resume: the folder of the run, or of the sweep, that is gone on with. verbose: everything is
@@ -67,6 +69,7 @@ class Settings:
     limit: int | None
     few_shots: int
     prompt_format: str
+    max_prompt_tokens: Asked
     tokenizer: str | None
     output: Path | None
     server_timeout: float

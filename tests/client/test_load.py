@@ -166,7 +166,7 @@ def test_a_question_too_long_for_the_model_is_recorded(data: Path, output: Path)
         result = client("--url", double.url, "--data", data, "--output", output, "--limit", "1")
     assert "2 of 2 questions failed, the first alpha 0:" in the_error(result)
     assert not double.asked
-    assert all("without any shot: the server takes 20" in record["error"] for record in records(output))
+    assert all("without any shot: the limit is 20" in record["error"] for record in records(output))
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])

@@ -183,7 +183,7 @@ def test_prompt_that_just_fits_is_left_alone() -> None:
 def test_question_longer_than_the_model_takes_is_not_asked() -> None:
     (prompt,) = builder(encoding("byte-level"), "hendrycks", 20).build([QUESTION])
     assert isinstance(prompt, Unaskable)
-    assert "tokens without any shot: the server takes 20" in prompt.reason
+    assert "tokens without any shot: the limit is 20" in prompt.reason
 
 
 def test_what_a_tokenizer_file_asks_for_in_training_is_not_done() -> None:

@@ -109,6 +109,7 @@ def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
         "data": data(questions=7),
         "bs": 2,
         "prompt_format": "hendrycks",
+        "max_prompt_tokens": {"asked": None, "source": "hendrycks's own program"},
         "few_shots": 5,
         "load": {"description": "closed loop", "request_count": None},
         "validate": False,
@@ -381,7 +382,10 @@ def test_shots_that_were_kept_are_told(finished: Callable[..., FinishedRun]) -> 
     assert (summary.prompt_format, summary.few_shots) == ("hendrycks", 5)
     assert (summary.truncated, summary.mean_shots) == (2, 13 / 4)
     lines = notes(run, summary)
-    assert "prompts: format hendrycks, 5 shots asked for, 3.25 kept on average" in lines
+    assert (
+        "prompts: format hendrycks, 5 shots asked for, 3.25 kept on average; at most 2048 tokens, the limit "
+        "of hendrycks's own program"
+    ) in lines
     assert any(
         line.startswith("truncated: 2 of 4 prompts were longer than the 2048 tokens") for line in lines
     )
