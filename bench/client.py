@@ -28,6 +28,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from demo_checkpoint import FOLDER
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from mmlu_client.flag_values import count
 from mmlu_client.prompt_format import FORMATS
@@ -36,7 +37,6 @@ from mmlu_client.streams import take_any_text
 from scoring.v1 import scoring_pb2 as pb
 
 SERVICE = "scoring.v1.Scoring"
-TOKENIZER = Path(__file__).parents[1] / "server" / "trt_server" / "demo"
 FILLER = "The committee found that each of the statements before it was true of the second case only."
 OPTIONS = ("one", "two", "three", "four")
 
@@ -45,7 +45,7 @@ def write_data(folder: Path, questions: int, tokens: int) -> None:
     """One subject whose prompts, five shots in, are at least so many tokens of the demo's tokenizer."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
     words = FILLER.split()
     for length in itertools.count():
         text = " ".join(itertools.islice(itertools.cycle(words), length))
@@ -66,7 +66,7 @@ class Instant:
     def __init__(self) -> None:
         files = ("tokenizer.json", "tokenizer_config.json")
         self._tokenizer = pb.Tokenizer(
-            files=[pb.File(name=name, content=(TOKENIZER / name).read_bytes()) for name in files],
+            files=[pb.File(name=name, content=(FOLDER / name).read_bytes()) for name in files],
             fingerprint="bench",
         ).SerializeToString()
         self._model = pb.Model(

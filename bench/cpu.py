@@ -35,8 +35,6 @@ from trt_server.model.source import resolve_model
 
 from tools.server_process import ServerProcess, program
 
-TOKENIZER = resolve_model("demo", "fp32").folder
-
 
 @dataclass(frozen=True)
 class Round:
@@ -60,13 +58,14 @@ def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--data", default="demo")
     parse.add_argument("--model", default="dummy:llama-100m", help="dummy:<geometry> or a folder")
-    parse.add_argument("--tokenizer", default=str(TOKENIZER), help="any whose ids the model knows")
+    parse.add_argument("--tokenizer", help="the model's own by default; the demo's for dummy:<geometry>")
     parse.add_argument("--subjects", help="names with commas between; all by default")
     parse.add_argument("--limit", type=int, help="questions a subject; all by default")
     parse.add_argument("--rounds", type=int, default=3)
     parse.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parse.add_argument("--bs", type=int, default=1)
     options = parse.parse_args()
+    options.tokenizer = options.tokenizer or ("demo" if options.model.startswith("dummy:") else options.model)
 
     folder = resolve_model(options.model, "fp32").folder
     model = _load_pytorch(folder, options.threads)

@@ -38,8 +38,7 @@ from mmlu_client.prompt_format import FORMATS
 from mmlu_client.prompt_limit import prompt_limit
 from mmlu_client.prompts import Prompt, PromptBuilder
 from mmlu_client.streams import take_any_text
-from mmlu_client.tokenizer import FastTokenizer
-from tokenizers import Tokenizer
+from mmlu_client.tokenizer import named_tokenizer
 from trt_server.accounting import prompt_flops
 from trt_server.engines.tensorrt.presence import Missing, find_gpu
 from trt_server.model.checkpoint import open_checkpoint
@@ -50,7 +49,6 @@ from trt_server.nvml import gpu_device
 from bench.reference_python import reference_environment, reference_python
 
 HERE = Path(__file__).parent
-DEMO = resolve_model("demo", "fp16").folder
 # What a measurement needs at least; one that takes longer is ended when the time is up.
 _LEAST_SECONDS = 20.0
 # The shots of so many subjects have room: 512 KiB a token of a 7 B model with full heads.
@@ -190,7 +188,7 @@ def _prompts(options: argparse.Namespace, geometry: Geometry, path: Path, most_s
     each = -(-options.questions // len(subjects))
     builder = PromptBuilder(
         # Its ids are in every vocabulary, and any ids take the same time.
-        FastTokenizer(Tokenizer.from_file(str(DEMO / "tokenizer.json")), "the demo model's tokenizer"),
+        named_tokenizer("demo"),
         FORMATS["hendrycks"],
         benchmark.shots(subjects, 5),
         prompt_limit(FORMATS["hendrycks"], None, geometry.max_positions).tokens,

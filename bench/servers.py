@@ -25,11 +25,8 @@ from typing import Any
 from mmlu_client.dataset import load_benchmark
 from mmlu_client.flag_values import count
 from mmlu_client.streams import take_any_text
-from trt_server.model.source import resolve_model
 
 from tools.server_process import ServerProcess, program
-
-TOKENIZER = resolve_model("demo", "fp32").folder
 
 
 @dataclass(frozen=True)
@@ -62,12 +59,13 @@ def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--data", default="demo")
     parse.add_argument("--model", default="dummy:llama-100m", help="dummy:<geometry> or a folder")
-    parse.add_argument("--tokenizer", default=str(TOKENIZER), help="any whose ids the model knows")
+    parse.add_argument("--tokenizer", help="the model's own by default; the demo's for dummy:<geometry>")
     parse.add_argument("--servers", type=count, default=2)
     parse.add_argument("--questions", type=count, default=40)
     parse.add_argument("--rounds", type=count, default=3)
     parse.add_argument("--concurrency", type=count, default=4, help="requests in flight, on both sides")
     options = parse.parse_args()
+    options.tokenizer = options.tokenizer or ("demo" if options.model.startswith("dummy:") else options.model)
     cores = sorted(os.sched_getaffinity(0))
     if options.servers < 2:
         parse.error("one server is what several are compared with: give --servers 2 or more")

@@ -39,6 +39,8 @@ TOKENIZER_TEXT = (
     "A. True, True\nB. False, False\nC. True, False\nD. False, True\nAnswer: A\n\n",
     "A river carries sand to the sea, and the sea builds a beach from it; what is the beach made of?",
     "The court held that the contract was void because one of the parties was a minor at that time.",
+    # So often that each letter of an answer is a token.
+    "Answer: A\n\nAnswer: B\n\nAnswer: C\n\nAnswer: D\n\n" * 30,
 )
 
 _SIZES: dict[str, Any] = {

@@ -84,8 +84,8 @@ def truncation_lines(run: FinishedRun, summary: Summary) -> list[str]:
         return []
     return [
         f"truncated: {summary.truncated} of {summary.answered} prompts were longer than the "
-        f"{run.model.max_prompt_tokens} tokens that {run.prompt_limit_source} allows, and lost shots or their "
-        f"beginning: the accuracy is not that of {summary.few_shots} shots throughout"
+        f"{run.model.max_prompt_tokens} tokens that {run.prompt_limit_source} allows, and lost shots or "
+        f"their beginning: the accuracy is not that of {summary.few_shots} shots throughout"
     ]
 
 

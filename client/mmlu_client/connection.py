@@ -24,10 +24,10 @@ from mmlu_client.address import Address
 from mmlu_client.errors import InputError, RunError, StreamLostError
 from mmlu_client.handshake import tls_trouble
 from mmlu_client.messages import Refusal, Reply, Request
-from mmlu_client.model import ServedModel
+from mmlu_client.model import ServedModel, ServedTokenizer
 from mmlu_client.proxy import Proxy
 from mmlu_client.text import shortest
-from mmlu_client.wire import decode_answer, decode_model, encode_request
+from mmlu_client.wire import decode_answer, decode_model, decode_tokenizer, encode_request
 
 SERVICE = "scoring.v1.Scoring"
 POLL_SECONDS = 0.2
@@ -151,8 +151,8 @@ class Connection:
     async def _model(self, seconds: float) -> ServedModel:
         return decode_model(await self._scoring.GetModel(scoring_pb2.GetModelRequest(), timeout=seconds))
 
-    async def tokenizer_files(self) -> tuple[dict[str, bytes], str] | None:
-        """File name → content, and their fingerprint; None where the model has no tokenizer."""
+    async def tokenizer(self) -> ServedTokenizer | None:
+        """None where the model has no tokenizer."""
         request = scoring_pb2.GetTokenizerRequest()
         try:
             tokenizer = await self._scoring.GetTokenizer(request, timeout=CALL_SECONDS)
@@ -160,7 +160,7 @@ class Connection:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
             raise RunError(f"{self._address} does not give its tokenizer: {_reason(error)}") from None
-        return {file.name: file.content for file in tokenizer.files}, tokenizer.fingerprint
+        return decode_tokenizer(tokenizer)
 
     def stream(self) -> ScoreStream:
         return ScoreStream(self._scoring.StreamScore(), self._is_alive)

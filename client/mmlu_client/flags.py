@@ -110,8 +110,8 @@ def _benchmark(parser: configargparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--tokenizer",
-        metavar="FOLDER|ID",
-        help="where the server gives none; the server's by default",
+        metavar="demo|FOLDER|ID",
+        help="where the server gives none, as with dummy:<geometry>; the server's by default",
     )
     group.add_argument(
         "--reuse-prefix",

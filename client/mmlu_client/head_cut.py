@@ -18,9 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-TokenIds = list[int]
+from checkpoint_tokenizer import TextEncoder, TokenIds
 
 # What questions may begin with, as splitters of words tell characters apart.
 PROBES = (
@@ -42,9 +41,8 @@ class Cut:
 class HeadCutter:
     """Cuts heads for one tokenizer. What their last lines have in common is tried once for each such line."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        """tokenizer: of the `tokenizers` library."""
-        self._tokenizer = tokenizer
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._encoder = encoder
         self._left_out: dict[str, int | None] = {}
 
     def cut(self, head: str) -> Cut | None:
@@ -60,7 +58,7 @@ class HeadCutter:
 
     def _try(self, head: str, place: int) -> int | None:
         """How many characters the rest begins behind the cut; None where no cut holds."""
-        if not _is_local(self._tokenizer, head[place - 1 : place + 1]):
+        if not _is_local(self._encoder, head[place - 1 : place + 1]):
             return None
         # Some tokenizers put a space before every text: there the cut takes it away.
         return next((out for out in (0, 1) if self._joining(head, place, out, PROBES)), None)
@@ -68,27 +66,22 @@ class HeadCutter:
     def _joining(self, head: str, place: int, left_out: int, probes: Sequence[str]) -> Cut | None:
         """The cut, where its parts give the ids of the whole with each of these behind the head."""
         rest = head[place + left_out :]
-        before, *wholes = encoded(
-            self._tokenizer, [head[:place], *(head + probe for probe in probes)], special=True
-        )
-        afters = encoded(self._tokenizer, [rest + probe for probe in probes], special=False)
+        before, *wholes = self._encoder.encode([head[:place], *(head + probe for probe in probes)])
+        afters = self._encoder.encode_rest([rest + probe for probe in probes])
         holds = all([*before, *after] == whole for after, whole in zip(afters, wholes, strict=True))
         return Cut(before, rest, afters[0][0]) if holds else None
 
 
-def _is_local(tokenizer: Any, around: str) -> bool:
+def _is_local(encoder: TextEncoder, around: str) -> bool:
     """around: the characters right before and after the cut."""
     from tokenizers import models
 
+    tokenizer = encoder.library
+    if tokenizer is None:
+        return False
     model = tokenizer.model
-    if not isinstance(model, models.BPE) or model.dropout:
+    if not isinstance(model, models.BPE):
         return False
     if model.ignore_merges and tokenizer.pre_tokenizer is None:  # a text that is one token as a whole is it
         return False
     return not any(around in token.content for token in tokenizer.get_added_tokens_decoder().values())
-
-
-def encoded(tokenizer: Any, texts: Sequence[str], *, special: bool) -> list[TokenIds]:
-    """Token ids of each text. special: with a BOS and the like, as the tokenizer's own files say."""
-    encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=special)
-    return [encoding.ids for encoding in encodings]

@@ -1,6 +1,9 @@
-"""The Hugging Face hub: what ids look like, and the benchmark from it, through `datasets` and its cache."""
+"""The Hugging Face hub: what ids look like, and files and the benchmark from it, through its cache."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from mmlu_client.errors import InputError
 from mmlu_client.hub_table import add_rows, check_columns
@@ -28,6 +31,23 @@ def quiet_hub() -> None:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
+def download(name: str, files: Sequence[str], what: str) -> Path:
+    """The folder of the hub's cache with those of a repository's files that it has.
+
+    what: what messages call it. Raises InputError.
+    """
+    from huggingface_hub import snapshot_download
+
+    quiet_hub()
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(files)))
+    except Exception as error:  # the library raises what its file systems and HTTP clients raise
+        raise InputError(
+            f"cannot load {what}: no such folder, and from the hub: {_first_line(error)}; "
+            "a folder works without a network"
+        ) from None
+
+
 def read_hub(name: str, split: str) -> dict[str, SubjectQuestions]:
     """The questions of one split by subject; downloaded on first use. Raises InputError."""
     import datasets  # over a second to import
@@ -50,4 +70,4 @@ def read_hub(name: str, split: str) -> dict[str, SubjectQuestions]:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0].rstrip(".") if lines else type(error).__name__

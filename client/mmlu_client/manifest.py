@@ -16,22 +16,33 @@ from mmlu_client.model import Device, EngineInfo, ServedModel
 from mmlu_client.prompt_limit import PromptLimit
 from mmlu_client.run_folder import MANIFEST_VERSION
 from mmlu_client.settings import Settings
+from mmlu_client.tokenizer import Tokenizer
 
 LARGEST_KEPT = ("peak_flops", "load_seconds", "build_seconds", "reference_load_seconds")
-PACKAGES = ("trt-server", "grpcio", "numpy", "protobuf", "pyarrow", "tokenizers", "transformers")
+PACKAGES = (
+    "trt-server",
+    "grpcio",
+    "numpy",
+    "protobuf",
+    "pyarrow",
+    "sentencepiece",
+    "tokenizers",
+    "transformers",
+)
 
 
 @dataclass(frozen=True)
 class Asking:
     """What is asked: the benchmark, the subjects of it, how many questions, and how they become prompts.
 
-    tokenizer: where it is from.
+    tokenizer_source: where the tokenizer is from.
     """
 
     benchmark: Benchmark
     subjects: Sequence[str]
     questions: int
-    tokenizer: str
+    tokenizer_source: str
+    tokenizer: Tokenizer
     limit: PromptLimit
 
 
@@ -61,7 +72,8 @@ def manifest(settings: Settings, asking: Asking, servers: Sequence[Server]) -> d
         "early_stop": settings.early_stop,
         "goodput": [str(goal) for goal in settings.goals],
         "max_prompt_tokens": {"asked": settings.max_prompt_tokens, "source": asking.limit.source},
-        "tokenizer": asking.tokenizer,
+        "tokenizer": asking.tokenizer_source,
+        "special_tokens": {"first": list(asking.tokenizer.first), "notes": list(asking.tokenizer.notes)},
         "seeds": {"random_seed": settings.seed},
         "model": {
             "id": model.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -32,6 +33,17 @@ class Device:
     sm_clock_hertz: float | None = None
     id: str | None = None
     part: str | None = None
+
+
+@dataclass(frozen=True)
+class ServedTokenizer:
+    """files: file name → content. sample_ids: of sample_text, as the server makes them; both empty where it
+    does not tell."""
+
+    files: Mapping[str, bytes]
+    fingerprint: str
+    sample_text: str
+    sample_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from checkpoint_tokenizer import TokenIds
+
 from mmlu_client.errors import InputError
-from mmlu_client.head_cut import Cut, TokenIds
+from mmlu_client.head_cut import Cut
 from mmlu_client.prompt_format import PromptFormat
 from mmlu_client.question import LETTERS, Question
 from mmlu_client.tokenizer import Tokenizer

@@ -29,6 +29,7 @@ IDENTITY = (
     "limits.max_prompt_tokens",
     "bs",
     "tokenizer",
+    "special_tokens.first",
     "validate",
     "reuse_prefix",
     "seeds.random_seed",

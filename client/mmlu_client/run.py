@@ -57,7 +57,7 @@ from mmlu_client.run_folder import (
 from mmlu_client.run_manifest import RunManifest, SessionEnd
 from mmlu_client.settings import Settings
 from mmlu_client.summary import Summary, summarize
-from mmlu_client.tokenizer import Tokenizer, named_tokenizer, served_tokenizer, warm_import
+from mmlu_client.tokenizer import Tokenizer, load_checked
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -212,8 +212,7 @@ class Run:
         return None
 
     async def _ask_all(self, worker: ThreadPoolExecutor) -> None:
-        settings, loop = self._settings, asyncio.get_running_loop()
-        importing = loop.run_in_executor(worker, warm_import)
+        settings = self._settings
         fleet = Fleet(settings.addresses, settings.tls_ca, self._progress.say, self._check)
         try:
             await fleet.connect(settings.server_timeout)
@@ -221,7 +220,6 @@ class Run:
             model = fleet.servers[0].model
             if model.notice:
                 self._progress.say(f"{model.id}: {model.notice}")
-            await importing
             tokenizer, origin = await self._tokenizer(fleet.servers[0], worker)
             await self._ask_through(fleet, worker, tokenizer, origin)
         finally:
@@ -237,17 +235,12 @@ class Run:
 
     async def _tokenizer(self, server: Server, worker: ThreadPoolExecutor) -> tuple[Tokenizer, str]:
         """The tokenizer and, for the manifest, where it comes from."""
-        loop = asyncio.get_running_loop()
-        named = self._settings.tokenizer
-        if named is not None:
-            return await loop.run_in_executor(worker, named_tokenizer, named), named
-        served = await server.connection.tokenizer_files()
-        if served is None:
-            raise InputError(
-                f"{server.model.id} has no tokenizer: name one of its family with --tokenizer FOLDER|ID"
-            )
-        files, fingerprint = served
-        return await loop.run_in_executor(worker, served_tokenizer, files), f"server {fingerprint}"
+        named, served = self._settings.tokenizer, await server.connection.tokenizer()
+        load = partial(load_checked, named, served, server.model.id)
+        tokenizer = await asyncio.get_running_loop().run_in_executor(worker, load)
+        for note in tokenizer.notes:
+            self._progress.say(f"{tokenizer.name}: {note}")
+        return tokenizer, named or f"server {served.fingerprint if served else ''}"
 
     async def _ask_through(
         self, fleet: Fleet, worker: ThreadPoolExecutor, tokenizer: Tokenizer, origin: str
@@ -265,7 +258,7 @@ class Run:
             if self._opened is not None:
                 self._opened()
             reopen_device_log(self._folder / DEVICE_LOG, keep=settings.resume is not None)
-            asking = Asking(self._benchmark, self._subjects, len(self._questions), origin, limit)
+            asking = Asking(self._benchmark, self._subjects, len(self._questions), origin, tokenizer, limit)
             earlier = read_records(self._folder / RECORDS)
             self._manifest = self._opened_manifest(fleet, asking, earlier)
             if self._manifest is None:

@@ -8,7 +8,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from scoring.v1 import scoring_pb2
 
 from mmlu_client.messages import Batch, Refusal, Reply, Request, Score, Timing
-from mmlu_client.model import Device, EngineInfo, ServedModel
+from mmlu_client.model import Device, EngineInfo, ServedModel, ServedTokenizer
 
 
 def encode_request(request: Request) -> Any:
@@ -71,6 +71,15 @@ def _retry_after(error: status_pb2.Status) -> float | None:
         if detail.Unpack(info):
             return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
     return None
+
+
+def decode_tokenizer(tokenizer: Any) -> ServedTokenizer:
+    return ServedTokenizer(
+        files={file.name: file.content for file in tokenizer.files},
+        fingerprint=tokenizer.fingerprint,
+        sample_text=tokenizer.sample_text,
+        sample_ids=tuple(tokenizer.sample_ids),
+    )
 
 
 def decode_model(model: Any) -> ServedModel:

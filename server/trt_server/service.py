@@ -104,7 +104,7 @@ class ScoringService(pb_grpc.ScoringServicer):
     ) -> pb.Tokenizer:
         loaded = await self._loaded_or_abort(context)
         try:
-            return encode_tokenizer(loaded.served.tokenizer)
+            return await asyncio.to_thread(encode_tokenizer, loaded.served.tokenizer)
         except ScoringError as error:
             await _abort(context, encode_error(error))
 

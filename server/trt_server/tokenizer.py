@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from checkpoint_tokenizer import (
+    FILE_NAMES,
+    SAMPLE_TEXT,
+    TextEncoder,
+    TokenizerError,
+    holds_tokenizer,
+    load_tokenizer,
+    needs_transformers,
+)
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from trt_server.errors import InvalidRequestError, NoTokenizerError, StartError
-from trt_server.one_line import one_line
 
-# What transformers reads to build a tokenizer. config.json tells it the family.
-FILE_NAMES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "config.json",
-)
-VOCABULARY_NAMES = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json"})
+log = logging.getLogger(__name__)
 
 
 class CheckpointTokenizer:
@@ -34,19 +30,16 @@ class CheckpointTokenizer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._paths = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
-        self.present = any(path.name in VOCABULARY_NAMES for path in self._paths)
+        self.present = holds_tokenizer(folder)
 
     def check(self) -> None:
-        """Raises StartError where its file does not load; what only transformers reads is left to it."""
-        path = self._folder / "tokenizer.json"
-        if path not in self._paths:
+        """Raises StartError where its files do not load; what only transformers reads waits for a text."""
+        if not self.present or needs_transformers(self._folder):
             return
         try:
-            Tokenizer.from_file(str(path))
-        except Exception as error:
-            raise StartError(
-                f"{path} does not load: {one_line(error)}; copy it again from where the model is from"
-            ) from error
+            self._encoder  # noqa: B018
+        except NoTokenizerError as error:
+            raise StartError(f"the tokenizer in {self._folder}: {error.__cause__}") from error
 
     @cached_property
     def files(self) -> dict[str, bytes]:
@@ -63,12 +56,28 @@ class CheckpointTokenizer:
             digest.update(content)
         return digest.hexdigest()
 
+    @cached_property
+    def sample(self) -> tuple[str, NDArray[np.int32]]:
+        """A text and its ids, by which a client sees that its own are the same; empty where it does not load.
+
+        Takes seconds where only transformers reads the files.
+        """
+        try:
+            return SAMPLE_TEXT, self.encode(SAMPLE_TEXT)
+        except (NoTokenizerError, InvalidRequestError) as error:
+            log.warning("no sample of the tokenizer's ids for clients: %s", error)
+            return "", np.zeros(0, np.int32)
+
     def encode(self, text: str) -> NDArray[np.int32]:
         """Token ids, int32 [tokens], with a BOS where the tokenizer's files say so.
 
-        Raises NoTokenizerError.
+        Raises NoTokenizerError, InvalidRequestError.
         """
-        return np.asarray(self._encoder.encode(text), dtype=np.int32)
+        try:
+            (ids,) = self._encoder.encode([text])
+        except TokenizerError as error:
+            raise InvalidRequestError(f"{error}, or send token ids") from error
+        return np.asarray(ids, dtype=np.int32)
 
     def following_token(self, prompt: str, text: str) -> int:
         """The id of the token that follows `prompt` when `text` is appended to it.
@@ -83,17 +92,17 @@ class CheckpointTokenizer:
         return int(together[len(alone)])
 
     @cached_property
-    def _encoder(self) -> Any:
+    def _encoder(self) -> TextEncoder:
         self._require()
-        # Loaded on the first text prompt: most clients send ids, and the import takes longer than the start.
-        from transformers import AutoTokenizer
-
         try:
-            return AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-        except Exception as error:
+            encoder = load_tokenizer(self._folder)
+        except TokenizerError as error:
             raise NoTokenizerError(
-                f"this model's tokenizer does not load: {one_line(error)}; send token ids"
+                f"this model's tokenizer does not load: {error}; send token ids"
             ) from error
+        for note in encoder.notes:
+            log.info("tokenizer: %s", note)
+        return encoder
 
     def _require(self) -> None:
         if not self.present:

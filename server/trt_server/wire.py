@@ -239,6 +239,9 @@ def _engine(engine: EngineDescription) -> pb.EngineInfo:
 
 
 def encode_tokenizer(tokenizer: CheckpointTokenizer) -> pb.Tokenizer:
-    """Raises NoTokenizerError."""
+    """Raises NoTokenizerError. May import transformers: takes seconds then."""
     files = [pb.File(name=name, content=content) for name, content in tokenizer.files.items()]
-    return pb.Tokenizer(files=files, fingerprint=tokenizer.fingerprint)
+    text, ids = tokenizer.sample
+    return pb.Tokenizer(
+        files=files, fingerprint=tokenizer.fingerprint, sample_text=text, sample_ids=ids.tolist()
+    )

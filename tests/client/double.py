@@ -78,6 +78,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         reference: str = "",
         peak: float = PEAK,
         change: Change = lambda request, response: None,  # noqa: ARG005
+        sample: tuple[str, list[int]] = ("", []),
     ) -> None:
         """tokenizer: file name → content, None for a model without. tls: key and certificate.
 
@@ -86,6 +87,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         devices: how many such devices it tells of one by one; 0: of the one alone.
         reference: the fingerprint of the one it says it has; it answers as the engine does.
         change: what is done to a response before it goes out.
+        sample: a text, and the ids that it says it makes of it.
         """
         self._tokenizer = tokenizer
         self._decide = decide
@@ -107,6 +109,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         self._reference = reference
         self._peak = peak
         self._change = change
+        self._sample = sample
         self.readings = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -204,7 +207,8 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         if self._tokenizer is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "this model has no tokenizer")
         files = [pb.File(name=name, content=content) for name, content in (self._tokenizer or {}).items()]
-        return pb.Tokenizer(files=files, fingerprint="tokenizer-1")
+        text, ids = self._sample
+        return pb.Tokenizer(files=files, fingerprint="tokenizer-1", sample_text=text, sample_ids=ids)
 
     async def StreamScore(  # noqa: N802
         self, requests: AsyncIterator[pb.ScoreRequest], context: Any

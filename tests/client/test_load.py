@@ -357,7 +357,10 @@ def test_model_without_tokenizer_takes_a_named_one(data: Path, output: Path, tmp
             "--url", double.url, "--data", data, "--output", output, "--tokenizer", folder, "--limit", "1"
         )
     assert without.returncode == 2
-    assert "double has no tokenizer: name one of its family with --tokenizer" in the_error(without)
+    assert (
+        "double has no tokenizer: name one whose ids its vocabulary has, with --tokenizer demo"
+        in the_error(without)
+    )
     assert named.returncode == 0, named.stderr
 
 

@@ -16,7 +16,7 @@ from google.rpc import code_pb2
 from mmlu import write_benchmark
 from processes import ServerProcess
 from run_files import manifest, page, records, summary, wait_for_records
-from tokenizer_kinds import byte_level, tokenizer_files, write_tokenizer
+from tokenizer_kinds import byte_level, tokenizer_files
 
 from tools.free_port import free_port
 
@@ -299,8 +299,7 @@ def test_killed_at_random_like_undisturbed(slow_folder: Path, tmp_path: Path) ->
     chance.seed(seed)
     print(f"seed {seed}")
     data = write_benchmark(tmp_path / "data", {"alpha": 60, "beta": 60})
-    tokenizer = write_tokenizer(byte_level(), tmp_path / "tokenizer")
-    flags: list[Any] = ["--data", data, "--tokenizer", tokenizer, "--bs", "3"]
+    flags: list[Any] = ["--data", data, "--bs", "3"]
     server = ServerProcess("--model", str(slow_folder)).wait_until_serving()
     port = server.url.rpartition(":")[2]
     try:

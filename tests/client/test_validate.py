@@ -14,7 +14,7 @@ from mmlu_client.tolerance import TOLERANCES
 from processes import ServerProcess
 from run_files import page, records, summary
 from scoring.v1 import scoring_pb2 as pb
-from tokenizer_kinds import byte_level, tokenizer_files, write_tokenizer
+from tokenizer_kinds import byte_level, tokenizer_files
 
 TOKENIZER = tokenizer_files(byte_level())
 
@@ -25,15 +25,10 @@ def validating(llama_folder: Path) -> Iterator[ServerProcess]:
         yield process.wait_until_serving()
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_tokenizer(byte_level(), tmp_path_factory.mktemp("tokenizer")))
-
-
-def test_reference_first_then_the_engine(validating: ServerProcess, tmp_path: Path, tokenizer: str) -> None:
+def test_reference_first_then_the_engine(validating: ServerProcess, tmp_path: Path) -> None:
     data, output = write_benchmark(tmp_path / "data", {"alpha": 4, "beta": 3}), tmp_path / "run"
     result = client(
-        "--url", validating.url, "--data", data, "--output", output, "--tokenizer", tokenizer, "--validate",
+        "--url", validating.url, "--data", data, "--output", output, "--validate",
         "--bs", "2",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -63,10 +58,10 @@ def test_reference_first_then_the_engine(validating: ServerProcess, tmp_path: Pa
     assert "no difference in accuracy is shown between the reference and the engine" in page(output)
 
 
-def test_early_stop_validates_what_it_asks(validating: ServerProcess, tmp_path: Path, tokenizer: str) -> None:
+def test_early_stop_validates_what_it_asks(validating: ServerProcess, tmp_path: Path) -> None:
     data, output = write_benchmark(tmp_path / "data", {"alpha": 60}), tmp_path / "run"
     client(
-        "--url", validating.url, "--data", data, "--output", output, "--tokenizer", tokenizer, "--validate",
+        "--url", validating.url, "--data", data, "--output", output, "--validate",
         "--bs", "8", "--early-stop", "0.36",
     )  # fmt: skip
     asked = {phase: set[int]() for phase in ("val", "infer")}

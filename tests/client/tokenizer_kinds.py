@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmlu_client.tokenizer import FastTokenizer
+from checkpoint_tokenizer.loading import library_encoder
+from mmlu_client.tokenizer import Tokenizer as PromptTokenizer
 from tokenizers import (
     AddedToken,
     Regex,
@@ -164,20 +165,6 @@ def joining(text: str) -> Tokenizer:
     return tokenizer
 
 
-def with_dropout() -> Tokenizer:
-    tokenizer = byte_level()
-    tokenizer.model.dropout = 0.1
-    return tokenizer
-
-
-def with_end() -> Tokenizer:
-    """Puts a token behind every text, too."""
-    tokenizer = byte_level()
-    bos = ("<s>", tokenizer.token_to_id("<s>"))
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A <s>", special_tokens=[bos])
-    return tokenizer
-
-
 def with_token_across() -> Tokenizer:
     """An added token has the end of `Answer:` and what follows in it."""
     tokenizer = byte_level()
@@ -209,8 +196,6 @@ def word_piece() -> Tokenizer:
 
 WHOLE_KINDS = {
     "unigram": unigram,
-    "dropout": with_dropout,
-    "end": with_end,
     "token-across": with_token_across,
     "pieces": in_pieces,
     "whole-texts": whole_texts,
@@ -218,11 +203,11 @@ WHOLE_KINDS = {
 }
 
 
-class Encoding(FastTokenizer):
+class Encoding(PromptTokenizer):
     """Counts what it was given: whole texts, and those behind a cut."""
 
     def __init__(self, tokenizer: Tokenizer, name: str = "the tokenizer") -> None:
-        super().__init__(tokenizer, name)
+        super().__init__(library_encoder(tokenizer), name)
         self.texts = 0
         self.rests = 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import demo_checkpoint
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +18,7 @@ from tools.demo_model.subjects import all_subjects  # noqa: E402
 
 @pytest.fixture(scope="session")
 def checkpoint() -> Path:
-    return ROOT / "server" / "trt_server" / "demo"
+    return demo_checkpoint.FOLDER
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trt_server
 from checkpoints import write_checkpoint
+from demo_checkpoint import FOLDER
 from fake_gpu_machine import gpu_machine
 from processes import ServerProcess
 from score_requests import ids_request
@@ -40,11 +40,10 @@ def watched_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerP
     With a peak that is given: one that is measured on a busy machine may be too low, and MFU above 1.
     """
     folder = tmp_path_factory.mktemp("watched-model")
-    demo = Path(trt_server.__file__).parent / "demo"
-    vocabulary = json.loads((demo / "config.json").read_text())["vocab_size"]
+    vocabulary = json.loads((FOLDER / "config.json").read_text())["vocab_size"]
     sizes = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "vocab_size": vocabulary}
     write_checkpoint(folder, "llama", **sizes)
-    for file in demo.glob("tokenizer*.json"):
+    for file in FOLDER.glob("tokenizer*.json"):
         shutil.copy(file, folder)
     with ServerProcess("--model", str(folder), "--peak-flops", "1e12") as server:
         yield server.wait_until_serving()

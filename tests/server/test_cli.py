@@ -126,12 +126,24 @@ def test_a_key_of_another_certificate_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_broken_tokenizer_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", "{", "tokenizer.json does not load: "),
+        ("tokenizer_config.json", "{", "tokenizer_config.json is no JSON: "),
+        (
+            "tokenizer_config.json",
+            '{"add_bos_token": true, "bos_token": "<begin>"}',
+            "the BOS '<begin>' that is to be put before every text is not in the vocabulary",
+        ),
+    ],
+)
+def test_a_broken_tokenizer_is_one_line(tmp_path: Path, name: str, content: str, message: str) -> None:
     folder = write_checkpoint(tmp_path / "model", "llama")
-    (folder / "tokenizer.json").write_text("{")
+    (folder / name).write_text(content)
     done = run_program("trt-server", *FREE_PORTS, "--log-level", "error", "--model", str(folder))
     assert done.returncode == 1
-    assert f"{folder / 'tokenizer.json'} does not load" in done.stderr
+    assert f"the tokenizer in {folder}: {message}" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

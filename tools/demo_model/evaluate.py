@@ -1,6 +1,6 @@
 """Accuracy of the demo model on the demo benchmark, by plain transformers in fp32, one prompt at a time.
 
-python -m tools.demo_model.evaluate server/trt_server/demo
+python -m tools.demo_model.evaluate common/demo_checkpoint
 With --validation, on the questions that the recipe is tuned on instead.
 """
 

@@ -1,6 +1,6 @@
 """Trains the demo model: tokenizer, checkpoint, notice.txt and training.json. Goes on where it was stopped.
 
-python -m tools.demo_model.train server/trt_server/demo --state build/demo_model.pt
+python -m tools.demo_model.train common/demo_checkpoint --state build/demo_model.pt
 """
 
 from __future__ import annotations

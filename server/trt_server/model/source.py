@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import demo_checkpoint
+
 from trt_server.errors import StartError
 from trt_server.model import dummy
 from trt_server.one_line import one_line
 
-DEMO = "demo"
-_DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 _DUMMY_PREFIX = "dummy:"
 _HUB_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt")
 
@@ -30,8 +30,8 @@ def resolve_model(name: str, precision: str) -> ModelSource:
     name: `demo`, `dummy:<geometry>`, a folder, or a hub id. precision: "fp32" or "fp16", what random weights
     are made in. Raises StartError, in one line.
     """
-    if name == DEMO:
-        return ModelSource(DEMO, _DEMO_FOLDER, _read_notice(_DEMO_FOLDER))
+    if name == demo_checkpoint.NAME:
+        return ModelSource(name, demo_checkpoint.FOLDER, _read_notice(demo_checkpoint.FOLDER))
     if name.startswith(_DUMMY_PREFIX):
         return ModelSource(name, dummy.dummy_folder(name[len(_DUMMY_PREFIX) :], precision), dummy.NOTICE)
     folder = Path(name).expanduser()
@@ -41,7 +41,7 @@ def resolve_model(name: str, precision: str) -> ModelSource:
         return ModelSource(name, _download(name), "")
     raise StartError(
         f"--model {name}: there is no such folder; give a checkpoint folder, a hub id (owner/name), "
-        f"{DEMO}, or {_DUMMY_PREFIX}<geometry>"
+        f"{demo_checkpoint.NAME}, or {_DUMMY_PREFIX}<geometry>"
     )
 
 
