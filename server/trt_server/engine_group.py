@@ -12,10 +12,11 @@ from trt_server import answers
 from trt_server.batching import Batching
 from trt_server.engine_work import Work
 from trt_server.engine_worker import EngineWorker
-from trt_server.engines.engine import Engine, EngineDescription
+from trt_server.engines.engine import Engine, EngineDescription, PeakFlops
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.errors import EngineLostError, ScoringError
 from trt_server.one_line import reason_of
+from trt_server.peak_turn import PeakTurn
 from trt_server.ready_work import ReadyWork
 from trt_server.request import ScoringRequest
 from trt_server.request_queue import RequestQueue
@@ -76,6 +77,13 @@ class EngineGroup:
         self._assembler.start()
         return [engine.description for engine in engines]
 
+    async def measure_peak(self) -> PeakFlops:
+        """Between two batches of one of the engines. Raises ScoringError where it cannot be."""
+        turn = PeakTurn()
+        if not self._ready.put(turn):
+            raise EngineLostError(self._reason or "the engines are being closed")
+        return await turn.peak
+
     async def finish(self) -> None:
         """Wait until all accepted work is answered and the engines are closed; the queue must be draining."""
         for worker in self._workers:
@@ -114,8 +122,13 @@ class EngineGroup:
         log.error("engine lost on %s: %s", self._devices[number], reason)
         self._take_nothing(reason)
         if (left := self._ready.leave()) is not None:
-            waiting = [request for work in left for request in work.requests]
-            answers.refuse([*waiting, *self._requests.give_up()], EngineLostError(reason))
+            error = EngineLostError(reason)
+            for waiting in left:
+                if isinstance(waiting, PeakTurn):
+                    waiting.refuse(error)
+                else:
+                    answers.refuse(waiting.requests, error)
+            answers.refuse(self._requests.give_up(), error)
 
     def _take_nothing(self, reason: str) -> None:
         """From now on; what was accepted stays."""

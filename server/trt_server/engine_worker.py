@@ -16,6 +16,7 @@ from trt_server.engine_work import Work
 from trt_server.engines.engine import Engine, Submission
 from trt_server.errors import EngineLostError, ScoringError, StartError
 from trt_server.one_line import one_line, reason_of
+from trt_server.peak_turn import PeakTurn
 from trt_server.ready_work import ReadyWork
 from trt_server.request import Part, ScoringRequest
 
@@ -110,14 +111,21 @@ class EngineWorker:
         while not self._lost:
             if len(running) < engine.depth:
                 work = self._ready.take_another() if running else self._ready.take()
+                if isinstance(work, PeakTurn):
+                    self._deliver_all()
+                    work.take(engine)
+                    continue
                 if work is not None:
                     self._submit(engine, work)
                     continue
             if not running:
                 return
             self._deliver(running.popleft())
-        while running:
-            self._deliver(running.popleft())
+        self._deliver_all()
+
+    def _deliver_all(self) -> None:
+        while self._running:
+            self._deliver(self._running.popleft())
 
     def _submit(self, engine: Engine, work: Work) -> None:
         present = [request for request in work.requests if not request.abandoned]

@@ -14,6 +14,7 @@ from trt_server.device import Device
 from trt_server.engine_group import EngineGroup
 from trt_server.engines.choice import EngineChoice, choose_engine, choose_reference
 from trt_server.engines.engine import EngineDescription, PeakFlops
+from trt_server.errors import ScoringError
 from trt_server.opened_model import OpenedModel, open_model
 from trt_server.request_queue import RequestQueue
 from trt_server.served_model import PromptLimits, ServedModel
@@ -49,6 +50,27 @@ class Loaded:
     @property
     def lanes(self) -> list[Lane]:
         return [self.compiled] if self.reference is None else [self.compiled, self.reference]
+
+    async def with_peaks_measured_again(self) -> Loaded:
+        """The same, with the largest peak so far of each engine whose peak is measured."""
+        compiled = await _measured_again(self.compiled)
+        reference = self.reference and await _measured_again(self.reference)
+        served = replace(
+            self.served, engine=compiled.engine, reference=reference.engine if reference else None
+        )
+        return Loaded(served, compiled, reference)
+
+
+async def _measured_again(lane: Lane) -> Lane:
+    """As it was where its peak is known without, or its engine measures no more."""
+    if lane.engine.peak.measured is None:
+        return lane
+    try:
+        peak = await lane.group.measure_peak()
+    except ScoringError as error:
+        log.info("the peak of %s is what it was: %s", lane.engine.name, error)
+        return lane
+    return replace(lane, engine=replace(lane.engine, peak=peak))
 
 
 async def load(

@@ -75,6 +75,7 @@ class Metrics:
         self.registry = r = CollectorRegistry()
         self._clock = clock
         self._windows: dict[tuple[str, str], _MfuWindow] = {}
+        self._peaks: dict[str, float] = {}
         self._serving = Gauge(
             "trt_server_serving",
             "1 while grpc.health.v1 says SERVING; 0 while loading, draining, or once the engine is lost.",
@@ -138,8 +139,27 @@ class Metrics:
         )
         self._peak = Gauge(
             "trt_server_peak_flops",
-            "FLOP/s of the device that MFU is a share of.",
+            "FLOP/s of the device that MFU is a share of; of a peak that is measured the largest so far.",
             ["engine", "device", "source"],
+            registry=r,
+        )
+        self._least_peak = Gauge(
+            "trt_server_peak_least_flops",
+            "FLOP/s that the least of the peak's measurements gave; absent where it is known without.",
+            ["engine", "device"],
+            registry=r,
+        )
+        self._peak_measurements = Gauge(
+            "trt_server_peak_measurements",
+            "How often the peak was measured; absent where it is known without.",
+            ["engine", "device"],
+            registry=r,
+        )
+        self._peak_contended = Gauge(
+            "trt_server_peak_contended",
+            "1 where other processes had the cores whenever the peak was measured: MFU is too high; absent "
+            "where it is known without.",
+            ["engine", "device"],
             registry=r,
         )
         self._mfu = Gauge(
@@ -179,14 +199,14 @@ class Metrics:
         for stage in STAGES:
             self._stage.labels(engine.name, stage)
         self._batch.labels(engine.name)
+        self.set_peak(engine, devices)
         for device, store in zip(devices, prefixes, strict=True):
             self._describe_on(device, engine, store)
 
     def _describe_on(self, device: str, engine: EngineDescription, store: PrefixStore[Any] | None) -> None:
-        peak, window = engine.peak.flops_per_second, _MfuWindow(self._clock)
+        window = _MfuWindow(self._clock)
         self._windows[engine.name, device] = window
-        self._peak.labels(engine.name, device, engine.peak.source).set(peak)
-        self._mfu.labels(engine.name, device).set_function(lambda: window.ratio(peak))
+        self._mfu.labels(engine.name, device).set_function(lambda: window.ratio(self._peaks[engine.name]))
         for kind in TOKEN_KINDS:
             self._tokens.labels(engine.name, device, kind)
         for metric in (self._flops, self._core):
@@ -194,6 +214,17 @@ class Metrics:
         if store is not None:
             self._prefixes.labels(engine.name, device).set_function(lambda: store.used_bytes)
             self._prefixes_limit.labels(engine.name, device).set(store.limit_bytes)
+
+    def set_peak(self, engine: EngineDescription, devices: Sequence[str]) -> None:
+        """As it is now: that of each of the engine's devices."""
+        peak = engine.peak
+        self._peaks[engine.name] = peak.flops_per_second
+        for device in devices:
+            self._peak.labels(engine.name, device, peak.source).set(peak.flops_per_second)
+            if peak.measured is not None:
+                self._least_peak.labels(engine.name, device).set(peak.measured.least_flops_per_second)
+                self._peak_measurements.labels(engine.name, device).set(peak.measured.count)
+                self._peak_contended.labels(engine.name, device).set(peak.measured.contended)
 
     def set_serving(self, serving: bool) -> None:
         self._serving.set(serving)

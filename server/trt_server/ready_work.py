@@ -1,4 +1,4 @@
-"""Assembled work between the thread that makes it and the engines of one queue."""
+"""Assembled work, and turns to measure in, on their way to the engines of one queue."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from collections import deque
 
 from trt_server.engine_work import Work
+from trt_server.peak_turn import PeakTurn
 
 
 class ReadyWork:
@@ -18,7 +19,7 @@ class ReadyWork:
         self._engines = engines
         self._depth = 1
         self._idle = 0
-        self._waiting: deque[Work] = deque()
+        self._waiting: deque[Work | PeakTurn] = deque()
         self._changed = threading.Condition()
         self._closed = False
 
@@ -32,13 +33,14 @@ class ReadyWork:
             self._changed.wait_for(lambda: not self._engines or self._has_room())
             return self._engines > 0
 
-    def put(self, work: Work) -> bool:
-        """False: it is not taken, there is no engine left."""
+    def put(self, work: Work | PeakTurn) -> bool:
+        """False: it is not taken, there is no engine left, or nothing more to come."""
         with self._changed:
-            if self._engines:
+            is_taken = self._engines > 0 and not self._closed
+            if is_taken:
                 self._waiting.append(work)
                 self._changed.notify_all()
-            return self._engines > 0
+            return is_taken
 
     def close(self) -> None:
         """None will be put any more."""
@@ -46,7 +48,7 @@ class ReadyWork:
             self._closed = True
             self._changed.notify_all()
 
-    def take(self) -> Work | None:
+    def take(self) -> Work | PeakTurn | None:
         """For an engine that has nothing to do: wait for some. None: closed, and all is taken."""
         with self._changed:
             self._idle += 1
@@ -54,12 +56,12 @@ class ReadyWork:
             self._idle -= 1
             return self._next()
 
-    def take_another(self) -> Work | None:
+    def take_another(self) -> Work | PeakTurn | None:
         """For an engine that has work: some where more is ready than idle engines will take."""
         with self._changed:
             return self._next() if len(self._waiting) > self._idle else None
 
-    def leave(self) -> list[Work] | None:
+    def leave(self) -> list[Work | PeakTurn] | None:
         """One engine less from now on; what waited where it was the last, else None."""
         with self._changed:
             self._engines -= 1
@@ -72,7 +74,7 @@ class ReadyWork:
     def _has_room(self) -> bool:
         return len(self._waiting) < self._engines * self._depth
 
-    def _next(self) -> Work | None:
+    def _next(self) -> Work | PeakTurn | None:
         if not self._waiting:
             return None
         self._changed.notify_all()

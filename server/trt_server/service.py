@@ -51,6 +51,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = asyncio.Event()
+        self._measuring = asyncio.Lock()
 
     def open(self, loaded: Loaded) -> None:
         """From now on requests are taken."""
@@ -94,8 +95,11 @@ class ScoringService(pb_grpc.ScoringServicer):
         if self._draining.is_set():
             await _abort(context, encode_error(DrainingError("the server is draining: ask another one")))
 
-    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:  # noqa: N802, ARG002
-        return encode_model((await self._loaded_or_abort(context)).served)
+    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:  # noqa: N802
+        await self._loaded_or_abort(context)
+        if request.measure_peak:
+            await self._measure_peaks()
+        return encode_model(self._loaded().served)
 
     async def GetTokenizer(  # noqa: N802
         self,
@@ -107,6 +111,13 @@ class ScoringService(pb_grpc.ScoringServicer):
             return await asyncio.to_thread(encode_tokenizer, loaded.served.tokenizer)
         except ScoringError as error:
             await _abort(context, encode_error(error))
+
+    async def _measure_peaks(self) -> None:
+        # One after the other: two engines, or two callers' turns, would take each other's cores.
+        async with self._measuring:
+            self._maybe_loaded = await self._loaded().with_peaks_measured_again()
+            for lane in self._maybe_loaded.lanes:
+                self._metrics.set_peak(lane.engine, [device.label for device in lane.devices])
 
     async def _read_stream(
         self,

@@ -16,7 +16,7 @@ from scoring.v1 import scoring_pb2 as pb
 
 from trt_server.accounting import prompt_flops
 from trt_server.device import together
-from trt_server.engines.engine import EngineDescription
+from trt_server.engines.engine import EngineDescription, PeakFlops
 from trt_server.errors import InvalidRequestError, PromptTooLongError, ScoringError
 from trt_server.model.geometry import Geometry
 from trt_server.request import Answer, TokenPrompt
@@ -211,9 +211,7 @@ def encode_model(served: ServedModel) -> pb.Model:
             pb.Device(name=device.label, **asdict(reading))
             for device, reading in zip(served.devices, readings, strict=True)
         ],
-        peak=pb.PeakFlops(
-            flops_per_second=served.engine.peak.flops_per_second, source=served.engine.peak.source
-        ),
+        peak=_peak(served.engine.peak),
         limits=pb.Limits(
             max_prompt_tokens=served.limits.max_prompt_tokens,
             max_batch_size=served.limits.max_batch_size,
@@ -225,6 +223,11 @@ def encode_model(served: ServedModel) -> pb.Model:
         notice=served.notice,
         server_version=version("trt-server"),
     )
+
+
+def _peak(peak: PeakFlops) -> pb.PeakFlops:
+    measured = pb.PeakMeasurements(**asdict(peak.measured)) if peak.measured else None
+    return pb.PeakFlops(flops_per_second=peak.flops_per_second, source=peak.source, measured=measured)
 
 
 def _engine(engine: EngineDescription) -> pb.EngineInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -92,11 +92,41 @@ class Submission(Protocol):
 
 
 @dataclass(frozen=True)
+class PeakMeasurements:
+    """How often a peak was measured, and the least of the rates, FLOP/s.
+
+    contended: other processes had the cores in every one of them, so that even the largest is too low.
+    """
+
+    count: int
+    least_flops_per_second: float
+    contended: bool
+
+    def joined(self, other: PeakMeasurements) -> PeakMeasurements:
+        return PeakMeasurements(
+            self.count + other.count,
+            min(self.least_flops_per_second, other.least_flops_per_second),
+            self.contended and other.contended,
+        )
+
+
+@dataclass(frozen=True)
 class PeakFlops:
-    """The rate that MFU is a share of: dense, FLOP/s, and where the number comes from."""
+    """The rate that MFU is a share of: dense, FLOP/s, and where the number comes from.
+
+    measured: None where it is known without.
+    """
 
     flops_per_second: float
     source: str
+    measured: PeakMeasurements | None = None
+
+    def joined(self, other: PeakFlops) -> PeakFlops:
+        """The larger of two, with the measurements of both."""
+        larger = max(self, other, key=lambda peak: peak.flops_per_second)
+        if self.measured is None or other.measured is None:
+            return larger
+        return replace(larger, measured=self.measured.joined(other.measured))
 
 
 @dataclass(frozen=True)
@@ -146,5 +176,9 @@ class Engine(Protocol):
         ...
 
     def submit(self, batch: Batch) -> Submission: ...
+
+    def measure_peak(self) -> PeakFlops:
+        """Measure it once more where it is measured: the largest so far. No batch may be under way."""
+        ...
 
     def close(self) -> None: ...

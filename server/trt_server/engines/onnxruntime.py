@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import onnxruntime as ort
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 
 from trt_server.cores import usable_cores
 from trt_server.device import processor_name
+from trt_server.engines.cpu_peak import CpuPeak
 from trt_server.engines.engine import (
     Batch,
     EngineDescription,
@@ -35,8 +37,6 @@ from trt_server.one_line import one_line
 # time than one at 805 tokens (100 M parameters, 2 cores), and hold an eighth of the scores in memory.
 _QUERY_BLOCKS = 8
 _WARM_UP_TOKENS = 128
-_PEAK_SIZE = 1024
-_PEAK_RUNS = 8
 
 
 class OnnxRuntimeEngine:
@@ -61,12 +61,15 @@ class OnnxRuntimeEngine:
         self._continuation = self._open_continuation(checkpoint.geometry, weights)
         self.prefixes = self._continuation.store if self._continuation else None
         loaded = time.perf_counter()
+        self._peak = CpuPeak(
+            partial(_matrix_product, self._threads), self._threads, "fp32 matrix products", blocking=True
+        )
         self.description = EngineDescription(
             name="onnxruntime",
             version=ort.__version__,
             precision="fp32",
             device=processor_name(),
-            peak=_measure_peak(self._threads),
+            peak=self._peak.measure(),
             fingerprint=_fingerprint(checkpoint, graph),
             load_seconds=loaded - converted,
             build_seconds=converted - start,
@@ -82,6 +85,9 @@ class OnnxRuntimeEngine:
         if self._continuation is not None and batch.prefix is not None:
             return ContinuedSubmission(self._continuation, batch, batch.prefix)
         return _Submission(self._session, batch)
+
+    def measure_peak(self) -> PeakFlops:
+        return self._peak.measure()
 
     def close(self) -> None:
         del self._session, self._continuation, self.prefixes
@@ -149,9 +155,8 @@ def _open_session(graph: Graph, threads: int) -> ort.InferenceSession:
         ) from error
 
 
-def _measure_peak(threads: int) -> PeakFlops:
-    """The best of several products of two square fp32 matrices, with the model's code and threads."""
-    size = _PEAK_SIZE
+def _matrix_product(threads: int, size: int) -> Callable[[], object]:
+    """Of two square fp32 matrices, with the model's code and threads."""
     shape = [size, size]
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["a", "b"], ["c"])],
@@ -166,15 +171,7 @@ def _measure_peak(threads: int) -> PeakFlops:
         model.SerializeToString(), _session_options(threads), providers=["CPUExecutionProvider"]
     )
     inputs = {name: np.ones(shape, np.float32) for name in ("a", "b")}
-    best = min(_seconds(session, inputs) for _ in range(_PEAK_RUNS))
-    source = f"measured: fp32 matrix product {size}³, {threads} threads, at start-up"
-    return PeakFlops(2 * size**3 / best, source)
-
-
-def _seconds(session: ort.InferenceSession, inputs: dict[str, Any]) -> float:
-    start = time.perf_counter()
-    session.run(None, inputs)
-    return time.perf_counter() - start
+    return partial(session.run, None, inputs)
 
 
 def _fingerprint(checkpoint: Checkpoint, graph: Graph) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, LlamaConfig
 from trt_server.cores import usable_cores
 from trt_server.datasheet import datasheet_peak
 from trt_server.device import processor_name
+from trt_server.engines.cpu_peak import CpuPeak
 from trt_server.engines.engine import (
     Batch,
     EngineDescription,
@@ -31,8 +34,8 @@ from trt_server.model.checkpoint import Checkpoint
 from trt_server.one_line import one_line
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
-_PEAK_SIZE = 1024
-_PEAK_RUNS = 8
+_GPU_PEAK_SIZE = 8192
+_GPU_PEAK_RUNS = 8
 
 
 class TorchEngine:
@@ -57,7 +60,7 @@ class TorchEngine:
         try:
             self._device = _claim_device(ordinal)
             self._model = model.to(self._device)
-            peak = _peak(self._device, precision)
+            peak = self._first_peak(precision)
         except RuntimeError as error:
             raise StartError(
                 f"PyTorch {torch.__version__} cannot put the model on its device: {one_line(error)}; "
@@ -81,6 +84,18 @@ class TorchEngine:
 
     def submit(self, batch: Batch) -> _Submission:
         return _Submission(self._model, self._device, batch)
+
+    def measure_peak(self) -> PeakFlops:
+        return self.description.peak if self._cpu_peak is None else self._cpu_peak.measure()
+
+    def _first_peak(self, precision: str) -> PeakFlops:
+        self._cpu_peak: CpuPeak | None = None
+        if self._device.type == "cuda":
+            return _gpu_peak(self._device, precision)
+        what = f"{precision} matrix products in PyTorch"
+        threads = torch.get_num_threads()
+        self._cpu_peak = CpuPeak(partial(_cpu_product, precision), threads, what, blocking=False)
+        return self._cpu_peak.measure()
 
     def close(self) -> None:
         del self._model
@@ -190,19 +205,29 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
 
 
-def _peak(device: torch.device, precision: str) -> PeakFlops:
-    if device.type == "cuda" and (known := datasheet_peak(_device_name(device), precision)):
+def _gpu_peak(device: torch.device, precision: str) -> PeakFlops:
+    """The datasheet's; of a device that has none here, of large products, once."""
+    if known := datasheet_peak(_device_name(device), precision):
         return known
-    size, dtype = _PEAK_SIZE if device.type == "cpu" else 8 * _PEAK_SIZE, _DTYPES[precision]
-    left, right = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
-    best = min(_product_ns(left, right) for _ in range(_PEAK_RUNS)) / 1e9
+    left, right = _square_matrices(_GPU_PEAK_SIZE, precision, device)
+    best = min(_product_ns(left, right) for _ in range(_GPU_PEAK_RUNS)) / 1e9
     return PeakFlops(
-        2 * size**3 / best, f"measured: {precision} matrix product {size}³ in PyTorch, at start-up"
+        2 * _GPU_PEAK_SIZE**3 / best,
+        f"measured: {precision} matrix product {_GPU_PEAK_SIZE}³ in PyTorch, at start-up",
     )
 
 
+def _cpu_product(precision: str, size: int) -> Callable[[], object]:
+    return partial(torch.mm, *_square_matrices(size, precision, torch.device("cpu")))
+
+
+def _square_matrices(size: int, precision: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    left, right = (torch.ones(size, size, dtype=_DTYPES[precision], device=device) for _ in range(2))
+    return left, right
+
+
 def _product_ns(left: torch.Tensor, right: torch.Tensor) -> int:
-    clock = _CudaClock() if left.is_cuda else _CpuClock()
+    clock = _CudaClock()
     clock.start()
     torch.mm(left, right)
     return clock.stop()

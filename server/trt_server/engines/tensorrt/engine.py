@@ -160,6 +160,10 @@ class TensorRtEngine:
             self._free.append(slot)
             raise
 
+    def measure_peak(self) -> PeakFlops:
+        """The datasheet's."""
+        return self.description.peak
+
     def lose(self, reason: str) -> None:
         """Run nothing from now on."""
         self._lost = reason

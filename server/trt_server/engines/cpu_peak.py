@@ -1,0 +1,142 @@
+"""What the processor's cores can do together: matrix products, timed until they get no faster."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from trt_server.engines.engine import PeakFlops, PeakMeasurements
+
+log = logging.getLogger(__name__)
+
+# Small ones are done between two turns of a neighbour on the same core, large ones keep many cores busy.
+_SIZES = (512, 768, 1024, 1536, 2048)
+# A larger product is tried where one takes less.
+_SHORT_SECONDS = 1e-3
+# Steady: the best is no more than a hundredth above what it was so many rounds ago.
+_STEADY_ROUNDS = 12
+_STEADY_GROWTH = 1.01
+_MAX_SECONDS = 0.5
+# Among neighbours: whoever has slept gets a core before those who have used it.
+_PAUSE_SECONDS = 0.002
+# During the best product, the share of all threads' time in which they had a core; and of the time of the
+# whole measurement, the share that others had. On two cores, alone and beside one to eight busy programs, the
+# best products came near the idle machine's with a share of 0.97 or more, and far below it with 0.8 or less.
+# How often one thread's rate all threads reach does not tell neighbours from two threads that share a core.
+_CLEAR_SHARE = 0.95
+_OTHERS_SHARE = 0.05
+
+MakeProduct = Callable[[int], Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """One product. share: of all threads' time, what they had a core for; 0 where that is not known."""
+
+    flops_per_second: float
+    share: float
+
+
+class CpuPeak:
+    """The largest rate of all measurements so far."""
+
+    def __init__(self, make_product: MakeProduct, threads: int, what: str, *, blocking: bool) -> None:
+        """make_product: given a size, returns a function that multiplies two square matrices of it with
+        `threads` threads. what: these products in words. blocking: threads that wait for each other leave
+        their core; of those that spin there, the processor time is no measure."""
+        self._make_product = make_product
+        self._threads = threads
+        self._blocking = blocking
+        self._source = f"measured: {what}, {threads} {'thread' if threads == 1 else 'threads'}"
+        self._peak: PeakFlops | None = None
+
+    def measure(self) -> PeakFlops:
+        """Measure once more, for half a second at most; a fraction of that where the cores are free.
+
+        Several sizes are timed in turn, and the fastest single product counts. The measurement is contended
+        where the threads had a core for less than 0.95 of that one's time, and other processes for more than
+        0.05 of all of it.
+        """
+        start, usage = time.perf_counter(), _Usage(self._threads)
+        products = self._products()
+        best = max((self._timed(*product) for product in products), key=_rate)
+        bests: list[_Timed] = []
+        while time.perf_counter() - start < _MAX_SECONDS:
+            best = max(best, *(self._timed(*product) for product in products), key=_rate)
+            bests.append(best)
+            if usage.is_contended(best):
+                time.sleep(_PAUSE_SECONDS)
+            elif _is_steady(bests):
+                break
+        measured = PeakMeasurements(1, best.flops_per_second, usage.is_contended(best))
+        peak = PeakFlops(best.flops_per_second, self._source, measured)
+        _log(peak, time.perf_counter() - start)
+        self._peak = peak if self._peak is None else self._peak.joined(peak)
+        return self._peak
+
+    def _products(self) -> list[tuple[int, Callable[[], object]]]:
+        """Sizes and their products, each run before: the first run of one is not what it can do."""
+        products: list[tuple[int, Callable[[], object]]] = []
+        for size in _SIZES:
+            products.append((size, self._make_product(size)))
+            fastest = max((self._timed(*products[-1]) for _ in range(2)), key=_rate)
+            if 2 * size**3 / fastest.flops_per_second >= _SHORT_SECONDS:
+                break
+        return products
+
+    def _timed(self, size: int, product: Callable[[], object]) -> _Timed:
+        used, start = time.process_time(), time.perf_counter()
+        product()
+        seconds = time.perf_counter() - start
+        share = (time.process_time() - used) / (seconds * self._threads)
+        return _Timed(2 * size**3 / seconds, share if self._blocking else 0.0)
+
+
+class _Usage:
+    """Who has had the cores since this was made."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._start, self._own, self._all = time.perf_counter(), time.process_time(), _busy_seconds()
+
+    def is_contended(self, best: _Timed) -> bool:
+        if best.share >= _CLEAR_SHARE:
+            return False
+        seconds = time.perf_counter() - self._start
+        others = _busy_seconds() - self._all - (time.process_time() - self._own)
+        # Far below 0: the system does not count (a sandbox), and the first share alone decides.
+        return abs(others) > _OTHERS_SHARE * seconds * self._threads
+
+
+def _busy_seconds() -> float:
+    """Processor time of everything on the machine, and what its host took from it."""
+    times = psutil.cpu_times()
+    # A guest's time is in the user's.
+    idle = ("idle", "iowait", "guest", "guest_nice")
+    return float(sum(getattr(times, name) for name in times._fields if name not in idle))
+
+
+def _rate(timed: _Timed) -> float:
+    return timed.flops_per_second
+
+
+def _is_steady(bests: Sequence[_Timed]) -> bool:
+    if len(bests) <= _STEADY_ROUNDS:
+        return False
+    before = bests[-1 - _STEADY_ROUNDS].flops_per_second
+    return bests[-1].flops_per_second <= before * _STEADY_GROWTH
+
+
+def _log(peak: PeakFlops, seconds: float) -> None:
+    rate = peak.flops_per_second / 1e12
+    if peak.measured is not None and peak.measured.contended:
+        log.warning(
+            "peak %.4g TFLOP/s (%s) in %.2f s, while other programs had the cores: too low, and MFU too high",
+            *(rate, peak.source, seconds),
+        )
+    else:
+        log.info("peak %.4g TFLOP/s (%s) in %.2f s", rate, peak.source, seconds)
