@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.record_table import RecordTable
 from mmlu_client.records import INFER, VAL
 from mmlu_client.summary import Summary
+
+
+def mark_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """What the marks in the table mean."""
+    return [*mfu_lines([summary]), *partial_lines(run, summary)]
+
+
+def mfu_lines(summaries: Sequence[Summary]) -> list[str]:
+    """What the mark at any of their MFUs means."""
+    if not any(summary.mfu_is_too_high for summary in summaries):
+        return []
+    return [
+        "MFU *: too high, because other programs had the cores whenever the peak was measured, which is too "
+        "low therefore; measure on a machine that is idle, or give the server --peak-flops"
+    ]
 
 
 def partial_lines(run: FinishedRun, summary: Summary) -> list[str]:

@@ -21,7 +21,8 @@ from mmlu_client.summary import Summary, ratio, summarize
 # Of no interest beside the figures: they differ between any two runs, or load.description has them.
 ALWAYS_DIFFERENT = (
     "started", "sessions", "command_line", "flags", "device.memory", "device.energy", "device.power",
-    "device.temperature", "device.sm_clock", "engine.load_seconds", "engine.build_seconds",
+    "device.temperature", "device.sm_clock", "peak.flops_per_second", "engine.load_seconds",
+    "engine.build_seconds",
     "reference.load_seconds", "reference.build_seconds", "concurrency", "load.concurrency", "load.mode",
     "load.rate", "load.pattern",
 )  # fmt: skip

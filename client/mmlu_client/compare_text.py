@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmlu_client.caveats import mfu_lines
 from mmlu_client.compare import ACCURACIES, Contrast, Effect, Side
 from mmlu_client.report import markdown_table
-from mmlu_client.text import milliseconds, number, percent, significant
+from mmlu_client.text import mfu, milliseconds, number, percent, significant
 
 WIDTH = 100
 # Of a value of a manifest, and of the lines of all of them.
 VALUE_LETTERS, MANIFEST_LINES = 36, 4
+# Peaks of one machine that were measured beside nobody else are closer to each other.
+PEAKS_DIFFER = 0.05
 
 Show = Callable[[float | None], str]
 
@@ -47,6 +50,7 @@ ROWS = (
     Row("mean_batch_size", "prompts a batch", _fixed(".2f")),
     Row("padding_share", "padding", percent, is_rare=True),
     Row("prefix_hit_ratio", "prefix reused", percent, is_rare=True),
+    Row("peak_flops", "peak, TFLOP/s", lambda value: significant(value and value / 1e12, 4)),
     Row("mem_used_gib", "memory, GiB", _fixed(",.2f")),
     Row("joules_per_token", "energy, J a token", lambda value: significant(value, 4)),
     Row("e2e_time", "e2e_time, s", _fixed(",.1f")),
@@ -88,8 +92,14 @@ def table_rows(contrast: Contrast) -> list[tuple[str, ...]]:
     for row in ROWS:
         before, after = first.figure(row.key), other.figure(row.key)
         if any(value is not None and (value or not row.is_rare) for value in (before, after)):
-            rows.append((row.name, row.show(before), row.show(after), effect_of(contrast, row.key)))
+            values = (_shown(side, row) for side in (first, other))
+            rows.append((row.name, *values, effect_of(contrast, row.key)))
     return rows
+
+
+def _shown(side: Side, row: Row) -> str:
+    value = side.figure(row.key)
+    return mfu(value, side.summary.mfu_is_too_high) if row.key == "mfu" else row.show(value)
 
 
 def effect_of(contrast: Contrast, key: str) -> str:
@@ -109,9 +119,22 @@ def statements(contrast: Contrast) -> list[str]:
             f"({percent(found.share)}); log-probabilities differ by at most "
             f"{significant(found.largest_difference, 2)}"
         )
+    lines += [*mfu_lines([contrast.first.summary, contrast.other.summary]), *peak_lines(contrast)]
     if not contrast.manifest:
         return [*lines, "manifests: the same model, engine, device, data and flags"]
     return [*lines, _manifest_line(contrast.manifest)]
+
+
+def peak_lines(contrast: Contrast) -> list[str]:
+    """What peaks that differ make of the ratio of two MFUs."""
+    before, after = contrast.first.summary.peak_flops, contrast.other.summary.peak_flops
+    if not before or not after or abs(after / before - 1) <= PEAKS_DIFFER:
+        return []
+    return [
+        f"the peaks differ by more than {PEAKS_DIFFER:.0%}: {significant(before / 1e12, 4)} and "
+        f"{significant(after / 1e12, 4)} TFLOP/s (× {after / before:.3f}). MFU is not on one scale: compare "
+        "throughput, or give both servers the same --peak-flops"
+    ]
 
 
 def plain(value: Any) -> str:

@@ -32,6 +32,8 @@ from mmlu_client.wire import decode_answer, decode_model, decode_tokenizer, enco
 SERVICE = "scoring.v1.Scoring"
 POLL_SECONDS = 0.2
 CALL_SECONDS = 30.0
+# For half a second of measuring, and what the server computes before it.
+PEAK_SECONDS = 10.0
 # After so long without an answer the server is asked for its health: a host that vanished says nothing.
 SILENCE_SECONDS = 60.0
 OPTIONS = (
@@ -148,8 +150,15 @@ class Connection:
         except grpc.aio.AioRpcError as error:
             raise RunError(f"{self._address} does not describe its model: {_reason(error)}") from None
 
-    async def _model(self, seconds: float) -> ServedModel:
-        return decode_model(await self._scoring.GetModel(scoring_pb2.GetModelRequest(), timeout=seconds))
+    async def model_with_peak_measured_again(self) -> ServedModel:
+        try:
+            return await self._model(PEAK_SECONDS, measure_peak=True)
+        except grpc.aio.AioRpcError as error:
+            raise RunError(f"{self._address} does not measure its peak: {_reason(error)}") from None
+
+    async def _model(self, seconds: float, *, measure_peak: bool = False) -> ServedModel:
+        request = scoring_pb2.GetModelRequest(measure_peak=measure_peak)
+        return decode_model(await self._scoring.GetModel(request, timeout=seconds))
 
     async def tokenizer(self) -> ServedTokenizer | None:
         """None where the model has no tokenizer."""

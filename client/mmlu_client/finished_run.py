@@ -12,7 +12,7 @@ import numpy as np
 from mmlu_client.device_log import Reading, joules, read_device_log
 from mmlu_client.flag_values import goal
 from mmlu_client.manifest import model_of
-from mmlu_client.model import ServedModel
+from mmlu_client.model import PeakMeasurements, ServedModel
 from mmlu_client.record_table import Column, RecordTable, read_records
 from mmlu_client.records import INFER
 from mmlu_client.resume import read_manifest
@@ -142,6 +142,22 @@ class FinishedRun:
                 place = device["id"] or f"{server['name']} {device['name']}", device.get("part")
                 peaks[place] = max(float(server["peak_flops"]), peaks.get(place, 0.0))
         return sum(peaks.values())
+
+    @property
+    def peak_measurements(self) -> PeakMeasurements | None:
+        """Of all servers: the fewest that one made, the least rate of all, and whether one peak is contended.
+
+        None where one is known without.
+        """
+        found = [server.get("peak_measurements") for server in self.servers]
+        measured = [PeakMeasurements(**each) for each in found if each is not None]
+        if not measured or len(measured) < len(found):
+            return None
+        return PeakMeasurements(
+            count=min(each.count for each in measured),
+            least_flops=min(each.least_flops for each in measured),
+            contended=any(each.contended for each in measured),
+        )
 
     def possible_flops(self, requests: RecordTable) -> Column:
         """What the engines could have done in each one's core time, at the peak its server had then."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmlu_client.address import Address
@@ -72,6 +74,18 @@ class Fleet:
     def max_prompt_tokens(self) -> int:
         """The longest prompt that all of them take."""
         return min(server.model.max_prompt_tokens for server in self.servers)
+
+    async def with_peaks_measured_again(self) -> list[Server]:
+        """Those that measure their peak, each with its largest so far. One that is away now has none.
+
+        Servers of one device measure one after the other: they would take each other's cores.
+        """
+        by_device: dict[str, list[Server]] = defaultdict(list)
+        for server in self.servers:
+            if server.model.peak_measurements is not None:
+                by_device[server.model.device.id or server.name].append(server)
+        found = await asyncio.gather(*map(_measured_in_turn, by_device.values()))
+        return [server for servers in found for server in servers]
 
     @contextlib.asynccontextmanager
     async def watched(self, on_join: Callable[[Server], None]) -> AsyncIterator[None]:
@@ -150,6 +164,16 @@ class Fleet:
                         ) from None
                     await asyncio.sleep(RESOLVE_SECONDS)
         return list(dict.fromkeys(found))
+
+
+async def _measured_in_turn(servers: Sequence[Server]) -> list[Server]:
+    found = []
+    for server in servers:
+        with contextlib.suppress(RunError):
+            model = await server.connection.model_with_peak_measured_again()
+            if server.model.difference(model) is None:
+                found.append(replace(server, model=model))
+    return found
 
 
 def check_batch_size(server: Server, batch_size: int) -> None:

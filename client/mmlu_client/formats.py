@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from mmlu_client.caveats import partial_lines
+from mmlu_client.caveats import mark_lines
 from mmlu_client.compare import Contrast, Effect, Side
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.lm_eval_results import lm_eval_results
@@ -148,7 +148,7 @@ def flagperf(run: FinishedRun, summary: Summary) -> str:
         "infer_average_acc": _rounded(summary.acc_vocab),
     }
     row = table(replace(summary, acc=summary.acc_vocab), run.model.notice)
-    return "\n\n".join([f"{line}", row, *partial_lines(run, summary)])
+    return "\n\n".join([f"{line}", row, *mark_lines(run, summary)])
 
 
 def vendor(device: str) -> str:

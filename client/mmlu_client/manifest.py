@@ -18,6 +18,7 @@ from mmlu_client.run_folder import MANIFEST_VERSION
 from mmlu_client.settings import Settings
 from mmlu_client.tokenizer import Tokenizer
 
+# Of a server in one start of the client.
 LARGEST_KEPT = ("peak_flops", "load_seconds", "build_seconds", "reference_load_seconds")
 PACKAGES = (
     "trt-server",
@@ -112,6 +113,7 @@ def server_entry(server: Server, session: int) -> dict[str, Any]:
         "device": model.device.name,
         "devices": [{"name": each.name, "id": each.id, "part": each.part} for each in model.devices],
         "peak_flops": model.peak_flops,
+        "peak_measurements": asdict(model.peak_measurements) if model.peak_measurements else None,
         "load_seconds": model.engine.load_seconds,
         "build_seconds": model.engine.build_seconds,
         "reference_load_seconds": model.reference.load_seconds if model.reference else 0.0,
@@ -121,15 +123,31 @@ def server_entry(server: Server, session: int) -> dict[str, Any]:
 def all_servers(earlier: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The servers of every start of the client, each once a start.
 
-    One that was itself started anew within one keeps the larger of its peaks, and the longest of its times:
-    which of its answers came before is not told, and a share of less than was possible would flatter.
+    One that measured its peak again, or was itself started anew within one, keeps the larger of its peaks,
+    and the longest of its times: which of its answers came before is not told, and a share of less than was
+    possible would flatter.
     """
     entries = {(entry["session"], entry["name"]): entry for entry in earlier}
     for entry in now:
         place = entry["session"], entry["name"]
         before = entries.get(place, entry)
-        entries[place] = {**entry, **{name: max(before[name], entry[name]) for name in LARGEST_KEPT}}
+        entries[place] = {
+            **entry,
+            **{name: max(before[name], entry[name]) for name in LARGEST_KEPT},
+            "peak_measurements": _joined(before.get("peak_measurements"), entry["peak_measurements"]),
+        }
     return list(entries.values())
+
+
+def _joined(before: dict[str, Any] | None, now: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A server counts on from its own start: if it is the same, those of before are among those of now."""
+    if before is None or now is None:
+        return now
+    return {
+        "count": max(before["count"], now["count"]),
+        "least_flops": min(before["least_flops"], now["least_flops"]),
+        "contended": before["contended"] and now["contended"],
+    }
 
 
 def session(command_line: Sequence[str], process_started: float) -> dict[str, Any]:

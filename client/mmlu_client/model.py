@@ -47,9 +47,22 @@ class ServedTokenizer:
 
 
 @dataclass(frozen=True)
+class PeakMeasurements:
+    """How often a peak was measured, and the least of the rates, FLOP/s.
+
+    contended: other processes had the cores in every one of them, so that even the largest is too low.
+    """
+
+    count: int
+    least_flops: float
+    contended: bool
+
+
+@dataclass(frozen=True)
 class ServedModel:
-    """peak_flops: FLOP/s, dense, for the precision in use, of each of its devices. device: all of them
-    together. reference: None where none is loaded. notice: what its accuracy's reader has to know.
+    """peak_flops: FLOP/s, dense, for the precision in use, of each of its devices; peak_measurements: None
+    where it is known without. device: all of them together. reference: None where none is loaded. notice:
+    what its accuracy's reader has to know.
     """
 
     id: str
@@ -68,6 +81,7 @@ class ServedModel:
     notice: str
     server_version: str
     devices: tuple[Device, ...] = ()
+    peak_measurements: PeakMeasurements | None = None
 
     def difference(self, other: ServedModel) -> str | None:
         """What makes the other's answers another model's or engine's; None where nothing does."""

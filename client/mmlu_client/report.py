@@ -9,8 +9,8 @@ from mmlu_client.accuracy import agreement_of
 from mmlu_client.caveats import (
     alarms,
     failure_lines,
+    mark_lines,
     missing_lines,
-    partial_lines,
     reference_lines,
     tie_lines,
     truncation_lines,
@@ -21,7 +21,7 @@ from mmlu_client.record_table import RecordTable
 from mmlu_client.records import INFER, VAL
 from mmlu_client.stages import STAGES
 from mmlu_client.summary import AccuracyFigures, Summary
-from mmlu_client.text import accuracy, labelled, memory, milliseconds, number, percent, significant
+from mmlu_client.text import accuracy, labelled, memory, mfu, milliseconds, number, percent, significant
 
 COLUMNS = (
     "tool", "precision", "bs", "e2e_time", "p_val_whole", "p_val_core", "p_infer_whole", "p_infer_core",
@@ -81,7 +81,7 @@ def cells(summary: Summary, notice: str) -> Row:
         number(summary.p_val_core, ".2f"),
         number(summary.p_infer_whole, ".2f"),
         number(summary.p_infer_core, ".2f"),
-        percent(summary.mfu),
+        mfu(summary.mfu, summary.mfu_is_too_high),
         accuracy(summary.acc, notice, "*" if summary.is_partial else ""),
         memory(summary.mem_used_gib, summary.mem_total_gib),
     )
@@ -117,7 +117,7 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
     model = run.model
     lines = [
         *alarms(run, summary),
-        *partial_lines(run, summary),
+        *mark_lines(run, summary),
         *reference_lines(summary),
         *_accuracy_lines(run, summary),
         *tie_lines(summary, all_tie=False),
@@ -149,8 +149,8 @@ def _peak_lines(run: FinishedRun, summary: Summary) -> list[str]:
         return []
     if run.model.peak_source.startswith("measured"):
         why = (
-            "the peak was measured at the server's start, on a machine that was busier then; start the "
-            "server anew, or give it --peak-flops"
+            "the peak was measured on a machine that was busier then than in the run; start the server anew, "
+            "or give it --peak-flops"
         )
     else:
         why = "the peak is not this device's (trt-server --peak-flops sets it)"
@@ -169,14 +169,25 @@ def _prompt_lines(run: FinishedRun, summary: Summary) -> list[str]:
 
 
 def _peaks(run: FinishedRun) -> str:
-    """What MFU was computed with: of a server that came back with another peak the larger."""
+    """What MFU was computed with: of a server that told several in one start of the client the largest."""
     peaks = sorted({float(server["peak_flops"]) / 1e12 for server in run.servers})
+    source = f"({run.model.peak_source}{_spread(run)})"
     if len(peaks) == 1:
-        return f"peak {significant(peaks[0], 4)} TFLOP/s ({run.model.peak_source})"
+        return f"peak {significant(peaks[0], 4)} TFLOP/s {source}"
     return (
-        f"peak {significant(run.model.peak_flops / 1e12, 4)} TFLOP/s ({run.model.peak_source}); over "
-        f"servers and their starts {significant(peaks[0], 4)} … {significant(peaks[-1], 4)} TFLOP/s, "
-        "each for its own work"
+        f"peaks {significant(peaks[0], 4)} … {significant(peaks[-1], 4)} TFLOP/s over servers and their "
+        f"starts, each for its own work {source}"
+    )
+
+
+def _spread(run: FinishedRun) -> str:
+    found = run.peak_measurements
+    if found is None:
+        return ""
+    if found.count == 1:
+        return "; one measurement"
+    return (
+        f"; the largest of {found.count} measurements, the least {significant(found.least_flops / 1e12, 4)}"
     )
 
 

@@ -273,6 +273,8 @@ class Run:
                 await self._ask(bench, self._manifest, VAL, self._questions, earlier, file)
             questions = self._validated() if settings.validate else self._questions
             await self._ask(bench, self._manifest, INFER, questions, earlier, file)
+            for server in await fleet.with_peaks_measured_again():
+                note(server)
 
     def _opened_manifest(self, fleet: Fleet, asking: Asking, earlier: RecordTable) -> RunManifest | None:
         """None where earlier sessions left nothing to ask: their figures stay what they are.

@@ -72,6 +72,10 @@ class Summary:
     mcnemar_p: float | None
     mfu_flagperf: float | None
     mfu_whole: float | None
+    peak_flops: float | None
+    peak_least_flops: float | None
+    peak_measurements: int | None
+    peak_contended: bool | None
     whole_over_core: float | None
     benchmark_questions: int
     questions: int
@@ -151,6 +155,11 @@ class Summary:
         return {name: value for name, value in asdict(self).items() if name not in NESTED}
 
     @property
+    def mfu_is_too_high(self) -> bool:
+        """Whether it is a share of a peak that is too low."""
+        return self.mfu is not None and bool(self.peak_contended)
+
+    @property
     def engine_label(self) -> str:
         """The engine as tables name it: figures with reuse or of merged requests never lack the word."""
         marks = [
@@ -209,6 +218,8 @@ def summarize(run: FinishedRun) -> Summary:
         if computed == speed.tokens
         else None,
         mfu_whole=mfu(flops, speed.whole, run.peak_flops),
+        peak_flops=ratio(possible, speed.core),
+        **_peak_measurements(run),
         whole_over_core=ratio(speed.per_whole, speed.per_core),
         benchmark_questions=run.benchmark_questions,
         questions=run.questions,
@@ -312,6 +323,15 @@ def _engine(run: FinishedRun) -> dict[str, Any]:
         "server_build_seconds": run.build_seconds,
         "mem_used_gib": _gib(run.memory_used),
         "mem_total_gib": _gib(run.memory_total),
+    }
+
+
+def _peak_measurements(run: FinishedRun) -> dict[str, Any]:
+    found = run.peak_measurements
+    return {
+        "peak_least_flops": found.least_flops if found else None,
+        "peak_measurements": found.count if found else None,
+        "peak_contended": found.contended if found else None,
     }
 
 

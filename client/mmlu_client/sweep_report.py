@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import plotly.graph_objects as go
 
+from mmlu_client.caveats import mfu_lines
 from mmlu_client.chart import BLUE, GREEN, ORANGE, RED, STAGE_COLORS, Chart, styled
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.page import drawn, page
@@ -14,7 +15,7 @@ from mmlu_client.report import markdown_table
 from mmlu_client.settings import LoadPlan
 from mmlu_client.stages import STAGES
 from mmlu_client.summary import Summary
-from mmlu_client.text import milliseconds, number, percent, shortest
+from mmlu_client.text import mfu, milliseconds, number, percent, shortest
 
 HEAD = (
     "load", "answered", "requests/s", "tokens/s whole", "tokens/s core", "MFU", "batch", "p50", "p90", "p99",
@@ -53,7 +54,7 @@ def name_of(plan: LoadPlan) -> str:
 
 def sweep_table(points: Sequence[Point]) -> str:
     """Markdown: what was measured, and a row for each load."""
-    return f"{measured(points)}\n\n{markdown_table(sweep_rows(points))}"
+    return "\n\n".join([measured(points), markdown_table(sweep_rows(points)), *marks(points)])
 
 
 def sweep_rows(points: Sequence[Point]) -> list[tuple[str, ...]]:
@@ -73,8 +74,14 @@ def sweep_page(points: Sequence[Point]) -> str:
         notices=[first.model.notice] if first.model.notice else [],
         columns=HEAD,
         rows=[(point.name, _cells(point.summary)) for point in points],
+        marks=marks(points),
         manifest_title="Manifest of the first run",
     )
+
+
+def marks(points: Sequence[Point]) -> list[str]:
+    """What the marks in the rows mean."""
+    return mfu_lines([point.summary for point in points])
 
 
 def measured(points: Sequence[Point]) -> str:
@@ -210,7 +217,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
         number(summary.request_throughput, ".2f"),
         number(summary.p_infer_whole, ",.0f"),
         number(summary.p_infer_core, ",.0f"),
-        percent(summary.mfu),
+        mfu(summary.mfu, summary.mfu_is_too_high),
         f"{number(summary.mean_batch_size, '.2f')}{merged}",
         milliseconds(summary.latency_p50_seconds),
         milliseconds(summary.latency_p90_seconds),

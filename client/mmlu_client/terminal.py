@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mmlu_client.caveats import alarms, partial_lines, reference_lines
+from mmlu_client.caveats import alarms, mfu_lines, partial_lines, reference_lines
 from mmlu_client.finished_run import FinishedRun
 from mmlu_client.report import (
     COLUMNS,
@@ -22,7 +22,7 @@ from mmlu_client.report import (
     remarks,
 )
 from mmlu_client.summary import AccuracyFigures, Summary
-from mmlu_client.sweep_report import Point, measured, sweep_rows
+from mmlu_client.sweep_report import Point, marks, measured, sweep_rows
 from mmlu_client.text import accuracy, labelled, milliseconds, number
 
 
@@ -58,6 +58,7 @@ def brief_lines(run: FinishedRun, summary: Summary) -> list[str]:
     notice = run.model.notice
     return [
         *alarms(run, summary),
+        *mfu_lines([summary]),
         *([notice] if notice else []),
         f"accuracy: {accuracy(summary.acc, notice)}, 95 % interval "
         f"{interval(summary.acc_low, summary.acc_high)}",
@@ -103,7 +104,8 @@ def sweep_text(points: Sequence[Point], view: View) -> str:
     head = textwrap.fill(measured(points), view.width, break_long_words=False, break_on_hyphens=False)
     names, *rows = sweep_rows(points)
     short = tuple(name.replace("tokens/s", "tok/s") for name in names)
-    return f"{head}\n\n{stacked([short, *rows], view.width, repeated=1)}"
+    parts = [head, stacked([short, *rows], view.width, repeated=1)]
+    return "\n\n".join([*parts, *(wrapped([line], view.width) for line in marks(points))])
 
 
 def load_line(point: Point) -> str:

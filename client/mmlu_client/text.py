@@ -55,6 +55,11 @@ def percent(share: float | None) -> str:
     return number(share, ".1%")
 
 
+def mfu(share: float | None, is_too_high: bool) -> str:
+    """is_too_high: marked, for a line that explains it."""
+    return percent(share) + (" *" if is_too_high else "")
+
+
 def milliseconds(seconds: float | None) -> str:
     return "/" if seconds is None else f"{seconds * 1e3:,.1f} ms"
 

@@ -8,7 +8,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from scoring.v1 import scoring_pb2
 
 from mmlu_client.messages import Batch, Refusal, Reply, Request, Score, Timing
-from mmlu_client.model import Device, EngineInfo, ServedModel, ServedTokenizer
+from mmlu_client.model import Device, EngineInfo, PeakMeasurements, ServedModel, ServedTokenizer
 
 
 def encode_request(request: Request) -> Any:
@@ -100,7 +100,12 @@ def decode_model(model: Any) -> ServedModel:
         notice=model.notice,
         server_version=model.server_version,
         devices=tuple(map(_device, model.devices)) or (_device(model.device),),
+        peak_measurements=_measurements(model.peak.measured) if model.peak.HasField("measured") else None,
     )
+
+
+def _measurements(measured: Any) -> PeakMeasurements:
+    return PeakMeasurements(measured.count, measured.least_flops_per_second, measured.contended)
 
 
 def _engine(engine: Any) -> EngineInfo:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
@@ -79,6 +79,8 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         peak: float = PEAK,
         change: Change = lambda request, response: None,  # noqa: ARG005
         sample: tuple[str, list[int]] = ("", []),
+        measured_peaks: Sequence[float] = (),
+        contended: bool = False,
     ) -> None:
         """tokenizer: file name → content, None for a model without. tls: key and certificate.
 
@@ -88,6 +90,8 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         reference: the fingerprint of the one it says it has; it answers as the engine does.
         change: what is done to a response before it goes out.
         sample: a text, and the ids that it says it makes of it.
+        measured_peaks: what it measures at its start, and then whenever it is told to; none more: it refuses.
+        contended: what it says of all its measurements.
         """
         self._tokenizer = tokenizer
         self._decide = decide
@@ -110,6 +114,9 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         self._peak = peak
         self._change = change
         self._sample = sample
+        self._measured_peaks = measured_peaks
+        self._contended = contended
+        self.measurements = 1
         self.readings = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -168,7 +175,20 @@ class Double(scoring_pb2_grpc.ScoringServicer):
             name="reference", version="1", precision="fp32", fingerprint=self._reference, load_seconds=5.0
         )
 
-    async def GetModel(self, request: Any, context: Any) -> pb.Model:  # noqa: ARG002, N802
+    def _peak_now(self) -> pb.PeakFlops:
+        peaks = self._measured_peaks[: self.measurements]
+        if not peaks:
+            return pb.PeakFlops(flops_per_second=self._peak, source="made up")
+        measured = pb.PeakMeasurements(
+            count=len(peaks), least_flops_per_second=min(peaks), contended=self._contended
+        )
+        return pb.PeakFlops(flops_per_second=max(peaks), source="measured: made up", measured=measured)
+
+    async def GetModel(self, request: Any, context: Any) -> pb.Model:  # noqa: N802
+        if request.measure_peak:
+            self.measurements += 1
+            if self.measurements > len(self._measured_peaks):
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "told to be away")
         self.readings += 1
         model = pb.Model(
             id="double",
@@ -187,7 +207,7 @@ class Double(scoring_pb2_grpc.ScoringServicer):
             device=pb.Device(
                 name="none", memory_used_bytes=GIB, memory_peak_bytes=2 * GIB, memory_total_bytes=40 * GIB
             ),
-            peak=pb.PeakFlops(flops_per_second=self._peak, source="made up"),
+            peak=self._peak_now(),
             limits=self._limits,
             notice=self._notice,
             reference=self._reference_info(),

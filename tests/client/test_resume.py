@@ -106,7 +106,7 @@ def test_a_server_started_anew_with_another_peak_leaves_earlier_work_at_its_own(
     assert figures["mfu"] == pytest.approx(figures["flops"] / possible)
     assert figures["mfu_flagperf"] == pytest.approx(2 * PARAMETERS * figures["logical_tokens"] / possible)
     assert figures["mfu_whole"] == pytest.approx(figures["flops"] / (figures["whole_seconds"] * PEAK))
-    assert "over servers and their starts 0.00025 … 0.001 TFLOP/s" in page(output)
+    assert "peaks 0.00025 … 0.001 TFLOP/s over servers and their starts" in page(output)
 
 
 def test_a_flag_that_the_resumed_run_has_no_use_for_is_refused(data: Path, output: Path) -> None:

@@ -306,7 +306,7 @@ def test_mean_batch_is_over_the_engines_batches(figures: Figures) -> None:
         (
             1e5,
             "measured: a product",
-            "the peak was measured at the server's start, on a machine that was busier",
+            "the peak was measured on a machine that was busier then than in the run",
         ),
         (1e5, "datasheet", "the peak is not this device's (trt-server --peak-flops sets it)"),
         (5e5, "measured: a product", "or FlagPerf's arithmetic alone"),
