@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,7 +26,7 @@ from trt_server.one_line import one_line
 from trt_server.settings import ENGINES, PRECISIONS, REFERENCES, Settings
 from trt_server.streams import take_any_text
 
-SERVE, BUILD = "serve", "build"
+SERVE, BUILD, CACHE = "serve", "build", "cache"
 
 
 class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
@@ -50,10 +50,13 @@ class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
 def parser() -> configargparse.ArgumentParser:
     parse = OneLineParser(
         prog="trt-server",
-        usage="trt-server [build] [flags]",
+        usage="trt-server [build] [flags], or trt-server cache [list | remove …]",
         description="Hold a language model as one compiled engine and score prompts over gRPC. With `build`: "
-        "make what the engine keeps (TensorRT's plan, converted weights), say where, and serve nothing.",
-        epilog="Every flag may also be set in the config file and in the environment, as TRT_SERVER_<FLAG>.",
+        "make what the engine keeps (TensorRT's plan, converted weights), say where, and serve nothing. With "
+        "`cache`: list or remove what was kept.",
+        epilog="Every flag may also be set in the config file and in the environment, as TRT_SERVER_<FLAG>. "
+        "What is kept from one start to the next (plans, converted and random weights) lies in the folder "
+        "TRT_SERVER_CACHE, ~/.cache/trt-server by default; `trt-server cache` lists it.",
         auto_env_var_prefix="TRT_SERVER_",
         config_file_parser_class=ConfigFile,
         config_file_open_func=open_config,
@@ -164,18 +167,32 @@ def parse_settings(arguments: Sequence[str] | None = None) -> tuple[str, Setting
 
 def main(arguments: Sequence[str] | None = None) -> None:
     take_any_text()
-    command, settings = parse_settings(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == [CACHE]:
+        from trt_server.cache_command import run
+
+        _run(lambda: run(words[1:]))
+        return
+    command, settings = parse_settings(words)
     log.set_up_logging(settings.log_format, settings.log_level)
     from trt_server.building import build
     from trt_server.server import serve
 
-    try:
+    def start() -> None:
         if command == BUILD:
             print(build(settings))
         elif not asyncio.run(serve(settings)):
             # Loading goes on, in threads of libraries too, for which the interpreter would wait.
             logging.shutdown()
             os._exit(0)
+
+    _run(start)
+
+
+def _run(work: Callable[[], None]) -> None:
+    """Ends the process with status 1 and one line where it fails."""
+    try:
+        work()
     except StartError as error:
         print(f"trt-server: error: {error}", file=sys.stderr)
         sys.exit(1)

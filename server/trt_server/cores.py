@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-ROOT = Path("/")
+from trt_server.control_groups import ROOT, ControlGroup, control_groups
 
 
 @dataclass(frozen=True)
@@ -56,35 +56,19 @@ def _least_quota(root: Path) -> _Quota | None:
 
 
 def _quotas(root: Path) -> Iterator[_Quota]:
-    """Of the process's control groups and those around them. In a container only its own can be seen."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, group = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        mount = root / ("sys/fs/cgroup/cpu" if controllers else "sys/fs/cgroup")
-        names = group.strip("/").split("/")
-        for depth in range(len(names) + 1):
-            folder = mount.joinpath(*names[:depth])
-            quota, period = _version_1(folder) if controllers else _version_2(folder)
-            if quota > 0:
-                yield _Quota(quota / period, folder.stat().st_ino)
+    for group in control_groups("cpu", root):
+        quota, period = _version_1(group) if group.version == 1 else _version_2(group)
+        if quota > 0:
+            yield _Quota(quota / period, group.folder.stat().st_ino)
 
 
-def _version_2(folder: Path) -> tuple[int, int]:
+def _version_2(group: ControlGroup) -> tuple[int, int]:
     """Microseconds of time a period, and of the period; 0 of time: it has no quota."""
-    quota, period = (_read(folder / "cpu.max") or "max 1").split()
+    quota, period = (group.read("cpu.max") or "max 1").split()
     return 0 if quota == "max" else int(quota), int(period)
 
 
-def _version_1(folder: Path) -> tuple[int, int]:
+def _version_1(group: ControlGroup) -> tuple[int, int]:
     """As _version_2; -1 where there is no quota."""
-    quota, period = (_read(folder / f"cpu.cfs_{name}_us") or "0" for name in ("quota", "period"))
+    quota, period = (group.read(f"cpu.cfs_{name}_us") or "0" for name in ("quota", "period"))
     return int(quota), int(period)
-
-
-def _read(file: Path) -> str:
-    """Empty where it is not there, or not ours to read."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError:
-        return ""

@@ -85,7 +85,7 @@ async def load(
     choice = await in_background(choose_engine, settings)
     reference_choice = await in_background(choose_reference, settings)
     log.info("engine %s, %s: %s", choice.name, choice.precision, choice.reason)
-    opened = await in_background(open_model, settings, choice)
+    opened = await in_background(open_model, settings, choice, reference_choice)
     compiled = await _start(choice, opened, settings, settings.peak_flops, on_batch, on_lost)
     reference = None
     if reference_choice is not None:

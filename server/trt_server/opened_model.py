@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from trt_server.engines.choice import EngineChoice
 from trt_server.engines.engine import EngineLimits
 from trt_server.errors import StartError
+from trt_server.memory_need import check_memory
 from trt_server.model.checkpoint import Checkpoint, open_checkpoint
+from trt_server.model.geometry import Geometry
 from trt_server.model.source import ModelSource, resolve_model
 from trt_server.served_model import Limits
 from trt_server.settings import Settings
@@ -33,9 +35,19 @@ class OpenedModel:
         return EngineLimits(limits.max_prompt_tokens, limits.max_batch_size, limits.prefix_cache_bytes)
 
 
-def open_model(settings: Settings, choice: EngineChoice) -> OpenedModel:
-    """Find the checkpoint, read its headers and its tokenizer. Raises StartError."""
-    source = resolve_model(settings.model, choice.precision)
+def open_model(
+    settings: Settings, choice: EngineChoice, reference: EngineChoice | None = None
+) -> OpenedModel:
+    """Find the checkpoint, read its headers and its tokenizer. Raises StartError.
+
+    Nothing is downloaded or made that will not fit into the memory of the engine and the reference.
+    """
+    prefix_bytes = _prefix_cache_bytes(settings, choice)
+
+    def check(geometry: Geometry) -> None:
+        check_memory(geometry, prefix_bytes, choice, reference)
+
+    source = resolve_model(settings.model, choice.precision, check)
     checkpoint = open_checkpoint(source.folder)
     positions = checkpoint.geometry.max_positions
     asked = settings.max_prompt_tokens
@@ -52,13 +64,11 @@ def open_model(settings: Settings, choice: EngineChoice) -> OpenedModel:
         max_batch_tokens=settings.max_batch_tokens or batch_size * prompt_tokens,
         max_queue_size=settings.max_queue_size,
         stream_window=settings.stream_window,
-        prefix_cache_bytes=_prefix_cache_bytes(settings, choice),
+        prefix_cache_bytes=prefix_bytes,
     )
     tokenizer = CheckpointTokenizer(checkpoint.folder)
     tokenizer.check()
-    opened = OpenedModel(source, checkpoint, tokenizer, limits)
-    _check_memory(opened, choice)
-    return opened
+    return OpenedModel(source, checkpoint, tokenizer, limits)
 
 
 def _prefix_cache_bytes(settings: Settings, choice: EngineChoice) -> int:
@@ -68,29 +78,3 @@ def _prefix_cache_bytes(settings: Settings, choice: EngineChoice) -> int:
             log.warning("the %s engine keeps no shared prefixes: --prefix-cache-bytes is 0", choice.name)
         return 0
     return choice.prefix_cache_bytes if asked is None else asked
-
-
-def _check_memory(opened: OpenedModel, choice: EngineChoice) -> None:
-    """Say what each device needs, and refuse what can never fit. Activations come on top."""
-    geometry, item = opened.checkpoint.geometry, 2 if choice.precision == "fp16" else 4
-    weights, cache = geometry.total_parameters * item, opened.limits.prefix_cache_bytes
-    prefix_token = 2 * geometry.layers * geometry.key_value_size * item
-    log.info(
-        "needs %s for weights and up to %s for shared prefixes (%s a token) on the device",
-        *(_readable(size) for size in (weights, cache, prefix_token)),
-    )
-    device = choice.devices[0]
-    total = device.read().memory_total_bytes
-    if total is not None and weights + cache > total:
-        raise StartError(
-            f"{_readable(weights)} of weights and {_readable(cache)} of --prefix-cache-bytes do not fit "
-            f"into the {_readable(total)} of {device.name}: lower the one, or take a smaller model"
-        )
-
-
-def _readable(size: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} GiB"

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from trt_server.errors import StartError
+from trt_server.readable import readable_bytes
+
+log = logging.getLogger(__name__)
+
+# A folder that is being filled, or was when its process was killed.
+PARTIAL = ".partial"
+LOCK = ".lock"
+# In each folder: what it holds, in words. Its time is that of the last use; a process that uses the folder
+# has it locked, shared, until its end.
+ABOUT = "about.json"
+
+_in_use: dict[Path, IO[str]] = {}
 
 
 def cache_folder() -> Path:
@@ -22,21 +37,23 @@ def cache_folder() -> Path:
 
 
 def cached_folder(
-    kind: str, key: str, size: int, make: Callable[[Path], None], is_whole: Callable[[Path], bool]
+    kind: str, key: str, what: str, size: int, make: Callable[[Path], None], is_whole: Callable[[Path], bool]
 ) -> Path:
     """The folder `kind`/`key` of the cache, filled by `make` where it is not there or no longer whole.
 
     It is made under another name and renamed when it is finished, under a lock that other processes wait for:
-    what bears its name is complete. size: bytes it will take, asked of the disk before anything is written.
+    what bears its name is complete. It is in use, and not removed by `trt-server cache`, until this process
+    ends. what: it holds, in words. size: bytes it will take, asked of the disk before anything is written.
     Raises StartError when it cannot be written.
     """
     parent = cache_folder() / kind
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        with _locked(parent / f"{key}.lock"):
+        with _locked(parent / f"{key}{LOCK}"):
             folder = parent / key
             if not (folder.is_dir() and is_whole(folder)):
-                _make_again(folder, size, make)
+                _make_again(folder, what, size, make)
+            _use(folder, what)
             return folder
     except OSError as error:
         raise StartError(
@@ -44,24 +61,75 @@ def cached_folder(
         ) from error
 
 
-def _make_again(folder: Path, size: int, make: Callable[[Path], None]) -> None:
-    partial = folder.with_name(f"{folder.name}.partial")
+def check_disk(what: str, size: int, folder: Path, remedy: str) -> None:
+    """Raises StartError where the disk that `folder` lies on has no room for so many bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise StartError(
+            f"{what}: {readable_bytes(size)} of disk are needed and {readable_bytes(free)} are free in "
+            f"{folder}: {remedy}"
+        )
+
+
+def _make_again(folder: Path, what: str, size: int, make: Callable[[Path], None]) -> None:
+    partial = folder.with_name(f"{folder.name}{PARTIAL}")
     for left_over in (folder, partial):
         if left_over.exists():
             shutil.rmtree(left_over)
-    free = shutil.disk_usage(folder.parent).free
-    if free < size:
-        raise StartError(
-            f"{folder.parent} has {free:,} bytes free and {size:,} are needed: remove folders there that no "
-            "server uses, or set TRT_SERVER_CACHE to another"
-        )
+    remedy = "remove what no server uses (trt-server cache), or set TRT_SERVER_CACHE to another folder"
+    check_disk(what, size, folder.parent, remedy)
+    log.info("writing %s to %s, about %s", what, folder, readable_bytes(size))
     partial.mkdir()
-    make(partial)
+    try:
+        make(partial)
+    except BaseException:
+        # What a full disk took away is given back.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     partial.rename(folder)
+
+
+def _use(folder: Path, what: str) -> None:
+    path, text = folder / ABOUT, json.dumps({"what": what})
+    stream = path.open("a+", encoding="utf-8")
+    fcntl.flock(stream, fcntl.LOCK_SH)
+    if path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+    os.utime(path)
+    if (before := _in_use.pop(path, None)) is not None:
+        before.close()
+    _in_use[path] = stream
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("w", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    while True:
+        with path.open("w", encoding="utf-8") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            # Whoever removes a folder removes its lock, which may be the one that was waited for.
+            if _is_still(stream, path):
+                yield
+                return
+
+
+@contextmanager
+def locked_at_once(path: Path) -> Iterator[bool]:
+    """Whether the lock could be had without waiting, or there is no such file."""
+    try:
+        stream = path.open("r+", encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        yield True
+        return
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_free = True
+        except BlockingIOError:
+            is_free = False
+        yield is_free
+
+
+def _is_still(stream: IO[str], path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    return False

@@ -44,17 +44,25 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
     Raises StartError, in one line, for whatever is not there, not whole or not supported.
     """
-    if not folder.is_dir():
-        raise _no_folder(folder)
+    config, geometry = open_configuration(folder)
     try:
-        config = _read_config(folder / "config.json")
-        geometry = read_geometry(config)
         found = find_weight_files(folder, config)
         geometry, weights = fit_weights(folder, found.tensors, geometry)
         fingerprint = _fingerprint(config, weights)
     except OSError as error:
         raise StartError(f"{folder} cannot be read: {error}") from error
     return Checkpoint(folder, config, geometry, weights, found.files, fingerprint)
+
+
+def open_configuration(folder: Path) -> tuple[dict[str, Any], Geometry]:
+    """config.json alone, and what it says of the model's sizes. Raises StartError."""
+    if not folder.is_dir():
+        raise _no_folder(folder)
+    try:
+        config = _read_config(folder / "config.json")
+    except OSError as error:
+        raise StartError(f"{folder} cannot be read: {error}") from error
+    return config, read_geometry(config)
 
 
 def _fingerprint(config: Mapping[str, Any], weights: Weights) -> str:

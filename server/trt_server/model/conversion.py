@@ -34,9 +34,13 @@ def weights_as(checkpoint: Checkpoint, dtype: str) -> Weights:
     weights = checkpoint.weights
     if all(tensor.dtype == dtype for tensor in weights.values()):
         return weights
-    size = sum(tensor.elements for tensor in weights.values()) * ITEM_SIZES[dtype]
     folder = cached_folder(
-        "weights", _key(checkpoint, dtype), size, lambda folder: _convert(weights, dtype, folder), _is_whole
+        "weights",
+        _key(checkpoint, dtype),
+        f"weights of {checkpoint.folder} as {dtype}",
+        sum(tensor.elements for tensor in weights.values()) * ITEM_SIZES[dtype],
+        lambda folder: _convert(weights, dtype, folder),
+        _is_whole,
     )
     return read_tensor_file(folder / SINGLE_FILE)
 

@@ -81,6 +81,11 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 }
 
 
+def dummy_geometry(name: str) -> Geometry:
+    """Raises StartError."""
+    return read_geometry(_known_config(name))
+
+
 def dummy_folder(name: str, precision: str) -> Path:
     """A checkpoint folder with random weights in the shape `name`, in "fp32" or "fp16", from the cache.
 
@@ -90,9 +95,7 @@ def dummy_folder(name: str, precision: str) -> Path:
     activations keep their size through any number of layers, in fp16 too; the two products that write to the
     residual stream have 1 / √(2 · layers) of that deviation. Biases are 0. There is no tokenizer.
     """
-    config = GEOMETRIES.get(name)
-    if config is None:
-        raise StartError(f"dummy:{name} is not known; known geometries: {', '.join(GEOMETRIES)}")
+    config = _known_config(name)
     dtype = {"fp32": "float32", "fp16": "float16"}[precision]
     geometry = read_geometry(config)
     written = {**config, "architectures": [_ARCHITECTURES[geometry.family]], "dtype": dtype}
@@ -100,10 +103,18 @@ def dummy_folder(name: str, precision: str) -> Path:
     return cached_folder(
         "dummy",
         f"{name}-{precision}-{key}",
+        f"random weights of dummy:{name} in {precision}",
         geometry.total_parameters * ITEM_SIZES[dtype],
         lambda folder: _write(folder, written, geometry, dtype),
         _is_whole,
     )
+
+
+def _known_config(name: str) -> dict[str, Any]:
+    config = GEOMETRIES.get(name)
+    if config is None:
+        raise StartError(f"dummy:{name} is not known; known geometries: {', '.join(GEOMETRIES)}")
+    return config
 
 
 _ARCHITECTURES = {

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import demo_checkpoint
 
 from trt_server.errors import StartError
 from trt_server.model import dummy
+from trt_server.model.cache import check_disk
+from trt_server.model.checkpoint import open_configuration
+from trt_server.model.geometry import Geometry
+from trt_server.model.tensor_file import ITEM_SIZES
 from trt_server.one_line import one_line
+from trt_server.readable import readable_bytes
+
+log = logging.getLogger(__name__)
 
 _DUMMY_PREFIX = "dummy:"
+_CONFIG = "config.json"
 _HUB_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt")
 
 
@@ -24,21 +35,31 @@ class ModelSource:
     notice: str
 
 
-def resolve_model(name: str, precision: str) -> ModelSource:
+def resolve_model(
+    name: str, precision: str, check: Callable[[Geometry], None] = lambda _: None
+) -> ModelSource:
     """Find, download or make the checkpoint that `name` stands for.
 
     name: `demo`, `dummy:<geometry>`, a folder, or a hub id. precision: "fp32" or "fp16", what random weights
-    are made in. Raises StartError, in one line.
+    are made in. check: given the model's sizes before weights are downloaded or made; raises StartError where
+    it is no use. Raises StartError, in one line.
     """
     if name == demo_checkpoint.NAME:
+        check(open_configuration(demo_checkpoint.FOLDER)[1])
         return ModelSource(name, demo_checkpoint.FOLDER, _read_notice(demo_checkpoint.FOLDER))
     if name.startswith(_DUMMY_PREFIX):
-        return ModelSource(name, dummy.dummy_folder(name[len(_DUMMY_PREFIX) :], precision), dummy.NOTICE)
+        shape = name[len(_DUMMY_PREFIX) :]
+        check(dummy.dummy_geometry(shape))
+        return ModelSource(name, dummy.dummy_folder(shape, precision), dummy.NOTICE)
     folder = Path(name).expanduser()
     if folder.exists():
+        check(open_configuration(folder.resolve())[1])
         return ModelSource(folder.resolve().name, folder.resolve(), "")
     if _is_hub_id(name):
-        return ModelSource(name, _download(name), "")
+        config, geometry = open_configuration(snapshot := _download(name, (_CONFIG,)))
+        check(geometry)
+        _check_disk(name, snapshot, geometry.total_parameters * _stored_item_size(config))
+        return ModelSource(name, _download(name, _HUB_FILES), "")
     raise StartError(
         f"--model {name}: there is no such folder; give a checkpoint folder, a hub id (owner/name), "
         f"{demo_checkpoint.NAME}, or {_DUMMY_PREFIX}<geometry>"
@@ -57,13 +78,32 @@ def _is_hub_id(name: str) -> bool:
     return "/" in name
 
 
-def _download(hub_id: str) -> Path:
-    """The hub's snapshot in the hub's cache, downloaded on first use; without a network, what is there."""
+def _stored_item_size(config: Mapping[str, Any]) -> int:
+    """Bytes of a weight in the checkpoint's files; 0 where its configuration does not tell."""
+    return ITEM_SIZES.get(str(config.get("dtype") or config.get("torch_dtype")), 0)
+
+
+def _check_disk(hub_id: str, snapshot: Path, size: int) -> None:
+    """Whether the hub's cache has room for what is missing of weights of `size` bytes. Raises StartError."""
+    folder = snapshot.parents[1]
+    missing = size - sum(file.stat().st_size for file in folder.glob("blobs/*"))
+    # What is there has headers, and other files, on top.
+    if missing <= 0:
+        return
+    check_disk(f"--model {hub_id}", missing, folder, "make room there, or set HF_HOME to another folder")
+    log.info("downloading %s to %s, about %s", hub_id, folder, readable_bytes(missing))
+
+
+def _download(hub_id: str, files: Sequence[str]) -> Path:
+    """The hub's snapshot in the hub's cache, with these files of it downloaded on first use.
+
+    Without a network: with those that are there.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(_HUB_FILES)))
+        return Path(snapshot_download(hub_id, allow_patterns=list(files)))
     except GatedRepoError as error:
         raise StartError(
             f"--model {hub_id} is gated: accept its terms on its hub page, then log in with 'hf auth login'"

@@ -70,7 +70,7 @@ class Builds:
         return hashlib.sha256(self.content).hexdigest()
 
     def find(self, recipe: PlanRecipe = RECIPE) -> CachedPlan:
-        return find_or_build(recipe, len(self.content), self)
+        return find_or_build(recipe, "m", len(self.content), self)
 
 
 def test_built_once_and_found_from_then_on() -> None:
@@ -134,7 +134,7 @@ def test_failed_build_leaves_nothing_that_is_found() -> None:
         raise StartError("no")
 
     with pytest.raises(StartError, match="no"):
-        find_or_build(RECIPE, 1, fail)
+        find_or_build(RECIPE, "m", 1, fail)
     builds = Builds()
     assert builds.find().path.read_bytes() == b"a plan"
     assert builds.count == 1

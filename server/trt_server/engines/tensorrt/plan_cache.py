@@ -75,11 +75,12 @@ def graph_fingerprint(model: onnx.ModelProto) -> str:
     return digest.hexdigest()
 
 
-def find_or_build(recipe: PlanRecipe, size: int, build: Callable[[Path], str]) -> CachedPlan:
+def find_or_build(recipe: PlanRecipe, what: str, size: int, build: Callable[[Path], str]) -> CachedPlan:
     """The plan of this recipe, built where there is none, or none that is whole.
 
-    size: bytes it will take, about. build: writes the plan to the path it is given and returns its SHA-256.
-    A second process that asks for the same plan waits for the first. Raises StartError.
+    what: it is a plan of, in words. size: bytes it will take, about. build: writes the plan to the path it is
+    given and returns its SHA-256. A second process that asks for the same plan waits for the first. Raises
+    StartError.
     """
     seconds = 0.0
 
@@ -91,7 +92,14 @@ def find_or_build(recipe: PlanRecipe, size: int, build: Callable[[Path], str]) -
         (folder / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
         seconds = time.perf_counter() - start
 
-    folder = cached_folder("plans", recipe.fingerprint, size, make, lambda folder: _is_whole(folder, recipe))
+    folder = cached_folder(
+        "plans",
+        recipe.fingerprint,
+        f"a plan of {what} in {recipe.precision} for {recipe.device}, TensorRT {recipe.tensorrt}",
+        size,
+        make,
+        lambda folder: _is_whole(folder, recipe),
+    )
     return CachedPlan(folder / PLAN, seconds)
 
 

@@ -21,10 +21,13 @@ from trt_server.engines.tensorrt.plan_cache import (
     graph_fingerprint,
 )
 from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE, profiles_for, rounded_up
+from trt_server.errors import StartError
+from trt_server.memory import host_memory
 from trt_server.model.checkpoint import Checkpoint
 from trt_server.model.conversion import weights_as
 from trt_server.model.graph import build_graph
 from trt_server.model.tensor_file import ITEM_SIZES
+from trt_server.readable import readable_bytes
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +84,22 @@ def prepare_on(
     size = sum(tensor.elements for tensor in weights.values()) * ITEM_SIZES[_DTYPES[precision]]
 
     def build(path: Path) -> str:
+        _check_host_memory(size)
         no_memory = out_of_memory(device, f"{size:,} bytes for the weights, and more to try kernels with,")
         return build_plan(graph, options, timings, path, no_memory)
 
-    plan = find_or_build(recipe, size, build)
+    plan = find_or_build(recipe, str(checkpoint.folder), size, build)
     return PreparedPlan(plan, recipe, past, converted + plan.build_seconds)
+
+
+def _check_host_memory(size: int) -> None:
+    """size: of the weights, which a build holds once at the least. Raises StartError."""
+    free = host_memory().free
+    if size > free:
+        raise StartError(
+            f"a build holds the weights, {readable_bytes(size)}, in the host's memory, of which "
+            f"{readable_bytes(free)} are free: stop what else runs here, or take a smaller model"
+        )
 
 
 def _past_layout(
