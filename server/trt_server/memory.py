@@ -29,7 +29,7 @@ def device_memory(device: Device) -> Memory | None:
         return host_memory()
     reading = device.read()
     total, used = reading.memory_total_bytes, reading.memory_used_by_all_bytes
-    return None if total is None or used is None else Memory(total, total - used)
+    return None if total is None or used is None else Memory(total, max(0, total - used))
 
 
 def host_memory(root: Path = ROOT) -> Memory:

@@ -93,10 +93,11 @@ def test_a_reference_needs_its_weights_too(tmp_path: Path) -> None:
 
 
 def test_a_gpus_memory_that_others_have_is_not_free(tmp_path: Path) -> None:
-    """The card has 40 GiB, of which 2 are taken."""
-    arguments = ("--model", "dummy:qwen3-8b", "--precision", "fp32", "--prefix-cache-bytes", "0")
-    done = start(tmp_path / "cache", *arguments, **gpu_machine(tmp_path / "cache"))
-    assert "do not fit into" in the_error(done)
+    """12.55 GiB would fit into an empty card of 15."""
+    machine = gpu_machine(tmp_path / "cache", memory=15 * 2**30)
+    error = the_error(start(tmp_path / "cache", "--model", "dummy:llama-2-7b", **machine))
+    assert "12.55 GiB for weights in fp16 do not fit into the memory of NVIDIA A100" in error
+    assert "of whose 15 GiB now 12 GiB are free: stop what else runs there" in error
     assert not (tmp_path / "cache").exists()
 
 

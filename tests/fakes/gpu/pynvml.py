@@ -47,7 +47,7 @@ def nvmlDeviceGetName(handle: str) -> str:  # noqa: N802
 
 
 def nvmlDeviceGetMemoryInfo(_: str) -> SimpleNamespace:  # noqa: N802
-    return SimpleNamespace(total=WISHES.memory, used=3 * 1024**3)
+    return SimpleNamespace(total=WISHES.memory, used=3 * 1024**3 if WISHES.memory > 3 * 1024**3 else 0)
 
 
 def nvmlDeviceGetComputeRunningProcesses(_: str) -> list[SimpleNamespace]:  # noqa: N802
