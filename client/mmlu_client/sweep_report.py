@@ -181,7 +181,8 @@ def use_by_load(points: Sequence[Point]) -> Chart:
     figure.update_yaxes(tickformat=".0%")
     goals = ", ".join(map(str, points[0].run.goals))
     about = f" Goodput: the share of requests that keep {goals} ms." if len(series) > 1 else ""
-    return Chart("MFU and goodput", f"FLOPs over core seconds × peak.{about}", figure, is_wide=True)
+    title = "MFU and goodput" if len(series) > 1 else "MFU"
+    return Chart(title, f"FLOPs over core seconds × peak.{about}", figure, is_wide=True)
 
 
 def _by_load(
