@@ -42,7 +42,7 @@ class CacheEntry:
         if self.kind == TIMINGS:
             return "timings of kernels, for later builds"
         try:
-            return str(json.loads((self.path / ABOUT).read_text())["what"])
+            return str(json.loads((self.path / ABOUT).read_text(encoding="utf-8"))["what"])
         except (OSError, ValueError, KeyError, TypeError):
             return FOLDERS[self.kind]
 
