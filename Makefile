@@ -54,6 +54,8 @@ $(BIN)/docker-compose: | $(VENV)/.installed-dev
 	mv $(VENV)/compose/docker-compose $@ && rm -r $(VENV)/compose
 
 gpu-test:
+	@$(GPU_PYTHON) -c 'import pytest' 2>/dev/null || \
+		{ echo "make gpu-test: $(GPU_PYTHON) has no pytest: $(GPU_PYTHON) -m pip install pytest" >&2; exit 1; }
 	PYTHONPATH="$(GPU_PATH):$$PYTHONPATH" $(GPU_PYTHON) -m pytest -v --durations=0 --confcutdir tests/gpu tests/gpu
 
 gpu-bench:
