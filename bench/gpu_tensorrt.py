@@ -25,7 +25,7 @@ import numpy as np
 from trt_server.device import Device
 from trt_server.engines.engine import EngineLimits, Outcome, Submission
 from trt_server.engines.tensorrt.engine import TensorRtEngine
-from trt_server.engines.tensorrt.prepared_plan import prepare_plan
+from trt_server.engines.tensorrt.plan_for_device import prepare_plan
 from trt_server.engines.tensorrt.presence import Gpu, find_gpu
 from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE
 from trt_server.model.checkpoint import open_checkpoint

@@ -8,6 +8,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from trt_server.engines.tensorrt.flavour import installed_flavour
+
 _OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE")
 
 
@@ -34,7 +36,8 @@ def _others(variable: str) -> str:
 
 def _is_ours(folder: Path) -> bool:
     """Whether it lies beside the folder that TensorRT is installed in: what is packed with this Python."""
-    spec = find_spec("tensorrt")
+    flavour = installed_flavour()
+    spec = None if flavour is None else find_spec(flavour.module)
     if spec is None or spec.origin is None:
         return False
     return Path(spec.origin).resolve().parents[2] in (folder.resolve(), *folder.resolve().parents)

@@ -7,12 +7,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-FAKES = Path(__file__).parent / "fakes" / "gpu"
-# One version of each way that TensorRT's API has been.
-GENERATIONS = ("8.6.1", "10.3.0", "10.16.1", "11.4.0")
+FAKES = Path(__file__).parent / "fakes"
+# One version of each way that TensorRT runs a plan, and TensorRT-RTX's.
+RTX = "1.7.1.116"
+GENERATIONS = ("8.6.1", "10.9.0", RTX)
 
 
 def gpu_machine(cache: Path, **wishes: Any) -> dict[str, str]:
     """Environment variables; wishes are the fields of fakes/gpu/fake_gpu.py's Wishes."""
-    path = os.pathsep.join(part for part in (str(FAKES), os.environ.get("PYTHONPATH")) if part)
+    library = "tensorrt_rtx" if wishes.get("tensorrt") == RTX else "tensorrt"
+    parts = (str(FAKES / "gpu"), str(FAKES / library), os.environ.get("PYTHONPATH"))
+    path = os.pathsep.join(part for part in parts if part)
     return {"PYTHONPATH": path, "FAKE_GPU": json.dumps(wishes), "TRT_SERVER_CACHE": str(cache)}

@@ -89,6 +89,20 @@ def parser() -> configargparse.ArgumentParser:
         "first one by default",
     )
     model.add_argument(
+        "--target",
+        dest="targets",
+        type=_targets,
+        metavar="smNN,…",
+        help="with `build`: compute capabilities of GPUs elsewhere that the plan is for, as sm80,sm89; it "
+        "needs TensorRT-RTX and no GPU",
+    )
+    model.add_argument(
+        "--layers",
+        type=Path,
+        metavar="FOLDER",
+        help="with `build`: write there what the plan runs, layer by layer, as the compiler tells it",
+    )
+    model.add_argument(
         "--reference", choices=REFERENCES, help="load this beside it, for clients that validate against it"
     )
     model.add_argument(
@@ -162,6 +176,10 @@ def parse_settings(arguments: Sequence[str] | None = None) -> tuple[str, Setting
     settings = Settings(**values)
     if (settings.tls_cert is None) != (settings.tls_key is None):
         parse.error("--tls-cert and --tls-key belong together: give both or neither")
+    if command != BUILD and (settings.targets or settings.layers):
+        parse.error(
+            f"{'--target' if settings.targets else '--layers'} is for `trt-server build`: leave it off"
+        )
     return command, settings
 
 
@@ -218,6 +236,13 @@ def _devices(text: str) -> tuple[int, ...]:
     if len(set(devices)) < len(devices):
         raise argparse.ArgumentTypeError(f"{text!r} names a device twice: name each once")
     return devices
+
+
+def _targets(text: str) -> tuple[str, ...]:
+    names = text.lower().split(",")
+    if not all(re.fullmatch(r"sm\d{2,3}", name, re.ASCII) for name in names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of compute capabilities such as sm80,sm89")
+    return tuple(dict.fromkeys(names))
 
 
 def _whole(text: str, least: int, most: int) -> int:

@@ -14,11 +14,14 @@ PRECISIONS = ("fp16", "fp32")
 class Settings:
     """Ports: 0 takes a free one. threads 0: every core the process may use. precision, max_batch_size and
     prefix_cache_bytes None: the engine's own. max_prompt_tokens None: as long as the model's positions reach,
-    within reason. devices: GPUs by CUDA's numbers; None: the first, or the CPU."""
+    within reason. devices: GPUs by CUDA's numbers; None: the first, or the CPU. Of `build` alone: targets,
+    compute capabilities as "sm80", None for the device here; layers, a folder for what the plan runs."""
 
     model: str
     engine: str
     devices: tuple[int, ...] | None
+    targets: tuple[str, ...] | None
+    layers: Path | None
     reference: str | None
     precision: str | None
     host: str

@@ -155,7 +155,7 @@ def test_two_in_flight_are_each_themselves(folders: dict[str, Path], expected: E
 def test_engines_share_a_plan_each_in_a_thread(folders: dict[str, Path], expected: Expected) -> None:
     """On every device that is there, at the same time; where there is one, two engines on it."""
     from trt_server.engines.tensorrt.engine import TensorRtEngine
-    from trt_server.engines.tensorrt.prepared_plan import prepare_plan
+    from trt_server.engines.tensorrt.plan_for_device import prepare_plan
 
     found = find_gpus()
     assert isinstance(found, tuple)
@@ -223,7 +223,7 @@ def test_prefixes_put_each_other_out(folders: dict[str, Path], expected: Expecte
 
 
 def prepare(folder: Path, tokens: int, batch: int = 1) -> Any:
-    from trt_server.engines.tensorrt.prepared_plan import prepare_plan
+    from trt_server.engines.tensorrt.plan_for_device import prepare_plan
 
     return prepare_plan(open_checkpoint(folder), EngineLimits(tokens, batch), "fp16", tf32=False)
 
@@ -252,7 +252,7 @@ BUILD = """
 import sys
 from pathlib import Path
 from trt_server.engines.engine import EngineLimits
-from trt_server.engines.tensorrt.prepared_plan import prepare_plan
+from trt_server.engines.tensorrt.plan_for_device import prepare_plan
 from trt_server.model.checkpoint import open_checkpoint
 prepared = prepare_plan(open_checkpoint(Path(sys.argv[1])), EngineLimits(112, 1), "fp16", False)
 print(prepared.plan.build_seconds > 0)

@@ -14,28 +14,53 @@ from processes import FREE_PORTS, run_program
 
 QUIET = ("--log-level", "error")
 
-without_tensorrt = pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed here")
+without_pycuda = pytest.mark.skipif(find_spec("pycuda") is not None, reason="pycuda is installed here")
 
 
-@without_tensorrt
-def test_tensorrt_that_is_not_installed_is_one_line_with_the_way_to_get_it() -> None:
-    done = run_program("trt-server", "--engine", "tensorrt", *FREE_PORTS, *QUIET)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "no TensorRT and no pycuda in this Python; pip install 'trt-server[tensorrt]'" in done.stderr
+# Hides what is installed here from a program.
+WITHOUT = """
+import sys
+from importlib import util
+hidden, find_spec = sys.argv.pop(1).split(","), util.find_spec
+util.find_spec = lambda name, *rest: None if name in hidden else find_spec(name, *rest)
+from trt_server.cli import main
+main()
+"""
 
 
-@without_tensorrt
+@pytest.mark.parametrize(
+    ("hidden", "text"),
+    [
+        (
+            "tensorrt,tensorrt_rtx,pycuda",
+            "no TensorRT and no pycuda in this Python; pip install 'trt-server[tensorrt]', or for an RTX "
+            "card 'trt-server[rtx]'",
+        ),
+        (
+            "tensorrt,pycuda",
+            "no pycuda in this Python; pip install 'trt-server[rtx]'; to build for a GPU elsewhere: "
+            "trt-server build --target sm89, or what it has",
+        ),
+    ],
+)
+def test_tensorrt_that_is_not_installed_is_one_line_with_the_way_to_get_it(hidden: str, text: str) -> None:
+    command = [sys.executable, "-c", WITHOUT, hidden, "--engine", "tensorrt", *FREE_PORTS, *QUIET]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert text in done.stderr
+
+
+@without_pycuda
 def test_auto_says_which_and_why() -> None:
     done = run_program("trt-server", "build")
-    assert "engine onnxruntime, fp32: on the CPU, TensorRT cannot run here: no TensorRT" in done.stderr
+    assert "engine onnxruntime, fp32: on the CPU, TensorRT cannot run here: no" in done.stderr
 
 
 def test_nothing_of_tensorrt_is_imported_before_it_is_chosen(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "import trt_server.server, trt_server.building, trt_server.engines.choice\n"
-        "names = {'tensorrt', 'pycuda', 'pynvml', 'torch'} & set(sys.modules)\n"
+        "names = {'tensorrt', 'tensorrt_rtx', 'pycuda', 'pynvml', 'torch'} & set(sys.modules)\n"
         "assert not names, names\n"
     )
     environment = {**os.environ, **gpu_machine(tmp_path)}

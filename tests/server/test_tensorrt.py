@@ -20,7 +20,7 @@ import grpc
 import numpy as np
 import pytest
 from checkpoints import reference_logprobs, write_checkpoint
-from fake_gpu_machine import GENERATIONS, gpu_machine
+from fake_gpu_machine import GENERATIONS, RTX, gpu_machine
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from processes import FREE_PORTS, ServerProcess, run_program
 from score_requests import ids_prompt, ids_request, request
@@ -83,13 +83,18 @@ def test_fp16_by_default_and_the_reference_s_answers(llama_folder: Path, machine
         stub = server.wait_until_serving().stub()
         replies = [(one, stub.Score(one, timeout=60)) for one in asked]
         model = stub.GetModel(pb.GetModelRequest(), timeout=60)
+        metrics = server.metrics()
         assert server.stop() == 0
         pinned = [line for line in server.lines if "layers stay in float32" in line]
     if model.engine.version.startswith("8."):
         assert "0 of them matrix products" in pinned[0]
     assert_agrees(llama_folder, replies, tolerance=0.1)
-    assert (model.engine.name, model.engine.precision) == ("tensorrt", "fp16")
-    assert model.engine.version == json.loads(machine["FAKE_GPU"])["tensorrt"]
+    version = json.loads(machine["FAKE_GPU"])["tensorrt"]
+    name = "tensorrt_rtx" if version == RTX else "tensorrt"
+    assert (model.engine.name, model.engine.version, model.engine.precision) == (name, version, "fp16")
+    first = next(json.loads(line)["message"] for line in server.lines if '"engine ' in line)
+    assert first.startswith(f"engine {name}, fp16: it and a device are there, NVIDIA A100")
+    assert f"trt_server_mfu_ratio{{{name}}}" in metrics
     assert model.peak.flops_per_second == 312e12
     assert model.device.name == "NVIDIA A100-SXM4-40GB"
     assert [(reply.batch.prompts, reply.batch.padded_length) for _, reply in replies] == [
@@ -219,7 +224,9 @@ def test_built_once_then_found(
         with start(llama_folder, environment) as server:
             model = server.wait_until_serving().stub().GetModel(pb.GetModelRequest(), timeout=60)
             fingerprints.append(model.engine.fingerprint)
-    assert events(log) == ["build", "load", "load"]
+    # TensorRT-RTX compiles as it warms up, once for each profile, and keeps what it compiled.
+    compiled = ["compile"] * 2 if version == RTX else []
+    assert events(log) == ["build", "load", *compiled, "load"]
     assert fingerprints[0] == fingerprints[1]
 
 
@@ -241,6 +248,7 @@ def test_build_command_prints_the_plan_that_serving_finds(
 
 CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "TensorRT": ({"tensorrt": "8.6.2"}, []),
+    "TensorRT-RTX": ({"tensorrt": RTX}, []),
     "device": ({"name": "NVIDIA A30"}, []),
     "precision": ({}, ["--precision", "fp32"]),
     "limits": ({}, ["--max-batch-size", "3"]),
@@ -291,16 +299,71 @@ def test_unreadable_timings_do_not_matter(llama_folder: Path, tmp_path: Path) ->
     assert timings.read_bytes() == b"timings"
 
 
+def test_kernels_that_were_compiled_are_kept_and_never_taken_on_trust(
+    llama_folder: Path, tmp_path: Path, log: Path
+) -> None:
+    environment = gpu_machine(tmp_path / "cache", log=str(log), tensorrt=RTX)
+    run_until_serving(llama_folder, environment)
+    (kernels,) = (tmp_path / "cache" / "kernels").iterdir()
+    whole = kernels.read_bytes()
+    for content, compiled in ((whole, 0), (whole[:-1], 2), (b"", 2), (whole, 0)):
+        kernels.write_bytes(content)
+        before = events(log).count("compile")
+        run_until_serving(llama_folder, environment)
+        assert events(log).count("compile") - before == compiled
+        assert kernels.read_bytes() == whole
+
+
+def test_nothing_is_compiled_while_requests_are_answered(
+    llama_folder: Path, tmp_path: Path, log: Path
+) -> None:
+    with start(llama_folder, gpu_machine(tmp_path / "cache", log=str(log), tensorrt=RTX)) as server:
+        stub = server.wait_until_serving().stub()
+        before = events(log)
+        for length in range(1, 250, 31):
+            stub.Score(ids_request(length), timeout=60)
+            stub.Score(ids_request(length, 1), timeout=60)
+    assert events(log) == before
+
+
+def run_until_serving(folder: Path, environment: dict[str, str]) -> None:
+    with start(folder, environment) as server:
+        server.wait_until_serving()
+        assert server.stop() == 0
+
+
+NO_DEVICE = """
+import sys
+from pathlib import Path
+from trt_server.engines.engine import EngineLimits
+from trt_server.engines.tensorrt.engine import TensorRtEngine
+from trt_server.errors import StartError
+from trt_server.model.checkpoint import open_checkpoint
+try:
+    TensorRtEngine(open_checkpoint(Path(sys.argv[1])), EngineLimits(64, 1), "fp16", False)
+except StartError as error:
+    print(error)
+"""
+
+
+def test_without_a_device_the_process_goes_on(llama_folder: Path, tmp_path: Path) -> None:
+    """8.6's runtime would end it."""
+    environment = {**os.environ, **gpu_machine(tmp_path, tensorrt="8.6.1", devices=0)}
+    command = [sys.executable, "-c", NO_DEVICE, str(llama_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True)
+    assert done.stdout.startswith("no usable CUDA device: cuInit failed")
+
+
 # What it survives, and what it says when it does not.
 
 
-@pytest.fixture(params=["fail_enqueue", "lose_at_token"])
+@pytest.fixture(params=["fail_enqueue", "lose_at_token", "late_at_token"])
 def losing_server(
     request: pytest.FixtureRequest, llama_folder: Path, tmp_path: Path
 ) -> Iterator[ServerProcess]:
     """A server whose TensorRT, or whose device, fails at the first request after two good ones."""
     # Three batches a profile are for warming up.
-    wishes = {"fail_enqueue": 6 + 3} if request.param == "fail_enqueue" else {"lose_at_token": LOSING_TOKEN}
+    wishes = {request.param: 6 + 3 if request.param == "fail_enqueue" else LOSING_TOKEN}
     with start(llama_folder, gpu_machine(tmp_path, **wishes)) as server:
         yield server.wait_until_serving()
 
@@ -325,11 +388,24 @@ FAILED_STARTS: dict[str, tuple[dict[str, Any], str]] = {
     "memory at the build": ({"memory": 500_000}, "is out of memory"),
     # Weights (0.4 MB in fp16) fit, activations (2 MB) do not.
     "memory at the load": ({"memory": 1_000_000}, "is out of memory"),
-    "memory of the host": ({"pinned": 100}, "the CUDA device failed: cuMemHostAlloc failed: out of memory"),
-    "parser": ({"parse_error": "Unsupported\n operator"}, "does not take the model: Unsupported operator"),
+    "memory of the host": ({"pinned": 100}, "the host has no"),
+    "memory for a context": ({"full_at": "context"}, "has no memory left for a CUDA context"),
+    "memory for a stream": ({"full_at": "stream"}, "has no memory left for a CUDA context and its streams"),
+    "CUDA at the load": (
+        {"load_error": "Cuda Runtime (cudaError 35: driver version\n is insufficient)"},
+        "because CUDA failed: Cuda Runtime (cudaError 35: driver version is insufficient); see whether",
+    ),
+    "another plan at the load": (
+        {"load_error": "Version tag does not match"},
+        "remove that folder to build it",
+    ),
     "profile": ({"refuse_profiles": True}, "refuses profile 0: profile 0 cannot be taken"),
     "first enqueue": ({"fail_enqueue": 1}, "the first batch of 1 × 1 tokens failed"),
     "no device": ({"devices": 0}, "no usable CUDA device"),
+    "a version that answers wrongly": (
+        {"tensorrt": "10.7.0"},
+        "cannot run here: TensorRT 10.7.0 is known to answer wrongly (10.0 in fp16 attention",
+    ),
     "no driver": (
         {"driver_error": "libcuda.so.1: cannot open shared object file"},
         "no NVIDIA driver (libcuda.so.1",

@@ -8,16 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trt_server.device import CpuDevice, Device
 from trt_server.engines.engine import Engine, EngineLimits
+from trt_server.engines.tensorrt.flavour import TENSORRT, TENSORRT_RTX, installed_flavour
 from trt_server.engines.tensorrt.presence import Gpu, find_gpus
 from trt_server.errors import StartError
 from trt_server.model.checkpoint import Checkpoint
 from trt_server.model.conversion import weights_as
 from trt_server.nvml import gpu_device
+from trt_server.one_line import one_line
 from trt_server.settings import Settings
+
+if TYPE_CHECKING:
+    from trt_server.engines.tensorrt.prepared_plan import PreparedPlan
 
 # A batch takes memory only when it runs.
 _MAX_BATCH = 32
@@ -32,25 +37,36 @@ _PREFIX_CACHE_BYTES = 1024**3
 @dataclass(frozen=True)
 class Prepared:
     """What an engine made, or found, to start with. what: in words. path: None where it keeps nothing.
-    plan: for the same engine choice's `make`."""
+    good_for: which devices, in words; empty: this one. plan: for the same engine choice's `make`."""
 
     what: str
     path: Path | None
     build_seconds: float
+    good_for: str = ""
     plan: Any = None
+
+
+@dataclass(frozen=True)
+class LayerList:
+    """What a plan runs, layer by layer with its kernels, in the compiler's words. kind: json or txt."""
+
+    text: str
+    kind: str
 
 
 MakeEngine = Callable[[Checkpoint, EngineLimits, Settings, Device, Prepared | None], Engine]
 Prepare = Callable[[Checkpoint, EngineLimits, Settings], Prepared]
+ReadLayers = Callable[[Checkpoint, EngineLimits, Settings, Prepared], LayerList]
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """devices: one engine is made for each. max_batch_size, prefix_cache_bytes: where the settings say
-    nothing; None: it keeps no prefixes at all.
+    """devices: one engine is made for each; none where it only builds for others. max_batch_size,
+    prefix_cache_bytes: where the settings say nothing; None: it keeps no prefixes at all.
 
     `make` is called in the thread that will own the engine, `prepare` makes what that keeps for the next time
-    and no more; what it made can be handed to `make`. Both raise StartError.
+    and no more; what it made can be handed to `make`, and to `layers` where there is that. All raise
+    StartError.
     """
 
     name: str
@@ -61,6 +77,7 @@ class EngineChoice:
     make: MakeEngine
     prepare: Prepare
     prefix_cache_bytes: int | None = None
+    layers: ReadLayers | None = None
 
 
 def choose_engine(settings: Settings) -> EngineChoice:
@@ -68,16 +85,18 @@ def choose_engine(settings: Settings) -> EngineChoice:
     if settings.engine == "torch":
         _refuse_tf32(settings)
         return _torch(settings, settings.devices, "asked for")
+    if settings.targets:
+        return _tensorrt_elsewhere(settings, settings.targets)
     if settings.engine == "onnxruntime":
         _refuse_devices(settings.devices, "--engine onnxruntime computes on the CPU")
         return _onnxruntime(settings, "asked for")
     found = find_gpus()
     if isinstance(found, tuple):
         gpus = _named(found, settings.devices)
-        reason = "asked for" if settings.engine == "tensorrt" else "TensorRT and a device are there"
+        reason = "asked for" if settings.engine == "tensorrt" else "it and a device are there"
         return _tensorrt(settings, gpus, f"{reason}, {', '.join(gpu.name for gpu in gpus)}")
     if settings.engine == "tensorrt":
-        raise StartError(f"--engine tensorrt cannot run here: {found.reason}")
+        raise StartError(f"--engine tensorrt cannot run here: {found.reason}{_how_to_build_elsewhere()}")
     if settings.devices is not None:
         raise StartError(f"--devices names GPUs, and TensorRT cannot run here: {found.reason}")
     return _onnxruntime(settings, f"on the CPU, TensorRT cannot run here: {found.reason}")
@@ -116,12 +135,81 @@ def _named(gpus: Sequence[Gpu], ordinals: tuple[int, ...] | None) -> tuple[Gpu, 
 
 
 def _tensorrt(settings: Settings, gpus: Sequence[Gpu], reason: str) -> EngineChoice:
+    precision = _tensorrt_precision(settings)
+    devices = tuple(gpu_device(gpu.name, gpu.pci_bus_id, gpu.ordinal) for gpu in gpus)
+
+    def prepare(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Prepared:
+        from trt_server.engines.tensorrt.plan_for_device import prepare_plan
+
+        return _prepared(prepare_plan(checkpoint, limits, precision, settings.tf32, gpus[0].ordinal))
+
+    def layers(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings, plan: Prepared) -> LayerList:
+        from trt_server.engines.tensorrt.engine import TensorRtEngine
+
+        ordinal, prepared = gpus[0].ordinal, plan.plan
+        engine = TensorRtEngine(checkpoint, limits, precision, settings.tf32, ordinal, prepared)
+        try:
+            return LayerList(engine.layer_information(), "json")
+        finally:
+            engine.close()
+
+    return _tensorrt_choice(precision, reason, devices, prepare, layers)
+
+
+def _tensorrt_elsewhere(settings: Settings, capabilities: tuple[str, ...]) -> EngineChoice:
+    """A choice that builds and has nothing to run on."""
+    if settings.engine not in ("auto", "tensorrt"):
+        raise StartError(
+            f"--target is for a plan, and --engine {settings.engine} has none: leave one of them off"
+        )
+    if settings.devices is not None:
+        raise StartError("--devices names GPUs here and --target GPUs elsewhere: leave one of them off")
+    precision = _tensorrt_precision(settings)
+    if TENSORRT.is_installed:
+        raise StartError(
+            "--target needs TensorRT-RTX, and here is TensorRT, which goes before it and builds on the "
+            "device alone: use a Python without it"
+        )
+    if not TENSORRT_RTX.is_installed:
+        raise StartError(
+            "--target needs TensorRT-RTX, which builds without a GPU: pip install tensorrt-rtx-cu12"
+        )
+    try:
+        from trt_server.engines.tensorrt.capabilities import target_elsewhere
+        from trt_server.engines.tensorrt.prepared_plan import prepare_for
+    except ImportError as error:
+        raise StartError(f"TensorRT-RTX does not load ({one_line(error)}); install it again") from error
+    target = target_elsewhere(capabilities)
+
+    def no_memory(what: str) -> str:
+        return f"this machine has too little memory for the build: {what} are needed"
+
+    def prepare(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Prepared:
+        return _prepared(prepare_for(target, checkpoint, limits, precision, settings.tf32, no_memory))
+
+    def layers(_: Checkpoint, __: EngineLimits, ___: Settings, plan: Prepared) -> LayerList:
+        prepared: PreparedPlan = plan.plan
+        return LayerList(prepared.plan.layers, "txt")
+
+    return _tensorrt_choice(precision, f"a plan for {target}", (), prepare, layers)
+
+
+def _tensorrt_precision(settings: Settings) -> str:
     precision = settings.precision or "fp16"
     if settings.threads:
         raise StartError("--threads is for engines on the CPU, and TensorRT computes on a GPU: leave it off")
     if settings.tf32 and precision != "fp32":
         raise StartError("--tf32 is a way to compute fp32 products: give --precision fp32 with it")
+    return precision
 
+
+def _prepared(plan: PreparedPlan) -> Prepared:
+    return Prepared("plan", plan.plan.path, plan.build_seconds, str(plan.recipe.target), plan)
+
+
+def _tensorrt_choice(
+    precision: str, reason: str, devices: tuple[Device, ...], prepare: Prepare, layers: ReadLayers
+) -> EngineChoice:
     def make(
         checkpoint: Checkpoint,
         limits: EngineLimits,
@@ -134,15 +222,9 @@ def _tensorrt(settings: Settings, gpus: Sequence[Gpu], reason: str) -> EngineCho
         plan = prepared.plan if prepared else None
         return TensorRtEngine(checkpoint, limits, precision, settings.tf32, device.ordinal, plan)
 
-    def prepare(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Prepared:
-        from trt_server.engines.tensorrt.prepared_plan import prepare_plan
-
-        prepared = prepare_plan(checkpoint, limits, precision, settings.tf32, gpus[0].ordinal)
-        return Prepared("plan", prepared.plan.path, prepared.build_seconds, prepared)
-
-    devices = tuple(gpu_device(gpu.name, gpu.pci_bus_id, gpu.ordinal) for gpu in gpus)
+    flavour = installed_flavour() or TENSORRT
     return EngineChoice(
-        "tensorrt",
+        flavour.module,
         precision,
         reason,
         devices,
@@ -150,12 +232,21 @@ def _tensorrt(settings: Settings, gpus: Sequence[Gpu], reason: str) -> EngineCho
         make,
         prepare,
         _TENSORRT_PREFIX_CACHE_BYTES,
+        layers,
     )
+
+
+def _how_to_build_elsewhere() -> str:
+    """What to add where there is no GPU, and a builder that needs none."""
+    if installed_flavour() is not TENSORRT_RTX:
+        return ""
+    return "; to build for a GPU elsewhere: trt-server build --target sm89, or what it has"
 
 
 def _onnxruntime(settings: Settings, reason: str) -> EngineChoice:
     if settings.precision == "fp16":
-        raise StartError("onnxruntime computes in fp32 on a CPU: leave --precision off or ask for fp32")
+        how = _how_to_build_elsewhere() if settings.engine == "auto" else ""
+        raise StartError(f"onnxruntime computes in fp32 on a CPU: leave --precision off or ask for fp32{how}")
     _refuse_tf32(settings)
 
     def make(

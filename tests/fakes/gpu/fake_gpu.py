@@ -20,8 +20,9 @@ class Wishes:
     full: the number of a device that has no memory left. pinned: bytes of the host that may be pinned.
     fail_enqueue: the number of the enqueue that TensorRT fails, from 1. hold: token → file; a batch that
     begins with the token is noted as held, and waits until there is the file. lose_at_token: a batch that
-    begins with it ends its device. parse_error: what the parser says of any model. refuse_profiles: no
-    context takes any. driver_error: what importing pycuda says.
+    begins with it ends its device. late_at_token: as that, but it is told only when the batch is timed.
+    load_error: what the runtime says of any plan. full_at: "context" or "stream": memory runs out in making
+    one. refuse_profiles: no context takes any. driver_error: what importing pycuda says.
     """
 
     tensorrt: str = "8.6.1"
@@ -35,7 +36,9 @@ class Wishes:
     fail_enqueue: int = 0
     hold: dict[str, str] = field(default_factory=dict)
     lose_at_token: int = -1
-    parse_error: str = ""
+    late_at_token: int = -1
+    load_error: str = ""
+    full_at: str = ""
     refuse_profiles: bool = False
     driver_error: str = ""
 

@@ -1,13 +1,14 @@
 """Stands in for TensorRT: it parses and runs the real ONNX graph, with ONNX Runtime on fake device memory.
 
-It behaves as the version that FAKE_GPU names, 8.6 or 10 and later: names that this version has not are not
-there, and what it would refuse is refused.
+It behaves as the version that FAKE_GPU names, 8.6 or 10: names that this version has not are not there. What
+a compiler takes and makes is tested with a real one, TensorRT-RTX's; this is what runs on a device.
 """
 
 from __future__ import annotations
 
 import json
 import mmap
+import os
 import time
 from enum import Enum, IntEnum
 from math import prod
@@ -21,8 +22,7 @@ import pycuda.driver as cuda
 from fake_gpu import WISHES, note
 
 __version__ = WISHES.tensorrt
-_MAJOR, _MINOR = (int(part) for part in __version__.split(".")[:2])
-_OLD = _MAJOR < 10
+_OLD = __version__.startswith("8.")
 _MAGIC = b"fake plan\n"
 _ACTIVATION_BYTES_A_TOKEN = 2048
 
@@ -47,12 +47,10 @@ _TYPES = {
 _NUMPY_TYPES = {DataType.FLOAT: np.float32, DataType.HALF: np.float16, DataType.INT32: np.int32}
 
 # The same name has another number in another version.
-_creation = ["EXPLICIT_BATCH"] if _OLD else ["EXPLICIT_BATCH", "STRONGLY_TYPED"][_MAJOR - 10 :]
+_creation = ["EXPLICIT_BATCH"] if _OLD else ["EXPLICIT_BATCH", "STRONGLY_TYPED"]
 NetworkDefinitionCreationFlag = IntEnum("NetworkDefinitionCreationFlag", _creation, start=0)  # type: ignore[misc]
-_builder_flags = ["FP16", "OBEY_PRECISION_CONSTRAINTS", "TF32"] if _MAJOR < 11 else ["DEBUG", "TF32"]
-BuilderFlag = IntEnum("BuilderFlag", _builder_flags, start=0)  # type: ignore[misc]
-_sources = ["CUBLAS", "CUBLAS_LT", "CUDNN"] if _MAJOR < 11 else []
-TacticSource = IntEnum("TacticSource", [*_sources, "EDGE_MASK_CONVOLUTIONS"], start=0)  # type: ignore[misc]
+BuilderFlag = IntEnum("BuilderFlag", ["FP16", "OBEY_PRECISION_CONSTRAINTS", "TF32"], start=0)
+TacticSource = IntEnum("TacticSource", ["CUBLAS", "CUBLAS_LT", "CUDNN", "EDGE_MASK_CONVOLUTIONS"], start=0)
 ProfilingVerbosity = Enum("ProfilingVerbosity", ["LAYER_NAMES_ONLY", "DETAILED"])
 LayerInformationFormat = Enum("LayerInformationFormat", ["JSON"])
 LayerType = Enum("LayerType", ["CONSTANT", "SHAPE", "CAST", "MATRIX_MULTIPLY", "OTHER"])
@@ -81,18 +79,6 @@ class ILogger(_Implemented):
 
 class IErrorRecorder(_Implemented):
     pass
-
-
-if not _OLD:
-
-    class IProgressMonitor(_Implemented):
-        pass
-
-
-if (_MAJOR, _MINOR) >= (10, 13):
-
-    class IStreamWriter(_Implemented):
-        pass
 
 
 # Building.
@@ -168,45 +154,18 @@ class _Network:
         self._layers = [make(node, [types[name] for name in node.output]) for node in model.graph.node]
 
 
-class _ParserError:
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def desc(self) -> str:
-        return self._text
-
-    def node(self) -> int:
-        return 0
-
-
 class OnnxParser:
     def __init__(self, network: _Network, _: ILogger) -> None:
         self._network = network
-        self._errors: list[_ParserError] = []
 
     def parse(self, model: bytes, path: str) -> bool:
         if type(model) is not bytes:
             raise TypeError("a buffer that is taken without the GIL has to be bytes")
         proto = onnx.load_model_from_string(model)
-        folder = Path(path).parent
-        for array in proto.graph.initializer:
-            place = {entry.key: entry.value for entry in array.external_data}
-            if place and not (folder / place["location"]).is_file():
-                self._errors.append(_ParserError(f"Failed to open file: {folder / place['location']}"))
-            if array.data_type == onnx.TensorProto.BFLOAT16 and _OLD:
-                self._errors.append(_ParserError(f"{array.name} is bfloat16"))
-        if WISHES.parse_error:
-            self._errors.append(_ParserError(WISHES.parse_error))
-        if not self._errors:
-            self._network.set(proto, folder)
-        return not self._errors
-
-    @property
-    def num_errors(self) -> int:
-        return len(self._errors)
-
-    def get_error(self, index: int) -> _ParserError:
-        return self._errors[index]
+        # 8.6 refuses them.
+        assert all(array.data_type != onnx.TensorProto.BFLOAT16 for array in proto.graph.initializer)
+        self._network.set(proto, Path(path).parent)
+        return True
 
 
 class _Profile:
@@ -231,7 +190,7 @@ class _Config:
     __slots__ = ("_sources", "flags_set", "profiles", "profiling_verbosity", "timing_cache")
 
     def __init__(self) -> None:
-        self.flags_set = {BuilderFlag.TF32}  # type: ignore[attr-defined]
+        self.flags_set = {BuilderFlag.TF32}
         self.profiles: list[dict[str, list[list[int]]]] = []
         self._sources = (1 << len(TacticSource)) - 1
 
@@ -249,11 +208,6 @@ class _Config:
         self.flags_set.discard(BuilderFlag(flag))
 
     def add_optimization_profile(self, profile: _Profile) -> int:
-        if not {"token_ids", "lengths", "candidates"} <= set(profile.shapes):
-            return -1
-        for least, best, most in profile.shapes.values():
-            if not all(a <= b <= c for a, b, c in zip(least, best, most, strict=True)):
-                return -1
         self.profiles.append(profile.shapes)
         return len(self.profiles) - 1
 
@@ -272,7 +226,7 @@ class _Config:
 
 
 class _NewConfig(_Config):
-    __slots__ = ("progress_monitor",)
+    """That of the version which stands in for TensorRT-RTX too, and gets its attributes."""
 
 
 class Builder:
@@ -282,12 +236,8 @@ class Builder:
         self._logger: Any = logger
 
     def create_network(self, flags: int) -> _Network:
-        needed = (
-            0
-            if _MAJOR > 10
-            else int(NetworkDefinitionCreationFlag["EXPLICIT_BATCH" if _OLD else "STRONGLY_TYPED"])
-        )
-        if _MAJOR <= 10 and not flags & 1 << needed:
+        needed = int(NetworkDefinitionCreationFlag["EXPLICIT_BATCH" if _OLD else "STRONGLY_TYPED"])
+        if not flags & 1 << needed:
             raise ValueError("the network is not of the kind that this program wants")
         return _Network()
 
@@ -297,11 +247,10 @@ class Builder:
     def create_optimization_profile(self) -> _Profile:
         return _Profile()
 
-    def _build(self, network: _Network, config: _Config) -> bytes | None:
+    def build_serialized_network(self, network: _Network, config: _Config) -> HostMemory | None:
         assert network.model is not None
         assert config.profiles
         assert not config.sources_outside
-        assert config.timing_cache is not None
         lossy = [
             layer.name for layer in network._layers if isinstance(layer, _OldLayer) and layer.loses_float32
         ]
@@ -312,44 +261,16 @@ class Builder:
         if size > WISHES.memory:
             self._fail(f"[allocator] Requested size was {size} bytes: OutOfMemory (no further information)")
             return None
-        monitor = getattr(config, "progress_monitor", None)
-        if monitor is not None:
-            monitor.phase_start("Building Engine", None, 2)
-            monitor.phase_start("Tactic Selection", "Building Engine", 2)
-            assert monitor.step_complete("Tactic Selection", 0)
-            monitor.phase_finish("Tactic Selection")
-            monitor.phase_finish("Building Engine")
-        tf32 = BuilderFlag.TF32 in config.flags_set  # type: ignore[attr-defined]
+        tf32 = BuilderFlag.TF32 in config.flags_set
         note("build-tf32" if tf32 else "build", cuda.current_device())
         inputs = {value.name for value in network.model.graph.input}
         assert all(set(shapes) == inputs for shapes in config.profiles)
         header = {"profiles": config.profiles, "folder": str(network.folder)}
         model: bytes = network.model.SerializeToString()
-        return _MAGIC + json.dumps(header).encode() + b"\n" + model
+        return HostMemory(_MAGIC + json.dumps(header).encode() + b"\n" + model)
 
     def _fail(self, text: str) -> None:
         self._logger.log(ILogger.Severity.ERROR, f"[engine.cpp::build::1] Error Code 2: {text}\n")
-
-
-if (_MAJOR, _MINOR) >= (10, 13):
-
-    def _build_to_stream(self: Builder, network: _Network, config: _Config, writer: Any) -> bool:
-        assert writer.initialised
-        plan = self._build(network, config)
-        if plan is None:
-            return False
-        half = len(plan) // 2
-        return all(writer.write(part) == len(part) for part in (plan[:half], plan[half:]))
-
-    Builder.build_serialized_network_to_stream = _build_to_stream  # type: ignore[attr-defined]
-
-
-def _build_to_memory(self: Builder, network: _Network, config: _Config) -> HostMemory | None:
-    plan = self._build(network, config)
-    return None if plan is None else HostMemory(plan)
-
-
-Builder.build_serialized_network = _build_to_memory  # type: ignore[attr-defined]
 
 
 def _weight_bytes(model: onnx.ModelProto) -> int:
@@ -365,6 +286,9 @@ class Runtime:
 
     def __init__(self, logger: ILogger) -> None:
         self._logger: Any = logger
+        if _OLD and not cuda.has_current():
+            # A segmentation fault, in 8.6.
+            os._exit(139)
 
     def deserialize_cuda_engine(self, content: Any) -> _Engine | None:
         if type(content) not in (bytes, mmap.mmap):
@@ -374,6 +298,9 @@ class Runtime:
             self._logger.log(ILogger.Severity.ERROR, "magicTag mismatch")
             return None
         header, _, model = plan[len(_MAGIC) :].partition(b"\n")
+        if WISHES.load_error:
+            self.error_recorder.report_error(ErrorCodeTRT.FAILED_EXECUTION, WISHES.load_error)
+            return None
         note("load", cuda.current_device())
         make = _OldEngine if _OLD else _NewEngine
         engine = make(json.loads(header), onnx.load_model_from_string(model))
@@ -501,6 +428,10 @@ class _Context:
         if first == WISHES.lose_at_token:
             cuda.lose(cuda.current_device(), "cuEventSynchronize failed: unspecified launch failure")
             raise cuda.LaunchError("cuEventSynchronize failed: unspecified launch failure")
+        if first == WISHES.late_at_token:
+            cuda.lose_when_timed(
+                cuda.current_device(), "cuEventElapsedTime failed: unspecified launch failure"
+            )
         names = [output.name for output in self._engine.session.get_outputs()]
         for name, value in zip(names, self._engine.session.run(names, inputs), strict=True):
             cuda.device_view(addresses[name], value.nbytes)[:] = (

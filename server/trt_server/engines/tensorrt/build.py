@@ -1,4 +1,4 @@
-"""ONNX graph → plan file, in TensorRT 8.6, 10 and 11."""
+"""ONNX graph → plan file, in TensorRT 8.6, 10, 11 and TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tensorrt as trt
-
+from trt_server.engines.tensorrt.capabilities import set_targets
+from trt_server.engines.tensorrt.kept_file import KeptFile
+from trt_server.engines.tensorrt.library import FLAVOUR, IS_RTX, TITLE, VERSION, trt
 from trt_server.engines.tensorrt.messages import MESSAGES, no_device, speaks_of_memory
 from trt_server.engines.tensorrt.past import PastLayout, input_shapes
-from trt_server.engines.tensorrt.plan_cache import TimingCacheFile
+from trt_server.engines.tensorrt.plan_cache import BuiltPlan
 from trt_server.engines.tensorrt.plan_file import PlanFile
 from trt_server.engines.tensorrt.profiles import Profile
 from trt_server.engines.tensorrt.progress import BuildProgress
+from trt_server.engines.tensorrt.target import PlanTarget
 from trt_server.errors import StartError
 from trt_server.model.graph import Graph
 from trt_server.one_line import one_line
@@ -49,16 +51,17 @@ class BuildOptions:
 def build_plan(
     graph: Graph,
     options: BuildOptions,
-    timings: TimingCacheFile,
+    target: PlanTarget,
     path: Path,
     no_memory: str,
-) -> str:
-    """Build the plan and write it to `path`; returns its SHA-256.
+) -> BuiltPlan:
+    """Build the plan and write it to `path`.
 
-    no_memory: the text of the error where the device's memory does not suffice. Raises StartError.
+    no_memory: the text of the error where memory does not suffice. Raises StartError.
     """
     start = time.perf_counter()
     MESSAGES.forget_errors()
+    MESSAGES.take_layers()
     builder = _builder()
     network = builder.create_network(_network_flags())
     _parse(network, graph)
@@ -69,15 +72,17 @@ def build_plan(
         level = logging.WARNING if unexpected else logging.INFO
         log.log(level, "%d layers stay in float32, %d of them matrix products", pinned, products)
     config = _config(builder, options)
-    timing_cache = _timing_cache(config, timings)
-    log.info("building the plan for %s; this takes minutes for billions of parameters", timings.device)
+    set_targets(config, target)
+    timings = None if IS_RTX else _Timings(config, target)
+    log.info("building the plan for %s; this takes minutes for billions of parameters", target)
     with PlanFile(path) as plan, BuildProgress.show(config):
         written = plan.build(builder, network, config)
     if not written:
         raise _not_built(no_memory)
-    timings.write(bytes(memoryview(timing_cache.serialize())))
+    if timings is not None:
+        timings.keep()
     log.info("built the plan: %.1f MB, %.1f s", plan.bytes / 1e6, time.perf_counter() - start)
-    return plan.sha256
+    return BuiltPlan(plan.digest, MESSAGES.take_layers())
 
 
 def _builder() -> trt.Builder:
@@ -105,9 +110,25 @@ def _parse(network: trt.INetworkDefinition, graph: Graph) -> None:
     # safe then, whatever other threads do.
     if parser.parse(graph.model.SerializeToString(), path):
         return
+    if missing := _missing_weights(graph):
+        raise StartError(missing)
     errors = [_describe(parser.get_error(number), graph) for number in range(parser.num_errors)]
     reason = "; ".join(dict.fromkeys(errors)) or MESSAGES.take_errors() or "it gives no reason"
-    raise StartError(f"TensorRT {trt.__version__} does not take the model: {reason}")
+    raise StartError(f"{TITLE} does not take the model: {reason}")
+
+
+def _missing_weights(graph: Graph) -> str | None:
+    """Of which file the weights are not there any more: the parser only says which tensor it cannot take."""
+    for array in graph.model.graph.initializer:
+        place = {entry.key: entry.value for entry in array.external_data}
+        if not place:
+            continue
+        file = graph.weights_folder / place["location"]
+        size = file.stat().st_size if file.is_file() else 0
+        if size < int(place["offset"]) + int(place["length"]):
+            what = "was cut short" if size else "is not there any more"
+            return f"{file} {what}, which the model's weights were read from: start again once it is whole"
+    return None
 
 
 def _describe(error: trt.ParserError, graph: Graph) -> str:
@@ -169,23 +190,35 @@ def _add_profile(
     for name, (least, best, most) in input_shapes(profile, past).items():
         shapes.set_shape(name, least, best, most)
     if config.add_optimization_profile(shapes) < 0:
-        raise StartError(
-            f"TensorRT {trt.__version__} refuses the profile {profile}: {MESSAGES.take_errors()}"
-        )
-
-
-def _timing_cache(config: trt.IBuilderConfig, timings: TimingCacheFile) -> trt.ITimingCache:
-    """What is known of this device's kernels; an empty cache where TensorRT does not take the file."""
-    for content in (timings.read(), b""):
-        cache = config.create_timing_cache(content)
-        if cache is not None and config.set_timing_cache(cache, False):
-            return cache
-        MESSAGES.take_errors()
-    raise StartError(f"TensorRT {trt.__version__} takes no timing cache, not even an empty one")
+        raise StartError(f"{TITLE} refuses the profile {profile}: {MESSAGES.take_errors()}")
 
 
 def _not_built(no_memory: str) -> StartError:
     reason = MESSAGES.take_errors() or "it gives no reason"
     if speaks_of_memory(reason):
         return StartError(no_memory)
-    return StartError(f"TensorRT {trt.__version__} does not build the model: {reason}")
+    return StartError(f"{TITLE} does not build the model: {reason}")
+
+
+class _Timings:
+    """How fast each kernel was on this kind of device, kept from one build to the next: a second build skips
+    what it knows. TensorRT-RTX times no kernels."""
+
+    def __init__(self, config: trt.IBuilderConfig, target: PlanTarget) -> None:
+        """Raises StartError."""
+        self._file = KeptFile(
+            "timings", FLAVOUR.module, VERSION, target.device, *target.capabilities, suffix="timing"
+        )
+        self._cache = self._set(config)
+
+    def keep(self) -> None:
+        self._file.write(bytes(memoryview(self._cache.serialize())))
+
+    def _set(self, config: trt.IBuilderConfig) -> trt.ITimingCache:
+        """What is known; an empty cache where TensorRT does not take the file."""
+        for content in (self._file.read(), b""):
+            cache = config.create_timing_cache(content)
+            if cache is not None and config.set_timing_cache(cache, False):
+                return cache
+            MESSAGES.take_errors()
+        raise StartError(f"{TITLE} takes no timing cache, not even an empty one")

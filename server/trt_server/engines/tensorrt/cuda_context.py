@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from contextlib import suppress
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -23,30 +24,33 @@ from trt_server.one_line import one_line
 _NON_BLOCKING = 1
 _EVENT_PAIRS = 64
 
+_primary_contexts: dict[int, Any] = {}
+_retaining = Lock()
+
 
 class CudaContext:
     """The primary context of a device, current in the thread that made it until `close`.
 
+    The process keeps it from the first time on: making it anew takes time, and loses the kernels in it.
     compute: the stream that engines run on. copy: the stream that batches come in on.
     """
 
     def __init__(self, ordinal: int = 0) -> None:
-        """ordinal: CUDA's number of the device. Raises StartError where there is no usable one."""
+        """ordinal: CUDA's number of the device. Raises StartError where there is none, or it is full."""
         self._ordinal = ordinal
+        self._allocations: list[Any] = []
         try:
             cuda.init()
             self.device = cuda.Device(ordinal)
-            self._context = self.device.retain_primary_context()
-            self._context.push()
+            _primary_context(self.device, ordinal).push()
         except cuda.Error as error:
-            raise _unusable(error) from error
-        self._allocations: list[Any] = []
+            raise self._unusable(error) from error
         try:
             self.compute = cuda.Stream(_NON_BLOCKING)
             self.copy = cuda.Stream(_NON_BLOCKING)
         except cuda.Error as error:
             self.close()
-            raise _unusable(error) from error
+            raise self._unusable(error) from error
 
     @property
     def name(self) -> str:
@@ -58,9 +62,9 @@ class CudaContext:
         return gpu_label(self.name, self._ordinal)
 
     @property
-    def compute_capability(self) -> str:
+    def compute_capability(self) -> tuple[int, int]:
         major, minor = self.device.compute_capability()
-        return f"{major}.{minor}"
+        return int(major), int(minor)
 
     def memory(self) -> tuple[int, int]:
         """Free and all bytes of the device."""
@@ -77,8 +81,17 @@ class CudaContext:
         return int(allocation)
 
     def allocate_host(self, size: int) -> Block:
-        """Pinned host memory, uint8 [size], for as long as it is referred to."""
-        block: Block = cuda.pagelocked_empty(max(size, 1), np.uint8)
+        """Pinned host memory, uint8 [size], for as long as it is referred to.
+
+        Raises StartError where the host has none to pin.
+        """
+        try:
+            block: Block = cuda.pagelocked_empty(max(size, 1), np.uint8)
+        except cuda.MemoryError as error:
+            raise StartError(
+                f"the host has no {size:,} bytes of memory to pin for copies ({one_line(error)}): stop "
+                "what else runs here, or raise the limit of locked memory (ulimit -l)"
+            ) from error
         block[:] = 0
         return block
 
@@ -99,7 +112,7 @@ class CudaContext:
         return int(np.median([last.time_since(first) for first, last in pairs]) * 1e6)
 
     def close(self) -> None:
-        """Free what was allocated and let go of the context. Safe on a device that is lost."""
+        """Free what was allocated and leave the context. Safe on a device that is lost."""
         # A device that is lost answers everything with errors; the driver frees it when the process ends.
         with suppress(cuda.Error):
             for allocation in self._allocations:
@@ -109,13 +122,22 @@ class CudaContext:
         self.compute = self.copy = None
         gc.collect()
         with suppress(cuda.Error):
-            self._context.pop()
-        with suppress(cuda.Error):
-            self._context.detach()
+            cuda.Context.pop()
+
+    def _unusable(self, error: Exception) -> StartError:
+        if isinstance(error, cuda.MemoryError):
+            return StartError(
+                f"{self.label} has no memory left for a CUDA context and its streams ({one_line(error)}): "
+                "stop what else runs on it (nvidia-smi)"
+            )
+        return StartError(f"no usable CUDA device: {one_line(error)}; see whether nvidia-smi shows one")
 
 
-def _unusable(error: Exception) -> StartError:
-    return StartError(f"no usable CUDA device: {one_line(error)}; see whether nvidia-smi shows one")
+def _primary_context(device: Any, ordinal: int) -> Any:
+    with _retaining:
+        if ordinal not in _primary_contexts:
+            _primary_contexts[ordinal] = device.retain_primary_context()
+        return _primary_contexts[ordinal]
 
 
 def out_of_memory(context: CudaContext, what: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pycuda.driver as cuda
-import tensorrt as trt
 from numpy.typing import NDArray
 
 from trt_server.datasheet import datasheet_peak
@@ -26,10 +25,12 @@ from trt_server.engines.engine import (
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.engines.tensorrt.cuda_context import CudaContext, out_of_memory
 from trt_server.engines.tensorrt.layout import input_layout, output_layout
+from trt_server.engines.tensorrt.library import FLAVOUR, TITLE, VERSION
 from trt_server.engines.tensorrt.messages import speaks_of_memory
 from trt_server.engines.tensorrt.past import Past
+from trt_server.engines.tensorrt.plan_for_device import prepare_on
 from trt_server.engines.tensorrt.prefixes import DevicePrefixes
-from trt_server.engines.tensorrt.prepared_plan import PreparedPlan, prepare_on
+from trt_server.engines.tensorrt.prepared_plan import PreparedPlan
 from trt_server.engines.tensorrt.profiles import (
     LENGTH_MULTIPLE,
     MAX_CANDIDATES,
@@ -84,6 +85,10 @@ class TensorRtEngine:
             else:
                 start -= prepared.build_seconds
             self._load(prepared, limits)
+        except cuda.MemoryError as error:
+            no_memory = out_of_memory(self._device, f"more bytes for the engine ({one_line(error)})")
+            self.close()
+            raise StartError(no_memory) from error
         except cuda.Error as error:
             self.close()
             raise StartError(f"the CUDA device failed: {one_line(error)}") from error
@@ -92,9 +97,9 @@ class TensorRtEngine:
             raise
         self.description = _describe(self._device, prepared, time.perf_counter() - start)
         log.info(
-            "TensorRT %s on %s: %s, a plan of %.1f MB, %.1f MB for activations; an empty pair of events, "
+            "%s on %s: %s, a plan of %.1f MB, %.1f MB for activations; an empty pair of events, "
             "which is in every core time, measures %.1f µs",
-            trt.__version__,
+            TITLE,
             self._device.name,
             self.description.precision,
             prepared.plan.path.stat().st_size / 1e6,
@@ -107,7 +112,7 @@ class TensorRtEngine:
         return None if self._prefixes is None else self._prefixes.store
 
     def warm_up(self) -> None:
-        """Every profile at its shortest, its best and its longest: kernels are loaded when first run.
+        """Every profile at its shortest, its best and its longest: kernels load or compile when first run.
 
         Raises StartError.
         """
@@ -119,6 +124,7 @@ class TensorRtEngine:
                     self._submit(_blank(size), past).wait()
                 except EngineLostError as error:
                     raise self._not_warm(size, str(error)) from error
+        self._runtime.keep_kernels()
 
     def submit(self, batch: Batch) -> Submission:
         """Raises InvalidRequestError for a batch beyond the limits, EngineLostError once something failed.
@@ -238,8 +244,8 @@ def _describe(device: CudaContext, prepared: PreparedPlan, seconds: float) -> En
         log.info("TF32: float32 products run on the tensor cores with 10 bits of mantissa")
     unknown = PeakFlops(0.0, f"unknown: {device.name} is not in the table; give --peak-flops")
     return EngineDescription(
-        name="tensorrt",
-        version=trt.__version__,
+        name=FLAVOUR.module,
+        version=VERSION,
         precision=precision,
         device=device.name,
         peak=datasheet_peak(device.name, recipe.precision, recipe.tf32) or unknown,

@@ -6,8 +6,7 @@ import logging
 from collections import deque
 from typing import Any
 
-import tensorrt as trt
-
+from trt_server.engines.tensorrt.library import TITLE, trt
 from trt_server.errors import StartError
 from trt_server.one_line import one_line
 
@@ -23,6 +22,8 @@ _LEVELS = {
 }
 _ERRORS = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
 _KEPT = 8
+# What is not dropped: how the builder begins to describe a plan, in TensorRT-RTX and in TensorRT.
+_LAYERS = ("Layers:\n", "Engine Layer Information:\n")
 
 
 class Messages(trt.ILogger):  # type: ignore[misc]
@@ -31,11 +32,14 @@ class Messages(trt.ILogger):  # type: ignore[misc]
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
         self._errors: deque[str] = deque(maxlen=_KEPT)
+        self._layers = ""
         self.last_warning = ""
 
     def log(self, severity: Any, msg: str) -> None:
         level = _LEVELS.get(severity)
         if level is None:
+            if msg.startswith(_LAYERS):
+                self._layers = msg
             return
         if severity in _ERRORS:
             self._errors.append(one_line(msg))
@@ -46,6 +50,11 @@ class Messages(trt.ILogger):  # type: ignore[misc]
     def forget_errors(self) -> None:
         """What begins has its own: builds report kernels that do not fit, and go on."""
         self._errors.clear()
+
+    def take_layers(self) -> str:
+        """The builder's description of the plan that it built last; empty where it gave none."""
+        layers, self._layers = self._layers, ""
+        return layers
 
     def take_errors(self) -> str:
         """The errors since the last call, in one line; empty where there was none."""
@@ -94,10 +103,19 @@ class ErrorRecorder(trt.IErrorRecorder):  # type: ignore[misc]
 def no_device() -> StartError:
     """What the bindings make a TypeError of: a library that found no device gives them a null pointer."""
     reason = MESSAGES.take_errors() or MESSAGES.last_warning or "it gives no reason"
-    return StartError(f"TensorRT {trt.__version__} has no usable CUDA device: {reason}")
+    return StartError(f"{TITLE} has no usable CUDA device: {reason}")
 
 
 def speaks_of_memory(text: str) -> bool:
     """Whether an error of TensorRT or CUDA is about memory that was not there."""
+    return _speaks_of(text, "outofmemory", "memoryallocation", "insufficientmemory")
+
+
+def speaks_of_cuda(text: str) -> bool:
+    """Whether an error of TensorRT is CUDA's, of the device or its driver, not about what it was given."""
+    return _speaks_of(text, "cudaruntime", "cudaerror", "cudainitialization", "cudadriver")
+
+
+def _speaks_of(text: str, *signs: str) -> bool:
     folded = text.lower().replace(" ", "").replace("_", "")
-    return any(sign in folded for sign in ("outofmemory", "memoryallocation", "insufficientmemory"))
+    return any(sign in folded for sign in signs)

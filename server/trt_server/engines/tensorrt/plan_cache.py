@@ -9,39 +9,40 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import re
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from trt_server.engines.tensorrt.plan_digest import digest_of
 from trt_server.engines.tensorrt.profiles import Profile
+from trt_server.engines.tensorrt.target import PlanTarget
 from trt_server.model.cache import cache_folder, cached_folder
 
 log = logging.getLogger(__name__)
 
 PLAN = "plan.engine"
 RECORD = "record.json"
-_BLOCK_BYTES = 16 * 1024 * 1024
+LAYERS = "layers.txt"
+_KIND = "plans"
 
 
 @dataclass(frozen=True)
 class PlanRecipe:
     """Everything that decides what a plan is.
 
-    weights, graph: fingerprints. compute_capability: "8.0". settings: what else the builder was told.
+    weights, graph: fingerprints. library, version: which TensorRT. settings: what else the builder was told.
     """
 
     weights: str
     graph: str
-    tensorrt: str
-    device: str
-    compute_capability: str
+    library: str
+    version: str
+    target: PlanTarget
     precision: str
     tf32: bool
     profiles: tuple[Profile, ...]
@@ -57,11 +58,25 @@ class PlanRecipe:
 
 
 @dataclass(frozen=True)
+class BuiltPlan:
+    """digest: of the file that was written. layers: the builder's description of it; empty: it gave none."""
+
+    digest: str
+    layers: str
+
+
+@dataclass(frozen=True)
 class CachedPlan:
     """build_seconds: 0 where it was found."""
 
     path: Path
     build_seconds: float
+
+    @property
+    def layers(self) -> str:
+        """The builder's description of its layers; empty where it gave none."""
+        file = self.path.with_name(LAYERS)
+        return file.read_text() if file.is_file() else ""
 
 
 def graph_fingerprint(model: onnx.ModelProto) -> str:
@@ -75,27 +90,49 @@ def graph_fingerprint(model: onnx.ModelProto) -> str:
     return digest.hexdigest()
 
 
-def find_or_build(recipe: PlanRecipe, what: str, size: int, build: Callable[[Path], str]) -> CachedPlan:
+def kept_for(recipe: PlanRecipe) -> PlanRecipe:
+    """This recipe; where it has no plan yet and one for more targets is kept, that one's."""
+    if (cache_folder() / _KIND / recipe.fingerprint).is_dir():
+        return recipe
+    covering = [kept for kept in _kept_recipes(recipe) if kept.target.covers(recipe.target)]
+    return min(covering, key=lambda kept: (len(kept.target.capabilities), kept.fingerprint), default=recipe)
+
+
+def _kept_recipes(recipe: PlanRecipe) -> Iterator[PlanRecipe]:
+    """Those of kept plans that differ in their targets alone."""
+    for record in (cache_folder() / _KIND).glob(f"*/{RECORD}"):
+        try:
+            target = json.loads(json.loads(record.read_text(encoding="utf-8"))["recipe"])["target"]
+            kept = replace(recipe, target=PlanTarget(target["device"], tuple(target["capabilities"])))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        # The name is the hash of the whole recipe: all else is equal then.
+        if kept.fingerprint == record.parent.name:
+            yield kept
+
+
+def find_or_build(recipe: PlanRecipe, what: str, size: int, build: Callable[[Path], BuiltPlan]) -> CachedPlan:
     """The plan of this recipe, built where there is none, or none that is whole.
 
     what: it is a plan of, in words. size: bytes it will take, about. build: writes the plan to the path it is
-    given and returns its SHA-256. A second process that asks for the same plan waits for the first. Raises
-    StartError.
+    given. A second process that asks for the same plan waits for the first. Raises StartError.
     """
     seconds = 0.0
 
     def make(folder: Path) -> None:
         nonlocal seconds
         start = time.perf_counter()
-        sha256 = build(folder / PLAN)
-        record = {"recipe": recipe.text, "sha256": sha256, "bytes": (folder / PLAN).stat().st_size}
+        built = build(folder / PLAN)
+        if built.layers:
+            (folder / LAYERS).write_text(built.layers, encoding="utf-8")
+        record = {"recipe": recipe.text, "digest": built.digest, "bytes": (folder / PLAN).stat().st_size}
         (folder / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
         seconds = time.perf_counter() - start
 
     folder = cached_folder(
-        "plans",
+        _KIND,
         recipe.fingerprint,
-        f"a plan of {what} in {recipe.precision} for {recipe.device}, TensorRT {recipe.tensorrt}",
+        f"a plan of {what} in {recipe.precision} for {recipe.target}, {recipe.library} {recipe.version}",
         size,
         make,
         lambda folder: _is_whole(folder, recipe),
@@ -116,46 +153,8 @@ def _why_not(folder: Path, recipe: PlanRecipe) -> str:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         if record["recipe"] != recipe.text:
             return "was built for something else"
-        if (folder / PLAN).stat().st_size != record["bytes"] or _sha256(folder / PLAN) != record["sha256"]:
+        if (folder / PLAN).stat().st_size != record["bytes"] or digest_of(folder / PLAN) != record["digest"]:
             return "is not as it was written"
     except (OSError, ValueError, KeyError, TypeError):
         return "has no readable record"
     return ""
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as stream:
-        block = memoryview(bytearray(_BLOCK_BYTES))
-        while count := stream.readinto(block):
-            digest.update(block[:count])
-    return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class TimingCacheFile:
-    """How fast each kernel was, kept from one build to the next: a second build skips what it knows.
-
-    It saves time only: of two processes that write it, the last one's stays.
-    """
-
-    tensorrt: str
-    device: str
-    compute_capability: str
-
-    @property
-    def path(self) -> Path:
-        device = re.sub(r"[^A-Za-z0-9]+", "-", self.device)
-        name = f"tensorrt-{self.tensorrt}-{device}-{self.compute_capability}.timing"
-        return cache_folder() / "timings" / name
-
-    def read(self) -> bytes:
-        """Empty where there is none yet."""
-        return self.path.read_bytes() if self.path.is_file() else b""
-
-    def write(self, content: bytes) -> None:
-        """Under another name first: what bears its name is complete."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        partial.write_bytes(content)
-        partial.replace(self.path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import tensorrt as trt
+from trt_server.engines.tensorrt.library import trt
+from trt_server.engines.tensorrt.plan_digest import PlanDigest
 
 # 10.13 and later write a plan as a stream; older versions hand it over whole.
 _Stream: Any = getattr(trt, "IStreamWriter", object)
@@ -15,12 +15,12 @@ _BLOCK_BYTES = 64 * 1024 * 1024
 
 
 class PlanFile(_Stream):  # type: ignore[misc]
-    """bytes, sha256: of what was written so far."""
+    """bytes: written so far."""
 
     def __init__(self, path: Path) -> None:
         _Stream.__init__(self)
         self.bytes = 0
-        self._digest = hashlib.sha256()
+        self._digest = PlanDigest()
         self._file = path.open("wb")
         self._error: OSError | None = None
 
@@ -33,7 +33,8 @@ class PlanFile(_Stream):  # type: ignore[misc]
         self._file.close()
 
     @property
-    def sha256(self) -> str:
+    def digest(self) -> str:
+        """Of all of it, once it is built."""
         return self._digest.hexdigest()
 
     def build(

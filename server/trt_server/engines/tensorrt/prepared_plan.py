@@ -1,26 +1,28 @@
-"""From a checkpoint to the plan that its engine loads: weights, graph, profiles, built or found."""
+"""From a checkpoint to the plan that its engine loads: weights, graph, profiles, built or found. No device is
+asked for anything here."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import tensorrt as trt
-
 from trt_server.engines.engine import EngineLimits
 from trt_server.engines.tensorrt.build import BuildOptions, build_plan
-from trt_server.engines.tensorrt.cuda_context import CudaContext, out_of_memory
+from trt_server.engines.tensorrt.library import FLAVOUR, VERSION
 from trt_server.engines.tensorrt.past import PastLayout
 from trt_server.engines.tensorrt.plan_cache import (
+    BuiltPlan,
     CachedPlan,
     PlanRecipe,
-    TimingCacheFile,
     find_or_build,
     graph_fingerprint,
+    kept_for,
 )
 from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE, profiles_for, rounded_up
+from trt_server.engines.tensorrt.target import PlanTarget
 from trt_server.errors import StartError
 from trt_server.memory import host_memory
 from trt_server.model.checkpoint import Checkpoint
@@ -44,21 +46,18 @@ class PreparedPlan:
     build_seconds: float
 
 
-def prepare_plan(
-    checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool, ordinal: int = 0
+def prepare_for(
+    target: PlanTarget,
+    checkpoint: Checkpoint,
+    limits: EngineLimits,
+    precision: str,
+    tf32: bool,
+    no_memory: Callable[[str], str],
 ) -> PreparedPlan:
-    """Build the plan, or find it, without loading it. Raises StartError."""
-    device = CudaContext(ordinal)
-    try:
-        return prepare_on(device, checkpoint, limits, precision, tf32)
-    finally:
-        device.close()
+    """Build the plan for this target, or find it, without loading it.
 
-
-def prepare_on(
-    device: CudaContext, checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool
-) -> PreparedPlan:
-    """As prepare_plan, where the thread holds the device already."""
+    no_memory: the text of the error where memory does not suffice for what it is given. Raises StartError.
+    """
     start = time.perf_counter()
     weights = weights_as(checkpoint, _DTYPES[precision])
     converted = time.perf_counter() - start
@@ -69,24 +68,24 @@ def prepare_on(
         checkpoint.geometry, weights, positions, softmax_in_float32=False, with_past=past is not None
     )
     options = BuildOptions(precision, tf32, profiles_for(limits, max_prefix_tokens), past)
-    timings = TimingCacheFile(trt.__version__, device.name, device.compute_capability)
-    recipe = PlanRecipe(
+    asked = PlanRecipe(
         weights=checkpoint.fingerprint,
         graph=graph_fingerprint(graph.model),
-        tensorrt=trt.__version__,
-        device=device.name,
-        compute_capability=device.compute_capability,
+        library=FLAVOUR.module,
+        version=VERSION,
+        target=target,
         precision=precision,
         tf32=tf32,
         profiles=options.profiles,
         settings=options.settings,
     )
+    recipe = kept_for(asked)
     size = sum(tensor.elements for tensor in weights.values()) * ITEM_SIZES[_DTYPES[precision]]
 
-    def build(path: Path) -> str:
+    def build(path: Path) -> BuiltPlan:
         _check_host_memory(size)
-        no_memory = out_of_memory(device, f"{size:,} bytes for the weights, and more to try kernels with,")
-        return build_plan(graph, options, timings, path, no_memory)
+        needed = f"{size:,} bytes for the weights, and more to try kernels with,"
+        return build_plan(graph, options, recipe.target, path, no_memory(needed))
 
     plan = find_or_build(recipe, str(checkpoint.folder), size, build)
     return PreparedPlan(plan, recipe, past, converted + plan.build_seconds)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 
+from trt_server.engines.tensorrt.flavour import installed_flavour
 from trt_server.one_line import one_line
 
 _DRIVER = "install NVIDIA's driver; in a container, start it with the GPU (docker run --gpus all)"
-_PACKAGES = {"tensorrt": "TensorRT", "pycuda": "pycuda"}
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,26 @@ def find_gpu() -> Gpu | Missing:
 
 def find_gpus() -> tuple[Gpu, ...] | Missing:
     """Every GPU that TensorRT could use, in CUDA's order. Makes no context: any thread may ask."""
-    absent = [name for module, name in _PACKAGES.items() if find_spec(module) is None]
-    if absent:
-        return Missing(f"no {' and no '.join(absent)} in this Python; pip install 'trt-server[tensorrt]'")
+    flavour = installed_flavour()
+    no_pycuda = find_spec("pycuda") is None
+    if flavour is None:
+        absent = "no TensorRT and no pycuda" if no_pycuda else "no TensorRT"
+        ways = "pip install 'trt-server[tensorrt]', or for an RTX card 'trt-server[rtx]'"
+        return Missing(f"{absent} in this Python; {ways}")
+    if no_pycuda:
+        return Missing(f"no pycuda in this Python; pip install 'trt-server[{flavour.extra}]'")
     # Before CUDA starts: devices in the order that nvidia-smi shows, kernels loaded when they are first run.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
     name = "pycuda"
     try:
         import_module("pycuda.driver")
-        name = "TensorRT"
-        import_module("tensorrt")
+        name = flavour.title
+        library = import_module("trt_server.engines.tensorrt.library")
     except ImportError as error:
         return Missing(_not_importable(name, error))
+    if (why_not := flavour.why_not(library.VERSION)) is not None:
+        return Missing(why_not)
     return _visible_devices()
 
 

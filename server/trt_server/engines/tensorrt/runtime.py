@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorrt as trt
 
 from trt_server.engines.tensorrt.cuda_context import CudaContext, out_of_memory
 from trt_server.engines.tensorrt.layout import Tensor
-from trt_server.engines.tensorrt.messages import MESSAGES, ErrorRecorder, no_device, speaks_of_memory
+from trt_server.engines.tensorrt.library import IS_RTX, TITLE, trt
+from trt_server.engines.tensorrt.messages import (
+    MESSAGES,
+    ErrorRecorder,
+    no_device,
+    speaks_of_cuda,
+    speaks_of_memory,
+)
 from trt_server.engines.tensorrt.profiles import BatchSize, Profile
+from trt_server.engines.tensorrt.runtime_cache import RuntimeCache
 from trt_server.errors import EngineLostError, StartError
 from trt_server.one_line import reason_of
 
@@ -34,6 +41,7 @@ class PlanRuntime:
         self._runtime.error_recorder = self._errors
         self._engine: trt.ICudaEngine = self._deserialize(plan)
         self._engine.error_recorder = self._errors
+        self._cache = RuntimeCache(self._engine, device.name, plan.parent.name) if IS_RTX else None
         self.activation_bytes = _activation_bytes(self._engine)
         memory = device.allocate(self.activation_bytes)
         self._contexts = [self._context(number, memory) for number in range(len(profiles))]
@@ -45,8 +53,7 @@ class PlanRuntime:
         found = self._engine.get_tensor_dtype(tensor.name)
         if found != expected:
             raise StartError(
-                f"TensorRT {trt.__version__} made {tensor.name} {found}, not {expected}: "
-                "this version is not supported"
+                f"{TITLE} made {tensor.name} {found}, not {expected}: this version is not supported"
             )
 
     def profile_for(self, size: BatchSize) -> int | None:
@@ -84,9 +91,15 @@ class PlanRuntime:
         inspector = self._engine.create_engine_inspector()
         return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
+    def keep_kernels(self) -> None:
+        """Those that were compiled here, for the next start, once all that will run has run."""
+        if self._cache is not None:
+            self._cache.keep()
+
     def close(self) -> None:
         # In this order: each lives in the next one's memory.
         self._contexts.clear()
+        self._cache = None
         del self._engine, self._runtime
 
     def _deserialize(self, plan: Path) -> trt.ICudaEngine:
@@ -104,17 +117,20 @@ class PlanRuntime:
         if speaks_of_memory(reason):
             size = plan.stat().st_size
             raise StartError(out_of_memory(self._device, f"{size:,} bytes for the weights"))
-        raise StartError(
-            f"TensorRT {trt.__version__} does not load {plan}: {reason}; remove that folder to build it again"
-        )
+        if speaks_of_cuda(reason):
+            raise StartError(
+                f"{TITLE} cannot load {plan} because CUDA failed: {reason}; see whether nvidia-smi shows the "
+                "device and its driver is as new as this TensorRT wants"
+            )
+        raise StartError(f"{TITLE} does not load {plan}: {reason}; remove that folder to build it again")
 
     def _context(self, profile: int, memory: int) -> trt.IExecutionContext:
-        context = _create_context(self._engine)
+        context = self._create_context()
         if context is None:
             reason = self._errors.text or MESSAGES.take_errors()
             if speaks_of_memory(reason):
                 raise StartError(out_of_memory(self._device, "more bytes for an execution context"))
-            raise StartError(f"TensorRT {trt.__version__} makes no execution context: {reason}")
+            raise StartError(f"{TITLE} makes no execution context: {reason}")
         # What is set on the engine holds for contexts made from then on; this one is made sure of.
         context.error_recorder = self._errors
         if hasattr(context, "set_device_memory"):
@@ -127,18 +143,19 @@ class PlanRuntime:
             context.set_optimization_profile_async(profile, self._device.compute.handle)
         except RuntimeError as error:
             reason = self._errors.text or reason_of(error)
-            raise StartError(f"TensorRT {trt.__version__} refuses profile {profile}: {reason}") from error
+            raise StartError(f"{TITLE} refuses profile {profile}: {reason}") from error
         return context
 
-
-def _create_context(engine: trt.ICudaEngine) -> trt.IExecutionContext | None:
-    """An execution context that is given its memory."""
-    strategies: Any = getattr(trt, "ExecutionContextAllocationStrategy", None)
-    if strategies is None:
-        old: Any = engine
-        return old.create_execution_context_without_device_memory()
-    new: Any = engine
-    return new.create_execution_context(strategies.USER_MANAGED)
+    def _create_context(self) -> trt.IExecutionContext | None:
+        """One that is given its memory."""
+        engine: Any = self._engine
+        strategies: Any = getattr(trt, "ExecutionContextAllocationStrategy", None)
+        if strategies is None:
+            return engine.create_execution_context_without_device_memory()
+        if self._cache is None:
+            return engine.create_execution_context(strategies.USER_MANAGED)
+        self._cache.config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
+        return engine.create_execution_context(self._cache.config)
 
 
 def _activation_bytes(engine: trt.ICudaEngine) -> int:

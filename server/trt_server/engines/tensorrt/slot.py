@@ -88,6 +88,7 @@ class Slot:
         """
         try:
             self._done.synchronize()
+            timing = self._timing()
         except cuda.Error as error:
             raise _lost(error) from error
         self._runtime.check()
@@ -97,13 +98,16 @@ class Slot:
         logprobs, tokens, top_logprobs = (
             np.array(self._outputs[name].view(self._host_out, size)) for name, size in views.items()
         )
-        timing = EngineTiming(
+        return Outcome(Scores(logprobs, tokens, top_logprobs), timing)
+
+    def _timing(self) -> EngineTiming:
+        """An error that the device reports late comes here as well."""
+        return EngineTiming(
             copy_in_ns=_nanoseconds(self._copy_starts, self._copied),
             core_ns=_nanoseconds(self._core_starts, self._core_ends),
             waited_ns=_nanoseconds(self._copied, self._core_starts),
             copy_out_ns=_nanoseconds(self._core_ends, self._done),
         )
-        return Outcome(Scores(logprobs, tokens, top_logprobs), timing)
 
 
 @dataclass(frozen=True)

@@ -48,11 +48,18 @@ class event_flags:  # noqa: N801
 
 _stacks: dict[int, list[Context]] = {}
 _lost: dict[int, str] = {}
+_lost_when_timed: dict[int, str] = {}
+_retained: set[int] = set()
 
 
 def lose(device: int, reason: str) -> None:
     """Every call for this device fails from now on."""
     _lost[device] = reason
+
+
+def lose_when_timed(device: int, reason: str) -> None:
+    """As lose, from the moment that an event is asked for its time."""
+    _lost_when_timed[device] = reason
 
 
 def current_device() -> int:
@@ -64,6 +71,10 @@ def current_device() -> int:
     if device in _lost:
         raise LaunchError(_lost[device])
     return device
+
+
+def has_current() -> bool:
+    return bool(_stacks.get(threading.get_ident()))
 
 
 def init() -> None:
@@ -92,6 +103,11 @@ class Device:
         return f"0000:00:1{'EF'[self._number]}.0"
 
     def retain_primary_context(self) -> Context:
+        if WISHES.full_at == "context":
+            raise MemoryError("cuDevicePrimaryCtxRetain failed: out of memory")
+        if self._number in _retained:
+            raise LogicError("a primary context that was let go of and made anew")
+        _retained.add(self._number)
         return Context(self._number)
 
 
@@ -110,10 +126,6 @@ class Context:
         device = stack.pop().device
         if device in _lost:
             raise LaunchError(_lost[device])
-
-    def detach(self) -> None:
-        if any(self in stack for stack in _stacks.values()):
-            raise LogicError("detached while it is current")
 
 
 @atexit.register
@@ -215,6 +227,8 @@ class Stream:
 
     def __init__(self, flags: int = 0) -> None:
         self.device = current_device()
+        if WISHES.full_at == "stream":
+            raise MemoryError("cuStreamCreate failed: out of memory")
         self.flags = flags
         self.handle = id(self)
         self._work: deque[Callable[[], None]] = deque()
@@ -263,6 +277,9 @@ class Event:
 
     def time_since(self, earlier: Event) -> float:
         """Milliseconds."""
+        if (reason := _lost_when_timed.get(current_device())) is not None:
+            lose(current_device(), reason)
+        current_device()
         if self._time is None or earlier._time is None:
             raise LogicError("cuEventElapsedTime failed: device not ready")
         return (self._time - earlier._time) * 1e3
