@@ -326,6 +326,32 @@ def test_nothing_is_compiled_while_requests_are_answered(
     assert events(log) == before
 
 
+def test_a_plan_that_was_built_for_targets_elsewhere_is_found(
+    llama_folder: Path, tmp_path: Path, log: Path
+) -> None:
+    """The device's capability is 8.0."""
+    elsewhere = gpu_machine(tmp_path / "cache", log=str(log), tensorrt=RTX, devices=0)
+    here = gpu_machine(tmp_path / "cache", log=str(log), tensorrt=RTX)
+    for target, builds in (("sm86", 1), ("sm86,sm80", 2)):
+        built = run_once(llama_folder, elsewhere, "build", "--target", target)
+        assert built.returncode == 0, built.stderr
+        assert events(log).count("build") == builds
+    run_until_serving(llama_folder, here)
+    assert events(log).count("build") == 2
+    assert events(log).count("load") == 1
+
+
+def test_layers_come_from_the_inspector_where_there_is_a_device(llama_folder: Path, tmp_path: Path) -> None:
+    layers = tmp_path / "layers"
+    for version in GENERATIONS:
+        machine = gpu_machine(tmp_path / "cache", tensorrt=version)
+        built = run_once(llama_folder, machine, "build", "--layers", str(layers))
+        assert built.returncode == 0, built.stderr
+        written = Path(built.stdout.strip().rpartition("its layers are in ")[2])
+        assert json.loads(written.read_text())["Layers"]
+    assert len(list(layers.glob("*.json"))) == len(GENERATIONS)
+
+
 def run_until_serving(folder: Path, environment: dict[str, str]) -> None:
     with start(folder, environment) as server:
         server.wait_until_serving()

@@ -230,8 +230,10 @@ class _NewConfig(_Config):
 
 
 class Builder:
+    needs_device = True
+
     def __init__(self, logger: ILogger) -> None:
-        if not WISHES.devices:
+        if self.needs_device and not WISHES.devices:
             raise TypeError("pybind11::init(): factory function returned nullptr")
         self._logger: Any = logger
 
@@ -262,7 +264,7 @@ class Builder:
             self._fail(f"[allocator] Requested size was {size} bytes: OutOfMemory (no further information)")
             return None
         tf32 = BuilderFlag.TF32 in config.flags_set
-        note("build-tf32" if tf32 else "build", cuda.current_device())
+        note("build-tf32" if tf32 else "build", cuda.current_device() if self.needs_device else 0)
         inputs = {value.name for value in network.model.graph.input}
         assert all(set(shapes) == inputs for shapes in config.profiles)
         header = {"profiles": config.profiles, "folder": str(network.folder)}

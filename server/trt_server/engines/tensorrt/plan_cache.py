@@ -122,7 +122,12 @@ def find_or_build(recipe: PlanRecipe, what: str, size: int, build: Callable[[Pat
     def make(folder: Path) -> None:
         nonlocal seconds
         start = time.perf_counter()
-        built = build(folder / PLAN)
+        try:
+            built = build(folder / PLAN)
+        except BaseException:
+            # It may be most of what the disk has.
+            (folder / PLAN).unlink(missing_ok=True)
+            raise
         if built.layers:
             (folder / LAYERS).write_text(built.layers, encoding="utf-8")
         record = {"recipe": recipe.text, "digest": built.digest, "bytes": (folder / PLAN).stat().st_size}

@@ -9,6 +9,7 @@ import pycuda.driver as cuda
 from fake_gpu import WISHES, note
 from fake_tensorrt import *  # noqa: F403
 from fake_tensorrt import (  # noqa: F401
+    Builder,
     ExecutionContextAllocationStrategy,
     HostMemory,
     __version__,
@@ -29,6 +30,7 @@ def _set_compute_capability(self: Any, capability: ComputeCapability, index: int
     return True
 
 
+Builder.needs_device = False
 _NewConfig.num_compute_capabilities = 0
 _NewConfig.capabilities = ()
 _NewConfig.set_compute_capability = _set_compute_capability
