@@ -17,6 +17,7 @@ from mmlu_client.flag_values import goal
 from mmlu_client.flags import ARRIVAL_PATTERN, CONCURRENCY, METRICS_HOST, PROGRAM, run_parser
 from mmlu_client.process_start import process_started
 from mmlu_client.settings import LoadPlan, Settings
+from mmlu_client.standard_error import outlive_standard_error
 from mmlu_client.streams import take_any_text
 
 # A resumed run takes these from its own command line only.
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Called from another program, a run is not as old as the process.
     started = process_started() if arguments is None else time.monotonic()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    outlive_standard_error()
     try:
         if words[:1] in (["compare"], ["report"]):
             from mmlu_client.after import after  # what works on finished runs

@@ -90,7 +90,9 @@ class Progress(Protocol):
 def make_progress(*, is_whole: bool) -> Progress:
     """is_whole: with a line for each finished subject, where nobody looks on."""
     console = Console(stderr=True, highlight=False)
-    return BarProgress(console) if console.is_terminal else LineProgress(console, is_whole=is_whole)
+    # rich draws nothing on a terminal that cannot move its cursor, nor on one that says it has no columns.
+    can_draw = console.is_terminal and not console.is_dumb_terminal and console.width > 0
+    return BarProgress(console) if can_draw else LineProgress(console, is_whole=is_whole)
 
 
 class LineProgress:
@@ -131,7 +133,7 @@ class LineProgress:
         return tally.total_done == tally.questions or is_tenth or waited >= MOST_SECONDS
 
     def say(self, text: str) -> None:
-        self._console.print(f"mmlu-client: {text}", markup=False, soft_wrap=True)
+        print(f"mmlu-client: {text}", file=self._console.file, flush=True)
 
     def stop(self) -> None:
         self._tally = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import overload
@@ -28,6 +29,7 @@ class QuestionFile:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115
         except OSError as error:
             raise RunError(f"cannot make a temporary file: {error.strerror}") from None
+        weakref.finalize(self, self._file.close)
         self._end = 0
         self.subjects: dict[str, SubjectQuestions] = {}
 
