@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The reference the tests hold numbers against. A CPU build is enough; the newest from PyPI would bring all of CUDA.
 TORCH ?= torch==2.13.0
 
-SOURCES := pyproject.toml setup.py protos/scoring/v1/scoring.proto
+SOURCES := pyproject.toml hatch_build.py protos/generate.py protos/scoring/v1/scoring.proto
 
 # A Python with TensorRT and pycuda: docs/gpu.md.
 GPU_PYTHON ?= $(BIN)/python
