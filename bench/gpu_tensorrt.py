@@ -25,6 +25,7 @@ import numpy as np
 from trt_server.device import Device
 from trt_server.engines.engine import EngineLimits, Outcome, Submission
 from trt_server.engines.tensorrt.engine import TensorRtEngine
+from trt_server.engines.tensorrt.library import TITLE
 from trt_server.engines.tensorrt.plan_for_device import prepare_plan
 from trt_server.engines.tensorrt.presence import Gpu, find_gpu
 from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE
@@ -89,7 +90,7 @@ def report(
         sys.exit("bench.gpu_tensorrt: not all prefixes were kept: use fewer questions")
     figures = {
         **line,
-        "version": f"TensorRT {engine.description.version}",
+        "version": TITLE,
         "bs": bs,
         "core_seconds": sum(outcome.timing.core_ns for outcome in outcomes) / 1e9,
         "whole_seconds": whole,

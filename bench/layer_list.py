@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-# A line of the builder's description, which names inputs and outputs in between.
-_LINE = re.compile(
-    r"^Name: (?P<name>.*?), LayerType: (?P<kind>\w+), .*?Metadata:(?P<nodes>.*)$", re.MULTILINE
-)
+# Of a line of the builder's description, which has inputs, outputs and weights in between.
+_NAME = re.compile(r"^Name: (.*?), LayerType: .*$", re.MULTILINE)
+_TACTIC = re.compile(r", TacticName: (.*?), StreamId: ")
+_METADATA = re.compile(r", Metadata:(.*)$")
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _PROFILE = re.compile(r" ?\[profile (\d+)\]")
-# What computes shapes, or brings them to the device, and runs no kernel on a batch.
-_NO_KERNELS = ("ShapeHostToDevice", "shape_call", "signal", "wait")
 
 
 @dataclass(frozen=True)
@@ -33,16 +31,16 @@ class Kernel:
 
 
 def read_layer_list(text: str) -> list[list[Kernel]]:
-    """The kernels of each profile."""
+    """The kernels of each profile. What has no tactic and no node is none: a size that is brought along."""
     rows = _from_json(text) if text.lstrip().startswith("{") else _from_text(text)
     profiles: dict[int, list[Kernel]] = {}
     profile = 0
-    for name, kind, nodes in rows:
+    for name, tactic, nodes in rows:
         # Only some of a profile's layers bear its number; they come one profile after the other.
         if (found := _PROFILE.search(name + nodes)) is not None:
             profile = int(found[1])
-        if kind not in _NO_KERNELS:
-            names = tuple(_PROFILE.sub("", node) for node in _NODE.findall(nodes))
+        names = tuple(_PROFILE.sub("", node) for node in _NODE.findall(nodes))
+        if tactic or names:
             profiles.setdefault(profile, []).append(Kernel(_PROFILE.sub("", name), names))
     return list(profiles.values())
 
@@ -57,11 +55,12 @@ def kernels_a_layer(kernels: list[Kernel]) -> int:
 
 
 def _from_text(text: str) -> Iterator[tuple[str, str, str]]:
-    for line in _LINE.finditer(text):
-        yield line["name"], line["kind"], line["nodes"]
+    for line in _NAME.finditer(text):
+        tactic, metadata = _TACTIC.search(line[0]), _METADATA.search(line[0])
+        yield line[1], tactic[1] if tactic else "", metadata[1] if metadata else ""
 
 
 def _from_json(text: str) -> Iterator[tuple[str, str, str]]:
     layers: list[dict[str, Any]] = json.loads(text)["Layers"]
     for layer in layers:
-        yield str(layer["Name"]), str(layer.get("LayerType", "")), str(layer.get("Metadata", ""))
+        yield str(layer["Name"]), str(layer.get("TacticName", "unknown")), str(layer.get("Metadata", ""))

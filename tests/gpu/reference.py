@@ -1,4 +1,6 @@
-"""transformers in fp32 on the tests' checkpoints. Runs alone: it needs torch, transformers and numpy.
+"""transformers in fp32 on the tests' checkpoints, on a GPU where PyTorch sees one.
+
+It runs alone, and needs torch, transformers and numpy.
 
     python reference.py PROMPTS.npz OUT CHECKPOINT …
 
@@ -16,19 +18,21 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
 
 def load(folder: Path) -> Any:
     # transformers knows no Aquila; its tensors are Llama's.
     family = json.loads((folder / "config.json").read_text())["model_type"]
     loader = LlamaForCausalLM if family == "aquila" else AutoModelForCausalLM
     model = loader.from_pretrained(folder, torch_dtype=torch.float32, attn_implementation="eager")
-    return model.float().eval()
+    return model.float().eval().to(DEVICE)
 
 
 def logprobs(model: Any, prompt: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     with torch.inference_mode():
-        logits = model(torch.from_numpy(prompt).long()[None], use_cache=False).logits[0, -1]
-        result: np.ndarray[Any, Any] = logits.float().log_softmax(-1).numpy()
+        logits = model(torch.from_numpy(prompt).long()[None].to(DEVICE), use_cache=False).logits[0, -1]
+        result: np.ndarray[Any, Any] = logits.float().log_softmax(-1).cpu().numpy()
     return result
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 BATCH = 4
 # fp32 by design; fp16: 2 layers' rounding, on log-probabilities around -6.
 TOLERANCES = {"fp32": 1e-3, "fp16": 3e-2}
+# Simulated: products of that width are off by 1.7e-2 where they add up in float16, by 2.3e-3 in float32.
+WIDE_TOLERANCE = 8e-3
 WIDTH = 64
 
 Expected = dict[str, dict[str, NDArray[np.float32]]]
@@ -123,7 +125,7 @@ def test_layers_of_a_model_of_7_b_agree(wide_folder: Path, wide_expected: dict[s
             for number in range(len(WIDE_PROMPTS)):
                 batch = batch_of(number, shared=shared, of=WIDE_PROMPTS)
                 outcome = engine.submit(batch).wait()
-                assert_agrees(batch, outcome, (number,), wide_expected, TOLERANCES["fp16"])
+                assert_agrees(batch, outcome, (number,), wide_expected, WIDE_TOLERANCE)
 
 
 def test_profile_edges(folders: dict[str, Path], expected: Expected) -> None:

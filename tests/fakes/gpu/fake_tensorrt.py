@@ -369,7 +369,9 @@ class _Inspector:
         self._model = model
 
     def get_engine_information(self, _: LayerInformationFormat) -> str:
-        return json.dumps({"Layers": [node.name for node in self._model.graph.node]})
+        nodes = self._model.graph.node
+        layers = [{"Name": node.name, "Metadata": f"[ONNX Layer: {node.name}]"} for node in nodes]
+        return json.dumps({"Layers": layers})
 
 
 class _Context:

@@ -27,7 +27,7 @@ LAYERS = range(2)
 AMPERE = PlanTarget("", ("sm80",))
 PREFIXES = 8 << 20
 # Kernels from the end of a layer to the end of the next: (fp16, fp32), and with a past in front.
-GROUPED, FULL, NORMED = ((11, 17), (11, 17)), ((14, 21), (15, 21)), ((15, 19), (15, 19))
+GROUPED, FULL, NORMED = ((11, 17), (11, 17)), ((10, 17), (11, 17)), ((15, 19), (15, 19))
 KERNELS = {
     "llama": GROUPED,
     "mistral": GROUPED,
