@@ -26,7 +26,8 @@ def lm_eval_results(run: FinishedRun) -> dict[str, Any]:
     tasks = {f"mmlu_{name}": accuracy for name, accuracy in subjects.items()}
     subtasks = _subtasks(list(subjects))
     groups = {name: _group(name, _leaves(name, subtasks), tasks) for name in subtasks}
-    names = [*subtasks, *tasks]
+    # The harness says these of a group only where tasks are right below it: not of all of MMLU.
+    names = [*(group for group, below in subtasks.items() if not tasks.keys().isdisjoint(below)), *tasks]
     return {
         "results": {**groups, **{name: _task(name, accuracy) for name, accuracy in tasks.items()}},
         "groups": groups,
