@@ -11,7 +11,7 @@ from double import HOLD, Double
 from mmlu import Row, write_csv
 from mmlu_client.dataset import load_benchmark
 from mmlu_client.prompt_format import FORMATS
-from run_files import manifest, records
+from run_files import manifest, page, records
 from test_resume import killed
 from tokenizer_kinds import byte_level, tokenizer_files
 
@@ -81,7 +81,7 @@ def test_prompts_are_cut_where_the_format_says(
     told = manifest(output)
     assert told["limits"]["max_prompt_tokens"] == limit
     assert told["max_prompt_tokens"]["source"] == source
-    assert f"at most {limit} tokens, the limit of {source}" in result.stdout
+    assert f"at most {limit} tokens, the limit of {source}" in page(output)
 
 
 def expected_length(data: Path, style: str, limit: int, place: int, whole: list[int]) -> int:

@@ -83,7 +83,7 @@ def test_plans_are_listed_and_removed(llama_folder: Path, cache: Path) -> None:
     assert run_program("trt-server", *arguments, env=variables).returncode == 0
     rows = listed(cache)
     (plan,) = [row for name, row in rows.items() if name.startswith("plans/")]
-    assert plan.startswith(f"a plan of {llama_folder} in fp16 for NVIDIA A100-SXM4-40GB, TensorRT ")
+    assert plan.startswith(f"a plan of {llama_folder} in fp16 for NVIDIA A100-SXM4-40GB, tensorrt ")
     (timings,) = [row for name, row in rows.items() if name.startswith("timings/")]
     assert timings.startswith("timings of kernels, for later builds")
     assert command(cache, "remove", "--all").returncode == 0
