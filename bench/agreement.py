@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mmlu_client.question import LETTERS
+from mmlu_client.data.question import LETTERS
 
 # Of a results file, what both have to say alike. The rest is each one's settings.
 PARTS = ("results", "groups", "group_subtasks", "versions", "n-shot", "higher_is_better", "n-samples")

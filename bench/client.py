@@ -28,13 +28,13 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from demo_checkpoint import FOLDER
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from mmlu_client.flag_values import count
-from mmlu_client.prompt_format import FORMATS
-from mmlu_client.question import LETTERS, Question
-from mmlu_client.streams import take_any_text
+from mmlu_client.config.flag_values import count
+from mmlu_client.data.question import LETTERS, Question
+from mmlu_client.prompts.format import FORMATS
 from scoring.v1 import scoring_pb2 as pb
+from trt_common.command_line.streams import take_any_text
+from trt_common.demo import FOLDER
 
 SERVICE = "scoring.v1.Scoring"
 FILLER = "The committee found that each of the statements before it was true of the second case only."

@@ -24,13 +24,13 @@ from typing import Any
 
 import psutil
 import torch
-from mmlu_client.dataset import load_benchmark
-from mmlu_client.prompt_format import FORMATS
-from mmlu_client.prompt_limit import prompt_limit
-from mmlu_client.prompts import Prompt, PromptBuilder
-from mmlu_client.streams import take_any_text
-from mmlu_client.tokenizer import named_tokenizer
+from mmlu_client.data.benchmark import load_benchmark
+from mmlu_client.prompts.builder import Prompt, PromptBuilder
+from mmlu_client.prompts.format import FORMATS
+from mmlu_client.prompts.limit import prompt_limit
+from mmlu_client.prompts.tokenizer import named_tokenizer
 from transformers import AutoModelForCausalLM, __version__
+from trt_common.command_line.streams import take_any_text
 from trt_server.model.source import resolve_model
 
 from tools.server_process import ServerProcess, program

@@ -33,18 +33,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmlu_client.dataset import load_benchmark
-from mmlu_client.prompt_format import FORMATS
-from mmlu_client.prompt_limit import prompt_limit
-from mmlu_client.prompts import Prompt, PromptBuilder
-from mmlu_client.streams import take_any_text
-from mmlu_client.tokenizer import named_tokenizer
-from trt_server.accounting import prompt_flops
+from mmlu_client.data.benchmark import load_benchmark
+from mmlu_client.prompts.builder import Prompt, PromptBuilder
+from mmlu_client.prompts.format import FORMATS
+from mmlu_client.prompts.limit import prompt_limit
+from mmlu_client.prompts.tokenizer import named_tokenizer
+from trt_common.command_line.streams import take_any_text
+from trt_server.devices.nvml import gpu_device
 from trt_server.engines.tensorrt.presence import Missing, find_gpu
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.geometry import Geometry
 from trt_server.model.source import resolve_model
-from trt_server.nvml import gpu_device
+from trt_server.observe.accounting import prompt_flops
 
 from bench.reference_python import reference_environment, reference_python
 

@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from gpu.families import WIDE_SIZES
+from trt_server.cache.folder import cache_folder
 from trt_server.engines.tensorrt.presence import Missing, find_gpu
-from trt_server.model.cache import cache_folder
 
 from bench.beliefs import BELIEFS, layer_ms, whole_mfu, whole_ms
 from bench.gpu_first_step import wide_prompt

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from gpu.families import PROMPTS, VOCABULARY, WIDE_SIZES, write_family
 from numpy.typing import NDArray
-from trt_server.accounting import prompt_flops
 from trt_server.engines.engine import Batch, EngineLimits, Outcome
 from trt_server.engines.tensorrt.engine import TensorRtEngine
 from trt_server.engines.tensorrt.library import TITLE
 from trt_server.model.checkpoint import open_checkpoint
+from trt_server.observe.accounting import prompt_flops
 
 from bench.layer_list import Kernel, kernels_a_layer, read_layer_list
 from bench.reference_python import reference_environment, reference_python

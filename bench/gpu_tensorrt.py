@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from trt_server.device import Device
+from trt_server.devices.device import Device
+from trt_server.devices.nvml import gpu_device
 from trt_server.engines.engine import EngineLimits, Outcome, Submission
 from trt_server.engines.tensorrt.engine import TensorRtEngine
 from trt_server.engines.tensorrt.library import TITLE
@@ -30,8 +31,7 @@ from trt_server.engines.tensorrt.plan_for_device import prepare_plan
 from trt_server.engines.tensorrt.presence import Gpu, find_gpu
 from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE
 from trt_server.model.checkpoint import open_checkpoint
-from trt_server.nvml import gpu_device
-from trt_server.request import TokenPrompt, assemble
+from trt_server.scheduling.request import TokenPrompt, assemble
 
 
 def main() -> None:

@@ -29,12 +29,12 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from mmlu_client.dataset import load_benchmark
-from mmlu_client.flag_values import count
-from mmlu_client.prompt_format import FORMATS
-from mmlu_client.prompts import Prompt, PromptBuilder
-from mmlu_client.question import LETTERS
-from mmlu_client.tokenizer import named_tokenizer
+from mmlu_client.config.flag_values import count
+from mmlu_client.data.benchmark import load_benchmark
+from mmlu_client.data.question import LETTERS
+from mmlu_client.prompts.builder import Prompt, PromptBuilder
+from mmlu_client.prompts.format import FORMATS
+from mmlu_client.prompts.tokenizer import named_tokenizer
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from mmlu_client.streams import take_any_text
+from trt_common.command_line.streams import take_any_text
 
 from tools.server_process import ServerProcess, program
 

@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mmlu_client.address import Address, parse_addresses
+from trt_common.command_line.streams import take_any_text
+
+from mmlu_client.config.flag_values import goal
+from mmlu_client.config.flags import ARRIVAL_PATTERN, CONCURRENCY, METRICS_HOST, PROGRAM, run_parser
+from mmlu_client.config.settings import LoadPlan, Settings
 from mmlu_client.errors import ClientError, InputError, StoppedError
-from mmlu_client.flag_values import goal
-from mmlu_client.flags import ARRIVAL_PATTERN, CONCURRENCY, METRICS_HOST, PROGRAM, run_parser
 from mmlu_client.process_start import process_started
-from mmlu_client.settings import LoadPlan, Settings
+from mmlu_client.service.address import Address, parse_addresses
 from mmlu_client.standard_error import outlive_standard_error
-from mmlu_client.streams import take_any_text
 
 # A resumed run takes these from its own command line only.
 NOT_RESUMED = frozenset({"config", "resume", "output"})
@@ -31,7 +32,7 @@ def settings_from(arguments: Sequence[str] | None) -> Settings:
     parser = run_parser()
     chosen = own = parser.parse_args(arguments)
     if chosen.resume is not None:
-        from mmlu_client.resume import flags_of
+        from mmlu_client.run.resume import flags_of
 
         chosen = _resumed(parser, arguments, chosen, flags_of(Path(chosen.resume).expanduser()))
     load, addresses = _load_plan(chosen), parse_addresses(chosen.url)
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     outlive_standard_error()
     try:
         if words[:1] in (["compare"], ["report"]):
-            from mmlu_client.after import after  # what works on finished runs
+            from mmlu_client.report.after import after  # what works on finished runs
 
             after(words)
         else:
@@ -88,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _measure(settings: Settings, command_line: Sequence[str], started: float) -> None:
     # gRPC and numpy: --help need not wait for them.
-    from mmlu_client.run import run
-    from mmlu_client.sweep import sweep
+    from mmlu_client.run.run import run
+    from mmlu_client.run.sweep import sweep
 
     (sweep if settings.sweep else run)(settings, command_line, started)
 

@@ -11,45 +11,25 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
 
 # The C core's own words on standard error would stand beside ours for the same event.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import configargparse
+from trt_common.command_line.parser import flag_parser
+from trt_common.command_line.streams import take_any_text
 
-from trt_server import log
-from trt_server.config_file import ConfigFile, open_config
-from trt_server.environment import set_variables
 from trt_server.errors import StartError
-from trt_server.one_line import one_line
+from trt_server.observe import log
 from trt_server.settings import ENGINES, PRECISIONS, REFERENCES, Settings
-from trt_server.streams import take_any_text
 
 SERVE, BUILD, CACHE = "serve", "build", "cache"
 
 
-class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
-    """Says what is wrong in one line, without the usage text before it. An empty variable is one not set."""
-
-    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
-        return super().parse_known_args(*arguments, **{**options, "env_vars": set_variables()})
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)", file=sys.stderr)
-        sys.exit(2)
-
-
-class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Names a flag's default where it has one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
-
-
 def parser() -> configargparse.ArgumentParser:
-    parse = OneLineParser(
-        prog="trt-server",
+    parse = flag_parser(
+        "trt-server",
+        "TRT_SERVER_",
         usage="trt-server [build] [flags], or trt-server cache [list | remove …]",
         description="Hold a language model as one compiled engine and score prompts over gRPC. With `build`: "
         "make what the engine keeps (TensorRT's plan, converted weights), say where, and serve nothing. With "
@@ -57,22 +37,8 @@ def parser() -> configargparse.ArgumentParser:
         epilog="Every flag may also be set in the config file and in the environment, as TRT_SERVER_<FLAG>. "
         "What is kept from one start to the next (plans, converted and random weights) lies in the folder "
         "TRT_SERVER_CACHE, ~/.cache/trt-server by default; `trt-server cache` lists it.",
-        auto_env_var_prefix="TRT_SERVER_",
-        config_file_parser_class=ConfigFile,
-        config_file_open_func=open_config,
-        formatter_class=_DefaultsFormatter,
-        add_env_var_help=False,
-        add_config_file_help=False,
-        allow_abbrev=False,
     )
     add = parse.add_argument
-    add(
-        "--config",
-        is_config_file=True,
-        env_var="TRT_SERVER_CONFIG",
-        metavar="FILE",
-        help="YAML file with flags, as `flag: value`",
-    )
     add("--version", action="version", version=f"trt-server {version('trt-server')}")
     model = parse.add_argument_group("model and engine")
     model.add_argument(
@@ -187,13 +153,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     take_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == [CACHE]:
-        from trt_server.cache_command import run
+        from trt_server.cache.command import run
 
         _run(lambda: run(words[1:]))
         return
     command, settings = parse_settings(words)
     log.set_up_logging(settings.log_format, settings.log_level)
-    from trt_server.building import build
+    from trt_server.loading.building import build
     from trt_server.server import serve
 
     def start() -> None:

@@ -13,9 +13,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-from trt_server.environment import set_variables
-from trt_server.streams import take_any_text
+from trt_common.command_line.environment import set_variables
+from trt_common.command_line.streams import take_any_text
 
 # A proxy's answer would say nothing of the server's health.
 OPTIONS = (("grpc.enable_http_proxy", 0),)

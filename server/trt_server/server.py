@@ -13,11 +13,11 @@ from grpc_reflection.v1alpha import reflection
 from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
-from trt_server.endpoints import GRPC_OPTIONS, bind_grpc, serve_metrics
-from trt_server.loading import Loaded, load
-from trt_server.malformed import MalformedRequests
-from trt_server.metrics import Metrics
-from trt_server.service import ScoringService
+from trt_server.loading.loading import Loaded, load
+from trt_server.observe.metrics import Metrics
+from trt_server.rpc.endpoints import GRPC_OPTIONS, bind_grpc, serve_metrics
+from trt_server.rpc.malformed import MalformedRequests
+from trt_server.rpc.service import ScoringService
 from trt_server.settings import Settings
 
 log = logging.getLogger(__name__)

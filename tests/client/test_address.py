@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from mmlu_client.address import Address, parse_address
 from mmlu_client.errors import InputError
+from mmlu_client.service.address import Address, parse_address
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 from client_process import SECONDS, ClientProcess, client
 from double import HOLD, Double
 from mmlu import write_benchmark
-from mmlu_client.charts import charts
-from mmlu_client.finished_run import read_run
+from mmlu_client.pages.charts import charts
+from mmlu_client.rundir.finished_run import read_run
 from mmlu_client.text import significant
 from run_files import summary, wait_for_records
 from tokenizer_kinds import byte_level, tokenizer_files

@@ -15,9 +15,9 @@ import pytest
 from client_process import client, command, the_error
 from double import Double
 from mmlu import write_benchmark
-from mmlu_client.finished_run import read_run
-from mmlu_client.resampling import ratio_interval, resampled
-from mmlu_client.statistics import paired_difference
+from mmlu_client.figures.resampling import ratio_interval, resampled
+from mmlu_client.figures.statistics import paired_difference
+from mmlu_client.rundir.finished_run import read_run
 from run_files import records, summary
 from tokenizer_kinds import byte_level, tokenizer_files
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from mmlu import MMLU, needs_mmlu, rows, write_benchmark, write_csv
-from mmlu_client.dataset import Benchmark, load_benchmark
+from mmlu_client.data.benchmark import Benchmark, load_benchmark
+from mmlu_client.data.hub import read_hub
+from mmlu_client.data.question import Question
 from mmlu_client.errors import InputError
-from mmlu_client.hub import read_hub
-from mmlu_client.question import Question
 
 HUB_ROWS: list[dict[str, Any]] = [
     {

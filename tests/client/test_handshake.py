@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from mmlu_client.address import Address
-from mmlu_client.handshake import tls_trouble
+from mmlu_client.service.address import Address
+from mmlu_client.service.handshake import tls_trouble
 
 
 def test_a_cancellation_that_comes_with_the_result_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from mmlu import MMLU, needs_mmlu
-from mmlu_client.dataset import load_benchmark
-from mmlu_client.prompt_format import FORMATS
-from mmlu_client.prompts import Prompt, PromptBuilder
-from mmlu_client.question import Question
+from mmlu_client.data.benchmark import load_benchmark
+from mmlu_client.data.question import Question
+from mmlu_client.prompts.builder import Prompt, PromptBuilder
+from mmlu_client.prompts.format import FORMATS
 from tokenizer_kinds import CUT_KINDS, WHOLE_KINDS, Encoding, joining
 
 SUBJECT = "world_capitals"

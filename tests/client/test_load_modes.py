@@ -9,7 +9,7 @@ import pytest
 from client_process import client, the_error
 from double import CORE_NS, Collecting, Double
 from mmlu import write_benchmark
-from mmlu_client.pacing import arrival_intervals
+from mmlu_client.load.pacing import arrival_intervals
 from run_files import manifest, page, records, summary
 from tokenizer_kinds import byte_level, tokenizer_files
 

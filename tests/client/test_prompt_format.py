@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from mmlu_client.prompt_format import FORMATS
-from mmlu_client.question import Question
+from mmlu_client.data.question import Question
+from mmlu_client.prompts.format import FORMATS
 
 SHOT = Question("abstract_algebra", 0, " Is 2 prime? ", ("no", "yes", "None", "both "), "B")
 QUESTION = Question("abstract_algebra", 3, "First.\n\nWhich? \n", ("a", " b", "", "None"), "D")

@@ -9,8 +9,8 @@ import pytest
 from client_process import client, command, the_error
 from double import HOLD, Double
 from mmlu import Row, write_csv
-from mmlu_client.dataset import load_benchmark
-from mmlu_client.prompt_format import FORMATS
+from mmlu_client.data.benchmark import load_benchmark
+from mmlu_client.prompts.format import FORMATS
 from run_files import manifest, page, records
 from test_resume import killed
 from tokenizer_kinds import byte_level, tokenizer_files

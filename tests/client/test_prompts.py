@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 from mmlu import MMLU, needs_mmlu
-from mmlu_client.dataset import load_benchmark
+from mmlu_client.data.benchmark import load_benchmark
+from mmlu_client.data.question import LETTERS, Question
 from mmlu_client.errors import InputError
-from mmlu_client.prompt_format import FORMATS
-from mmlu_client.prompts import Prompt, PromptBuilder, Unaskable, common_prefix
-from mmlu_client.question import LETTERS, Question
+from mmlu_client.prompts.builder import Prompt, PromptBuilder, Unaskable, common_prefix
+from mmlu_client.prompts.format import FORMATS
 from tokenizer_kinds import KINDS, Encoding, letters_apart
 
 SUBJECT = "world_capitals"

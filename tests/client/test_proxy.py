@@ -10,8 +10,8 @@ from client_process import command, the_error
 from connect_proxy import ConnectProxy
 from double import Double
 from mmlu import write_benchmark
-from mmlu_client.address import Address
-from mmlu_client.proxy import EXCEPTIONS, NAMED_BY, Proxy, proxy_to
+from mmlu_client.service.address import Address
+from mmlu_client.service.proxy import EXCEPTIONS, NAMED_BY, Proxy, proxy_to
 from tokenizer_kinds import byte_level, tokenizer_files
 
 TOKENIZER = tokenizer_files(byte_level())

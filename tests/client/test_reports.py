@@ -20,9 +20,7 @@ import pytest
 from client_process import client, the_error
 from double import PARAMETERS, Double
 from mmlu import write_benchmark
-from mmlu_client.accuracy import Accuracy
-from mmlu_client.lm_eval_results import pooled_stderr
-from mmlu_client.mmlu_groups import (
+from mmlu_client.data.groups import (
     GROUP_OF,
     HARNESS_GROUP_OF,
     HUMANITIES,
@@ -30,6 +28,8 @@ from mmlu_client.mmlu_groups import (
     SOCIAL_SCIENCES,
     STEM,
 )
+from mmlu_client.figures.accuracy import Accuracy
+from mmlu_client.report.lm_eval import pooled_stderr
 from run_files import page, records, summary
 from tokenizer_kinds import byte_level, tokenizer_files
 

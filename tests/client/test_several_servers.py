@@ -12,8 +12,8 @@ import pytest
 from client_process import SECONDS, ClientProcess, client, the_error
 from double import HOLD, PEAK, Double, Verdict, queue_full
 from mmlu import write_benchmark
-from mmlu_client.address import parse_addresses
 from mmlu_client.errors import InputError
+from mmlu_client.service.address import parse_addresses
 from run_files import manifest, page, records, summary, wait_for_records
 from tokenizer_kinds import byte_level, tokenizer_files
 

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mmlu_client.finished_run import FinishedRun, read_run
-from mmlu_client.messages import Batch, Score, Timing
-from mmlu_client.model import Device, EngineInfo, ServedModel
-from mmlu_client.question import LETTERS, Letter, Question
-from mmlu_client.record_file import RecordFile
-from mmlu_client.records import INFER, VAL, AskedPrompt, Exchange, Record
-from mmlu_client.report import notes, table
-from mmlu_client.run_folder import MANIFEST_VERSION
-from mmlu_client.statistics import mcnemar, standard_error, wilson
-from mmlu_client.summary import Summary, mfu, mfu_flagperf, summarize
+from mmlu_client.data.question import LETTERS, Letter, Question
+from mmlu_client.figures.statistics import mcnemar, standard_error, wilson
+from mmlu_client.figures.summary import Summary, mfu, mfu_flagperf, summarize
+from mmlu_client.report.table import notes, table
+from mmlu_client.rundir.finished_run import FinishedRun, read_run
+from mmlu_client.rundir.folder import MANIFEST_VERSION
+from mmlu_client.rundir.record import INFER, VAL, AskedPrompt, Exchange, Record
+from mmlu_client.rundir.record_file import RecordFile
+from mmlu_client.service.messages import Batch, Score, Timing
+from mmlu_client.service.model import Device, EngineInfo, ServedModel
 
 MODEL = ServedModel(
     id="m",

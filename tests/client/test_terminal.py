@@ -12,12 +12,12 @@ import pytest
 from client_process import SECONDS, client
 from double import Double
 from mmlu import write_benchmark
-from mmlu_client.progress import LineProgress, Tally
-from mmlu_client.question import LETTERS, Question
-from mmlu_client.question_file import selection_of
-from mmlu_client.records import INFER, Record
-from mmlu_client.report import Row
-from mmlu_client.terminal import stacked
+from mmlu_client.data.question import LETTERS, Question
+from mmlu_client.data.question_file import selection_of
+from mmlu_client.report.table import Row
+from mmlu_client.report.terminal import stacked
+from mmlu_client.rundir.record import INFER, Record
+from mmlu_client.watch.progress import LineProgress, Tally
 from processes import program
 from rich.console import Console
 from run_files import page, summary

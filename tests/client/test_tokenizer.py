@@ -11,9 +11,9 @@ from checkpoints import write_checkpoint
 from client_process import client, command, the_error
 from double import Double
 from mmlu import write_benchmark
-from mmlu_client.dataset import load_benchmark
-from mmlu_client.prompt_format import FORMATS
-from mmlu_client.tokenizer import named_tokenizer
+from mmlu_client.data.benchmark import load_benchmark
+from mmlu_client.prompts.format import FORMATS
+from mmlu_client.prompts.tokenizer import named_tokenizer
 from processes import ServerProcess
 from run_files import manifest, records
 from scoring.v1 import scoring_pb2 as pb

@@ -10,7 +10,7 @@ import pytest
 from client_process import client, the_error
 from double import Double
 from mmlu import write_benchmark
-from mmlu_client.tolerance import TOLERANCES
+from mmlu_client.figures.tolerance import TOLERANCES
 from processes import ServerProcess
 from run_files import page, records, summary
 from scoring.v1 import scoring_pb2 as pb

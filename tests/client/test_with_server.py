@@ -13,9 +13,9 @@ import psutil
 import pytest
 from client_process import SECONDS, ClientProcess, client, command, the_error
 from mmlu import write_benchmark
-from mmlu_client import connection
-from mmlu_client.address import parse_address
 from mmlu_client.errors import StreamLostError
+from mmlu_client.service import connection
+from mmlu_client.service.address import parse_address
 from processes import ServerProcess, program
 from run_files import manifest, records, summary, wait_for_records
 

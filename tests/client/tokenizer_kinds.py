@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from checkpoint_tokenizer.loading import library_encoder
-from mmlu_client.tokenizer import Tokenizer as PromptTokenizer
+from mmlu_client.prompts.tokenizer import Tokenizer as PromptTokenizer
 from tokenizers import (
     AddedToken,
     Regex,
@@ -20,6 +19,7 @@ from tokenizers import (
     processors,
     trainers,
 )
+from trt_common.tokenizer.loading import library_encoder
 
 TEXTS = (
     "The following are multiple choice questions (with answers) about  abstract algebra.\n\n",

@@ -11,8 +11,8 @@ import tracemalloc
 from collections.abc import Sequence
 
 from mmlu_client.cli import main
-from mmlu_client.record_file import RecordFile
-from mmlu_client.records import Record
+from mmlu_client.rundir.record import Record
+from mmlu_client.rundir.record_file import RecordFile
 
 
 class Traced:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoint_tokenizer import SAMPLE_TEXT, TokenizerError, load_tokenizer
 from tokenizer_kinds import CUT_KINDS, KINDS, TEXTS, WHOLE_KINDS, byte_level, write_tokenizer
 from tokenizers import AddedToken, Tokenizer, processors
 from transformers import AutoTokenizer
+from trt_common.tokenizer import SAMPLE_TEXT, TokenizerError, load_tokenizer
 
 LONG = [*TEXTS, SAMPLE_TEXT, "", " two  blanks", "a <s> within"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import sentencepiece
-from checkpoint_tokenizer import SAMPLE_TEXT, TokenizerError, load_tokenizer
 from sentencepiece_files import TEXTS, write_sentencepiece
+from trt_common.tokenizer import SAMPLE_TEXT, TokenizerError, load_tokenizer
 
 
 def processor(folder: Path) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import demo_checkpoint
 import pytest
+from trt_common import demo as demo_checkpoint
 
 ROOT = Path(__file__).parents[2]
 # The tools are no installed package.
@@ -23,7 +23,7 @@ def checkpoint() -> Path:
 
 @pytest.fixture(scope="session")
 def benchmark_folder() -> Path:
-    return ROOT / "client" / "mmlu_client" / "demo"
+    return ROOT / "client" / "mmlu_client" / "data" / "demo"
 
 
 @pytest.fixture(scope="session")

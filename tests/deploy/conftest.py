@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from checkpoints import write_checkpoint
-from demo_checkpoint import FOLDER
 from fake_gpu_machine import gpu_machine
 from processes import ServerProcess
 from score_requests import ids_request
+from trt_common.demo import FOLDER
 
 from tools.free_port import free_port
 from tools.watching.observed_run import ObservedRun, observe

@@ -179,9 +179,9 @@ def test_grafana_is_provisioned_with_what_is_there() -> None:
 @pytest.fixture(scope="session")
 def exported(watched_server: ServerProcess) -> set[str]:
     """Every name that a server, a client or a rule gives a sample."""
-    from mmlu_client.metrics import Metrics as ClientMetrics
-    from trt_server.metrics import DEVICE_READINGS
-    from trt_server.metrics import Metrics as ServerMetrics
+    from mmlu_client.watch.metrics import Metrics as ClientMetrics
+    from trt_server.observe.metrics import DEVICE_READINGS
+    from trt_server.observe.metrics import Metrics as ServerMetrics
 
     families = [*ClientMetrics().registry.collect(), *ServerMetrics().registry.collect()]
     names = {name for family in families for name in suffixed(family.name, family.type)}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from trt_server.accounting import mfu, prompt_flops
 from trt_server.model.dummy import GEOMETRIES
 from trt_server.model.geometry import Geometry, read_geometry
+from trt_server.observe.accounting import mfu, prompt_flops
 
 A100_FP16 = 312e12
 

@@ -11,10 +11,10 @@ import pytest
 from processes import ServerProcess
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
-from trt_server.batching import Batching
 from trt_server.errors import QueueFullError
-from trt_server.request import ScoringRequest, TokenPrompt
-from trt_server.request_queue import RequestQueue
+from trt_server.scheduling.batching import Batching
+from trt_server.scheduling.queue import RequestQueue
+from trt_server.scheduling.request import ScoringRequest, TokenPrompt
 
 LONG_DELAY_US = "20000000"
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from trt_server.cores import part_of_the_cores, usable_cores
+from trt_server.devices.cores import part_of_the_cores, usable_cores
 
 HERE = len(os.sched_getaffinity(0))
 V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/cpu"
@@ -74,7 +74,7 @@ def test_a_quota_beyond_the_cores_is_no_part(tmp_path: Path) -> None:
 @pytest.mark.skipif(HERE < 2, reason="needs a core to leave out")
 def test_affinity(tmp_path: Path) -> None:
     program = (
-        "import os; from trt_server.cores import usable_cores, part_of_the_cores\n"
+        "import os; from trt_server.devices.cores import usable_cores, part_of_the_cores\n"
         "first = min(os.sched_getaffinity(0)); os.sched_setaffinity(0, {first})\n"
         "from pathlib import Path; nothing = Path('nowhere')\n"
         "assert usable_cores(nothing) == 1\n"

@@ -59,7 +59,7 @@ def test_auto_says_which_and_why() -> None:
 def test_nothing_of_tensorrt_is_imported_before_it_is_chosen(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "import trt_server.server, trt_server.building, trt_server.engines.choice\n"
+        "import trt_server.server, trt_server.loading.building, trt_server.engines.choice\n"
         "names = {'tensorrt', 'tensorrt_rtx', 'pycuda', 'pynvml', 'torch'} & set(sys.modules)\n"
         "assert not names, names\n"
     )

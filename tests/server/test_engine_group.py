@@ -9,10 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trt_server import engine_group
-from trt_server.batching import Batching
-from trt_server.engine_group import EngineGroup
-from trt_server.engine_work import Work
 from trt_server.engines.engine import (
     Batch,
     EngineDescription,
@@ -23,8 +19,12 @@ from trt_server.engines.engine import (
 )
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.errors import EngineLostError, ScoringError
-from trt_server.request import ScoringRequest, TokenPrompt
-from trt_server.request_queue import RequestQueue
+from trt_server.scheduling import group as engine_group
+from trt_server.scheduling.batching import Batching
+from trt_server.scheduling.group import EngineGroup
+from trt_server.scheduling.queue import RequestQueue
+from trt_server.scheduling.request import ScoringRequest, TokenPrompt
+from trt_server.scheduling.work import Work
 
 SECONDS = 20
 

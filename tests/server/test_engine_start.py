@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from processes import FREE_PORTS, run_program
-from trt_server.batching import Batching
-from trt_server.engine_group import EngineGroup
 from trt_server.errors import EngineLostError, ScoringError, StartError
-from trt_server.request_queue import RequestQueue
+from trt_server.scheduling.batching import Batching
+from trt_server.scheduling.group import EngineGroup
+from trt_server.scheduling.queue import RequestQueue
 
 FULL_DEVICE = Path(__file__).parents[1] / "fakes" / "full_device"
 

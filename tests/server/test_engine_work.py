@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from trt_server.engine_work import Work
 from trt_server.engines.engine import EngineTiming, Outcome, Scores
-from trt_server.request import ScoringRequest, TokenPrompt
+from trt_server.scheduling.request import ScoringRequest, TokenPrompt
+from trt_server.scheduling.work import Work
 
 
 @pytest.fixture

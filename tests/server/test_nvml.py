@@ -16,7 +16,7 @@ NAME = "NVIDIA A100-SXM4-40GB"
 PROGRAM = """
 import json, logging, sys
 from dataclasses import asdict
-from trt_server.nvml import gpu_device
+from trt_server.devices.nvml import gpu_device
 logging.basicConfig()
 device = gpu_device(*json.loads(sys.argv[1]))
 reading = device.read()

@@ -16,7 +16,7 @@ from checkpoints import edit_config, write_checkpoint
 from fake_gpu_machine import gpu_machine
 from hub import Hub
 from processes import FREE_PORTS, ServerProcess, program, run_program
-from trt_server.memory import host_memory
+from trt_server.devices.memory import host_memory
 from trt_server.model.dummy import GEOMETRIES
 from trt_server.model.geometry import read_geometry
 

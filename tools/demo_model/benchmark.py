@@ -1,6 +1,6 @@
 """Writes the benchmark as Hendrycks' CSV files.
 
-python -m tools.demo_model.benchmark client/mmlu_client/demo
+python -m tools.demo_model.benchmark client/mmlu_client/data/demo
 """
 
 from __future__ import annotations

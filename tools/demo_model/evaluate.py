@@ -1,6 +1,6 @@
 """Accuracy of the demo model on the demo benchmark, by plain transformers in fp32, one prompt at a time.
 
-python -m tools.demo_model.evaluate common/demo_checkpoint
+python -m tools.demo_model.evaluate common/trt_common/demo
 With --validation, on the questions that the recipe is tuned on instead.
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmlu_client.streams import take_any_text
 from transformers import AutoTokenizer, LlamaForCausalLM
+from trt_common.command_line.streams import take_any_text
 
 from tools.demo_model.prompt import prompt
 from tools.demo_model.question import LETTERS

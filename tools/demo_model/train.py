@@ -1,6 +1,6 @@
 """Trains the demo model: tokenizer, checkpoint, notice.txt and training.json. Goes on where it was stopped.
 
-python -m tools.demo_model.train common/demo_checkpoint --state build/demo_model.pt
+python -m tools.demo_model.train common/trt_common/demo --state build/demo_model.pt
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmlu_client.streams import take_any_text
+from trt_common.command_line.streams import take_any_text
 
 from tools.demo_model.architecture import write_checkpoint
 from tools.demo_model.batch import mean

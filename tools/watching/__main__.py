@@ -12,7 +12,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from mmlu_client.streams import take_any_text
+from trt_common.command_line.streams import take_any_text
 
 from tools.free_port import free_port
 from tools.server_process import ServerProcess

@@ -17,8 +17,8 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from trt_server.cores import usable_cores
-from trt_server.device import processor_name
+from trt_server.devices.cores import usable_cores
+from trt_server.devices.device import processor_name
 from trt_server.engines.cpu_peak import CpuPeak
 from trt_server.engines.engine import (
     Batch,

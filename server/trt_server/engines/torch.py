@@ -16,9 +16,9 @@ import transformers
 from safetensors import safe_open
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, LlamaConfig
 
-from trt_server.cores import usable_cores
-from trt_server.datasheet import datasheet_peak
-from trt_server.device import processor_name
+from trt_server.devices.cores import usable_cores
+from trt_server.devices.datasheet import datasheet_peak
+from trt_server.devices.device import processor_name
 from trt_server.engines.cpu_peak import CpuPeak
 from trt_server.engines.engine import (
     Batch,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trt_server.cache.folder import cached_folder
 from trt_server.errors import StartError
-from trt_server.model.cache import cached_folder
 from trt_server.model.checkpoint import Checkpoint
 from trt_server.model.fingerprint import weights_fingerprint
 from trt_server.model.tensor_file import ITEM_SIZES, TensorLocation, read_tensor_file, tensor_file_header

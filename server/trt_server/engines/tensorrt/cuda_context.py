@@ -15,7 +15,7 @@ os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
 
 import pycuda.driver as cuda
 
-from trt_server.device import gpu_label
+from trt_server.devices.device import gpu_label
 from trt_server.engines.tensorrt.layout import Block
 from trt_server.errors import StartError
 from trt_server.one_line import one_line

@@ -12,7 +12,7 @@ import numpy as np
 import pycuda.driver as cuda
 from numpy.typing import NDArray
 
-from trt_server.datasheet import datasheet_peak
+from trt_server.devices.datasheet import datasheet_peak
 from trt_server.engines.engine import (
     Batch,
     EngineDescription,

@@ -8,7 +8,7 @@ import re
 import threading
 from contextlib import suppress
 
-from trt_server.model.cache import cache_folder
+from trt_server.cache.folder import cache_folder
 from trt_server.one_line import one_line
 
 log = logging.getLogger(__name__)

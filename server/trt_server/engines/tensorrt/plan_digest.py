@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from trt_server.cores import usable_cores
+from trt_server.devices.cores import usable_cores
 
 _BLOCK_BYTES = 16 * 1024 * 1024
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from trt_server.devices.memory import host_memory
 from trt_server.engines.engine import EngineLimits
 from trt_server.engines.tensorrt.build import BuildOptions, build_plan
 from trt_server.engines.tensorrt.library import FLAVOUR, VERSION
@@ -24,7 +25,6 @@ from trt_server.engines.tensorrt.plan_cache import (
 from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE, profiles_for, rounded_up
 from trt_server.engines.tensorrt.target import PlanTarget
 from trt_server.errors import StartError
-from trt_server.memory import host_memory
 from trt_server.model.checkpoint import Checkpoint
 from trt_server.model.conversion import weights_as
 from trt_server.model.graph import build_graph

@@ -1,0 +1,89 @@
+"""What flags take, as argparse types: each raises ArgumentTypeError with what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from mmlu_client.figures.stages import LATENCY, STAGES, Goal
+from mmlu_client.prompts.limit import MODEL, Asked
+
+SWEPT = ("concurrency", "request-rate")
+
+
+def natural(value: str) -> int:
+    number = int(value) if value.strip().isascii() and value.strip().isdigit() else -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from 0")
+    return number
+
+
+def count(value: str) -> int:
+    try:
+        number = natural(value)
+    except argparse.ArgumentTypeError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from 1")
+    return number
+
+
+def prompt_tokens(value: str) -> Asked:
+    try:
+        return MODEL if value.strip() == MODEL else count(value)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor `{MODEL}`") from None
+
+
+def port(value: str) -> int:
+    number = natural(value)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a port, 0 to 65535")
+    return number
+
+
+def seconds(value: str) -> float:
+    return _number(value, 0, math.inf, "a number of seconds")
+
+
+def positive_seconds(value: str) -> float:
+    return _number(value, 0, math.inf, "a number of seconds above 0", above=True)
+
+
+def rate(value: str) -> float:
+    return _number(value, 0, math.inf, "a number of requests a second above 0", above=True)
+
+
+def share(value: str) -> float:
+    return _number(value, 0, 1, "a width between 0 and 1, like 0.02", above=True)
+
+
+def goal(value: str) -> Goal:
+    key, colon, milliseconds = value.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{value!r} is not KEY:MS, like {LATENCY}:200 or core:50")
+    if key not in (LATENCY, *STAGES):
+        raise argparse.ArgumentTypeError(f"{key!r} is none of {', '.join((LATENCY, *STAGES))}")
+    return Goal(key, _number(milliseconds, 0, math.inf, "a number of milliseconds above 0", above=True))
+
+
+def sweep(value: str) -> tuple[str, tuple[float, ...]]:
+    """`concurrency=1,2,4` → the flag that is varied and its values."""
+    name, _, values = value.partition("=")
+    if name not in SWEPT or not values:
+        raise argparse.ArgumentTypeError(f"{value!r} is not like concurrency=1,2,4 or request-rate=5,10")
+    parse = count if name == "concurrency" else rate
+    loads = tuple(parse(each) for each in values.split(","))
+    if len(set(loads)) < len(loads):
+        raise argparse.ArgumentTypeError(f"{value!r} names a load twice")
+    return name, loads
+
+
+def _number(value: str, least: float, most: float, what: str, *, above: bool = False) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not least <= number < most or (above and number == least):
+        raise argparse.ArgumentTypeError(f"{value!r} is not {what}")
+    return number

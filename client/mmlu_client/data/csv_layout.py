@@ -1,0 +1,91 @@
+"""The original layout: `<split>/<subject>_<split>.csv`, no header; question, four options, letter."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from mmlu_client.data.files import data_files
+from mmlu_client.data.question import LETTERS, Letter, Question
+from mmlu_client.data.question_file import QuestionFile, SubjectQuestions
+from mmlu_client.errors import InputError
+
+COLUMNS = 6
+# What headers call their columns, where other programs wrote one.
+TEXT_NAMES = frozenset({"question", "questions", "prompt", "input", "query", "text"})
+ANSWER_NAMES = frozenset(
+    {"answer", "answers", "answer_key", "correct", "correct_answer", "gold", "label", "target"}
+)
+OTHER_SEPARATORS = (";", "\t", "|")
+
+
+def has_csv(folder: Path) -> bool:
+    return bool(data_files(folder / "test", "*_test.csv"))
+
+
+def dev_file(folder: Path, subject: str) -> Path:
+    return folder / "dev" / f"{subject}_dev.csv"
+
+
+def read_csv(folder: Path, split: str) -> dict[str, SubjectQuestions]:
+    """The questions of one split by subject. Raises InputError naming file and line."""
+    suffix = f"_{split}.csv"
+    file = QuestionFile()
+    for path in data_files(folder / split, f"*{suffix}"):
+        _read_subject(file, path, path.name.removesuffix(suffix))
+    return file.subjects
+
+
+def _read_subject(questions: QuestionFile, path: Path, subject: str) -> None:
+    # The csv module leaves cells as they are: an option `None` stays that word.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file)
+        try:
+            for row in rows:
+                if row:
+                    place = f"{path}:{rows.line_num}"
+                    if not questions.count(subject):
+                        _check_no_header(row, place)
+                    questions.add(_question(row, place, subject, questions.count(subject)))
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+        except csv.Error as error:
+            raise InputError(f"{path}:{rows.line_num}: not CSV ({error})") from None
+    if not questions.count(subject):
+        raise InputError(f"{path} holds no questions")
+
+
+def _check_no_header(row: list[str], place: str) -> None:
+    """Raises InputError where the first row names the columns: nothing is dropped unseen."""
+    names = [cell.strip().lower().replace(" ", "_") for cell in row]
+    if TEXT_NAMES & set(names) and ANSWER_NAMES & {names[0], names[-1]}:
+        raise InputError(
+            f"{place}: a header ({', '.join(row)}), and this layout has none: delete the line, and see that "
+            "the columns are question, four options and the answer's letter"
+        )
+
+
+def _question(row: list[str], place: str, subject: str, index: int) -> Question:
+    if len(row) != COLUMNS:
+        columns = "1 column" if len(row) == 1 else f"{len(row)} columns"
+        raise InputError(
+            f"{place}: {columns} where question, four options and answer make {COLUMNS}{_separator(row)}"
+        )
+    text, a, b, c, d, answer = row
+    return Question(subject, index, text, (a, b, c, d), _letter(answer, place))
+
+
+def _separator(row: list[str]) -> str:
+    """What a row looks to be separated by, where that is no comma."""
+    line = ",".join(row)
+    for separator in OTHER_SEPARATORS:
+        if line.count(separator) >= COLUMNS - 1:
+            return f": separate them by commas, not by {separator!r}"
+    return ""
+
+
+def _letter(cell: str, place: str) -> Letter:
+    for letter in LETTERS:
+        if cell.strip().upper() == letter:
+            return letter
+    raise InputError(f"{place}: the answer is {cell!r}, not one of A, B, C, D")

@@ -1,0 +1,73 @@
+"""The Hugging Face hub: what ids look like, and files and the benchmark from it, through its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmlu_client.data.hub_layout import add_rows, check_columns
+from mmlu_client.data.question_file import QuestionFile, SubjectQuestions
+from mmlu_client.errors import InputError
+
+CONFIGURATION = "all"
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a repository on the hub may be called that: owner/name, or a name alone, as old ones are."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def quiet_hub() -> None:
+    """Its client tells of each retry, which nobody can change: the error at the end says it in one line."""
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+def download(name: str, files: Sequence[str], what: str) -> Path:
+    """The folder of the hub's cache with those of a repository's files that it has.
+
+    what: what messages call it. Raises InputError.
+    """
+    from huggingface_hub import snapshot_download
+
+    quiet_hub()
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(files)))
+    except Exception as error:  # the library raises what its file systems and HTTP clients raise
+        raise InputError(
+            f"cannot load {what}: no such folder, and from the hub: {_first_line(error)}; "
+            "a folder works without a network"
+        ) from None
+
+
+def read_hub(name: str, split: str) -> dict[str, SubjectQuestions]:
+    """The questions of one split by subject; downloaded on first use. Raises InputError."""
+    import datasets  # over a second to import
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    quiet_hub()
+    try:
+        table = datasets.load_dataset(name, CONFIGURATION, split=split)
+    except Exception as error:  # the library raises what its file systems and HTTP clients raise
+        raise InputError(
+            f"cannot load {name!r} ({CONFIGURATION}, {split}) from the hub: {_first_line(error)}; "
+            "a folder in either layout works without a network"
+        ) from None
+    check_columns(table.column_names, name)
+    file = QuestionFile()
+    add_rows(file, table, f"{name} {split}")
+    return file.subjects
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

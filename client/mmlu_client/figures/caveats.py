@@ -1,0 +1,122 @@
+"""What a reader has to know before a figure is believed, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmlu_client.figures.summary import Summary
+from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.rundir.record import INFER, VAL
+from mmlu_client.rundir.record_table import RecordTable
+
+
+def mark_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """What the marks in the table mean."""
+    return [*mfu_lines([summary]), *partial_lines(run, summary)]
+
+
+def mfu_lines(summaries: Sequence[Summary]) -> list[str]:
+    """What the mark at any of their MFUs means."""
+    if not any(summary.mfu_is_too_high for summary in summaries):
+        return []
+    return [
+        "MFU *: too high, because other programs had the cores whenever the peak was measured, which is too "
+        "low therefore; measure on a machine that is idle, or give the server --peak-flops"
+    ]
+
+
+def partial_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """What the mark at the table's accuracy means."""
+    if not summary.is_partial:
+        return []
+    parts = [f"acc*: {summary.answered:,} of {summary.benchmark_questions:,} questions of {run.data}"]
+    if summary.answered < summary.questions:
+        parts.append(f"{summary.failed:,} failed, {summary.unanswered:,} were not asked or not answered")
+    if summary.questions < summary.benchmark_questions:
+        parts.append(f"the run was to ask {summary.questions:,} ({', '.join(run.restrictions)})")
+    return ["; ".join(parts)]
+
+
+def alarms(run: FinishedRun, summary: Summary) -> list[str]:
+    """What takes all meaning from a figure."""
+    return [*validation_lines(run, summary), *tie_lines(summary, all_tie=True)]
+
+
+def validation_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    if summary.validated is not False:
+        return []
+    return [f"VALIDATION FAILED: {validation_failure(run, summary)}"]
+
+
+def validation_failure(run: FinishedRun, summary: Summary) -> str:
+    """Of a run whose `validated` is false."""
+    found = []
+    for who, count in (("engine", summary.not_finite), ("reference", summary.val_not_finite)):
+        if count:
+            found.append(f"the {who}'s log-probabilities are not finite on {count:,} questions")
+    for which, difference, tolerance in (
+        ("at most", summary.largest_logprob_difference, summary.largest_logprob_tolerance),
+        ("in the median", summary.median_logprob_difference, summary.median_logprob_tolerance),
+    ):
+        if difference is not None and tolerance is not None and difference > tolerance:
+            found.append(
+                f"log-probabilities of engine and reference are {difference:.2g} nats apart {which}, "
+                f"{' and '.join(dict.fromkeys(run.precisions))} may be {tolerance:g}"
+            )
+    return f"{'; '.join(found)}: the engine is wrong, or the reference is"
+
+
+def tie_lines(summary: Summary, *, all_tie: bool) -> list[str]:
+    """Of the phases in which every question ties, or of those in which some do."""
+    lines = []
+    for who, tied, answered in (
+        ("", summary.tied, summary.answered),
+        (" by the reference", summary.val_tied, summary.val_answered),
+    ):
+        if tied and (tied == answered) == all_tie:
+            name = "NOTHING WAS MEASURED" if all_tie else "ties"
+            lines.append(
+                f"{name}{who}: on {tied:,} of {answered:,} questions letters tie for the largest "
+                "log-probability; the first of them counts as chosen"
+            )
+    return lines
+
+
+def failure_lines(run: FinishedRun) -> list[str]:
+    lines = []
+    for who, phase in (("", INFER), (" by the reference", VAL)):
+        records = run.records.phase(phase)
+        failed = records.where(~records.is_scored)
+        if len(failed):
+            lines.append(f"failed{who}: {len(failed):,} questions, the first {first_failure(failed)}")
+    return lines
+
+
+def first_failure(failed: RecordTable) -> str:
+    return f"{failed['subject'][0]} {failed['index'][0]}: {failed['error'][0]}"
+
+
+def truncation_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    if not summary.truncated:
+        return []
+    return [
+        f"truncated: {summary.truncated} of {summary.answered} prompts were longer than the "
+        f"{run.model.max_prompt_tokens} tokens that {run.prompt_limit_source} allows, and lost shots or "
+        f"their beginning: the accuracy is not that of {summary.few_shots} shots throughout"
+    ]
+
+
+def missing_lines(run: FinishedRun) -> list[str]:
+    if not run.missing_readings:
+        return []
+    return [
+        f"memory and energy are incomplete: {run.missing_readings} readings of devices could not be "
+        "written, or not be read"
+    ]
+
+
+def reference_lines(summary: Summary) -> list[str]:
+    """Why the table has no figures of the reference."""
+    if summary.val_answered is not None:
+        return []
+    return ["p_val_*: / because no reference was asked; --validate asks one"]

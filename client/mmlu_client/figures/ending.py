@@ -1,0 +1,39 @@
+"""Why a run has fewer answers than questions."""
+
+from __future__ import annotations
+
+from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.text import shortest
+
+# What a session's `why` says in the manifest where no error ended it.
+DONE, EARLY_STOP, DURATION = "done", "early stop", "benchmark duration"
+KILLED = "killed"
+
+
+def early_end(run: FinishedRun, unanswered: int) -> str | None:
+    """EARLY_STOP, DURATION, KILLED, or the error or signal that ended it; None: every question was asked."""
+    ended = run.sessions[-1]["ended"]
+    why = ended["why"] if ended else KILLED
+    return None if not unanswered or why == DONE else str(why)
+
+
+def ending_lines(run: FinishedRun, why: str | None) -> list[str]:
+    """For the report: nothing where every question was asked."""
+    if why is None:
+        return []
+    return [f"ended early: {_in_words(run, why)}"]
+
+
+def _in_words(run: FinishedRun, why: str) -> str:
+    order = f"questions in random order (seed {run.manifest['seeds']['random_seed']})"
+    if why == EARLY_STOP:
+        width = run.manifest["early_stop"]
+        return (
+            f"the 95 % interval of accuracy is narrower than --early-stop {shortest(width)}; {order}; "
+            "looking after each answer makes its level slightly optimistic"
+        )
+    if why == DURATION:
+        return f"--benchmark-duration {shortest(run.manifest['load']['duration'])} s is over; {order}"
+    if why == KILLED:
+        return f"the client was killed, or could not write any more; --resume {run.folder} goes on"
+    return why

@@ -1,0 +1,81 @@
+"""Where a request's time went: the stages of its latency, and which requests were fast enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmlu_client.rundir.record_table import RecordTable
+from mmlu_client.text import shortest
+
+Seconds = NDArray[np.float64]
+
+# In the order they happen. `tokenize` is done ahead of time and is no part of the latency; the others add up
+# to it.
+STAGES = {
+    "tokenize": "the client builds the prompts, ahead of time",
+    "client_queue": "due, and not yet sent",
+    "network": "on the way there and back, and gRPC at both ends",
+    "server_tokenize": "the server tokenizes text (prompts come as ids: 0)",
+    "server_queue": "waits for the engine",
+    "assemble": "prompts are padded into one batch",
+    "copy_in": "to the device",
+    "core": "the engine computes",
+    "copy_out": "from the device",
+    "server_other": "decoding, encoding, waiting for the event loop; "
+    "of merged requests, the others' share of the batch",
+}
+LATENCY = "latency"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A request is good when this stage, or its whole latency, took at most so many milliseconds."""
+
+    key: str
+    milliseconds: float
+
+    def __str__(self) -> str:
+        return f"{self.key}:{shortest(self.milliseconds)}"
+
+
+def latency(requests: RecordTable) -> Seconds:
+    """From due to reply."""
+    return (requests["client_ns.received"] - requests["client_ns.due"]) / 1e9
+
+
+def stage_seconds(requests: RecordTable) -> dict[str, Seconds]:
+    """Seconds of each request in each stage."""
+    server = {
+        name: requests[f"server_ns.{name}"]
+        for name in ("tokenize", "queue", "assemble", "copy_in", "core", "copy_out")
+    }
+    total = requests["server_ns.total"]
+    away = requests["client_ns.received"] - requests["client_ns.sent"]
+    nanoseconds = {
+        "tokenize": requests["client_ns.tokenize"],
+        "client_queue": requests["client_ns.sent"] - requests["client_ns.due"],
+        "network": away - total,
+        "server_tokenize": server.pop("tokenize"),
+        "server_queue": server.pop("queue"),
+        **server,
+    }
+    known = sum((nanoseconds[name] for name in ("server_tokenize", "server_queue", *server)), 0 * total)
+    nanoseconds["server_other"] = total - known
+    return {name: nanoseconds[name] / 1e9 for name in STAGES}
+
+
+def good_requests(requests: RecordTable, goals: tuple[Goal, ...]) -> NDArray[np.bool_]:
+    """Which requests keep every goal."""
+    seconds = {**stage_seconds(requests), LATENCY: latency(requests)}
+    good = np.ones(len(requests), dtype=bool)
+    for goal in goals:
+        good &= seconds[goal.key] * 1e3 <= goal.milliseconds
+    return good
+
+
+def late_seconds(requests: RecordTable) -> Seconds:
+    """How long each request stood ready before the client sent it: the client's own fault."""
+    return (requests["client_ns.sent"] - requests["client_ns.ready"]) / 1e9

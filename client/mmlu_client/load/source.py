@@ -1,0 +1,137 @@
+"""Prompts, built ahead in a thread of their own, grouped into requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from mmlu_client.data.question import Question
+from mmlu_client.prompts.builder import Prompt, PromptBuilder, Unaskable
+from mmlu_client.service.messages import Request
+
+# Requests built in one go: few at first, so that the engine starts at once, then enough to use every core.
+FIRST_REQUESTS = 4
+CHUNKS_AHEAD = 4
+# Prompts built in one go.
+LARGEST_CHUNK = 64
+# The same where like lengths are put together: over all of MMLU at bs 8, a third of the padding of 64.
+# In a random order it stays 64: what is answered first is a fair sample.
+LARGEST_SORTED_CHUNK = 512
+
+# A prompt and the nanoseconds its building took.
+Built = tuple[Prompt | Unaskable, int]
+
+
+class RequestSource:
+    """A phase's requests in the order of its questions."""
+
+    def __init__(
+        self,
+        builder: PromptBuilder,
+        questions: Sequence[Question],
+        batch_size: int,
+        worker: ThreadPoolExecutor,
+        on_unaskable: Callable[[Unaskable], None],
+        *,
+        id_prefix: str,
+        reference: bool,
+        reuse_prefix: bool = False,
+        shuffled: bool = False,
+    ) -> None:
+        """worker: one thread. on_unaskable: told of each question whose prompt cannot be made to fit.
+
+        id_prefix: of the requests' ids. reference: whether they are for the reference engine.
+        reuse_prefix: whether the server may reuse shared prefixes for them. shuffled: whether the questions
+        come in a random order, of which no part is to be favoured.
+        """
+        self._builder = builder
+        self._batch_size = batch_size
+        self._worker = worker
+        self._on_unaskable = on_unaskable
+        self._id_prefix = id_prefix
+        self._reference = reference
+        self._reuse_prefix = reuse_prefix
+        far = batch_size > 1 and not shuffled
+        self._chunks = _chunks(questions, batch_size, LARGEST_SORTED_CHUNK if far else LARGEST_CHUNK)
+        self._ahead: deque[asyncio.Future[list[Built]]] = deque()
+        self._prompts: deque[tuple[Prompt, int]] = deque()
+        self._requests = 0
+
+    async def next(self) -> Request | None:
+        """The next request, None after the last. Nothing is lost when the wait for it is cancelled.
+
+        Raises InputError from PromptBuilder.
+        """
+        self._build_ahead()
+        while len(self._prompts) < self._batch_size and self._ahead:
+            for prompt, nanoseconds in await asyncio.shield(self._ahead[0]):
+                self._take(prompt, nanoseconds)
+            self._ahead.popleft()
+            self._build_ahead()
+        if not self._prompts:
+            return None
+        count = min(self._batch_size, len(self._prompts))
+        built = [self._prompts.popleft() for _ in range(count)]
+        self._requests += 1
+        return Request(
+            f"{self._id_prefix}{self._requests}",
+            prompts=tuple(prompt for prompt, _ in built),
+            tokenize_ns=sum(nanoseconds for _, nanoseconds in built),
+            reference=self._reference,
+            reuse_prefix=self._reuse_prefix,
+        )
+
+    def _take(self, prompt: Prompt | Unaskable, nanoseconds: int) -> None:
+        if isinstance(prompt, Prompt):
+            self._prompts.append((prompt, nanoseconds))
+        else:
+            self._on_unaskable(prompt)
+
+    def _build_ahead(self) -> None:
+        loop = asyncio.get_running_loop()
+        while len(self._ahead) < CHUNKS_AHEAD and (chunk := next(self._chunks, None)) is not None:
+            building = loop.run_in_executor(self._worker, self._build, chunk)
+            # What is wrong with a tokenizer is wrong in every chunk: the first one waited for tells of it.
+            building.add_done_callback(_look_at)
+            self._ahead.append(building)
+
+    def _build(self, questions: Sequence[Question]) -> list[Built]:
+        """Prompts are built many at a time: each is given an equal share of the time."""
+        start = time.monotonic_ns()
+        prompts = self._builder.build(questions)
+        share = (time.monotonic_ns() - start) // len(questions)
+        built = [(prompt, share) for prompt in prompts]
+        return built if self._batch_size == 1 else _like_lengths_together(built)
+
+
+def _look_at(building: asyncio.Future[list[Built]]) -> None:
+    """So that asyncio does not print an error that nobody waits for."""
+    if not building.cancelled():
+        building.exception()
+
+
+def _like_lengths_together(built: Sequence[Built]) -> list[Built]:
+    """Subjects in their order, each one's prompts by length: a batch is padded to its longest."""
+    subjects = {subject: place for place, subject in enumerate(dict.fromkeys(map(_subject, built)))}
+    return sorted(built, key=lambda each: (subjects[_subject(each)], _tokens(each[0])))
+
+
+def _subject(built: Built) -> str:
+    return built[0].question.subject
+
+
+def _tokens(prompt: Prompt | Unaskable) -> int:
+    return len(prompt.token_ids) if isinstance(prompt, Prompt) else 0
+
+
+def _chunks(questions: Sequence[Question], batch_size: int, largest: int) -> Iterator[Sequence[Question]]:
+    """Of whole batches, so that none is made of two chunks unless a prompt does not fit."""
+    start, batches, most = 0, FIRST_REQUESTS, max(1, largest // batch_size)
+    while start < len(questions):
+        size = min(batches, most) * batch_size
+        yield questions[start : start + size]
+        start += size
+        batches *= 2

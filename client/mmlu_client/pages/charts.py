@@ -1,0 +1,352 @@
+"""Figures of a run as plotly charts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from mmlu_client.figures.accuracy import subject_accuracies
+from mmlu_client.figures.stages import STAGES, latency, stage_seconds
+from mmlu_client.pages.chart import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    Chart,
+    add_bands,
+    add_lines,
+    add_row_names,
+    color_of,
+    histogram,
+    styled,
+)
+from mmlu_client.pages.time_axis import TimeAxis
+from mmlu_client.rundir.device_log import Reading
+from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.rundir.record import INFER
+from mmlu_client.rundir.record_table import RecordTable
+from mmlu_client.text import significant
+
+# Windows of time that a run is cut into: so many, fewer where each would hold few replies.
+WINDOWS, REPLIES = 60, 8
+CHANCE = 0.25
+PERCENTILES = ((50, BLUE), (90, ORANGE), (99, RED))
+AWAY = "#f3c6c3"
+
+
+def charts(run: FinishedRun) -> list[Chart]:
+    """Those for which the run has data."""
+    infer = run.records.phase(INFER)
+    requests = infer.requests()
+    if not len(requests):
+        return []
+    axis = TimeAxis(run.records)
+    seconds = run_seconds(axis, requests)
+    return [
+        waterfall(requests),
+        latency_histogram(requests),
+        *(
+            marked(chart, run, axis)
+            for chart in (
+                latency_over_time(requests, seconds),
+                throughput_over_time(infer, seconds),
+                mfu_over_time(run, infer, seconds),
+            )
+        ),
+        token_lengths(infer.where(infer.is_scored)),
+        token_kinds(infer.where(infer.is_scored)),
+        *(marked(chart, run, axis) for chart in device_charts(run, axis)),
+        accuracy_by_subject(infer),
+    ]
+
+
+def run_seconds(axis: TimeAxis, requests: RecordTable) -> NDArray[np.float64]:
+    """When each request's reply came."""
+    seconds = np.zeros(len(requests))
+    for session in np.unique(requests["session"]):
+        mine = requests["session"] == session
+        seconds[mine] = axis.seconds(INFER, int(session), requests["client_ns.received"][mine])
+    return seconds
+
+
+def waterfall(requests: RecordTable) -> Chart:
+    means = {name: float(values.mean()) * 1e3 for name, values in stage_seconds(requests).items()}
+    inside = [name for name in STAGES if name != "tokenize"]
+    starts = np.concatenate([[0.0], np.cumsum([means[name] for name in inside])])
+    names = [name.replace("_", " ") for name in ("tokenize", *inside)]
+    figure = go.Figure(
+        go.Bar(
+            y=names,
+            x=[means["tokenize"], *(means[name] for name in inside)],
+            base=[-means["tokenize"], *starts[:-1]],
+            orientation="h",
+            marker_color=[GREY, *(GREEN if name == "core" else BLUE for name in inside)],
+            text=[_milliseconds(value) for value in (means["tokenize"], *(means[name] for name in inside))],
+            textposition="outside",
+            cliponaxis=False,
+            customdata=[STAGES["tokenize"], *(STAGES[name] for name in inside)],
+            hovertemplate="%{y}: %{text}<br>%{customdata}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(title="ms since the request was due", nticks=4)
+    return Chart(
+        "Where a request's time goes",
+        "Mean of all answered requests. Prompts are built ahead: tokenizing them is no part of latency.",
+        styled(figure, height=380, room=90),
+    )
+
+
+def latency_histogram(requests: RecordTable) -> Chart:
+    values = latency(requests) * 1e3
+    figure = histogram([("requests", values, GREY)], "latency, ms", "requests")
+    for share, color in PERCENTILES:
+        value = float(np.percentile(values, share))
+        add_lines(figure, [value], f"p{share} {_milliseconds(value)}", color)
+    return Chart(
+        "Latency of requests",
+        "From when a request was due to its reply. Percentiles are linear between ranks.",
+        styled(figure, height=380),
+    )
+
+
+def latency_over_time(requests: RecordTable, seconds: NDArray[np.float64]) -> Chart:
+    values = latency(requests) * 1e3
+    figure = go.Figure()
+    for share, color in PERCENTILES:
+        times, points = _windowed(seconds, partial(_percentile_of, values, share))
+        figure.add_scatter(x=times, y=points, name=f"p{share}", line_color=color, hovertemplate=hover("ms"))
+    return Chart(
+        "Latency over time",
+        "Percentiles of the replies in each of up to 60 equal windows of the run.",
+        styled(_time_axes(figure, "ms")),
+    )
+
+
+def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Chart:
+    tokens, core = infer.request_sums("tokens.logical"), infer.requests()["server_ns.core"] / 1e9
+    width = _width(seconds)
+    figure = go.Figure()
+    times, whole = _windowed(seconds, lambda rows: float(tokens[rows].sum() / width))
+    figure.add_scatter(x=times, y=whole, name="whole", line_color=BLUE, hovertemplate=hover("tokens/s"))
+    times, inner = _windowed(seconds, lambda rows: _ratio(tokens[rows].sum(), core[rows].sum()))
+    figure.add_scatter(x=times, y=inner, name="core", line_color=GREEN, hovertemplate=hover("tokens/s"))
+    return Chart(
+        "Throughput over time",
+        "Logical tokens of the replies in a window: whole, over the window's seconds; core, over the "
+        "engine's seconds for them.",
+        styled(_time_axes(figure, "tokens/s")),
+    )
+
+
+def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.float64]) -> Chart:
+    requests = infer.requests()
+    possible = run.possible_flops(requests)
+    flops = infer.request_sums("flops")
+    times, points = _windowed(seconds, lambda rows: _ratio(flops[rows].sum(), possible[rows].sum()))
+    figure = go.Figure(
+        go.Scatter(
+            x=times,
+            y=points,
+            name="MFU",
+            line_color=GREEN,
+            hovertemplate="%{y:.1%} at %{x:,.4~r} s<extra></extra>",
+        )
+    )
+    figure = _time_axes(figure, "MFU")
+    figure.update_yaxes(tickformat=".0%")
+    return Chart(
+        "MFU over time",
+        f"FLOPs over core seconds × peak. Peak: {run.model.peak_source}.",
+        styled(figure),
+    )
+
+
+def accuracy_by_subject(infer: RecordTable) -> Chart:
+    found = sorted(subject_accuracies(infer).items(), key=lambda pair: (pair[1].share or 0.0, pair[0]))
+    shares = [accuracy.share or 0.0 for _, accuracy in found]
+    intervals = [accuracy.interval for _, accuracy in found]
+    figure = go.Figure(
+        go.Scatter(
+            x=shares,
+            y=[subject.replace("_", " ") for subject, _ in found],
+            mode="markers",
+            marker={"color": BLUE, "size": 8},
+            error_x={
+                "array": [each.high - share for each, share in zip(intervals, shares, strict=True) if each],
+                "arrayminus": [
+                    share - each.low for each, share in zip(intervals, shares, strict=True) if each
+                ],
+                "color": GREY,
+                "thickness": 1.2,
+            },
+            customdata=[f"{accuracy.correct} of {accuracy.answered}" for _, accuracy in found],
+            hovertemplate="%{y}: %{x:.3f} (%{customdata})<extra></extra>",
+        )
+    )
+    figure.add_vline(x=CHANCE, line_dash="dot", line_color=GREY)
+    add_row_names(figure, [subject.replace("_", " ") for subject, _ in found], 0.0)
+    figure.update_xaxes(range=[-0.01, 1.01], title="accuracy")
+    figure.update_yaxes(dtick=1, range=[-0.7, len(found) - 0.3])
+    return Chart(
+        "Accuracy by subject",
+        "With Wilson's 95 % interval. The dotted line is chance.",
+        styled(figure, height=110 + 18 * len(found)),
+        is_wide=True,
+        rows=len(found),
+    )
+
+
+def token_lengths(scored: RecordTable) -> Chart:
+    figure = histogram(
+        [
+            ("prompt", scored["tokens.logical"].astype(float), BLUE),
+            ("as the engine ran it, padded", scored["batch.padded_length"].astype(float), ORANGE),
+        ],
+        "tokens",
+        "questions",
+    )
+    return Chart("Lengths of prompts", "In tokens, BOS included.", styled(figure))
+
+
+def token_kinds(scored: RecordTable) -> Chart:
+    logical, computed = scored["tokens.logical"].sum(), scored["tokens.computed"].sum()
+    padding = scored.requests()["batch.padding_tokens"].sum()
+    kinds = (("computed", computed, GREEN), ("reused", logical - computed, BLUE), ("padding", padding, GREY))
+    figure = go.Figure()
+    for name, count, color in kinds:
+        figure.add_bar(
+            x=[int(count)],
+            y=["tokens"],
+            name=name,
+            orientation="h",
+            marker_color=color,
+            hovertemplate=f"%{{x:,d}} tokens {name}<extra></extra>",
+        )
+    figure.update_layout(barmode="stack")
+    figure.update_yaxes(showticklabels=False)
+    return Chart(
+        "Padding and reuse",
+        "Computed and reused tokens are the prompts'; padding is what the engine ran besides.",
+        styled(figure, height=150),
+    )
+
+
+def device_charts(run: FinishedRun, axis: TimeAxis) -> list[Chart]:
+    """Memory of each server, and power and temperature of each device where it tells them."""
+    readings = [each for each in run.readings if axis.has(each.phase, each.session)]
+    several = len({reading.device_key for reading in readings}) > 1
+    wanted: tuple[tuple[str, str, Callable[[Reading], float | None], Callable[[Reading], str]], ...] = (
+        ("Memory over time", "GiB", lambda each: _gib(each.device.memory_used), _holder(several)),
+        ("Power over time", "W", lambda each: each.device.power_watts, _device_name),
+        ("Temperature over time", "°C", lambda each: each.device.temperature_celsius, _device_name),
+    )
+    made = []
+    for title, unit, value, name in wanted:
+        figure = go.Figure()
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for reading in readings:
+            if (known := value(reading)) is not None:
+                seconds = axis.seconds(reading.phase, reading.session, np.array(reading.monotonic_ns))
+                lines.setdefault(name(reading), []).append((float(seconds), known))
+        for label, points in sorted(lines.items()):
+            x, y = zip(*points, strict=True)
+            figure.add_scatter(
+                x=x,
+                y=y,
+                name=label,
+                mode="lines+markers",
+                line_color=color_of(len(figure.data)),
+                hovertemplate=hover(unit),
+            )
+        if figure.data:
+            figure.update_yaxes(rangemode="tozero")
+            about = "As the server reads its device, about once a second; a reference phase comes before 0."
+            made.append(Chart(title, about, styled(_time_axes(figure, unit))))
+    return made
+
+
+def _holder(several: bool) -> Callable[[Reading], str]:
+    """Which server holds it, and on which device where there are several."""
+    return lambda reading: f"{reading.server}, {reading.device.name}" if several else reading.server
+
+
+def _device_name(reading: Reading) -> str:
+    """Devices of one name are told apart by the beginning of their identity."""
+    return f"{reading.device.name}, {(reading.device.id or reading.server)[:12]}"
+
+
+def _windows(seconds: NDArray[np.float64]) -> int:
+    return max(1, min(WINDOWS, len(seconds) // REPLIES))
+
+
+def _width(seconds: NDArray[np.float64]) -> float:
+    return max(float(seconds.max()), 1e-9) / _windows(seconds)
+
+
+def _windowed(
+    seconds: NDArray[np.float64], figure: Callable[[NDArray[np.int64]], float | None]
+) -> tuple[list[float], list[float | None]]:
+    """The middle of each window, and the figure of the rows in it; None where it is empty."""
+    width, windows = _width(seconds), range(_windows(seconds))
+    place = np.minimum((seconds / width).astype(int), len(windows) - 1)
+    rows = [np.flatnonzero(place == window) for window in windows]
+    return (
+        [(window + 0.5) * width for window in windows],
+        [figure(each) if len(each) else None for each in rows],
+    )
+
+
+def _time_axes(figure: go.Figure, unit: str) -> go.Figure:
+    figure.update_xaxes(title="seconds since the run began")
+    figure.update_yaxes(title=unit, rangemode="tozero")
+    return figure
+
+
+def marked(chart: Chart, run: FinishedRun, axis: TimeAxis) -> Chart:
+    """The chart, over time, with what happened then: the client started again, a server was away."""
+    figure, first = chart.figure, _first(chart.figure)
+    away = [
+        (float(start), float(end))
+        for session, each in run.outages
+        if axis.has(each["phase"], session)
+        for start, end in [axis.seconds(each["phase"], session, np.array([each["lost_ns"], each["over_ns"]]))]
+        if end >= first
+    ]
+    restarts = [place for place in axis.restarts if place >= first]
+    if away:
+        add_bands(figure, away, "a server was away", AWAY)
+    if restarts:
+        add_lines(figure, restarts, "the client was started again", GREY)
+    return chart
+
+
+def hover(unit: str) -> str:
+    return f"%{{y:,.4~r}} {unit} at %{{x:,.4~r}} s"
+
+
+def _first(figure: go.Figure) -> float:
+    """Where the earliest of its lines begins."""
+    return min([0.0, *(float(trace.x[0]) for trace in figure.data if len(trace.x))])
+
+
+def _milliseconds(value: float) -> str:
+    return "< 0.001 ms" if 0 < value < 0.001 else f"{significant(value, 3)} ms"
+
+
+def _percentile_of(values: NDArray[np.float64], share: int, rows: NDArray[np.int64]) -> float:
+    return float(np.percentile(values[rows], share))
+
+
+def _ratio(above: Any, below: Any) -> float | None:
+    return float(above / below) if below else None
+
+
+def _gib(size: int | None) -> float | None:
+    return None if size is None else size / 2**30

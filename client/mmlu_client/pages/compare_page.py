@@ -1,0 +1,67 @@
+"""The page of a comparison."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mmlu_client.pages.compare_charts import comparison_charts
+from mmlu_client.pages.page import drawn, page
+from mmlu_client.report.compare import Contrast, Side
+from mmlu_client.report.compare_text import described, plain, statements, table_rows
+from mmlu_client.rundir.folder import HTML
+from mmlu_client.rundir.manifest import now
+from mmlu_client.text import significant
+
+
+def comparison_page(sides: Sequence[Side], contrasts: Sequence[Contrast], file: Path) -> str:
+    """file: where it will lie, for its links to the runs' own pages."""
+    notices = dict.fromkeys(side.run.model.notice for side in sides if side.run.model.notice)
+    values = [asdict(side.summary) for side in sides]
+    return page(
+        "compare.html.jinja",
+        drawn(comparison_charts(sides, contrasts)),
+        {},
+        title=f"{', '.join(side.run.folder.name for side in sides[1:])} against {sides[0].run.folder.name}",
+        started=now()["utc"],
+        notices=list(notices),
+        sides=[_side(side, file) for side in sides],
+        contrasts=[_contrast(contrast) for contrast in contrasts],
+        figures=[(name, [_shown(each[name]) for each in values]) for name in values[0]],
+    )
+
+
+def _side(side: Side, file: Path) -> dict[str, Any]:
+    own = side.run.folder / HTML
+    link = quote(os.path.relpath(own.resolve(), file.resolve().parent)) if own.exists() else None
+    return {
+        "label": side.label,
+        "folder": str(side.run.folder),
+        "link": link,
+        "about": described(side),
+        "started": side.run.manifest["started"]["utc"],
+    }
+
+
+def _contrast(contrast: Contrast) -> dict[str, Any]:
+    return {
+        "title": f"{contrast.other.label} against {contrast.first.label}",
+        "first": contrast.first.label,
+        "other": contrast.other.label,
+        "table": table_rows(contrast),
+        "statements": [line.partition(": ")[::2] for line in statements(contrast)],
+        "manifest": [(name, plain(before), plain(after)) for name, before, after in contrast.manifest],
+        "letters": contrast.letters,
+    }
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return significant(value, 5)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "/" if value is None else str(value)

@@ -1,0 +1,58 @@
+"""Pages that open without a network: a template, and what stands in every one of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import plotly.io as pio
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from mmlu_client.pages.chart import Chart
+from mmlu_client.text import significant
+
+# A chart and the part of a page that shows it.
+DrawnChart: TypeAlias = tuple[Chart, Markup]
+
+
+def page(
+    template: str,
+    charts: Sequence[DrawnChart],
+    manifest: Mapping[str, Any],
+    **values: Any,
+) -> str:
+    """template: a file of this package's. values: what it names."""
+    environment = Environment(
+        loader=PackageLoader("mmlu_client.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["significant"] = significant
+    return environment.get_template(template).render(
+        charts=charts,
+        manifest=list(flattened(manifest)),
+        script=Markup(get_plotlyjs()),
+        **values,
+    )
+
+
+def drawn(charts: Sequence[Chart]) -> list[DrawnChart]:
+    """What takes the most of a page's time."""
+    return [(chart, Markup(_drawn(chart.figure))) for chart in charts]
+
+
+def flattened(manifest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and values."""
+    for name, value in manifest.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{name}.")
+        else:
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield f"{prefix}{name}", shown
+
+
+def _drawn(figure: Any) -> str:
+    """A div with its script; the library itself stands once in the page."""
+    config = {"displaylogo": False, "responsive": True, "displayModeBar": False}
+    return str(pio.to_html(figure, include_plotlyjs=False, full_html=False, config=config))

@@ -1,0 +1,228 @@
+"""A sweep's table and page: throughput and latency over its loads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import plotly.graph_objects as go
+
+from mmlu_client.config.settings import LoadPlan
+from mmlu_client.figures.caveats import mfu_lines
+from mmlu_client.figures.stages import STAGES
+from mmlu_client.figures.summary import Summary
+from mmlu_client.pages.chart import BLUE, GREEN, ORANGE, RED, STAGE_COLORS, Chart, styled
+from mmlu_client.pages.page import drawn, page
+from mmlu_client.report.table import markdown_table
+from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.text import mfu, milliseconds, number, percent, shortest
+
+HEAD = (
+    "load", "answered", "requests/s", "tokens/s whole", "tokens/s core", "MFU", "batch", "p50", "p90", "p99",
+    "goodput", "client",
+)  # fmt: skip
+PERCENTILES = (("p50", BLUE), ("p90", ORANGE), ("p99", RED))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One load of a sweep, and what it gave."""
+
+    plan: LoadPlan
+    run: FinishedRun
+    summary: Summary
+
+    @property
+    def name(self) -> str:
+        return name_of(self.plan)
+
+    @property
+    def load(self) -> float:
+        return self.plan.rate if self.plan.mode == "open" else self.plan.concurrency
+
+    def milliseconds(self, percentile: str) -> float | None:
+        seconds: float | None = asdict(self.summary)[f"latency_{percentile}_seconds"]
+        return None if seconds is None else seconds * 1e3
+
+
+def name_of(plan: LoadPlan) -> str:
+    """The folder of one point."""
+    if plan.mode == "open":
+        return f"request-rate-{shortest(plan.rate)}"
+    return f"concurrency-{plan.concurrency}"
+
+
+def sweep_table(points: Sequence[Point]) -> str:
+    """Markdown: what was measured, and a row for each load."""
+    return "\n\n".join([measured(points), markdown_table(sweep_rows(points)), *marks(points)])
+
+
+def sweep_rows(points: Sequence[Point]) -> list[tuple[str, ...]]:
+    """The head, and each load's."""
+    return [HEAD, *((point.name, *_cells(point.summary)) for point in points)]
+
+
+def sweep_page(points: Sequence[Point]) -> str:
+    """points: one at least."""
+    first = points[0].run
+    return page(
+        "sweep.html.jinja",
+        drawn(sweep_charts(points)),
+        first.manifest,
+        title=f"{measured(points)}: {len(points)} loads",
+        started=first.manifest["started"]["utc"],
+        notices=[first.model.notice] if first.model.notice else [],
+        columns=HEAD,
+        rows=[(point.name, _cells(point.summary)) for point in points],
+        marks=marks(points),
+        manifest_title="Manifest of the first run",
+    )
+
+
+def marks(points: Sequence[Point]) -> list[str]:
+    """What the marks in the rows mean."""
+    return mfu_lines([point.summary for point in points])
+
+
+def measured(points: Sequence[Point]) -> str:
+    """Of what model and engine."""
+    run, summary = points[0].run, points[0].summary
+    # Loads differ in this alone, and their rows have the mark.
+    label = replace(summary, merged_share=None).engine_label
+    return f"{run.model.id} on {run.data}, {label}, {summary.precision}, bs {summary.bs}"
+
+
+def sweep_charts(points: Sequence[Point]) -> list[Chart]:
+    return [
+        throughput_and_latency(points),
+        throughput_by_load(points),
+        latency_by_load(points),
+        stages_by_load(points),
+        use_by_load(points),
+    ]
+
+
+def throughput_and_latency(points: Sequence[Point]) -> Chart:
+    figure = go.Figure()
+    for percentile, color in PERCENTILES:
+        figure.add_scatter(
+            x=[point.summary.request_throughput for point in points],
+            y=[point.milliseconds(percentile) for point in points],
+            name=percentile,
+            mode="lines+markers+text" if percentile == "p99" else "lines+markers",
+            text=_labels(points),
+            textposition="top center",
+            line_color=color,
+            marker={
+                "size": 9,
+                "symbol": ["x" if point.summary.client_is_bottleneck else "circle" for point in points],
+            },
+            hovertemplate=f"load %{{text}}: %{{x:,.2f}} requests/s, {percentile} %{{y:,.1f}} ms"
+            "<extra></extra>",
+        )
+    figure.update_xaxes(title="requests/s answered", rangemode="tozero")
+    figure.update_yaxes(title="latency, ms", rangemode="tozero")
+    return Chart(
+        "Throughput and latency",
+        "Each point is a load, which stands above it. A cross: the client was the bottleneck there.",
+        styled(figure, height=420),
+        is_wide=True,
+    )
+
+
+def throughput_by_load(points: Sequence[Point]) -> Chart:
+    figure = _by_load(
+        points,
+        [
+            ("whole", BLUE, [point.summary.p_infer_whole for point in points]),
+            ("core", GREEN, [point.summary.p_infer_core for point in points]),
+        ],
+        "tokens/s",
+    )
+    return Chart("Throughput", "Logical tokens over whole time, and over the engine's core time.", figure)
+
+
+def latency_by_load(points: Sequence[Point]) -> Chart:
+    figure = _by_load(
+        points,
+        [(name, color, [point.milliseconds(name) for point in points]) for name, color in PERCENTILES],
+        "ms",
+    )
+    return Chart("Latency", "From when a request was due to its reply.", figure)
+
+
+def stages_by_load(points: Sequence[Point]) -> Chart:
+    figure = go.Figure()
+    for stage, color in STAGE_COLORS.items():
+        seconds = [asdict(point.summary)[f"stage_{stage}_seconds"] for point in points]
+        figure.add_bar(
+            x=_labels(points),
+            y=[None if each is None else each * 1e3 for each in seconds],
+            name=stage.replace("_", " "),
+            marker_color=color,
+            hovertemplate=f"%{{y:,.3~r}} ms: {STAGES[stage]}<extra></extra>",
+        )
+    figure.update_layout(barmode="stack")
+    figure.update_xaxes(title=_axis(points), type="category")
+    figure.update_yaxes(title="ms")
+    return Chart(
+        "Where a request's time goes",
+        "Mean of the answered requests; the stages add up to the mean latency.",
+        styled(figure, height=380),
+        is_wide=True,
+    )
+
+
+def use_by_load(points: Sequence[Point]) -> Chart:
+    series = [("MFU", GREEN, [point.summary.mfu for point in points])]
+    if any(point.summary.goodput_share is not None for point in points):
+        series.append(("goodput", ORANGE, [point.summary.goodput_share for point in points]))
+    figure = _by_load(points, series, "share")
+    figure.update_yaxes(tickformat=".0%")
+    goals = ", ".join(map(str, points[0].run.goals))
+    about = f" Goodput: the share of requests that keep {goals} ms." if len(series) > 1 else ""
+    title = "MFU and goodput" if len(series) > 1 else "MFU"
+    return Chart(title, f"FLOPs over core seconds × peak.{about}", figure, is_wide=True)
+
+
+def _by_load(
+    points: Sequence[Point], series: Sequence[tuple[str, str, Sequence[float | None]]], unit: str
+) -> go.Figure:
+    figure = go.Figure()
+    for name, color, values in series:
+        figure.add_scatter(
+            x=_labels(points),
+            y=list(values),
+            name=name,
+            mode="lines+markers",
+            line_color=color,
+            hovertemplate="%{y:.1%}" if unit == "share" else f"%{{y:,.4~r}} {unit}",
+        )
+    figure.update_xaxes(title=_axis(points), type="category")
+    figure.update_yaxes(title=unit, rangemode="tozero")
+    return styled(figure)
+
+
+def _labels(points: Sequence[Point]) -> list[str]:
+    return [shortest(point.load) for point in points]
+
+
+def _axis(points: Sequence[Point]) -> str:
+    return "requests/s due" if points[0].plan.mode == "open" else "requests in flight"
+
+
+def _cells(summary: Summary) -> tuple[str, ...]:
+    merged = " (merged)" if summary.merged_share else ""
+    return (
+        f"{summary.answered} of {summary.questions}",
+        number(summary.request_throughput, ".2f"),
+        number(summary.p_infer_whole, ",.0f"),
+        number(summary.p_infer_core, ",.0f"),
+        mfu(summary.mfu, summary.mfu_is_too_high),
+        f"{number(summary.mean_batch_size, '.2f')}{merged}",
+        milliseconds(summary.latency_p50_seconds),
+        milliseconds(summary.latency_p90_seconds),
+        milliseconds(summary.latency_p99_seconds),
+        percent(summary.goodput_share),
+        {True: "bottleneck", False: "kept up", None: "/"}[summary.client_is_bottleneck],
+    )

@@ -1,0 +1,173 @@
+"""Question → prompt: token ids, candidate ids, shared prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trt_common.tokenizer import TokenIds
+
+from mmlu_client.data.question import LETTERS, Question
+from mmlu_client.errors import InputError
+from mmlu_client.prompts.format import PromptFormat
+from mmlu_client.prompts.head_cut import Cut
+from mmlu_client.prompts.tokenizer import Tokenizer
+
+Candidates = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Head:
+    """Header and shots. cut: None where a prompt that begins with them is encoded whole."""
+
+    text: str
+    ids: TokenIds
+    cut: Cut | None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is sent for one question.
+
+    candidate_ids: of " A" to " D" after this prompt. shared_prefix_tokens: how many of the first tokens are
+    those of the subject's header and shots. shots: how many were kept whole. truncated: whether anything was
+    left out, for the prompt to be short enough.
+    """
+
+    question: Question
+    token_ids: TokenIds
+    candidate_ids: Candidates
+    shared_prefix_tokens: int
+    shots: int
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Unaskable:
+    """A question whose prompt cannot be made short enough."""
+
+    question: Question
+    reason: str
+
+
+class PromptBuilder:
+    """Builds the prompts of one run. Not for several threads at once.
+
+    Candidate ids: for BPE, ids are the encoding of a text if and only if every two neighbours among them are
+    the encoding of theirs, so the last token of a prompt decides what may follow it; Unigram and WordPiece
+    models decide within a word, and " A" begins one. The definition (encode the prompt with " A" appended,
+    take what comes after the prompt's own ids) is therefore carried out in full for every subject and every
+    last token met in it, and its outcome holds for the subject's other prompts with that last token.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        style: PromptFormat,
+        shots: Mapping[str, Sequence[Question]],
+        max_tokens: int,
+        vocabulary_size: int,
+    ) -> None:
+        """shots: those of each subject. max_tokens: of the longest prompt."""
+        self._tokenizer = tokenizer
+        self._style = style
+        self._shots = shots
+        self._max_tokens = max_tokens
+        self._vocabulary_size = vocabulary_size
+        self._heads: dict[tuple[str, tuple[int, ...]], Head] = {}
+        self._candidates: dict[tuple[str, int], Candidates] = {}
+
+    def build(self, questions: Sequence[Question]) -> list[Prompt | Unaskable]:
+        """One prompt a question, in order. Raises InputError where the tokenizer does not fit the model."""
+        heads = [self._head(question.subject, self._shots[question.subject]) for question in questions]
+        bodies = [self._style.body(question) for question in questions]
+        encodings = self._encode(list(zip(heads, bodies, strict=True)))
+        return [
+            self._prompt(question, head, body, ids)
+            for question, head, body, ids in zip(questions, heads, bodies, encodings, strict=True)
+        ]
+
+    def _prompt(self, question: Question, head: Head, body: str, ids: TokenIds) -> Prompt | Unaskable:
+        shots = self._shots[question.subject]
+        while len(ids) > self._max_tokens and shots and self._style.too_long != "cut-left":
+            shots = self._style.fewer(shots)
+            head = self._head(question.subject, shots)
+            (ids,) = self._encode([(head, body)])
+        if len(ids) > self._max_tokens and self._style.too_long != "cut-left":
+            return Unaskable(question, f"{len(ids)} tokens without any shot: the limit is {self._max_tokens}")
+        shared = common_prefix(ids, head.ids)
+        self._check_vocabulary(max(ids[shared:], default=0))
+        candidates = self._candidate_ids(question.subject, head.text + body, ids)
+        if len(ids) > self._max_tokens:
+            # Cut where the limit falls, BOS and header gone: nothing is shared any more.
+            kept = self._shots_behind(len(ids) - self._max_tokens, question.subject, ids)
+            return Prompt(question, ids[-self._max_tokens :], candidates, 0, kept, truncated=True)
+        truncated = len(shots) < len(self._shots[question.subject])
+        return Prompt(question, ids, candidates, min(shared, len(ids) - 1), len(shots), truncated)
+
+    def _shots_behind(self, cut: int, subject: str, ids: TokenIds) -> int:
+        """How many of the shots begin at this token of the prompt's or later.
+
+        A shot begins where the prompt no longer is what header and shots before it are alone: a token or two
+        early where a blank line is encoded otherwise before a word, so that none counts that is not whole.
+        """
+        shots = self._shots[subject]
+        heads = (self._head(subject, shots[:number]) for number in range(len(shots)))
+        return sum(common_prefix(ids, head.ids) >= cut for head in heads)
+
+    def _encode(self, texts: Sequence[tuple[Head, str]]) -> list[TokenIds]:
+        """Token ids of each head and body; of the head only what is behind its cut is encoded again."""
+        rests = iter(self._tokenizer.encode_rest([head.cut.rest + body for head, body in texts if head.cut]))
+        joined = [_joined(head.cut, next(rests)) if head.cut else None for head, _ in texts]
+        missing = [head.text + body for (head, body), ids in zip(texts, joined, strict=True) if ids is None]
+        wholes = iter(self._tokenizer.encode(missing) if missing else ())
+        return [next(wholes) if ids is None else ids for ids in joined]
+
+    def _head(self, subject: str, shots: Sequence[Question]) -> Head:
+        key = (subject, tuple(shot.index for shot in shots))
+        if key not in self._heads:
+            text = self._style.head(subject, shots)
+            (ids,) = self._tokenizer.encode([text])
+            self._check_vocabulary(max(ids, default=0))
+            self._heads[key] = Head(text, ids, self._tokenizer.cut(text))
+        return self._heads[key]
+
+    def _candidate_ids(self, subject: str, text: str, ids: TokenIds) -> Candidates:
+        key = (subject, ids[-1])
+        if key not in self._candidates:
+            self._candidates[key] = self._encode_candidates(text, ids)
+        return self._candidates[key]
+
+    def _encode_candidates(self, text: str, ids: TokenIds) -> Candidates:
+        longer = self._tokenizer.encode([f"{text} {letter}" for letter in LETTERS])
+        followers = [encoding[len(ids) :] for encoding in longer if encoding[: len(ids)] == ids]
+        if [len(follower) for follower in followers] != [1, 1, 1, 1] or len({f[0] for f in followers}) != 4:
+            raise InputError(
+                f"{self._tokenizer.name} does not make one token of each of ' A' to ' D' after a prompt "
+                f"(after {text[-12:]!r}: {[encoding[len(ids) - 1 :] for encoding in longer]}): "
+                "its model cannot be measured this way"
+            )
+        a, b, c, d = (follower[0] for follower in followers)
+        self._check_vocabulary(max(a, b, c, d))
+        return a, b, c, d
+
+    def _check_vocabulary(self, largest: int) -> None:
+        if largest >= self._vocabulary_size:
+            raise InputError(
+                f"{self._tokenizer.name} gives token id {largest}, the model's vocabulary has "
+                f"{self._vocabulary_size}: it is not this model's tokenizer"
+            )
+
+
+def _joined(cut: Cut, rest: TokenIds) -> TokenIds | None:
+    """What stands before the cut and after it; None where the cut does not hold."""
+    return [*cut.ids, *rest] if rest[:1] == [cut.first] else None
+
+
+def common_prefix(left: TokenIds, right: TokenIds) -> int:
+    """How many leading ids both have in common."""
+    length = min(len(left), len(right))
+    # Where head and question meet, at most the last few tokens differ: from the end it takes a step or two.
+    while length and left[:length] != right[:length]:
+        length -= 1
+    return length

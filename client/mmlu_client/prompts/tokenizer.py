@@ -1,0 +1,141 @@
+"""Text → token ids, with the tokenizer of the model that is being served."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from trt_common import demo as demo_checkpoint
+from trt_common.tokenizer import FILE_NAMES, TextEncoder, TokenIds, TokenizerError, load_tokenizer
+
+from mmlu_client.data.hub import download, is_hub_id
+from mmlu_client.errors import InputError, RunError
+from mmlu_client.prompts.head_cut import Cut, HeadCutter
+from mmlu_client.service.model import ServedTokenizer
+
+TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
+
+
+class Tokenizer:
+    """A BOS is put where the tokenizer's own files say so: checkpoint_tokenizer.beginning has the rule."""
+
+    def __init__(self, encoder: TextEncoder, name: str) -> None:
+        """name: what messages call it."""
+        self.name = name
+        self._encoder = encoder
+        self._cutter = HeadCutter(encoder)
+
+    @property
+    def first(self) -> tuple[int, ...]:
+        """Ids of the special tokens before every text."""
+        return self._encoder.first
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done that the vocabulary's file alone does not say: a line each."""
+        return self._encoder.notes
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Token ids of each text. Raises InputError."""
+        try:
+            return self._encoder.encode(texts)
+        except TokenizerError as error:
+            raise InputError(f"{self.name}: {error}") from None
+
+    def encode_rest(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Token ids of each text without a BOS or the like. Raises InputError."""
+        try:
+            return self._encoder.encode_rest(texts)
+        except TokenizerError as error:
+            raise InputError(f"{self.name}: {error}") from None
+
+    def cut(self, head: str) -> Cut | None:
+        """Where texts that begin with this one may be cut; None: they are to be encoded whole."""
+        return self._cutter.cut(head)
+
+    def difference(self, text: str, ids: Sequence[int]) -> str | None:
+        """Where the text becomes other ids here than these; None: nowhere. Raises InputError."""
+        (mine,) = self.encode([text])
+        if mine == list(ids):
+            return None
+        place = next(
+            (place for place, pair in enumerate(zip(mine, ids, strict=False)) if pair[0] != pair[1]),
+            min(len(mine), len(ids)),
+        )
+        return (
+            f"of a sample text the server makes {len(ids)} tokens, it makes {len(mine)}; they part at token "
+            f"{place}: {_around(ids, place)} there, {_around(mine, place)} here"
+        )
+
+
+def load_checked(named: str | None, served: ServedTokenizer | None, model_id: str) -> Tokenizer:
+    """The tokenizer that is named, else the server's, held against the ids that the server makes of a text.
+
+    Both sides read the same files, but maybe with other versions of the libraries. Raises ClientError.
+    """
+    if named is not None:
+        tokenizer = named_tokenizer(named)
+    elif served is not None:
+        tokenizer = served_tokenizer(served.files)
+    else:
+        raise InputError(
+            f"{model_id} has no tokenizer: name one whose ids its vocabulary has, with --tokenizer demo (the "
+            "bundled one), or a folder, or a hub id"
+        )
+    if served is None or not served.sample_text:
+        return tokenizer
+    difference = tokenizer.difference(served.sample_text, served.sample_ids)
+    if difference is None:
+        return tokenizer
+    if named is not None:
+        raise InputError(
+            f"{tokenizer.name} is not the tokenizer of the server's model: {difference}; leave it away"
+        )
+    raise RunError(
+        f"{tokenizer.name} gives other ids here than there: {difference}; install trt-server, tokenizers and "
+        "sentencepiece in the same versions on both sides"
+    )
+
+
+def served_tokenizer(files: Mapping[str, bytes]) -> Tokenizer:
+    """The tokenizer from the server's files: file name → content. Raises RunError, InputError."""
+    for name in files:
+        if Path(name).name != name:
+            raise RunError(f"the server's tokenizer has a file named {name!r}, not a plain file name")
+    try:
+        with tempfile.TemporaryDirectory(prefix="mmlu-client-") as folder:
+            for name, content in files.items():
+                Path(folder, name).write_bytes(content)
+            return _load(Path(folder), "the server's tokenizer")
+    except OSError as error:
+        raise RunError(f"cannot write the server's tokenizer to a temporary file: {error.strerror}") from None
+
+
+def named_tokenizer(source: str) -> Tokenizer:
+    """What `--tokenizer` names: `demo`, a folder, or a hub id, downloaded on first use. Raises InputError."""
+    name = f"--tokenizer {source}"
+    if source == demo_checkpoint.NAME:
+        return _load(demo_checkpoint.FOLDER, name)
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return _load(folder, name)
+    if folder.exists():
+        raise InputError(f"{name} is not a folder")
+    if is_hub_id(source):
+        return _load(download(source, FILE_NAMES, name), name)
+    raise InputError(f"{name}: no such folder (nor is it a hub id like org/name)")
+
+
+def _load(folder: Path, name: str) -> Tokenizer:
+    """Raises InputError."""
+    try:
+        return Tokenizer(load_tokenizer(folder), name)
+    except TokenizerError as error:
+        if not any(path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
+            raise InputError(f"{name} holds no tokenizer (tokenizer.json, or the like)") from None
+        raise InputError(f"cannot load {name}: {error}") from None
+
+
+def _around(ids: Sequence[int], place: int) -> str:
+    return str(list(ids[place : place + 3])) if place < len(ids) else "nothing"

@@ -1,0 +1,184 @@
+"""Runs side by side: how each differs from the first in its figures, its answers and its manifest."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mmlu_client.figures.accuracy import Agreement, agreement_of, differing, paired
+from mmlu_client.figures.resampling import ratio_interval, resampled
+from mmlu_client.figures.statistics import Interval, paired_difference
+from mmlu_client.figures.summary import Summary, ratio, summarize
+from mmlu_client.run.resume import differences
+from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.rundir.record import INFER
+from mmlu_client.rundir.record_table import RecordTable
+
+# Of no interest beside the figures: they differ between any two runs, or load.description has them.
+ALWAYS_DIFFERENT = (
+    "started", "sessions", "command_line", "flags", "device.memory", "device.energy", "device.power",
+    "device.temperature", "device.sm_clock", "peak.flops_per_second", "engine.load_seconds",
+    "engine.build_seconds",
+    "reference.load_seconds", "reference.build_seconds", "concurrency", "load.concurrency", "load.mode",
+    "load.rate", "load.pattern",
+)  # fmt: skip
+# What is told as a difference and not as a ratio.
+ACCURACIES = ("acc", "acc_macro", "acc_vocab")
+RATIOS = (
+    "p_infer_whole", "p_infer_core", "mfu", "request_throughput", "latency_mean_seconds",
+    "latency_p50_seconds", "latency_p90_seconds", "latency_p99_seconds", "stage_core_seconds",
+    "mean_batch_size", "mem_used_gib", "joules_per_token", "e2e_time",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the runs. label: what it is called beside the others: A, B, …"""
+
+    label: str
+    run: FinishedRun
+    summary: Summary
+
+    @property
+    def infer(self) -> RecordTable:
+        return self.run.records.phase(INFER)
+
+    def figure(self, name: str) -> float | None:
+        value: float | None = asdict(self.summary)[name]
+        return value
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How a figure differs: its ratio to the first run's, or difference from it. interval: 95 %, if known."""
+
+    value: float | None
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Letters:
+    """A question on which two runs chose other letters. logprob_difference: the largest of a candidate's."""
+
+    subject: str
+    index: int
+    answer: str
+    first: str
+    other: str
+    logprob_difference: float
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A run against the first. ratios: other / first; accuracies: other - first, on what both answered.
+
+    subjects: the same of each subject. manifest: what the manifests differ in, under dotted names.
+    """
+
+    first: Side
+    other: Side
+    ratios: Mapping[str, Effect]
+    accuracies: Mapping[str, Effect]
+    subjects: Mapping[str, Effect]
+    agreement: Agreement
+    letters: Sequence[Letters]
+    manifest: Sequence[tuple[str, Any, Any]]
+
+
+def sides_of(runs: Sequence[FinishedRun]) -> list[Side]:
+    return [Side(_label(place), run, summarize(run)) for place, run in enumerate(runs)]
+
+
+def contrasts_of(sides: Sequence[Side]) -> list[Contrast]:
+    """Of each after the first with the first."""
+    first, *others = sides
+    draws = [resampled(side.run, seed) for seed, side in enumerate(sides)]
+    return [
+        _contrast(first, other, _ratios(first, other, draws[0], drawn))
+        for other, drawn in zip(others, draws[1:], strict=True)
+    ]
+
+
+def _contrast(first: Side, other: Side, ratios: Mapping[str, Effect]) -> Contrast:
+    left, right = paired(first.infer, other.infer)
+    subjects = np.unique(left["subject"].astype(str)).tolist()
+    return Contrast(
+        first,
+        other,
+        ratios,
+        {name: _accuracy(name, first, other, left, right) for name in ACCURACIES},
+        {
+            name: _difference(*(each.where(each["subject"] == name) for each in (left, right)))
+            for name in subjects
+        },
+        agreement_of(left, right),
+        _letters(left, right),
+        _manifest(first.run, other.run),
+    )
+
+
+def _label(place: int) -> str:
+    letters = string.ascii_uppercase
+    return letters[place] if place < len(letters) else f"{letters[place % 26]}{place // 26 + 1}"
+
+
+def _ratios(
+    first: Side, other: Side, mine: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> dict[str, Effect]:
+    return {
+        name: Effect(
+            ratio(other.figure(name), first.figure(name)),
+            ratio_interval(theirs[name], mine[name]) if name in mine and name in theirs else None,
+        )
+        for name in RATIOS
+    }
+
+
+def _accuracy(name: str, first: Side, other: Side, left: RecordTable, right: RecordTable) -> Effect:
+    if name == "acc":
+        return _difference(left, right)
+    before, after = first.figure(name), other.figure(name)
+    return Effect(None if before is None or after is None else after - before)
+
+
+def _difference(left: RecordTable, right: RecordTable) -> Effect:
+    """Of the shares that are right, of the same questions."""
+    mine, theirs = left.correct, right.correct
+    counts = (int(each.sum()) for each in (theirs & mine, theirs & ~mine, mine & ~theirs, ~theirs & ~mine))
+    return Effect(
+        float(theirs.mean() - mine.mean()) if len(left) else None,
+        paired_difference(*counts),
+    )
+
+
+def _letters(left: RecordTable, right: RecordTable) -> list[Letters]:
+    apart = np.abs(left.logprobs - right.logprobs)
+    return [
+        Letters(
+            str(left["subject"][row]),
+            int(left["index"][row]),
+            str(left["answer"][row]),
+            str(left["predicted"][row]),
+            str(right["predicted"][row]),
+            float(apart[row].max()),
+        )
+        for row in differing(left, right)
+    ]
+
+
+def _manifest(first: FinishedRun, other: FinishedRun) -> list[tuple[str, Any, Any]]:
+    return [
+        (name, before, after)
+        for name, before, after in differences(_comparable(first), _comparable(other))
+        if not name.startswith(ALWAYS_DIFFERENT)
+    ]
+
+
+def _comparable(run: FinishedRun) -> dict[str, Any]:
+    """The manifest with each server in a few words."""
+    servers = dict.fromkeys(f"{server['name']} on {server['device']}" for server in run.servers)
+    return {**run.manifest, "servers": ", ".join(servers)}

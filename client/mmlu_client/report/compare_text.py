@@ -1,0 +1,184 @@
+"""A comparison as a terminal shows it: a table for each run after the first, what differs in a few lines."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmlu_client.figures.caveats import mfu_lines
+from mmlu_client.report.compare import ACCURACIES, Contrast, Effect, Side
+from mmlu_client.report.table import markdown_table
+from mmlu_client.text import mfu, milliseconds, number, percent, significant
+
+WIDTH = 100
+# Of a value of a manifest, and of the lines of all of them.
+VALUE_LETTERS, MANIFEST_LINES = 36, 4
+# Peaks of one machine that were measured beside nobody else are closer to each other.
+PEAKS_DIFFER = 0.05
+
+Show = Callable[[float | None], str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure: how its name, with its unit, and its values are shown. is_rare: 0 in most runs."""
+
+    key: str
+    name: str
+    show: Show
+    is_rare: bool = False
+
+
+def _fixed(form: str) -> Show:
+    return lambda value: number(value, form)
+
+
+ROWS = (
+    Row("acc", "acc", _fixed(".4f")),
+    Row("acc_macro", "acc_macro", _fixed(".4f")),
+    Row("acc_vocab", "acc_vocab", _fixed(".4f")),
+    Row("p_infer_whole", "p_infer_whole, tokens/s", _fixed(",.1f")),
+    Row("p_infer_core", "p_infer_core, tokens/s", _fixed(",.1f")),
+    Row("mfu", "mfu", percent),
+    Row("request_throughput", "requests/s", _fixed(",.2f")),
+    Row("latency_p50_seconds", "latency p50", milliseconds),
+    Row("latency_p90_seconds", "latency p90", milliseconds),
+    Row("latency_p99_seconds", "latency p99", milliseconds),
+    Row("stage_core_seconds", "core of a request", milliseconds),
+    Row("mean_batch_size", "prompts a batch", _fixed(".2f")),
+    Row("padding_share", "padding", percent, is_rare=True),
+    Row("prefix_hit_ratio", "prefix reused", percent, is_rare=True),
+    Row("peak_flops", "peak, TFLOP/s", lambda value: significant(value and value / 1e12, 4)),
+    Row("mem_used_gib", "memory, GiB", _fixed(",.2f")),
+    Row("joules_per_token", "energy, J a token", lambda value: significant(value, 4)),
+    Row("e2e_time", "e2e_time, s", _fixed(",.1f")),
+)
+
+
+def comparison(sides: Sequence[Side], contrasts: Sequence[Contrast]) -> str:
+    """At most WIDTH columns, but for what cannot be broken."""
+    parts = ["\n".join(_named(side) for side in sides)]
+    for contrast in contrasts:
+        parts += [table(contrast), "\n".join(_wrapped(line) for line in statements(contrast))]
+    return "\n\n".join(parts)
+
+
+def _named(side: Side) -> str:
+    return f"{side.label}: {_shortened(str(side.run.folder), 50, from_the_left=True)}, {described(side)}"
+
+
+def described(side: Side) -> str:
+    summary = side.summary
+    return f"{side.run.model.id} on {summary.engine_label}, {summary.precision}, bs {summary.bs}"
+
+
+def table(contrast: Contrast) -> str:
+    return markdown_table(table_rows(contrast))
+
+
+def table_rows(contrast: Contrast) -> list[tuple[str, ...]]:
+    """The first is the head. Figures that neither run has are left out."""
+    first, other = contrast.first, contrast.other
+    rows: list[tuple[str, ...]] = [
+        ("figure", first.label, other.label, f"{other.label} to {first.label} (95 % interval)"),
+        (
+            "answered",
+            *(f"{each.summary.answered} of {each.summary.questions}" for each in (first, other)),
+            "",
+        ),
+    ]
+    for row in ROWS:
+        before, after = first.figure(row.key), other.figure(row.key)
+        if any(value is not None and (value or not row.is_rare) for value in (before, after)):
+            values = (_shown(side, row) for side in (first, other))
+            rows.append((row.name, *values, effect_of(contrast, row.key)))
+    return rows
+
+
+def _shown(side: Side, row: Row) -> str:
+    value = side.figure(row.key)
+    return mfu(value, side.summary.mfu_is_too_high) if row.key == "mfu" else row.show(value)
+
+
+def effect_of(contrast: Contrast, key: str) -> str:
+    """`× 1.03 (1.01 … 1.05)`, `+0.012 (-0.003 … +0.027)`; nothing for a figure that has no such thing."""
+    if key in ACCURACIES:
+        return _difference(contrast.accuracies[key])
+    return _ratio(contrast.ratios[key]) if key in contrast.ratios else ""
+
+
+def statements(contrast: Contrast) -> list[str]:
+    """What there is to say of answers and manifests."""
+    first, other, found = contrast.first.label, contrast.other.label, contrast.agreement
+    lines = [f"accuracy: {found.statement(first, other)}"]
+    if found.questions:
+        lines.append(
+            f"answers: the same letter on {found.same_prediction} of {found.questions} "
+            f"({percent(found.share)}); log-probabilities differ by at most "
+            f"{significant(found.largest_difference, 2)}"
+        )
+    lines += [*mfu_lines([contrast.first.summary, contrast.other.summary]), *peak_lines(contrast)]
+    if not contrast.manifest:
+        return [*lines, "manifests: the same model, engine, device, data and flags"]
+    return [*lines, _manifest_line(contrast.manifest)]
+
+
+def peak_lines(contrast: Contrast) -> list[str]:
+    """What peaks that differ make of the ratio of two MFUs."""
+    before, after = contrast.first.summary.peak_flops, contrast.other.summary.peak_flops
+    if not before or not after or abs(after / before - 1) <= PEAKS_DIFFER:
+        return []
+    return [
+        f"the peaks differ by more than {PEAKS_DIFFER:.0%}: {significant(before / 1e12, 4)} and "
+        f"{significant(after / 1e12, 4)} TFLOP/s (× {after / before:.3f}). MFU is not on one scale: compare "
+        "throughput, or give both servers the same --peak-flops"
+    ]
+
+
+def plain(value: Any) -> str:
+    """A value of a manifest in words."""
+    if isinstance(value, list):
+        return ", ".join(map(plain, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _manifest_line(found: Sequence[tuple[str, Any, Any]]) -> str:
+    """As many as a few lines hold."""
+    items = [
+        f"{name} {_shortened(plain(before), VALUE_LETTERS)} → {_shortened(plain(after), VALUE_LETTERS)}"
+        for name, before, after in found
+    ]
+    for count in range(len(items), 0, -1):
+        more = f"; and {len(items) - count} more" if count < len(items) else ""
+        line = f"manifests differ in: {'; '.join(items[:count])}{more}"
+        if len(textwrap.wrap(line, WIDTH)) <= MANIFEST_LINES:
+            break
+    return line
+
+
+def _ratio(effect: Effect) -> str:
+    if effect.value is None:
+        return "/"
+    spread = effect.interval
+    return f"× {effect.value:,.3f}" + (f" ({spread.low:,.3f} … {spread.high:,.3f})" if spread else "")
+
+
+def _difference(effect: Effect) -> str:
+    if effect.value is None:
+        return "/"
+    spread = effect.interval
+    return f"{effect.value:+.4f}" + (f" ({spread.low:+.4f} … {spread.high:+.4f})" if spread else "")
+
+
+def _shortened(text: str, most: int, *, from_the_left: bool = False) -> str:
+    if len(text) <= most:
+        return text
+    return f"…{text[1 - most :]}" if from_the_left else f"{text[: most - 1]}…"
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(
+        f"- {line}", WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )

@@ -1,0 +1,177 @@
+"""Figures in the forms that other programs read: FlagPerf, lm-evaluation-harness, JSON, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from mmlu_client.figures.caveats import mark_lines
+from mmlu_client.figures.summary import Summary
+from mmlu_client.pages.sweep_page import Point
+from mmlu_client.report.compare import Contrast, Effect, Side
+from mmlu_client.report.lm_eval import lm_eval_results
+from mmlu_client.report.table import table
+from mmlu_client.rundir.finished_run import FinishedRun
+
+
+def formatted(run: FinishedRun, summary: Summary, form: str) -> str:
+    """What `--format` prints for other programs."""
+    if form == "flagperf":
+        return flagperf(run, summary)
+    if form == "lm-eval":
+        return json.dumps(lm_eval_results(run), indent=2)
+    if form == "json":
+        return json.dumps(asdict(summary), indent=2)
+    return comma_separated([summary.flat()])
+
+
+def formatted_sweep(points: Sequence[Point], form: str) -> str:
+    """The same of a sweep: each load's lines for the suite, a document a line, or one with a row a load."""
+    if form == "flagperf":
+        return "\n\n".join(flagperf(point.run, point.summary) for point in points)
+    if form == "lm-eval":
+        return "\n".join(json.dumps({"load": point.name, **lm_eval_results(point.run)}) for point in points)
+    if form == "json":
+        return json.dumps(sweep_rows(points, asdict), indent=2)
+    return comma_separated(sweep_rows(points, Summary.flat))
+
+
+def sweep_rows(
+    points: Sequence[Point], figures: Callable[[Summary], dict[str, Any]]
+) -> list[dict[str, object]]:
+    """One a load: its name, what it was in numbers, and the figures of its summary."""
+    return [
+        {
+            "load": point.name,
+            "concurrency": None if point.plan.mode == "open" else point.plan.concurrency,
+            "request_rate": point.plan.rate if point.plan.mode == "open" else None,
+            **figures(point.summary),
+        }
+        for point in points
+    ]
+
+
+def formatted_comparison(sides: Sequence[Side], contrasts: Sequence[Contrast], form: str) -> str:
+    """What `compare --format` prints: a JSON document, or CSV with a row for each run."""
+    if form == "csv":
+        empty = dict.fromkeys(_flat(contrasts[0]))
+        against = [empty, *map(_flat, contrasts)]
+        return comma_separated(
+            [
+                {"run": side.label, "folder": str(side.run.folder), **side.summary.flat(), **columns}
+                for side, columns in zip(sides, against, strict=True)
+            ]
+        )
+    document = {
+        "runs": [
+            {"run": side.label, "folder": str(side.run.folder), "summary": asdict(side.summary)}
+            for side in sides
+        ],
+        "comparisons": [_nested(contrast) for contrast in contrasts],
+    }
+    return json.dumps(document, indent=2)
+
+
+def _nested(contrast: Contrast) -> dict[str, object]:
+    found = contrast.agreement
+    return {
+        "run": contrast.other.label,
+        "against": contrast.first.label,
+        "ratios": {name: _effect(effect) for name, effect in contrast.ratios.items()},
+        "accuracy_differences": {name: _effect(effect) for name, effect in contrast.accuracies.items()},
+        "subject_differences": {name: _effect(effect) for name, effect in contrast.subjects.items()},
+        "answers": {**asdict(found), "share": found.share, "mcnemar_p": found.p_value},
+        "manifest": [
+            {"name": name, "first": before, "other": after} for name, before, after in contrast.manifest
+        ],
+        "other_letters": [asdict(each) for each in contrast.letters],
+    }
+
+
+def _effect(effect: Effect) -> dict[str, float | None]:
+    spread = effect.interval
+    return {
+        "value": effect.value,
+        "low": spread.low if spread else None,
+        "high": spread.high if spread else None,
+    }
+
+
+def _flat(contrast: Contrast) -> dict[str, object]:
+    """Columns of a CSV row, beside the run's own figures."""
+    effects = {
+        **{f"ratio_{name}": effect for name, effect in contrast.ratios.items()},
+        **{f"difference_{name}": effect for name, effect in contrast.accuracies.items()},
+    }
+    columns = {
+        f"{name}{'' if part == 'value' else f'_{part}'}": value
+        for name, effect in effects.items()
+        for part, value in _effect(effect).items()
+    }
+    found = contrast.agreement
+    return {
+        **columns,
+        "compared_questions": found.questions,
+        "same_letter": found.same_prediction,
+        "only_first_correct": found.only_first,
+        "only_this_correct": found.only_second,
+        "paired_p": found.p_value,
+        "largest_difference": found.largest_difference,
+    }
+
+
+def flagperf(run: FinishedRun, summary: Summary) -> str:
+    """The suite's finish line, one dict under its own keys and with its three decimals, and its Markdown row.
+
+    A query is a token. Accuracy, in both, is that of the whole vocabulary's arg-max. `flops` are a second's:
+    two a parameter and token of core throughput, the reference's where the engine was not asked; null where a
+    prefix was reused, which the suite does not know.
+    """
+    core = summary.p_val_core if summary.p_infer_core is None else summary.p_infer_core
+    is_whole = summary.computed_tokens == summary.logical_tokens
+    line = {
+        "vendor": vendor(run.model.device.name),
+        "compiler": summary.engine_label,
+        "precision": summary.precision,
+        "batchsize": summary.bs,
+        "flops": 2 * run.model.parameters * core if core is not None and is_whole else None,
+        "e2e_time(second)": _rounded(summary.e2e_time),
+        "p_validation_whole(qps)": _rounded(summary.p_val_whole),
+        "p_validation_core(qps)": _rounded(summary.p_val_core),
+        "p_inference_whole(qps)": _rounded(summary.p_infer_whole),
+        "*p_inference_core(qps)": _rounded(summary.p_infer_core),
+        "val_average_acc": _rounded(summary.acc_val_vocab),
+        "infer_average_acc": _rounded(summary.acc_vocab),
+    }
+    row = table(replace(summary, acc=summary.acc_vocab), run.model.notice)
+    return "\n\n".join([f"{line}", row, *mark_lines(run, summary)])
+
+
+def vendor(device: str) -> str:
+    """Who made the device, as far as its name tells."""
+    known = {
+        "nvidia": "nvidia",
+        "tesla": "nvidia",
+        "geforce": "nvidia",
+        "intel": "intel",
+        "amd": "amd",
+        "arm": "arm",
+    }
+    return next((maker for word, maker in known.items() if word in device.lower()), "unknown")
+
+
+def comma_separated(rows: Sequence[Mapping[str, object]]) -> str:
+    """A head and the rows, which have the same keys."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,157 @@
+"""A results file as EleutherAI's lm-evaluation-harness (0.4.13) writes it for its task `mmlu`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmlu_client.data.groups import HARNESS_GROUP_OF, HARNESS_GROUPS
+from mmlu_client.data.question import LETTERS
+from mmlu_client.figures.accuracy import Accuracy, subject_accuracies
+from mmlu_client.prompts.format import FORMATS
+from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.rundir.record import INFER
+
+ALL = "mmlu"
+ALIASES = {group.task: group.alias for group in HARNESS_GROUPS}
+# Of the harness's files for these tasks and groups.
+TASK_VERSION, GROUP_VERSION = 1.0, "2"
+
+
+def lm_eval_results(run: FinishedRun) -> dict[str, Any]:
+    """Subjects are tasks; groups weigh them by their questions. Subjects it does not know stand in `mmlu`."""
+    subjects = subject_accuracies(run.records.phase(INFER))
+    tasks = {f"mmlu_{name}": accuracy for name, accuracy in subjects.items()}
+    subtasks = _subtasks(list(subjects))
+    groups = {name: _group(name, _leaves(name, subtasks), tasks) for name in subtasks}
+    # The harness says these of a group only where tasks are right below it: not of all of MMLU.
+    names = [*(group for group, below in subtasks.items() if not tasks.keys().isdisjoint(below)), *tasks]
+    return {
+        "results": {**groups, **{name: _task(name, accuracy) for name, accuracy in tasks.items()}},
+        "groups": groups,
+        "group_subtasks": subtasks,
+        "configs": {name: _config(run, name) for name in tasks},
+        "versions": {**dict.fromkeys(subtasks, GROUP_VERSION), **dict.fromkeys(tasks, TASK_VERSION)},
+        "n-shot": dict.fromkeys(names, run.manifest["few_shots"]),
+        "higher_is_better": {name: {"acc": True} for name in names},
+        "n-samples": {
+            name: {"original": run.subject_size(name.removeprefix("mmlu_")), "effective": accuracy.answered}
+            for name, accuracy in tasks.items()
+        },
+        "config": {
+            "model": run.model.id,
+            "model_args": f"engine={run.model.engine.name},precision={run.model.engine.precision}",
+            "model_num_parameters": run.model.parameters,
+            "batch_size": run.batch_size,
+            "device": run.model.device.name,
+            "limit": run.manifest["data"]["limit"],
+            "random_seed": run.manifest["seeds"]["random_seed"],
+        },
+        "date": run.manifest["started"]["epoch_ns"] / 1e9,
+        "transformers_version": run.manifest["client"]["versions"]["transformers"],
+        "max_length": run.manifest["limits"]["max_prompt_tokens"],
+        "model_source": "trt-server",
+        "model_name": run.model.id,
+        "model_name_sanitized": sanitized(run.model.id),
+        "system_instruction": None,
+        "fewshot_as_multiturn": False,
+        "chat_template": None,
+        "total_evaluation_time_seconds": str(run.client_seconds),
+    }
+
+
+def sanitized(model: str) -> str:
+    """A model's name as the harness makes a folder's of it."""
+    return re.sub(r'["<>:/|\\?*\[\]]+', "__", model)
+
+
+def _subtasks(subjects: Sequence[str]) -> dict[str, list[str]]:
+    """Group → what is right below it, for the groups that have a subject here."""
+    by_group = {
+        group.task: [f"mmlu_{name}" for name in subjects if HARNESS_GROUP_OF.get(name) is group]
+        for group in HARNESS_GROUPS
+    }
+    found = {task: members for task, members in by_group.items() if members}
+    others = [f"mmlu_{name}" for name in subjects if name not in HARNESS_GROUP_OF]
+    return {ALL: [*found, *others], **found}
+
+
+def _leaves(name: str, subtasks: Mapping[str, Sequence[str]]) -> list[str]:
+    below = [leaf for each in subtasks.get(name, ()) for leaf in _leaves(each, subtasks)]
+    return below if name in subtasks else [name]
+
+
+def _task(name: str, accuracy: Accuracy) -> dict[str, Any]:
+    return {
+        "name": name,
+        "alias": name.removeprefix("mmlu_"),
+        "sample_len": accuracy.answered,
+        "acc,none": accuracy.share,
+        "acc_stderr,none": _or_not_available(task_stderr(accuracy)),
+    }
+
+
+def _group(name: str, leaves: Sequence[str], tasks: Mapping[str, Accuracy]) -> dict[str, Any]:
+    members = [tasks[leaf] for leaf in leaves]
+    answered = sum(each.answered for each in members)
+    return {
+        "name": name,
+        "alias": ALIASES.get(name, name),
+        "sample_len": answered,
+        "acc,none": sum(each.correct for each in members) / answered if answered else None,
+        "acc_stderr,none": _or_not_available(pooled_stderr(members)),
+        "sample_count": {"acc,none": answered},
+    }
+
+
+def task_stderr(accuracy: Accuracy) -> float | None:
+    """The harness's: the sample's standard deviation (n - 1) over √n. None for fewer than two."""
+    share, count = accuracy.share, accuracy.answered
+    return math.sqrt(share * (1 - share) / (count - 1)) if share is not None and count > 1 else None
+
+
+def pooled_stderr(accuracies: Sequence[Accuracy]) -> float | None:
+    """The harness's, of a group: from the pooled variance of its tasks. None where a task has none."""
+    errors = [task_stderr(each) for each in accuracies]
+    known = [error for error in errors if error is not None]
+    if not known or len(known) < len(errors):
+        return None
+    sizes = [each.answered for each in accuracies]
+    squares = sum((size - 1) * size * error**2 for size, error in zip(sizes, known, strict=True))
+    return math.sqrt(squares / (sum(sizes) - len(sizes)) / sum(sizes))
+
+
+def _or_not_available(error: float | None) -> float | str:
+    return "N/A" if error is None else error
+
+
+def _config(run: FinishedRun, name: str) -> dict[str, Any]:
+    """A task's settings, those of the harness's own file for it that hold here too, under its names."""
+    subject = name.removeprefix("mmlu_")
+    style = FORMATS[run.prompt_format]
+    text = "{{question.strip()}}" if style.stripped else "{{question}}"
+    options = "".join(f"\n{letter}. {{{{choices[{place}]}}}}" for place, letter in enumerate(LETTERS))
+    return {
+        "task": name,
+        "task_alias": subject,
+        "dataset_path": run.data,
+        "dataset_name": subject,
+        "test_split": "test",
+        "fewshot_split": "dev",
+        "doc_to_text": f"{text}{options}\nAnswer:",
+        "doc_to_target": "answer",
+        "doc_to_choice": list(LETTERS),
+        "description": style.header(subject),
+        "target_delimiter": " ",
+        "fewshot_delimiter": "\n\n",
+        "fewshot_config": {"sampler": "first_n"},
+        "num_fewshot": run.few_shots,
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "output_type": "multiple_choice",
+        "repeats": 1,
+        "should_decontaminate": False,
+        "unsafe_code": False,
+        "metadata": {"version": TASK_VERSION, "prompt_format": run.prompt_format},
+    }

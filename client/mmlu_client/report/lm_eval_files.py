@@ -1,0 +1,130 @@
+"""A run's files as lm-evaluation-harness (0.4.13) leaves them with `--output_path … --log_samples`.
+
+Its own tools read them: `results_<time>.json` and, a task each, `samples_<task>_<time>.jsonl`, in a folder
+that is named after the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmlu_client.data.benchmark import Benchmark
+from mmlu_client.data.question import LETTERS, Question
+from mmlu_client.errors import RunError
+from mmlu_client.prompts.format import FORMATS, PromptFormat
+from mmlu_client.report.lm_eval import lm_eval_results, sanitized
+from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.rundir.folder import make_folder, write_text
+from mmlu_client.rundir.record import INFER
+
+FOLDER = "lm-eval"
+COLUMNS = (
+    *("subject", "index", "shots", "predicted", "top_token"),
+    *(f"{kind}.{letter}" for kind in ("logprobs", "candidates") for letter in LETTERS),
+)
+
+
+def write_lm_eval_files(run: FinishedRun, load: Callable[[], Benchmark]) -> Path:
+    """Returns the folder that they are in. load: what was asked; prompts are written again from it.
+
+    Written once more, after --resume, they take the place of the first. Raises ClientError, after the results
+    are written, where the questions cannot be read, or are others by now.
+    """
+    folder = run.folder / FOLDER / sanitized(run.model.id)
+    make_folder(folder)
+    results, time = lm_eval_results(run), _time(run)
+    _write_results(folder, time, results)
+    benchmark = load()
+    if benchmark.sha256 != run.manifest["data"]["sha256"]:
+        raise RunError(
+            f"{folder} has no samples: the questions in {benchmark.name} are not those that were asked "
+            "(their sha256 is another one)"
+        )
+    hashes = {}
+    for name, answers in _tasks(run):
+        samples = [_sample(run, benchmark, answer) for answer in answers]
+        joined = "".join(each["doc_hash"] + each["prompt_hash"] + each["target_hash"] for each in samples)
+        hashes[name] = _hash(joined)
+        lines = "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in samples)
+        write_text(folder / f"samples_{name}_{time}.jsonl", lines)
+    _write_results(folder, time, {**results, "task_hashes": hashes})
+    return folder
+
+
+def _write_results(folder: Path, time: str, results: dict[str, Any]) -> None:
+    write_text(folder / f"results_{time}.json", json.dumps(results, indent=2, ensure_ascii=False))
+
+
+def _time(run: FinishedRun) -> str:
+    """When the run began, as the harness names files: no colons, microseconds, no zone."""
+    started = datetime.fromtimestamp(run.manifest["started"]["epoch_ns"] / 1e9, timezone.utc)
+    return started.strftime("%Y-%m-%dT%H-%M-%S.%f")
+
+
+def _tasks(run: FinishedRun) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Each subject's answered questions as rows of their records, in the order of their file."""
+    infer = run.records.phase(INFER)
+    scored = infer.where(infer.is_scored)
+    for subject in np.unique(scored["subject"].astype(str)).tolist():
+        mine = scored.where(scored["subject"] == subject)
+        mine = mine.where(np.argsort(mine["index"]))
+        columns = [mine[name].tolist() for name in COLUMNS]
+        yield f"mmlu_{subject}", [dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _sample(run: FinishedRun, benchmark: Benchmark, answer: dict[str, Any]) -> dict[str, Any]:
+    """One question as the harness logs it. resps: log-probability, and whether it was the arg-max of all."""
+    question = benchmark.test[answer["subject"]][answer["index"]]
+    context, right = _context(run, benchmark, question, answer["shots"]), LETTERS.index(question.answer)
+    scores = [
+        [str(answer[f"logprobs.{each}"]), str(answer[f"candidates.{each}"] == answer["top_token"])]
+        for each in LETTERS
+    ]
+    doc = {
+        "question": question.text,
+        "subject": question.subject,
+        "choices": list(question.options),
+        "answer": right,
+    }
+    return {
+        "doc_id": question.index,
+        "doc": doc,
+        "target": str(right),
+        "arguments": {
+            f"gen_args_{place}": {"arg_0": context, "arg_1": f" {each}"} for place, each in enumerate(LETTERS)
+        },
+        "resps": [[score] for score in scores],
+        "filtered_resps": scores,
+        "filter": "none",
+        "metrics": ["acc"],
+        "doc_hash": _hash(json.dumps(doc, indent=2, ensure_ascii=False)),
+        "prompt_hash": _hash(context),
+        "target_hash": _hash(str(right)),
+        "acc": float(answer["predicted"] == question.answer),
+    }
+
+
+def _context(run: FinishedRun, benchmark: Benchmark, question: Question, kept: int) -> str:
+    """The prompt's text. One that lost tokens, and not shots, is whole here, as in the harness."""
+    style = FORMATS[run.prompt_format]
+    shots = benchmark.dev.get(question.subject, ())[: run.few_shots]
+    return style.head(question.subject, _kept(style, shots, kept)) + style.body(question)
+
+
+def _kept(style: PromptFormat, shots: Sequence[Question], count: int) -> Sequence[Question]:
+    if style.too_long == "cut-left":
+        return shots
+    while len(shots) > count:
+        shots = style.fewer(shots)
+    return shots
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

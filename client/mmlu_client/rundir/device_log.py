@@ -1,0 +1,146 @@
+"""device.jsonl: what the servers' devices told while a run was on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmlu_client.errors import InputError, RunError
+from mmlu_client.load.lane import Server
+from mmlu_client.rundir.whole_lines import append_lines, cut_torn_line
+from mmlu_client.service.model import Device
+
+INTERVAL_SECONDS = 1.0
+CALL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Of one device, by one server. monotonic_ns: the client's clock when the answer came."""
+
+    phase: str
+    session: int
+    server: str
+    monotonic_ns: int
+    device: Device
+
+    @property
+    def device_key(self) -> str:
+        """The same for every server that is on this device, where its identity is known."""
+        return self.device.id or f"{self.server} {self.device.name}"
+
+
+class DeviceLog:
+    """Asks every server for its device's readings about once a second. Use as an async context manager.
+
+    lost: how many could not be written.
+    """
+
+    def __init__(
+        self, path: Path, servers: Sequence[Server], phase: str, session: int, say: Callable[[str], None]
+    ) -> None:
+        self.lost = 0
+        self._path = path
+        self._servers = servers
+        self._phase = phase
+        self._session = session
+        self._say = say
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> DeviceLog:
+        await self._read()
+        self._task = asyncio.create_task(self._poll())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._read()
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_SECONDS)
+            await self._read()
+
+    async def _read(self) -> None:
+        await asyncio.gather(*map(self._read_one, self._servers))
+
+    async def _read_one(self, server: Server) -> None:
+        try:
+            model = await server.connection.model(CALL_SECONDS)
+        except RunError:  # a server that is away has no readings
+            return
+        now = time.monotonic_ns()
+        self._append(
+            [Reading(self._phase, self._session, server.name, now, device) for device in model.devices]
+        )
+
+    def _append(self, readings: Sequence[Reading]) -> None:
+        """What the disk does not take is lost: the run's answers are worth more than its readings."""
+        lines = "".join(json.dumps(asdict(reading), separators=(",", ":")) + "\n" for reading in readings)
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                append_lines(file, lines)
+        except OSError as error:
+            if not self.lost:
+                self._say(f"readings of devices are lost: cannot write {self._path}: {error.strerror}")
+            self.lost += len(readings)
+
+
+def reopen_device_log(path: Path, *, keep: bool) -> None:
+    """Make ready what an earlier start left: whole lines to go on behind, or, unless they are kept, nothing.
+
+    Raises RunError.
+    """
+    if not path.exists():
+        return
+    try:
+        if keep:
+            cut_torn_line(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from None
+
+
+def read_device_log(path: Path) -> tuple[list[Reading], int]:
+    """Every reading, and how many lines are none; nothing where there is no such file. Raises InputError."""
+    if not path.exists():
+        return [], 0
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    readings = [_reading(line) for line in lines if line.endswith(b"\n")]
+    known = [reading for reading in readings if reading is not None]
+    return known, len(readings) - len(known)
+
+
+def joules(readings: Sequence[Reading], phase: str) -> float | None:
+    """Energy the devices took in a phase, each counted once; None where one of them has no counter."""
+    counters: dict[tuple[int, str], list[float | None]] = {}
+    for reading in readings:
+        if reading.phase == phase:
+            key = (reading.session, reading.device_key)
+            counters.setdefault(key, []).append(reading.device.energy_joules)
+    total = 0.0
+    for values in counters.values():
+        if len(values) < 2 or (first := values[0]) is None or (last := values[-1]) is None:
+            return None
+        total += last - first
+    return total if counters else None
+
+
+def _reading(line: bytes) -> Reading | None:
+    """None where the line is no reading: half of one, or what a disk that failed left of it."""
+    try:
+        fields: dict[str, Any] = json.loads(line)
+        return Reading(**{**fields, "device": Device(**fields["device"])})
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,137 @@
+"""The client's own nouns ⇄ protobuf."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from scoring.v1 import scoring_pb2
+
+from mmlu_client.service.messages import Batch, Refusal, Reply, Request, Score, Timing
+from mmlu_client.service.model import Device, EngineInfo, PeakMeasurements, ServedModel, ServedTokenizer
+
+
+def encode_request(request: Request) -> Any:
+    role = scoring_pb2.ENGINE_ROLE_REFERENCE if request.reference else scoring_pb2.ENGINE_ROLE_COMPILED
+    message = scoring_pb2.ScoreRequest(id=request.id, engine=role, allow_prefix_reuse=request.reuse_prefix)
+    for prompt in request.prompts:
+        part = message.prompts.add(shared_prefix_tokens=prompt.shared_prefix_tokens)
+        part.token_ids.ids.extend(prompt.token_ids)
+        for candidate in prompt.candidate_ids:
+            part.candidates.add(token_id=candidate)
+    return message
+
+
+def decode_answer(message: Any) -> Reply | Refusal:
+    """A StreamScoreResponse."""
+    if message.WhichOneof("outcome") == "response":
+        return _reply(message.id, message.response)
+    return _refusal(message.id, message.error)
+
+
+def _reply(request_id: str, response: Any) -> Reply:
+    timing, batch = response.timing, response.batch
+    return Reply(
+        id=request_id,
+        scores=tuple(map(_score, response.scores)),
+        timing=Timing(
+            tokenize=timing.tokenize_ns,
+            queue=timing.queue_ns,
+            assemble=timing.assemble_ns,
+            copy_in=timing.copy_in_ns,
+            core=timing.core_ns,
+            copy_out=timing.copy_out_ns,
+            total=timing.total_ns,
+        ),
+        batch=Batch(batch.prompts, batch.padded_length, batch.padding_tokens),
+    )
+
+
+def _score(score: Any) -> Score:
+    return Score(
+        candidate_ids=tuple(score.candidate_ids),
+        logprobs=tuple(score.candidate_logprobs),
+        top_token=score.top_token_id,
+        top_logprob=score.top_logprob,
+        logical_tokens=score.tokens.logical,
+        computed_tokens=score.tokens.computed,
+        flops=score.flops,
+    )
+
+
+def _refusal(request_id: str, error: status_pb2.Status) -> Refusal:
+    known = error.code in code_pb2.Code.values()
+    code = code_pb2.Code.Name(error.code) if known else f"CODE_{error.code}"
+    return Refusal(request_id, code, error.message, _retry_after(error))
+
+
+def _retry_after(error: status_pb2.Status) -> float | None:
+    for detail in error.details:
+        info = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+    return None
+
+
+def decode_tokenizer(tokenizer: Any) -> ServedTokenizer:
+    return ServedTokenizer(
+        files={file.name: file.content for file in tokenizer.files},
+        fingerprint=tokenizer.fingerprint,
+        sample_text=tokenizer.sample_text,
+        sample_ids=tuple(tokenizer.sample_ids),
+    )
+
+
+def decode_model(model: Any) -> ServedModel:
+    return ServedModel(
+        id=model.id,
+        architecture=model.architecture,
+        fingerprint=model.fingerprint,
+        parameters=model.parameters.total,
+        vocabulary_size=model.geometry.vocabulary_size,
+        engine=_engine(model.engine),
+        reference=_engine(model.reference) if model.HasField("reference") else None,
+        device=_device(model.device),
+        peak_flops=model.peak.flops_per_second,
+        peak_source=model.peak.source,
+        max_prompt_tokens=model.limits.max_prompt_tokens,
+        max_batch_size=model.limits.max_batch_size,
+        stream_window=model.limits.stream_window,
+        notice=model.notice,
+        server_version=model.server_version,
+        devices=tuple(map(_device, model.devices)) or (_device(model.device),),
+        peak_measurements=_measurements(model.peak.measured) if model.peak.HasField("measured") else None,
+    )
+
+
+def _measurements(measured: Any) -> PeakMeasurements:
+    return PeakMeasurements(measured.count, measured.least_flops_per_second, measured.contended)
+
+
+def _engine(engine: Any) -> EngineInfo:
+    return EngineInfo(
+        name=engine.name,
+        version=engine.version,
+        precision=engine.precision,
+        fingerprint=engine.fingerprint,
+        load_seconds=engine.load_seconds,
+        build_seconds=engine.build_seconds,
+    )
+
+
+def _device(device: Any) -> Device:
+    def reading(field: str) -> Any:
+        return getattr(device, field) if device.HasField(field) else None
+
+    return Device(
+        name=device.name,
+        memory_used=reading("memory_used_bytes"),
+        memory_peak=reading("memory_peak_bytes"),
+        memory_total=reading("memory_total_bytes"),
+        power_watts=reading("power_watts"),
+        energy_joules=reading("energy_joules"),
+        temperature_celsius=reading("temperature_celsius"),
+        sm_clock_hertz=reading("sm_clock_hertz"),
+        id=reading("id"),
+        part=reading("part"),
+    )

@@ -1,0 +1,276 @@
+"""The server: model, tokenizer, the stream of scores; waits for it when it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+# gRPC's core writes its own account of every failed handshake to stderr; the client says it in one line.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from scoring.v1 import scoring_pb2, scoring_pb2_grpc
+
+from mmlu_client.errors import InputError, RunError, StreamLostError
+from mmlu_client.service.address import Address
+from mmlu_client.service.codec import decode_answer, decode_model, decode_tokenizer, encode_request
+from mmlu_client.service.handshake import tls_trouble
+from mmlu_client.service.messages import Refusal, Reply, Request
+from mmlu_client.service.model import ServedModel, ServedTokenizer
+from mmlu_client.service.proxy import Proxy
+from mmlu_client.text import shortest
+
+SERVICE = "scoring.v1.Scoring"
+POLL_SECONDS = 0.2
+CALL_SECONDS = 30.0
+# For half a second of measuring, and what the server computes before it.
+PEAK_SECONDS = 10.0
+# After so long without an answer the server is asked for its health: a host that vanished says nothing.
+SILENCE_SECONDS = 60.0
+OPTIONS = (
+    ("grpc.max_receive_message_length", -1),  # a tokenizer of 128,000 words is larger than the default 4 MiB
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+# With these codes a stream would end the same way again.
+FINAL = frozenset(
+    {
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.NOT_FOUND,
+    }
+)
+# What gRPC's core says of a proxy that does not connect, and answers that say that it never will.
+PROXY_ANSWER = re.compile(r"HTTP proxy returned response code (\d+)")
+REFUSALS = frozenset({"401", "403", "405", "407"})
+
+
+class AwayError(Exception):
+    """The server takes no work now; the text says what is known of it."""
+
+
+class Connection:
+    """One channel to one server. Every method may raise RunError."""
+
+    def __init__(
+        self,
+        address: Address,
+        ca_file: Path | None,
+        say: Callable[[str], None],
+        proxy: Proxy | None = None,
+    ) -> None:
+        """ca_file: PEM certificates to trust instead of the system's. say: what is told to the person.
+
+        proxy: the one that gRPC finds in the environment; None: none is asked, whatever stands there.
+        """
+        self._address = address
+        self._ca_file = ca_file
+        self._say = say
+        self._proxy = proxy
+        self._channel = _channel(address, ca_file, proxy)
+        self._scoring: Any = scoring_pb2_grpc.ScoringStub(self._channel)  # type: ignore[no-untyped-call]
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+
+    async def wait_for_model(self, seconds: float) -> ServedModel:
+        """What the server holds once it takes work. Raises RunError after `seconds`, or if it never will."""
+        deadline = time.monotonic() + seconds
+        told = False
+        while True:
+            try:
+                return await self.model_if_serving(max(1.0, deadline - time.monotonic()))
+            except AwayError as away:
+                trouble = str(away)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise RunError(
+                    f"no answer from {self._address} within {shortest(seconds)} s ({trouble}): start "
+                    "trt-server, or name another --url, or a longer --server-timeout"
+                )
+            if not told:
+                self._say(f"waiting up to {shortest(seconds)} s for {self._address} ({trouble})")
+                told = True
+            await asyncio.sleep(min(POLL_SECONDS, left))
+
+    async def model_if_serving(self, seconds: float) -> ServedModel:
+        """Raises AwayError where the server takes no work now, RunError where that will stay so."""
+        request = health_pb2.HealthCheckRequest(service=SERVICE)
+        try:
+            health = await self._health.Check(request, timeout=min(seconds, CALL_SECONDS))
+            if health.status != health_pb2.HealthCheckResponse.SERVING:
+                raise AwayError("it is there and not ready")
+            return await self._model(min(seconds, CALL_SECONDS))
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise AwayError(f"nothing answers{self._by_way_of}") from None
+            if error.code() in FINAL:
+                raise RunError(f"{self._address} is not a trt-server ({_reason(error)})") from None
+            await self._raise_if_final(error)
+            raise AwayError(f"{_reason(error)}{self._by_way_of}") from None
+
+    async def _raise_if_final(self, error: grpc.aio.AioRpcError) -> None:
+        """Raises RunError where a proxy refuses the server, or TLS is spoken on one side only."""
+        if self._proxy is None:
+            if (trouble := await tls_trouble(self._address, self._ca_file)) is not None:
+                raise RunError(trouble) from None
+            return
+        answer = PROXY_ANSWER.search(error.details() or "")
+        if answer is not None and answer[1] in REFUSALS:
+            raise RunError(
+                f"the proxy {self._proxy} refuses {self._address} (HTTP {answer[1]}): {self._without_proxy}"
+            ) from None
+
+    @property
+    def _by_way_of(self) -> str:
+        """What is to be known of an error where a proxy may have caused it."""
+        if self._proxy is None:
+            return ""
+        return f"; asked through the proxy {self._proxy}: {self._without_proxy}"
+
+    @property
+    def _without_proxy(self) -> str:
+        """How to do without one."""
+        return f"name {self._address.of_name or self._address.host} in no_proxy to go without it"
+
+    async def model(self, seconds: float) -> ServedModel:
+        """The model as it is now: its device's memory changes. Waits `seconds` at most."""
+        try:
+            return await self._model(seconds)
+        except grpc.aio.AioRpcError as error:
+            raise RunError(f"{self._address} does not describe its model: {_reason(error)}") from None
+
+    async def model_with_peak_measured_again(self) -> ServedModel:
+        try:
+            return await self._model(PEAK_SECONDS, measure_peak=True)
+        except grpc.aio.AioRpcError as error:
+            raise RunError(f"{self._address} does not measure its peak: {_reason(error)}") from None
+
+    async def _model(self, seconds: float, *, measure_peak: bool = False) -> ServedModel:
+        request = scoring_pb2.GetModelRequest(measure_peak=measure_peak)
+        return decode_model(await self._scoring.GetModel(request, timeout=seconds))
+
+    async def tokenizer(self) -> ServedTokenizer | None:
+        """None where the model has no tokenizer."""
+        request = scoring_pb2.GetTokenizerRequest()
+        try:
+            tokenizer = await self._scoring.GetTokenizer(request, timeout=CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise RunError(f"{self._address} does not give its tokenizer: {_reason(error)}") from None
+        return decode_tokenizer(tokenizer)
+
+    def stream(self) -> ScoreStream:
+        return ScoreStream(self._scoring.StreamScore(), self._is_alive)
+
+    async def _is_alive(self) -> bool:
+        request = health_pb2.HealthCheckRequest(service=SERVICE)
+        try:
+            await self._health.Check(request, timeout=CALL_SECONDS)
+        except grpc.aio.AioRpcError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+class ScoreStream:
+    """One StreamScore call. Methods raise StreamLostError when it broke, RunError when the next would too."""
+
+    def __init__(self, call: Any, is_alive: Callable[[], Awaitable[bool]]) -> None:
+        self._call = call
+        self._is_alive = is_alive
+        self._writing = asyncio.Lock()
+        self._answers = 0
+        self._silent = False
+        self._watch = asyncio.create_task(self._watch_silence())
+
+    async def send(self, request: Request) -> None:
+        message = encode_request(request)
+        try:
+            async with self._writing:
+                await self._call.write(message)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            raise await self._loss(error) from None
+        except asyncio.CancelledError:
+            self._raise_if_silent()
+            raise
+
+    async def receive(self) -> Reply | Refusal | None:
+        """The next answer, in whatever order they come; None when the server ended the stream."""
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise await self._loss(error) from None
+        except asyncio.CancelledError:
+            self._raise_if_silent()
+            raise
+        self._answers += 1
+        return None if message is grpc.aio.EOF else decode_answer(message)
+
+    async def finish(self) -> None:
+        """Say that nothing more will be asked."""
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.done_writing()
+
+    def close(self) -> None:
+        self._watch.cancel()
+        self._call.cancel()
+
+    async def _watch_silence(self) -> None:
+        seen = -1
+        while seen != self._answers or await self._is_alive():
+            seen = self._answers
+            await asyncio.sleep(SILENCE_SECONDS)
+        self._silent = True
+        self._call.cancel()
+
+    def _raise_if_silent(self) -> None:
+        if self._silent:
+            raise StreamLostError("the server fell silent")
+
+    async def _loss(self, error: Exception) -> Exception:
+        """What a broken call means for the run."""
+        if not isinstance(error, grpc.aio.AioRpcError):
+            # A write on a call that is over only says so; the call's own status says why.
+            error = grpc.aio.AioRpcError(await self._call.code(), _NONE, _NONE, await self._call.details())
+        if error.code() in FINAL:
+            return RunError(f"the server refuses the stream: {_reason(error)}")
+        return StreamLostError(_reason(error))
+
+
+_NONE = grpc.aio.Metadata()
+
+
+def _channel(address: Address, ca_file: Path | None, proxy: Proxy | None) -> grpc.aio.Channel:
+    options = OPTIONS if proxy is not None else (*OPTIONS, ("grpc.enable_http_proxy", 0))
+    if not address.tls:
+        return grpc.aio.insecure_channel(address.target, options=options)
+    try:
+        ssl.create_default_context(cafile=ca_file)
+        certificates = ca_file.read_bytes() if ca_file else None
+    except ssl.SSLError:
+        raise InputError(f"--tls-ca {ca_file} holds no certificate in PEM form") from None
+    except OSError as error:
+        raise InputError(f"cannot read --tls-ca {ca_file}: {error.strerror}") from None
+    credentials = grpc.ssl_channel_credentials(root_certificates=certificates)
+    named = address.certified_name
+    override = (("grpc.ssl_target_name_override", named),) if named else ()
+    return grpc.aio.secure_channel(address.target, credentials, options=(*options, *override))
+
+
+def _reason(error: grpc.aio.AioRpcError) -> str:
+    details = " ".join((error.details() or "").split())
+    return f"{error.code().name}: {details}" if details else str(error.code().name)

@@ -1,0 +1,137 @@
+"""The HTTP proxy that a server is asked through, as the environment names it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from mmlu_client.service.address import Address
+
+# gRPC takes the first that is set, with TLS and without; an empty one says that there is no proxy.
+NAMED_BY = ("grpc_proxy", "https_proxy", "http_proxy")
+EXCEPTIONS = ("no_grpc_proxy", "no_proxy", "NO_GRPC_PROXY", "NO_PROXY")
+# A name that the firm's own resolver does not know is asked of the proxy: it need not be waited for.
+RESOLVE_SECONDS = 3.0
+
+# The colons of an IPv6 address without brackets lead to no port.
+ENTRY = re.compile(r"(?P<name>\[[^\]]*\]|[^:]*):(?P<port>\d+)")
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """host: with its port where one is given, without user and password. variable: what names it."""
+
+    host: str
+    variable: str
+
+    def __str__(self) -> str:
+        return f"http://{self.host} (from {self.variable})"
+
+
+async def proxy_to(address: Address) -> Proxy | None:
+    """What gRPC is to ask for a connection to this address; None: the server itself.
+
+    This machine is never asked of a proxy, and neither is what no_proxy names.
+    """
+    proxy = _proxy()
+    if proxy is None or _is_excepted(address) or await _is_this_machine(address):
+        return None
+    return proxy
+
+
+def _proxy() -> Proxy | None:
+    variable = next((name for name in NAMED_BY if name in os.environ), None)
+    if variable is None:
+        return None
+    try:
+        url = urlsplit(os.environ[variable])
+    except ValueError:
+        return None
+    host = url.netloc.rpartition("@")[2]
+    # gRPC speaks to no other kind and goes without.
+    return Proxy(host, variable) if url.scheme == "http" and host else None
+
+
+def _is_excepted(address: Address) -> bool:
+    entries = next((value for name in EXCEPTIONS if (value := os.environ.get(name))), "")
+    hosts = [host for host in (address.host, address.of_name) if host is not None]
+    return any(
+        _covers(entry, host.lower().rstrip("."), address.port)
+        for entry in re.split(r"[,\s]+", entries.lower())
+        for host in hosts
+        if entry
+    )
+
+
+def _covers(entry: str, host: str, port: int) -> bool:
+    """Whether an entry of no_proxy means the host: `*`, a name and all below it, an address or a range.
+
+    One with a port means that port only.
+    """
+    match = ENTRY.fullmatch(entry)
+    name, its_port = (match["name"], match["port"]) if match else (entry, None)
+    if its_port is not None and int(its_port) != port:
+        return False
+    if name == "*":
+        return True
+    ip, network = _ip(host), _network(name)
+    if ip is not None and network is not None:
+        return ip in network
+    name = name.removeprefix("*").strip(".")
+    # gRPC itself takes any end of a text, `ample.org` for `example.org`, and would ask no proxy either.
+    return bool(name) and host.endswith(name)
+
+
+def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        return None
+
+
+async def _is_this_machine(address: Address) -> bool:
+    """Whether the host is a loopback address, or a name of nothing else."""
+    host = address.host.lower().rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    if (ip := _ip(host)) is not None:
+        return _is_loopback(ip)
+    return _are_loopback(await _addresses(address))
+
+
+async def _addresses(address: Address) -> list[str]:
+    looking = asyncio.ensure_future(
+        asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    )
+    await asyncio.wait({looking}, timeout=RESOLVE_SECONDS)
+    if not looking.done():
+        looking.cancel()
+        return []
+    return [] if looking.exception() else [str(entry[4][0]) for entry in looking.result()]
+
+
+def _are_loopback(hosts: Iterable[str]) -> bool:
+    ips = [_ip(host) for host in hosts]
+    return bool(ips) and all(ip is not None and _is_loopback(ip) for ip in ips)
+
+
+def _is_loopback(ip: IPAddress) -> bool:
+    """0.0.0.0 and :: too: whoever connects there reaches this machine."""
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    ip = mapped or ip
+    return ip.is_loopback or ip.is_unspecified
+
+
+def _ip(host: str) -> IPAddress | None:
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None

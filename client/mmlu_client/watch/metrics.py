@@ -1,0 +1,162 @@
+"""What Prometheus scrapes of a run: every name and help text in one place."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from mmlu_client.data.question_file import Selection
+from mmlu_client.figures.span import spans
+from mmlu_client.figures.stages import latency
+from mmlu_client.rundir.record import Record
+from mmlu_client.rundir.record_table import RecordTable
+from mmlu_client.service.model import ServedModel
+from mmlu_client.watch.prometheus import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+# From 1 ms to a minute 24 a decade, each a tenth above the one before: a median that is interpolated in one
+# is off by a twentieth at the most.
+LATENCY_BUCKETS = (
+    *(0.0001, 0.00025, 0.0005),
+    *(float(f"{10 ** (step / 24 - 3):.3g}") for step in range(116)),
+    *(100.0, 250.0, 500.0),
+)
+OUTCOMES = ("correct", "wrong", "failed")
+KINDS = ("logical", "computed")
+
+
+class Metrics:
+    """One run's metrics, over all its starts, in a registry of their own: the compiled engine's answers."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        self._questions = Counter(
+            "mmlu_client_questions", "Questions recorded, by outcome.", ["subject", "outcome"], registry=r
+        )
+        self._planned = Gauge(
+            "mmlu_client_questions_planned", "Questions this run is to ask.", ["subject"], registry=r
+        )
+        self._tokens = Counter(
+            "mmlu_client_tokens",
+            "Tokens of answered prompts: logical (asked for), computed (run by the engine).",
+            ["kind"],
+            registry=r,
+        )
+        self._flops = Counter(
+            "mmlu_client_flops", "Floating-point operations of computed tokens.", registry=r
+        )
+        self._core = Counter(
+            "mmlu_client_core_seconds", "Seconds of the engine's compute alone, as replies tell.", registry=r
+        )
+        self._possible_flops = Counter(
+            "mmlu_client_possible_flops",
+            "Core seconds times the peak of the server they were spent on: what MFU is a share of.",
+            registry=r,
+        )
+        self._latency = Histogram(
+            "mmlu_client_request_seconds",
+            "Seconds from when a request was due to its reply.",
+            buckets=LATENCY_BUCKETS,
+            registry=r,
+        )
+        self._in_flight = Gauge(
+            "mmlu_client_requests_in_flight", "Requests that wait for their reply.", registry=r
+        )
+        self._seconds = Gauge(
+            "mmlu_client_run_seconds",
+            "Seconds from the first prompt issued to the last reply so far: whole time.",
+            registry=r,
+        )
+        self._info = Info("mmlu_client", "What is measured, and on what.", registry=r)
+        # By start of the client and server.
+        self._peaks: dict[tuple[int, str], float] = {}
+        self._core_seconds: dict[tuple[int, str], float] = collections.defaultdict(float)
+        self._earlier_seconds = 0.0
+
+    def describe(
+        self,
+        questions: Selection,
+        model: ServedModel,
+        *,
+        data: str,
+        prompt_format: str,
+        batch_size: int,
+        reuse_prefix: bool,
+    ) -> None:
+        """Set what stands fixed once the model is known; counters begin at 0, or a rate misses the first."""
+        for subject, count in questions.counts().items():
+            self._planned.labels(subject).set(count)
+            for outcome in OUTCOMES:
+                self._questions.labels(subject, outcome)
+        for kind in KINDS:
+            self._tokens.labels(kind)
+        self._info.info(
+            {
+                "model": model.id,
+                "engine": model.engine.name,
+                "precision": model.engine.precision,
+                "device": model.device.name,
+                "data": data,
+                "prompt_format": prompt_format,
+                "bs": str(batch_size),
+                "reuse_prefix": str(reuse_prefix).lower(),
+            }
+        )
+
+    def add_server(self, name: str, session: int, peak_flops: float) -> None:
+        """Before the first record of one that it answered in this start of the client. peak_flops: FLOP/s.
+
+        Again, where it came back in the same start with a larger one: that then counts from the beginning.
+        """
+        place = session, name
+        grown = peak_flops - self._peaks.get(place, peak_flops)
+        self._peaks[place] = peak_flops
+        self._possible_flops.inc(grown * self._core_seconds[place])
+
+    def add_earlier(self, records: RecordTable) -> None:
+        """Count what an earlier start of the client left."""
+        scored, correct = records.is_scored, records.correct
+        outcomes = np.where(correct, "correct", np.where(scored, "wrong", "failed"))
+        for (subject, outcome), count in collections.Counter(
+            zip(records["subject"], outcomes, strict=True)
+        ).items():
+            self._questions.labels(subject, outcome).inc(count)
+        for kind in KINDS:
+            self._tokens.labels(kind).inc(float(records[f"tokens.{kind}"].sum()))
+        self._flops.inc(float(records["flops"].sum()))
+        requests = records.requests()
+        places = zip(requests["session"].tolist(), requests["server"].tolist(), strict=True)
+        seconds = (requests["server_ns.core"] / 1e9).tolist()
+        for place, core, waited in zip(places, seconds, latency(requests).tolist(), strict=True):
+            self._count_request(place, core, waited)
+        self._earlier_seconds = sum(span.whole_seconds for span in spans(records).values())
+        self.set_whole_seconds(0.0)
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Count the records of one request."""
+        for record in records:
+            outcome = "failed" if record.score is None else "correct" if record.correct else "wrong"
+            self._questions.labels(record.question.subject, outcome).inc()
+            if record.score is not None:
+                self._tokens.labels("logical").inc(record.score.logical_tokens)
+                self._tokens.labels("computed").inc(record.score.computed_tokens)
+                self._flops.inc(record.score.flops)
+        exchange = records[0].exchange if records else None
+        if exchange is not None and exchange.timing is not None:
+            waited = (exchange.received_ns - exchange.due_ns) / 1e9
+            self._count_request((records[0].session, exchange.server), exchange.timing.core / 1e9, waited)
+
+    def _count_request(self, place: tuple[int, str], core_seconds: float, latency_seconds: float) -> None:
+        self._core.inc(core_seconds)
+        self._core_seconds[place] += core_seconds
+        self._possible_flops.inc(core_seconds * self._peaks[place])
+        self._latency.observe(latency_seconds)
+
+    def watch_in_flight(self, requests: Callable[[], float]) -> None:
+        """Asked at every scrape."""
+        self._in_flight.set_function(requests)
+
+    def set_whole_seconds(self, seconds: float) -> None:
+        """seconds: this start's alone."""
+        self._seconds.set(self._earlier_seconds + seconds)

@@ -1,0 +1,79 @@
+"""The HTTP door of a run's metrics, and how long it stays open after the run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mmlu_client.errors import InputError
+from mmlu_client.watch.prometheus import CollectorRegistry, make_wsgi_app, start_http_server
+
+# A recording rule is evaluated between two scrapes: it has the last figures when they were read twice.
+LAST_SCRAPES = 2
+# Scrapes come at an even pace; half an interval is left for one that is late.
+LATE = 1.5
+LONGEST_INTERVAL = 60.0
+POLL_SECONDS = 0.05
+# Every Prometheus sends it, and so do those that scrape like one; a person's browser does not. It is never
+# longer than the interval.
+TIMEOUT = "HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS"
+
+
+class MetricsServer:
+    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+        """Answer scrapes from now on. Raises InputError where the port cannot be had."""
+        try:
+            self._server, self._thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise InputError(f"--metrics-port {port}: cannot listen on {host}: {error.strerror}") from None
+        self._answer: Callable[..., Iterable[bytes]] = make_wsgi_app(registry)
+        self._server.set_app(self._note)
+        # Monotonic seconds at which Prometheus asked, and how long it would have waited.
+        self._scrapes: deque[float] = deque(maxlen=LAST_SCRAPES)
+        self._timeout = 0.0
+
+    @property
+    def port(self) -> int:
+        return self._server.server_port
+
+    @property
+    def patience(self) -> float:
+        """Seconds in which it should be read LAST_SCRAPES times; 0 where no Prometheus has come yet."""
+        if not self._scrapes:
+            return 0.0
+        between = self._scrapes[-1] - self._scrapes[0]
+        return min(max(between, self._timeout), LONGEST_INTERVAL) * LAST_SCRAPES * LATE
+
+    async def wait_for_last_scrapes(self, is_stopped: Callable[[], bool]) -> None:
+        """Return when Prometheus has read what stands now, at the latest after `patience`."""
+        now = time.monotonic()
+        deadline = now + self.patience
+        while time.monotonic() < deadline and not is_stopped():
+            if len(self._scrapes) == LAST_SCRAPES and self._scrapes[0] > now:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _note(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        came = time.monotonic()
+        body = self._answer(environ, start_response)
+        if TIMEOUT in environ:
+            self._timeout = _seconds(environ[TIMEOUT])
+            self._scrapes.append(came)
+        return body
+
+
+def _seconds(text: str) -> float:
+    """A header's number; 0 for what is none, or not a time."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return 0.0
+    return seconds if 0 <= seconds < float("inf") else 0.0

@@ -1,0 +1,209 @@
+"""What a person sees while it runs, on stderr: a bar on a terminal, plain lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from mmlu_client.data.question_file import Selection
+from mmlu_client.rundir.record import VAL, Record
+from mmlu_client.rundir.record_table import RecordTable
+from mmlu_client.text import accuracy
+
+# Of lines for logs: a tenth of the questions apart, but neither more often nor more rarely than this.
+LEAST_SECONDS, MOST_SECONDS = 10.0, 60.0
+SHOW_SECONDS = 0.1
+
+
+class Tally:
+    """Counts so far. subject: the one that is being asked; finished: those with every question recorded."""
+
+    def __init__(self, questions: Selection, notice: str, phase: str) -> None:
+        """questions: all that will be asked. notice: the model's."""
+        self.is_reference = phase == VAL
+        self.questions = len(questions)
+        self.subjects = questions.counts()
+        self.done: Counter[str] = Counter()
+        self.correct: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.tokens = 0
+        self.subject = questions[0].subject if questions else ""
+        self._notice = notice
+        self._started = time.monotonic()
+
+    def add(self, record: Record) -> None:
+        subject = record.question.subject
+        self.subject = subject
+        self.done[subject] += 1
+        if record.score is not None:
+            self.answered[subject] += 1
+            self.correct[subject] += record.correct
+            self.tokens += record.score.logical_tokens
+
+    def add_earlier(self, records: RecordTable) -> None:
+        """Count what an earlier start of the client left."""
+        scored, right = records.is_scored, records.correct
+        self.done.update(records["subject"].tolist())
+        self.answered.update(records["subject"][scored].tolist())
+        self.correct.update(records["subject"][right].tolist())
+
+    def is_finished(self, subject: str) -> bool:
+        return self.done[subject] == self.subjects[subject]
+
+    @property
+    def total_done(self) -> int:
+        return self.done.total()
+
+    def subject_accuracy(self, subject: str) -> str:
+        return self._accuracy(self.correct[subject], self.answered[subject])
+
+    def total_accuracy(self) -> str:
+        return self._accuracy(self.correct.total(), self.answered.total())
+
+    def throughput(self) -> str:
+        return f"{self.tokens / max(time.monotonic() - self._started, 1e-9):,.0f} tokens/s"
+
+    def _accuracy(self, correct: int, answered: int) -> str:
+        return accuracy(correct / answered if answered else None, self._notice)
+
+
+class Progress(Protocol):
+    def start(self, tally: Tally) -> None: ...
+
+    def update(self, records: Sequence[Record]) -> None:
+        """Take note of new records."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A line for the person."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+def make_progress(*, is_whole: bool) -> Progress:
+    """is_whole: with a line for each finished subject, where nobody looks on."""
+    console = Console(stderr=True, highlight=False)
+    # rich draws nothing on a terminal that cannot move its cursor, nor on one that says it has no columns.
+    can_draw = console.is_terminal and not console.is_dumb_terminal and console.width > 0
+    return BarProgress(console) if can_draw else LineProgress(console, is_whole=is_whole)
+
+
+class LineProgress:
+    """For logs: a line now and then, and one when all is answered."""
+
+    def __init__(
+        self, console: Console, *, is_whole: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """is_whole: one for each finished subject too. clock: seconds."""
+        self._console = console
+        self._is_whole = is_whole
+        self._clock = clock
+        self._tally: Tally | None = None
+        self._line_at = 0.0
+        self._line_done = 0
+
+    def start(self, tally: Tally) -> None:
+        self._tally = tally
+        self._line_at, self._line_done = self._clock(), tally.total_done
+
+    def update(self, records: Sequence[Record]) -> None:
+        tally = self._tally
+        if tally is None:
+            return
+        for record in records:
+            tally.add(record)
+            subject = record.question.subject
+            if self._is_whole and tally.is_finished(subject):
+                self._line(tally, f"{subject}: acc {tally.subject_accuracy(subject)}; ")
+        if self._is_time(tally):
+            self._line(tally, "")
+
+    def _is_time(self, tally: Tally) -> bool:
+        if tally.total_done == self._line_done:
+            return False
+        waited, done = self._clock() - self._line_at, tally.total_done - self._line_done
+        is_tenth = waited >= LEAST_SECONDS and done >= tally.questions / 10
+        return tally.total_done == tally.questions or is_tenth or waited >= MOST_SECONDS
+
+    def say(self, text: str) -> None:
+        print(f"mmlu-client: {text}", file=self._console.file, flush=True)
+
+    def stop(self) -> None:
+        self._tally = None
+
+    def _line(self, tally: Tally, start: str) -> None:
+        self._line_at, self._line_done = self._clock(), tally.total_done
+        whose = "reference: " if tally.is_reference else ""
+        self.say(
+            f"{whose}{start}{tally.total_done}/{tally.questions} questions, acc {tally.total_accuracy()}, "
+            f"{tally.throughput()}"
+        )
+
+
+class BarProgress:
+    """For a terminal: one bar for the run, one for the subject."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tally: Tally | None = None
+        self._next_show = 0.0
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            transient=True,
+        )
+        self._total = self._bars.add_task("total", total=None, figures="")
+        self._subject = self._bars.add_task("subject", total=None, figures="")
+
+    def start(self, tally: Tally) -> None:
+        self._tally = tally
+        self._show(tally)
+        self._bars.start()
+
+    def update(self, records: Sequence[Record]) -> None:
+        if self._tally is None:
+            return
+        for record in records:
+            self._tally.add(record)
+        now = time.monotonic()
+        if now >= self._next_show:
+            self._next_show = now + SHOW_SECONDS
+            self._show(self._tally)
+
+    def say(self, text: str) -> None:
+        # Broken between words alone, so that a path can be copied.
+        self._console.print(f"mmlu-client: {text}", markup=False, overflow="ignore", crop=False)
+
+    def stop(self) -> None:
+        if self._tally is not None:
+            self._show(self._tally)
+            self._bars.stop()
+            self._tally = None
+
+    def _show(self, tally: Tally) -> None:
+        subject = tally.subject
+        figures = f"acc {tally.total_accuracy()}  {tally.throughput()}"
+        self._bars.update(
+            self._total,
+            description="reference" if tally.is_reference else "total",
+            total=tally.questions,
+            completed=tally.total_done,
+            figures=figures,
+        )
+        self._bars.update(
+            self._subject,
+            total=tally.subjects[subject],
+            completed=tally.done[subject],
+            figures=f"{subject} acc {tally.subject_accuracy(subject)}",
+        )

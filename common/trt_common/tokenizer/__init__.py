@@ -1,0 +1,19 @@
+"""Text → token ids, by a checkpoint's own tokenizer files. Server and client both read them through this."""
+
+from __future__ import annotations
+
+from trt_common.tokenizer.encoder import TextEncoder, TokenIds
+from trt_common.tokenizer.errors import TokenizerError
+from trt_common.tokenizer.loading import FILE_NAMES, holds_tokenizer, load_tokenizer, needs_transformers
+from trt_common.tokenizer.sample import SAMPLE_TEXT
+
+__all__ = [
+    "FILE_NAMES",
+    "SAMPLE_TEXT",
+    "TextEncoder",
+    "TokenIds",
+    "TokenizerError",
+    "holds_tokenizer",
+    "load_tokenizer",
+    "needs_transformers",
+]

@@ -1,0 +1,78 @@
+"""A vocabulary of the `tokenizers` library: tokenizer.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from trt_common.tokenizer.configuration import Configuration, Token
+from trt_common.tokenizer.errors import TokenizerError, reason
+from trt_common.tokenizer.model import Template, TokenIds, template_of
+
+PROBE = "Answer: A"
+
+
+class FastModel:
+    """Past transformers' padding and masks: a third of the time a prompt."""
+
+    def __init__(self, library: Any, configuration: Configuration) -> None:
+        """library: a tokenizers.Tokenizer, which is changed. Raises TokenizerError."""
+        self.library = library
+        # What its file may ask for of these is for training.
+        library.no_truncation()
+        library.no_padding()
+        if getattr(library.model, "dropout", None):
+            library.model.dropout = None
+        for token_id, token in sorted(configuration.added.items()):
+            self._add(token_id, token)
+        for token in configuration.special:
+            self._mark_special(token)
+        library.encode_special_tokens = configuration.splits_special
+
+    @cached_property
+    def template(self) -> Template:
+        plain = self.library.encode(PROBE, add_special_tokens=False)
+        return template_of(plain.ids, self.library.post_process(plain).ids)
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def token_id(self, token: str) -> int | None:
+        found: int | None = self.library.token_to_id(token)
+        return found
+
+    def _add(self, token_id: int, token: Token) -> None:
+        """One that another file lists under this id, with its flags there. Raises TokenizerError."""
+        added = tokenizers.AddedToken(token.content, **token.flags)
+        before = self.library.get_added_tokens_decoder().get(token_id)
+        if before is None or repr(before) != repr(added):
+            self.library.add_tokens([added])
+        if self.token_id(token.content) != token_id:
+            raise TokenizerError(
+                f"the added token {token.content!r} has the id {token_id} in tokenizer_config.json or "
+                f"added_tokens.json, and {self.token_id(token.content)} by the vocabulary: "
+                "copy the files again from where the model is from"
+            )
+
+    def _mark_special(self, token: Token) -> None:
+        """A special token is found whole in a text. One that the vocabulary does not have gets no id here."""
+        if self.token_id(token.content) is None:
+            return
+        if all(token.content != each.content for each in self.library.get_added_tokens_decoder().values()):
+            flags = {**token.flags, "special": True}
+            self.library.add_special_tokens([tokenizers.AddedToken(token.content, **flags)])
+
+
+def read_library(path: Path) -> Any:
+    """The tokenizers.Tokenizer in a tokenizer.json. Raises TokenizerError."""
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # it has no class of errors
+        raise TokenizerError(
+            f"{path.name} does not load: {reason(error)}; copy it again from where the model is from"
+        ) from error

@@ -1,0 +1,81 @@
+"""A vocabulary of the `sentencepiece` library: tokenizer.model without a tokenizer.json.
+
+Its ids are sentencepiece's own, for the whole text at once: a user-defined symbol in it is a token, a control
+symbol (`<s>`) is plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trt_common.tokenizer.configuration import Configuration
+from trt_common.tokenizer.errors import TokenizerError, reason
+from trt_common.tokenizer.model import Template, TokenIds
+
+QUIET = 3  # its own account of a file that does not load goes to stderr otherwise
+
+
+class SentencePieceModel:
+    template = Template()
+    library: Any | None = None
+
+    def __init__(self, processor: Any, configuration: Configuration) -> None:
+        """processor: a sentencepiece.SentencePieceProcessor."""
+        self._processor = processor
+        # Tokens that were added to the model later, of which sentencepiece knows nothing.
+        self._foreign = {
+            token.content: token_id
+            for token_id, token in configuration.added.items()
+            if self._piece_id(token.content) != token_id
+        }
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        for token in self._foreign:
+            if any(token in text for text in texts):
+                raise TokenizerError(
+                    f"a text holds the added token {token!r}, of which tokenizer.model knows nothing: "
+                    "put the model's tokenizer.json beside it"
+                )
+        found: list[TokenIds] = self._processor.encode(list(texts))
+        return found
+
+    def token_id(self, token: str) -> int | None:
+        return self._foreign.get(token, self._piece_id(token))
+
+    @property
+    def bos(self) -> str | None:
+        """The BOS that the file itself names."""
+        place = self._processor.bos_id()
+        return None if place < 0 else str(self._processor.id_to_piece(place))
+
+    def _piece_id(self, piece: str) -> int | None:
+        # A piece that is not there has the id of the unknown one.
+        place = int(self._processor.piece_to_id(piece))
+        return place if self._processor.id_to_piece(place) == piece else None
+
+
+def load_sentencepiece(path: Path, configuration: Configuration) -> tuple[SentencePieceModel, Configuration]:
+    """The model, and the configuration with what this kind of file has where that is silent.
+
+    Raises TokenizerError.
+    """
+    try:
+        import sentencepiece
+    except ImportError:
+        raise TokenizerError(
+            f"{path.name} without a tokenizer.json needs the sentencepiece package: pip install sentencepiece"
+        ) from None
+    sentencepiece.set_min_log_level(QUIET)
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.load(str(path))
+    except (OSError, RuntimeError) as error:
+        raise TokenizerError(
+            f"{path.name} is no SentencePiece model ({reason(error)}): take the model's tokenizer.json, "
+            "or copy it again from where the model is from"
+        ) from None
+    model = SentencePieceModel(processor, configuration)
+    return model, replace(configuration, puts_bos_by_class=True, bos=configuration.bos or model.bos)

@@ -1,0 +1,57 @@
+"""A vocabulary that only transformers reads: vocab.json and merges.txt. How words are split is its code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from trt_common.tokenizer.configuration import Configuration
+from trt_common.tokenizer.errors import TokenizerError, reason
+from trt_common.tokenizer.fast_model import PROBE, FastModel
+from trt_common.tokenizer.model import Template, TokenIds, VocabularyModel, template_of
+
+
+class SlowModel:
+    """One that transformers has in Python only."""
+
+    library: Any | None = None
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    @cached_property
+    def template(self) -> Template:
+        return template_of(*(self._ids([PROBE], special=special)[0] for special in (False, True)))
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        return self._ids(texts, special=False)
+
+    def token_id(self, token: str) -> int | None:
+        found: int | None = self._tokenizer.get_vocab().get(token)
+        return found
+
+    def _ids(self, texts: Sequence[str], *, special: bool) -> list[TokenIds]:
+        found = self._tokenizer(list(texts), add_special_tokens=special, verbose=False)
+        return [list(ids) for ids in found["input_ids"]]
+
+
+def load_with_transformers(folder: Path, configuration: Configuration) -> VocabularyModel:
+    """Takes seconds: it imports PyTorch where that is installed. Raises TokenizerError."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    what = "without a tokenizer.json the tokenizer is read through transformers"
+    try:
+        from transformers import AutoTokenizer, __version__
+    except ImportError as error:
+        raise TokenizerError(
+            f"{what}, which does not load ({reason(error)}): install it, or put the tokenizer.json there"
+        ) from None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # it raises whatever a broken file makes it raise
+        raise TokenizerError(f"{what}, and version {__version__} says: {reason(error)}") from error
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    return SlowModel(tokenizer) if fast is None else FastModel(fast, configuration)

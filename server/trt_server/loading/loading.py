@@ -1,0 +1,164 @@
+"""From settings to engines that run: the checkpoint, the compiled engine, the reference beside it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from trt_server.devices.device import Device
+from trt_server.engines.choice import EngineChoice, choose_engine, choose_reference
+from trt_server.engines.engine import EngineDescription, PeakFlops
+from trt_server.errors import ScoringError
+from trt_server.loading.opened_model import OpenedModel, open_model
+from trt_server.loading.served_model import PromptLimits, ServedModel
+from trt_server.scheduling.background import in_background
+from trt_server.scheduling.batching import Batching
+from trt_server.scheduling.group import EngineGroup
+from trt_server.scheduling.queue import RequestQueue
+from trt_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """An engine, running once on each device, and the queue it is fed from."""
+
+    engine: EngineDescription
+    devices: tuple[Device, ...]
+    requests: RequestQueue
+    group: EngineGroup
+
+    @property
+    def prompt_limits(self) -> PromptLimits:
+        """What each device's engine takes."""
+        prefix_tokens = (0 if store is None else store.max_tokens for store in self.group.prefixes)
+        return PromptLimits(min(prefix_tokens), self.group.max_candidates)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything a service needs to answer. reference: None where none was asked for."""
+
+    served: ServedModel
+    compiled: Lane
+    reference: Lane | None
+
+    @property
+    def lanes(self) -> list[Lane]:
+        return [self.compiled] if self.reference is None else [self.compiled, self.reference]
+
+    async def with_peaks_measured_again(self) -> Loaded:
+        """The same, with the largest peak so far of each engine whose peak is measured."""
+        compiled = await _measured_again(self.compiled)
+        reference = self.reference and await _measured_again(self.reference)
+        served = replace(
+            self.served, engine=compiled.engine, reference=reference.engine if reference else None
+        )
+        return Loaded(served, compiled, reference)
+
+
+async def _measured_again(lane: Lane) -> Lane:
+    """As it was where its peak is known without, or its engine measures no more."""
+    if lane.engine.peak.measured is None:
+        return lane
+    try:
+        peak = await lane.group.measure_peak()
+    except ScoringError as error:
+        log.info("the peak of %s is what it was: %s", lane.engine.name, error)
+        return lane
+    return replace(lane, engine=replace(lane.engine, peak=peak))
+
+
+async def load(
+    settings: Settings, on_batch: Callable[[str, int], None], on_lost: Callable[[str], None]
+) -> Loaded:
+    """Open the model, make its engines and warm them up. Raises StartError.
+
+    `on_batch` is called in any thread for each batch that was computed, with the engine's name and the
+    prompts in it; `on_lost` on the event loop when one of the engines has failed for good.
+    """
+    # These import libraries of seconds.
+    choice = await in_background(choose_engine, settings)
+    reference_choice = await in_background(choose_reference, settings)
+    log.info("engine %s, %s: %s", choice.name, choice.precision, choice.reason)
+    opened = await in_background(open_model, settings, choice, reference_choice)
+    compiled = await _start(choice, opened, settings, settings.peak_flops, on_batch, on_lost)
+    reference = None
+    if reference_choice is not None:
+        peak = settings.peak_flops if _computes_like(reference_choice, choice, settings) else None
+        reference = await _start(reference_choice, opened, settings, peak, on_batch, on_lost)
+    return Loaded(_served_model(opened, choice, compiled, reference), compiled, reference)
+
+
+async def _start(
+    choice: EngineChoice,
+    opened: OpenedModel,
+    settings: Settings,
+    peak_flops: float | None,
+    on_batch: Callable[[str, int], None],
+    on_lost: Callable[[str], None],
+) -> Lane:
+    limits = opened.limits
+    requests = RequestQueue(limits.max_queue_size)
+    batching = Batching(limits.max_batch_size, limits.max_batch_tokens, settings.max_queue_delay_us / 1e6)
+    what = opened.checkpoint, opened.engine_limits, settings
+    start, prepared = time.perf_counter(), None
+    if len(choice.devices) > 1:
+        # Once for all of them, which then load it at the same time.
+        prepared = await in_background(choice.prepare, *what)
+    prepare_seconds = time.perf_counter() - start
+    make = [partial(choice.make, *what, device, prepared) for device in choice.devices]
+    labels = [device.label for device in choice.devices]
+    group = EngineGroup(make, labels, requests, batching, partial(on_batch, choice.name), on_lost)
+    engines = [_with_peak(engine, peak_flops) for engine in await group.start()]
+    engine = engines[0] if prepared is None else _together(engines, prepare_seconds - prepared.build_seconds)
+    return Lane(engine, choice.devices, requests, group)
+
+
+def _together(engines: Sequence[EngineDescription], found_seconds: float) -> EngineDescription:
+    """Like engines as one, whose peak is that of one device: core seconds are counted on each.
+
+    found_seconds: what they share took before they were loaded, at the same time, its build left out.
+    """
+    first, count = engines[0], len(engines)
+    return replace(
+        first,
+        device=f"{count} × {first.device}",
+        peak=replace(first.peak, source=f"{first.peak.source}, each of {count} devices"),
+        load_seconds=found_seconds + max(engine.load_seconds for engine in engines),
+        build_seconds=max(engine.build_seconds for engine in engines),
+    )
+
+
+def _served_model(
+    opened: OpenedModel, choice: EngineChoice, compiled: Lane, reference: Lane | None
+) -> ServedModel:
+    checkpoint = opened.checkpoint
+    return ServedModel(
+        id=opened.source.model_id,
+        architecture=checkpoint.architecture,
+        fingerprint=checkpoint.fingerprint,
+        geometry=checkpoint.geometry,
+        notice=opened.source.notice,
+        engine=compiled.engine,
+        reference=reference.engine if reference else None,
+        devices=choice.devices,
+        limits=opened.limits,
+        tokenizer=opened.tokenizer,
+    )
+
+
+def _computes_like(reference: EngineChoice, compiled: EngineChoice, settings: Settings) -> bool:
+    """Whether what is possible for the one is for the other: on the same device, in the same precision."""
+    same_device = reference.devices[0].label == compiled.devices[0].label
+    return same_device and reference.precision == compiled.precision and not settings.tf32
+
+
+def _with_peak(description: EngineDescription, flops_per_second: float | None) -> EngineDescription:
+    if flops_per_second is None:
+        return description
+    return replace(description, peak=PeakFlops(flops_per_second, "given with --peak-flops"))

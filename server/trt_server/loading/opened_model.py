@@ -1,0 +1,80 @@
+"""What `--model` names, opened for an engine: its checkpoint, and how much of it may be asked at once."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from trt_server.engines.choice import EngineChoice
+from trt_server.engines.engine import EngineLimits
+from trt_server.errors import StartError
+from trt_server.loading.memory_need import check_memory
+from trt_server.loading.served_model import Limits
+from trt_server.loading.tokenizer import CheckpointTokenizer
+from trt_server.model.checkpoint import Checkpoint, open_checkpoint
+from trt_server.model.geometry import Geometry
+from trt_server.model.source import ModelSource, resolve_model
+from trt_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Longer than any prompt of MMLU's 5 shots; what an engine sets aside grows with it.
+DEFAULT_PROMPT_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    source: ModelSource
+    checkpoint: Checkpoint
+    tokenizer: CheckpointTokenizer
+    limits: Limits
+
+    @property
+    def engine_limits(self) -> EngineLimits:
+        limits = self.limits
+        return EngineLimits(limits.max_prompt_tokens, limits.max_batch_size, limits.prefix_cache_bytes)
+
+
+def open_model(
+    settings: Settings, choice: EngineChoice, reference: EngineChoice | None = None
+) -> OpenedModel:
+    """Find the checkpoint, read its headers and its tokenizer. Raises StartError.
+
+    Nothing is downloaded or made that will not fit into the memory of the engine and the reference.
+    """
+    prefix_bytes = _prefix_cache_bytes(settings, choice)
+
+    def check(geometry: Geometry) -> None:
+        check_memory(geometry, prefix_bytes, choice, reference)
+
+    source = resolve_model(settings.model, choice.precision, check)
+    checkpoint = open_checkpoint(source.folder)
+    positions = checkpoint.geometry.max_positions
+    asked = settings.max_prompt_tokens
+    if asked is not None and asked > positions:
+        raise StartError(
+            f"--max-prompt-tokens {asked} is more than the {positions} positions of "
+            f"{source.model_id}: ask for fewer"
+        )
+    prompt_tokens = asked or min(positions, DEFAULT_PROMPT_TOKENS)
+    batch_size = settings.max_batch_size or choice.max_batch_size
+    limits = Limits(
+        max_prompt_tokens=prompt_tokens,
+        max_batch_size=batch_size,
+        max_batch_tokens=settings.max_batch_tokens or batch_size * prompt_tokens,
+        max_queue_size=settings.max_queue_size,
+        stream_window=settings.stream_window,
+        prefix_cache_bytes=prefix_bytes,
+    )
+    tokenizer = CheckpointTokenizer(checkpoint.folder)
+    tokenizer.check()
+    return OpenedModel(source, checkpoint, tokenizer, limits)
+
+
+def _prefix_cache_bytes(settings: Settings, choice: EngineChoice) -> int:
+    asked = settings.prefix_cache_bytes
+    if choice.prefix_cache_bytes is None:
+        if asked:
+            log.warning("the %s engine keeps no shared prefixes: --prefix-cache-bytes is 0", choice.name)
+        return 0
+    return choice.prefix_cache_bytes if asked is None else asked

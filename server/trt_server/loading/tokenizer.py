@@ -1,0 +1,109 @@
+"""The checkpoint's tokenizer: its own files for the client, and text → ids for prompts sent as text."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from trt_common.tokenizer import (
+    FILE_NAMES,
+    SAMPLE_TEXT,
+    TextEncoder,
+    TokenizerError,
+    holds_tokenizer,
+    load_tokenizer,
+    needs_transformers,
+)
+
+from trt_server.errors import InvalidRequestError, NoTokenizerError, StartError
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointTokenizer:
+    """The tokenizer of one checkpoint folder. Not every checkpoint has one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
+        self.present = holds_tokenizer(folder)
+
+    def check(self) -> None:
+        """Raises StartError where its files do not load; what only transformers reads waits for a text."""
+        if not self.present or needs_transformers(self._folder):
+            return
+        try:
+            self._encoder  # noqa: B018
+        except NoTokenizerError as error:
+            raise StartError(f"the tokenizer in {self._folder}: {error.__cause__}") from error
+
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        """File name → content. Raises NoTokenizerError."""
+        self._require()
+        return {path.name: path.read_bytes() for path in self._paths}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over names and contents. Raises NoTokenizerError."""
+        digest = hashlib.sha256()
+        for name, content in sorted(self.files.items()):
+            digest.update(f"{name}\0{len(content)}\0".encode())
+            digest.update(content)
+        return digest.hexdigest()
+
+    @cached_property
+    def sample(self) -> tuple[str, NDArray[np.int32]]:
+        """A text and its ids, by which a client sees that its own are the same; empty where it does not load.
+
+        Takes seconds where only transformers reads the files.
+        """
+        try:
+            return SAMPLE_TEXT, self.encode(SAMPLE_TEXT)
+        except (NoTokenizerError, InvalidRequestError) as error:
+            log.warning("no sample of the tokenizer's ids for clients: %s", error)
+            return "", np.zeros(0, np.int32)
+
+    def encode(self, text: str) -> NDArray[np.int32]:
+        """Token ids, int32 [tokens], with a BOS where the tokenizer's files say so.
+
+        Raises NoTokenizerError, InvalidRequestError.
+        """
+        try:
+            (ids,) = self._encoder.encode([text])
+        except TokenizerError as error:
+            raise InvalidRequestError(f"{error}, or send token ids") from error
+        return np.asarray(ids, dtype=np.int32)
+
+    def following_token(self, prompt: str, text: str) -> int:
+        """The id of the token that follows `prompt` when `text` is appended to it.
+
+        Raises InvalidRequestError where appending changes the prompt's own tokens or adds none.
+        """
+        alone, together = self.encode(prompt), self.encode(prompt + text)
+        if len(together) <= len(alone) or not np.array_equal(together[: len(alone)], alone):
+            raise InvalidRequestError(
+                f"candidate {text!r} does not follow its prompt as a token of its own: send token ids"
+            )
+        return int(together[len(alone)])
+
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        self._require()
+        try:
+            encoder = load_tokenizer(self._folder)
+        except TokenizerError as error:
+            raise NoTokenizerError(
+                f"this model's tokenizer does not load: {error}; send token ids"
+            ) from error
+        for note in encoder.notes:
+            log.info("tokenizer: %s", note)
+        return encoder
+
+    def _require(self) -> None:
+        if not self.present:
+            raise NoTokenizerError("this model has no tokenizer: send prompts and candidates as token ids")

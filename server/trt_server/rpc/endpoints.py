@@ -1,0 +1,95 @@
+"""The two ports: gRPC for the service, HTTP for Prometheus."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from wsgiref.simple_server import WSGIServer
+
+import grpc
+from grpc import aio
+
+from trt_server.errors import StartError
+from trt_server.observe.prometheus import CollectorRegistry, start_http_server
+from trt_server.one_line import one_line
+from trt_server.settings import Settings
+
+MAX_REQUEST_BYTES = 64 * 1024 * 1024
+
+GRPC_OPTIONS = (
+    # Without this a second server on the same port would take half the requests and nobody would notice.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", -1),
+)
+
+
+def bind_grpc(server: aio.Server, settings: Settings) -> int:
+    """Listen on the gRPC port and return it. Raises StartError."""
+    address = f"{_bracketed(settings.host)}:{settings.grpc_port}"
+    credentials = _credentials(settings)
+    try:
+        if credentials is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, credentials))
+    except RuntimeError as error:
+        reason = _why_not(settings.host, settings.grpc_port) or str(error)
+        raise StartError(
+            f"cannot listen on {address}: {reason}; choose another --host or --grpc-port"
+        ) from None
+
+
+def serve_metrics(registry: CollectorRegistry, settings: Settings) -> int:
+    """Serve /metrics in threads of their own and return the port. Raises StartError."""
+    try:
+        http: WSGIServer
+        http, _ = start_http_server(settings.metrics_port, settings.host, registry)
+    except OSError as error:
+        reason = _reason(error)
+        raise StartError(
+            f"cannot listen on {settings.host}:{settings.metrics_port}: {reason}; "
+            "choose another --host or --metrics-port"
+        ) from None
+    return http.server_port
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    certificate, key = settings.tls_cert, settings.tls_key
+    if certificate is None or key is None:
+        return None
+    try:
+        pair = key.read_bytes(), certificate.read_bytes()
+        # gRPC would say no more than that it cannot listen. No password: nobody is there to be asked for one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+        return grpc.ssl_server_credentials([pair])
+    except ssl.SSLError as error:
+        raise StartError(
+            f"--tls-cert {certificate} and --tls-key {key} are not a certificate and its key, in PEM and "
+            f"without a password: {error.reason or one_line(error)}"
+        ) from None
+    except OSError as error:
+        raise StartError(
+            f"cannot read {error.filename}: {error.strerror}; check --tls-cert and --tls-key"
+        ) from None
+
+
+def _why_not(host: str, port: int) -> str | None:
+    """What the operating system says to listening there; None where it would let us."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except OSError as error:
+        return _reason(error)
+    return None
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use"
+    return error.strerror or str(error)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,137 @@
+"""The engines behind one queue, one a device, and the thread that has the next batches ready for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from trt_server.engines.engine import Engine, EngineDescription, PeakFlops
+from trt_server.engines.prefix_store import PrefixStore
+from trt_server.errors import EngineLostError, ScoringError
+from trt_server.one_line import reason_of
+from trt_server.rpc import answers
+from trt_server.scheduling.batching import Batching
+from trt_server.scheduling.peak_turn import PeakTurn
+from trt_server.scheduling.queue import RequestQueue
+from trt_server.scheduling.ready import ReadyWork
+from trt_server.scheduling.request import ScoringRequest
+from trt_server.scheduling.work import Work
+from trt_server.scheduling.worker import EngineWorker
+
+log = logging.getLogger(__name__)
+
+
+class EngineGroup:
+    """Feeds like engines from one queue: whichever is free takes the next batch.
+
+    Batches are assembled while the engines compute. Where one engine of several is lost, what was accepted is
+    answered by the others and new work is refused, so that a supervisor's restart brings all of them back.
+    devices: what each computes on, for the log. `on_batch` is called in a thread of the group for each batch
+    that was computed, with the prompts in it; `on_lost` on the event loop for each engine that has failed for
+    good.
+    """
+
+    def __init__(
+        self,
+        make_engines: Sequence[Callable[[], Engine]],
+        devices: Sequence[str],
+        requests: RequestQueue,
+        batching: Batching,
+        on_batch: Callable[[int], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._devices = devices
+        self._requests = requests
+        self._batching = batching
+        self._on_lost = on_lost
+        self._reason = ""
+        self._length_multiple = 1
+        self.prefixes: list[PrefixStore[Any] | None] = []
+        self.max_candidates: int | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ready = ReadyWork(len(make_engines))
+        self._workers = [
+            EngineWorker(
+                number, make, self._ready, self._assembled, self._record_seconds, on_batch, self._lose
+            )
+            for number, make in enumerate(make_engines)
+        ]
+        self._assembler = threading.Thread(target=self._assemble, name="assembler", daemon=True)
+
+    async def start(self) -> list[EngineDescription]:
+        """Make the engines at once and warm them up. Raises StartError, that of the first that failed, when
+        all others are closed."""
+        made = await asyncio.gather(*(worker.start() for worker in self._workers), return_exceptions=True)
+        engines = [engine for engine in made if not isinstance(engine, BaseException)]
+        if len(engines) < len(made):
+            self._ready.close()
+            await self.finish()
+            raise next(error for error in made if isinstance(error, BaseException))
+        self._length_multiple = engines[0].length_multiple
+        self._ready.make_room(engines[0].depth)
+        self.max_candidates = engines[0].max_candidates
+        self.prefixes = [engine.prefixes for engine in engines]
+        self._assembler.start()
+        return [engine.description for engine in engines]
+
+    async def measure_peak(self) -> PeakFlops:
+        """Between two batches of one of the engines. Raises ScoringError where it cannot be."""
+        turn = PeakTurn()
+        if not self._ready.put(turn):
+            raise EngineLostError(self._reason or "the engines are being closed")
+        return await turn.peak
+
+    async def finish(self) -> None:
+        """Wait until all accepted work is answered and the engines are closed; the queue must be draining."""
+        for worker in self._workers:
+            await worker.finish()
+
+    def _assemble(self) -> None:
+        try:
+            while self._ready.wait_for_room() and (requests := self._requests.take(self._batching)):
+                self._make_ready(requests)
+        except Exception as error:
+            log.exception("the assembler failed")
+            reason = f"the assembler failed: {reason_of(error)}"
+            self._take_nothing(reason)
+            answers.refuse(self._requests.give_up(), EngineLostError(reason))
+        finally:
+            self._ready.close()
+
+    def _make_ready(self, requests: Sequence[ScoringRequest]) -> None:
+        try:
+            work = self._assembled(requests)
+        except Exception as error:
+            log.exception("a batch could not be assembled")
+            answers.refuse(requests, ScoringError(f"the batch could not be assembled: {reason_of(error)}"))
+            return
+        if not self._ready.put(work):
+            answers.refuse(requests, EngineLostError(self._reason))
+
+    def _assembled(self, requests: Sequence[ScoringRequest]) -> Work:
+        return Work(requests, self._length_multiple)
+
+    def _record_seconds(self, seconds: float) -> None:
+        """As many requests are served at a time as there are engines."""
+        self._requests.record_service_seconds(seconds / len(self._workers))
+
+    def _lose(self, number: int, reason: str) -> None:
+        log.error("engine lost on %s: %s", self._devices[number], reason)
+        self._take_nothing(reason)
+        if (left := self._ready.leave()) is not None:
+            error = EngineLostError(reason)
+            for waiting in left:
+                if isinstance(waiting, PeakTurn):
+                    waiting.refuse(error)
+                else:
+                    answers.refuse(waiting.requests, error)
+            answers.refuse(self._requests.give_up(), error)
+
+    def _take_nothing(self, reason: str) -> None:
+        """From now on; what was accepted stays."""
+        self._reason = reason
+        self._requests.refuse(reason)
+        self._loop.call_soon_threadsafe(self._on_lost, reason)

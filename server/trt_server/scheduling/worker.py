@@ -1,0 +1,185 @@
+"""The thread that owns an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from trt_server.engines.engine import Engine, Submission
+from trt_server.errors import EngineLostError, ScoringError, StartError
+from trt_server.one_line import one_line, reason_of
+from trt_server.rpc import answers
+from trt_server.scheduling.peak_turn import PeakTurn
+from trt_server.scheduling.ready import ReadyWork
+from trt_server.scheduling.request import Part, ScoringRequest
+from trt_server.scheduling.work import Work
+
+log = logging.getLogger(__name__)
+
+Assemble = Callable[[Sequence[ScoringRequest]], Work]
+
+
+@dataclass(frozen=True)
+class _Running:
+    work: Work
+    part: Part
+    submission: Submission
+
+
+class EngineWorker:
+    """Makes an engine, warms it, feeds it with what is ready and closes it, all in one thread of its own.
+
+    number: which of the engines behind its queue it is. assemble: makes work of fewer requests where
+    callers have left. record_seconds: told how long each request took. on_batch: called in the answers'
+    thread for each batch that was computed, with the prompts in it. on_lost: called in this thread when
+    the engine has failed for good; it takes nothing from then on.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        make_engine: Callable[[], Engine],
+        ready: ReadyWork,
+        assemble: Assemble,
+        record_seconds: Callable[[float], None],
+        on_batch: Callable[[int], None],
+        on_lost: Callable[[int, str], None],
+    ) -> None:
+        self._number = number
+        self._make_engine = make_engine
+        self._ready = ready
+        self._assemble = assemble
+        self._record_seconds = record_seconds
+        self._on_batch = on_batch
+        self._on_lost = on_lost
+        self._lost = False
+        self._running: deque[_Running] = deque()
+        loop = asyncio.get_running_loop()
+        self._started: asyncio.Future[Engine] = loop.create_future()
+        self._finished: asyncio.Future[None] = loop.create_future()
+        self._thread = threading.Thread(target=self._run, name=f"engine-{number}", daemon=True)
+        # Waking the loop gives the interpreter away, and the engine's thread has the next batch to start.
+        self._answering = ThreadPoolExecutor(1, f"answers-{number}")
+
+    async def start(self) -> Engine:
+        """Make the engine and warm it up; its calls stay this thread's. Raises StartError."""
+        self._thread.start()
+        return await asyncio.shield(self._started)
+
+    async def finish(self) -> None:
+        """Wait until the engine is closed: no batch is left and none will come, or it is lost."""
+        await self._finished
+
+    def _run(self) -> None:
+        try:
+            engine = self._make_warm_engine()
+        except BaseException as error:
+            answers.fail(self._started, error)
+            answers.settle(self._finished, None)
+            return
+        answers.settle(self._started, engine)
+        try:
+            self._serve(engine)
+        except BaseException as error:
+            log.exception("the engine's thread failed")
+            reason = f"the engine's thread failed: {reason_of(error)}"
+            self._lose(reason)
+            for running in self._running:
+                answers.refuse(running.work.requests, EngineLostError(reason))
+        finally:
+            engine.close()
+            self._answering.shutdown()
+            answers.settle(self._finished, None)
+
+    def _make_warm_engine(self) -> Engine:
+        """Raises StartError where a library or the machine fails. A fault of ours stays what it is."""
+        try:
+            engine = self._make_engine()
+            _warm_up(engine)
+        except (ScoringError, OSError, MemoryError) as error:
+            raise StartError(f"the engine cannot start: {one_line(error) or 'out of memory'}") from error
+        return engine
+
+    def _serve(self, engine: Engine) -> None:
+        running = self._running
+        while not self._lost:
+            if len(running) < engine.depth:
+                work = self._ready.take_another() if running else self._ready.take()
+                if isinstance(work, PeakTurn):
+                    self._deliver_all()
+                    work.take(engine)
+                    continue
+                if work is not None:
+                    self._submit(engine, work)
+                    continue
+            if not running:
+                return
+            self._deliver(running.popleft())
+        self._deliver_all()
+
+    def _deliver_all(self) -> None:
+        while self._running:
+            self._deliver(self._running.popleft())
+
+    def _submit(self, engine: Engine, work: Work) -> None:
+        present = [request for request in work.requests if not request.abandoned]
+        if not present:
+            return
+        try:
+            if len(present) < len(work.requests):
+                work = self._assemble(present)
+            work.submitted_ns = time.perf_counter_ns()
+            for part in work.parts:
+                if len(self._running) == engine.depth:
+                    self._deliver(self._running.popleft())
+                self._running.append(_Running(work, part, engine.submit(part.batch)))
+        except Exception as error:
+            self._reject(present, error)
+
+    def _deliver(self, running: _Running) -> None:
+        work = running.work
+        try:
+            work.outcomes.append(running.submission.wait())
+            if len(work.outcomes) == len(work.parts):
+                seconds = (time.perf_counter_ns() - work.submitted_ns) / 1e9
+                self._record_seconds(seconds / len(work.requests))
+                self._answering.submit(self._answer, work)
+        except Exception as error:
+            self._reject(work.requests, error)
+
+    def _answer(self, work: Work) -> None:
+        """In the answers' thread."""
+        try:
+            for part in work.parts:
+                self._on_batch(len(part.rows))
+            for request, answer in zip(work.requests, work.answers(self._number), strict=True):
+                answers.deliver(request, answer)
+        except Exception as error:
+            self._reject(work.requests, error)
+
+    def _reject(self, requests: Sequence[ScoringRequest], error: Exception) -> None:
+        if isinstance(error, EngineLostError):
+            self._lose(str(error))
+        elif not isinstance(error, ScoringError):
+            log.exception("the engine failed on a batch")
+            error = ScoringError(f"the engine failed on this batch: {reason_of(error)}")
+        answers.refuse(requests, error)
+
+    def _lose(self, reason: str) -> None:
+        if not self._lost:
+            self._lost = True
+            self._on_lost(self._number, reason)
+
+
+def _warm_up(engine: Engine) -> None:
+    try:
+        engine.warm_up()
+    except BaseException:
+        engine.close()
+        raise
