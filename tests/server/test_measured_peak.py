@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import pytest
 from processes import ServerProcess
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
+from trt_server.engines.engine import Engine, PeakFlops
+from trt_server.scheduling.peak_turn import PeakTurn
 
 AGAIN = pb.GetModelRequest(measure_peak=True)
 
@@ -74,11 +78,27 @@ def test_requests_wait_meanwhile_and_are_answered(slow_folder: Path) -> None:
         assert server.stop() == 0
 
 
-def test_a_turn_that_nobody_waits_for_is_not_taken(slow_folder: Path) -> None:
-    with ServerProcess("--model", str(slow_folder)) as server:
-        stub = server.wait_until_serving().stub()
-        busy = [stub.Score.future(ids_request(1500)) for _ in range(4)]
-        stub.GetModel.future(AGAIN).cancel()
-        for reply in busy:
-            reply.result()
-        assert stub.GetModel(AGAIN).peak.measured.count == 2
+class NeverAsked:
+    """In the place of an engine whose peak nobody waits for."""
+
+    def __init__(self) -> None:
+        self.measured = 0
+
+    def measure_peak(self) -> PeakFlops:
+        self.measured += 1
+        return PeakFlops(1.0, "made up")
+
+
+def test_a_turn_that_nobody_waits_for_is_not_taken() -> None:
+    """Whether a caller leaves before its turn comes is chance in a server: here it is certain."""
+
+    async def left_and_stayed() -> tuple[int, int]:
+        left, stayed, engine = PeakTurn(), PeakTurn(), NeverAsked()
+        left.peak.cancel()
+        left.take(cast(Engine, engine))
+        after_left = engine.measured
+        stayed.take(cast(Engine, engine))
+        await stayed.peak
+        return after_left, engine.measured
+
+    assert asyncio.run(left_and_stayed()) == (0, 1)
