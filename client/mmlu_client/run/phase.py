@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +11,12 @@ from pathlib import Path
 
 from mmlu_client.config.settings import Settings
 from mmlu_client.data.question import Question
-from mmlu_client.data.question_file import Selection
 from mmlu_client.load.lane import Server
 from mmlu_client.load.load import Load
 from mmlu_client.load.pacing import ClosedLoop
 from mmlu_client.load.source import RequestSource
 from mmlu_client.prompts.builder import PromptBuilder
+from mmlu_client.run.recorder import Recorder
 from mmlu_client.rundir.device_log import DeviceLog
 from mmlu_client.rundir.record import VAL, Record, record_of_unaskable, records_of
 from mmlu_client.service.fleet import Fleet
@@ -37,6 +36,7 @@ class Bench:
     on_return: Callable[[Server], None]
     builder: PromptBuilder
     worker: ThreadPoolExecutor
+    recorder: Recorder
     say: Callable[[str], None]
     session: int
 
@@ -56,21 +56,14 @@ class Phase:
         bench: Bench,
         name: str,
         questions: Sequence[Question],
-        keep: Callable[[Sequence[Record]], None],
-        is_enough: Callable[[], bool],
-        spent_seconds: float = 0.0,
+        spent_seconds: float,
     ) -> None:
-        """keep: given every answer. is_enough: asked before each request whether those so far will do.
-
-        spent_seconds: of --benchmark-duration, what earlier starts of the client took.
-        """
+        """spent_seconds: of --benchmark-duration, what earlier sessions took."""
         self._bench = bench
         self._spent_ns = round(spent_seconds * 1e9)
         self.name = name
         self.seconds = 0.0
         self.lost_readings = 0
-        self._keep = keep
-        self._is_enough = is_enough
         self.watch = LoopWatch()
         self.load = self._load(questions)
 
@@ -109,10 +102,13 @@ class Phase:
             bench.settings.server_timeout,
             lambda answer: self._keep(records_of(answer, name, session)),
             bench.on_return,
-            self._is_enough,
+            lambda: bench.recorder.is_enough,
             bench.say,
             self._left_ns,
         )
+
+    def _keep(self, records: Sequence[Record]) -> None:
+        self._bench.recorder.add(records, self.load.elapsed_ns / 1e9)
 
     def _join(self, server: Server) -> None:
         self._bench.on_join(server)
@@ -121,7 +117,7 @@ class Phase:
     @property
     def is_over(self) -> bool:
         """Whether nothing is to be asked: what earlier starts left is enough, or they took all the time."""
-        return self._is_enough() or self._bench.settings.load.is_spent(self._spent_ns)
+        return self._bench.recorder.is_enough or self._bench.settings.load.is_spent(self._spent_ns)
 
     @property
     def _left_ns(self) -> int | None:
@@ -156,12 +152,3 @@ async def warm_up(bench: Bench, questions: Sequence[Question], *, reference: boo
         lambda: False,
         bench.say,
     ).run()
-
-
-def in_order(questions: Selection, settings: Settings) -> Selection:
-    """The order they are asked in, and of a run with --request-count only as many as that asks."""
-    rows = list(range(len(questions)))
-    if settings.is_shuffled:
-        random.Random(settings.seed).shuffle(rows)
-    requests = settings.load.request_count
-    return questions.rows(rows[: requests * settings.batch_size] if requests else rows)

@@ -18,7 +18,9 @@ from mmlu_client.pages.sweep_page import Point, name_of, sweep_page, sweep_table
 from mmlu_client.report.formats import formatted_sweep
 from mmlu_client.report.outcome import joined, loss, print_text, write_files
 from mmlu_client.report.terminal import load_line, sweep_text, this_terminal, wrapped
-from mmlu_client.run.run import Run, Show, shown_as
+from mmlu_client.run.closing import Show
+from mmlu_client.run.evaluation import Start
+from mmlu_client.run.run import Run, shown_as
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.folder import (
     HTML,
@@ -47,11 +49,10 @@ def sweep(settings: Settings, command_line: Sequence[str], started: float) -> No
     for plan in settings.sweep:
         point, place = _point(settings, plan, folder), folder / name_of(plan)
         is_first = not holds_sweep(folder)
-        run = Run(
-            point, command_line, started, benchmark, place, _show(point, plan), opened if is_first else None
-        )
+        run = Run(point, benchmark, place, _show(point, plan))
+        start = Start(command_line, started, opened) if is_first else Start(command_line, started)
         try:
-            asyncio.run(run.measure())
+            asyncio.run(run.measure(start))
         except FlawedRunError as error:
             flaws.append(FlawedRunError(f"{name_of(plan)}: {error}"))
         except ClientError as error:

@@ -1,0 +1,88 @@
+"""The end of a run: its session is closed, and its figures are written and printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+from mmlu_client.data.benchmark import Benchmark
+from mmlu_client.errors import ClientError, NotWrittenError, RunError
+from mmlu_client.figures.summary import Summary, summarize
+from mmlu_client.pages.page import DrawnChart
+from mmlu_client.pages.run_page import drawn_charts
+from mmlu_client.report.lm_eval_files import write_lm_eval_files
+from mmlu_client.report.outcome import figure_files, flaw, joined, loss, noted, write_files
+from mmlu_client.run.evaluation import Evaluation
+from mmlu_client.rundir.finished_run import FinishedRun, read_run
+from mmlu_client.rundir.open_manifest import RunManifest
+
+# Given a run, its figures, and whether they are in its folder: prints them. Raises RunError.
+Show: TypeAlias = Callable[[FinishedRun, Summary, bool], None]
+
+
+class Closing:
+    """finished: what the figures were made of, once they were; None before.
+
+    is_broken_off: whether an error or a signal ended the session.
+    """
+
+    def __init__(self, folder: Path, benchmark: Benchmark, output_format: str, show: Show) -> None:
+        """output_format: --format; with `lm-eval`, the files of lm-evaluation-harness are written too."""
+        self.finished: FinishedRun | None = None
+        self.is_broken_off = False
+        self._folder = folder
+        self._benchmark = benchmark
+        self._format = output_format
+        self._show = show
+
+    def close(self, evaluation: Evaluation, manifest: RunManifest, trouble: ClientError | None) -> None:
+        """End the session, and write and print the figures. trouble: what ended the evaluation early.
+
+        Raises the trouble, or RunError where the figures could not be written or printed, where questions
+        failed, or where the engine does not hold against the reference.
+        """
+        self.is_broken_off = trouble is not None
+        lost: list[NotWrittenError] = []
+        with noted(lost):
+            manifest.end(evaluation.end, str(trouble) if trouble else evaluation.why)
+        try:
+            finished = replace(read_run(self._folder), manifest=manifest.content)
+        except ClientError as error:
+            raise trouble or error from None
+        charts = drawn_charts(finished)
+        if not lost:
+            # Once more, as late as a figure can tell of it: reading records and drawing charts takes a while.
+            with noted(lost):
+                manifest.end_now()
+        self._report(replace(finished, manifest=manifest.content), charts, trouble, lost)
+
+    def report_again(self) -> None:
+        """Write and print the figures of a run to which nothing was added. Raises what `close` does."""
+        finished = read_run(self._folder)
+        self._report(finished, drawn_charts(finished), None, [])
+
+    def _report(
+        self,
+        finished: FinishedRun,
+        charts: Sequence[DrawnChart],
+        trouble: ClientError | None,
+        lost: Sequence[NotWrittenError],
+    ) -> None:
+        """Write the figures, and print them, written or not. lost: what could not be written before."""
+        self.finished, summary = finished, summarize(finished)
+        lost = [*lost, *write_files(figure_files(finished, summary, charts))]
+        others: list[ClientError] = list(loss(lost, "report"))
+        try:
+            self._show(finished, summary, not lost)
+        except RunError as error:
+            others.append(RunError(f"{error}; see {self._folder}"))
+        if self._format == "lm-eval":
+            try:
+                write_lm_eval_files(finished, lambda: self._benchmark)
+            except RunError as error:
+                others.append(error)
+        trouble = joined(trouble or flaw(finished, summary), others)
+        if trouble is not None:
+            raise trouble

@@ -1,0 +1,250 @@
+"""Asking the servers everything that a run asks, phase by phase."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mmlu_client.config.settings import Settings
+from mmlu_client.data.question_file import Selection
+from mmlu_client.figures.accuracy import accuracy_of
+from mmlu_client.figures.ending import DONE, DURATION, EARLY_STOP
+from mmlu_client.load.lane import Server
+from mmlu_client.prompts.builder import PromptBuilder
+from mmlu_client.prompts.format import FORMATS
+from mmlu_client.prompts.limit import prompt_limit
+from mmlu_client.prompts.tokenizer import Tokenizer, load_checked
+from mmlu_client.run.early_stop import EarlyStop
+from mmlu_client.run.phase import Bench, Phase, warm_up
+from mmlu_client.run.recorder import Recorder
+from mmlu_client.run.resume import check_same_run, read_manifest, seconds_asked
+from mmlu_client.run.session import Session
+from mmlu_client.run.workload import Workload
+from mmlu_client.rundir.device_log import reopen_device_log
+from mmlu_client.rundir.folder import DEVICE_LOG, RECORDS, check_holds_no_run, make_folder
+from mmlu_client.rundir.manifest import Asking, manifest, session
+from mmlu_client.rundir.open_manifest import RunManifest, SessionEnd
+from mmlu_client.rundir.record import INFER, VAL
+from mmlu_client.rundir.record_file import RecordFile
+from mmlu_client.rundir.record_table import RecordTable, read_records
+from mmlu_client.service.fleet import Fleet, check_batch_size, check_prompt_limit, check_reference
+from mmlu_client.watch.progress import Tally
+
+
+@dataclass(frozen=True)
+class Start:
+    """How this start of the client came about. seconds: monotonic, when its process started.
+
+    on_open: called when the folder is this run's, before anything is asked.
+    """
+
+    command_line: Sequence[str]
+    seconds: float
+    on_open: Callable[[], None] = lambda: None
+
+
+class Evaluation:
+    """Whatever ends it, what was asked until then can be reported.
+
+    manifest: None until the folder is this run's. end: what this session knows of itself so far. why: why it
+    came to its end without an error. has_nothing_to_ask: whether earlier sessions left nothing.
+    """
+
+    def __init__(self, settings: Settings, workload: Workload, folder: Path, session: Session) -> None:
+        self.manifest: RunManifest | None = None
+        self.end = SessionEnd()
+        self.why = DONE
+        self.has_nothing_to_ask = False
+        self._settings = settings
+        self._workload = workload
+        self._folder = folder
+        self._session = session
+        self._early_stop = EarlyStop(settings.early_stop)
+        self._recorder: Recorder | None = None
+        # Of the longest prompt that is asked; None until the servers are known.
+        self._max_prompt_tokens: int | None = None
+
+    @property
+    def records(self) -> int:
+        """How many the run has, those of earlier sessions included."""
+        return self._recorder.records if self._recorder is not None else 0
+
+    async def run(self, start: Start) -> None:
+        """Raises ClientError."""
+        settings, say = self._settings, self._session.say
+        fleet = Fleet(settings.addresses, settings.tls_ca, say, self._check)
+        try:
+            await fleet.connect(settings.server_timeout)
+            self._settings = settings.within(fleet.places)
+            model = fleet.servers[0].model
+            if model.notice:
+                say(f"{model.id}: {model.notice}")
+            tokenizer, origin = await self._tokenizer(fleet.servers[0])
+            await self._ask_through(fleet, tokenizer, origin, start)
+        finally:
+            await fleet.close()
+
+    def _check(self, server: Server, first: Server) -> None:
+        """Whether it can do what is asked, beside the first one. Raises InputError, RunError."""
+        check_batch_size(server, self._settings.batch_size)
+        if self._max_prompt_tokens is not None:
+            check_prompt_limit(server, self._max_prompt_tokens)
+        if self._settings.validate:
+            check_reference(server, first)
+
+    async def _tokenizer(self, server: Server) -> tuple[Tokenizer, str]:
+        """The tokenizer and, for the manifest, where it comes from."""
+        named, served = self._settings.tokenizer, await server.connection.tokenizer()
+        load = partial(load_checked, named, served, server.model.id)
+        tokenizer = await asyncio.get_running_loop().run_in_executor(self._session.worker, load)
+        for note in tokenizer.notes:
+            self._session.say(f"{tokenizer.name}: {note}")
+        return tokenizer, named or f"server {served.fingerprint if served else ''}"
+
+    async def _ask_through(self, fleet: Fleet, tokenizer: Tokenizer, origin: str, start: Start) -> None:
+        settings, workload, model = self._settings, self._workload, fleet.servers[0].model
+        style = FORMATS[settings.prompt_format]
+        limit = prompt_limit(style, settings.max_prompt_tokens, fleet.max_prompt_tokens)
+        self._max_prompt_tokens = limit.tokens
+        builder = PromptBuilder(tokenizer, style, workload.shots, limit.tokens, model.vocabulary_size)
+        questions = len(workload.questions)
+        asking = Asking(workload.benchmark, workload.subjects, questions, origin, tokenizer, limit)
+        make_folder(self._folder)
+        with RecordFile(self._folder / RECORDS) as file:
+            self._take_folder(start)
+            earlier = read_records(self._folder / RECORDS)
+            self.manifest = self._open_manifest(manifest(settings, asking, fleet.servers), earlier, start)
+            if self.manifest is None:
+                self._session.say(f"nothing left to ask: these are the figures of {self._folder} as it was")
+                self.has_nothing_to_ask = True
+                return
+            self.manifest.add_servers(fleet.servers)
+            await self._ask_phases(fleet, builder, self.manifest, earlier, file)
+
+    def _take_folder(self, start: Start) -> None:
+        """Make the folder, whose records this client alone writes now, this run's."""
+        if self._settings.resume is None:
+            # Another client may have had the folder since this one looked; now none can.
+            check_holds_no_run(self._folder)
+        start.on_open()
+        reopen_device_log(self._folder / DEVICE_LOG, keep=self._settings.resume is not None)
+
+    def _open_manifest(
+        self, made_of: Mapping[str, Any], earlier: RecordTable, start: Start
+    ) -> RunManifest | None:
+        """None where earlier sessions left nothing to ask: their figures stay what they are.
+
+        Raises InputError where the run that is to be gone on with is another one.
+        """
+        before = None
+        if self._settings.resume is not None:
+            before = read_manifest(self._folder)
+            check_same_run(self._folder, before, made_of)
+            if not self._is_something_left(earlier, before["sessions"]):
+                return None
+        return RunManifest(self._folder, made_of, session(start.command_line, start.seconds), before)
+
+    def _is_something_left(self, earlier: RecordTable, sessions: Sequence[dict[str, Any]]) -> bool:
+        """Whether this session would ask anything after those before it."""
+
+        def asks(name: str, questions: Selection) -> bool:
+            mine = earlier.phase(name)
+            spent = round(seconds_asked(sessions, mine, name) * 1e9)
+            is_over = self._early_stop.is_met_by(accuracy_of(mine)) or self._settings.load.is_spent(spent)
+            return bool(questions.without(set(mine.questions()))) and not is_over
+
+        if not self._settings.validate:
+            return asks(INFER, self._workload.questions)
+        return asks(VAL, self._workload.questions) or asks(INFER, self._validated())
+
+    async def _ask_phases(
+        self,
+        fleet: Fleet,
+        builder: PromptBuilder,
+        manifest: RunManifest,
+        earlier: RecordTable,
+        file: RecordFile,
+    ) -> None:
+        settings, session = self._settings, self._session
+        self._recorder = Recorder(file, self._early_stop, session.progress, session.metrics)
+        note = partial(self._note_server, manifest)
+        take_again = partial(self._take_again, fleet, note)
+        bench = Bench(
+            settings,
+            fleet,
+            note,
+            take_again,
+            builder,
+            session.worker,
+            self._recorder,
+            session.say,
+            manifest.session,
+        )
+        if settings.validate:
+            await self._ask(bench, manifest, VAL, self._workload.questions, earlier.phase(VAL))
+        questions = self._validated() if settings.validate else self._workload.questions
+        self._describe(bench, manifest, questions, earlier.phase(INFER))
+        await self._ask(bench, manifest, INFER, questions, earlier.phase(INFER))
+        for server in await fleet.with_peaks_measured_again():
+            note(server)
+
+    def _take_again(self, fleet: Fleet, note: Callable[[Server], None], server: Server) -> None:
+        """One that came back. Raises ClientError where it cannot do what is asked any more."""
+        self._check(server, fleet.servers[0])
+        note(server)
+
+    def _note_server(self, manifest: RunManifest, server: Server) -> None:
+        """One more, or one as it came back, in the middle of the run."""
+        manifest.add_servers([server])
+        self._add_servers_to_metrics(manifest)
+
+    def _add_servers_to_metrics(self, manifest: RunManifest) -> None:
+        for entry in manifest.servers:
+            self._session.metrics.add_server(entry["name"], entry["session"], entry["peak_flops"])
+
+    async def _ask(
+        self, bench: Bench, manifest: RunManifest, name: str, questions: Selection, earlier: RecordTable
+    ) -> None:
+        """Ask those questions of one phase that have no record yet. earlier: the phase's records."""
+        before = bench.recorder.records
+        bench.recorder.start(earlier)
+        missing = questions.without(set(earlier.questions()))
+        tally = Tally(questions, bench.servers[0].model.notice, name)
+        tally.add_earlier(earlier)
+        phase = Phase(bench, name, missing, seconds_asked(manifest.earlier_sessions, earlier, name))
+        self._session.metrics.watch_in_flight(lambda: phase.load.in_flight)
+        is_asked = bool(missing) and not phase.is_over
+        if is_asked:
+            await warm_up(bench, missing, reference=name == VAL)
+        self._session.progress.start(tally)
+        try:
+            if is_asked:
+                await phase.run(self._folder / DEVICE_LOG)
+        finally:
+            self.end.add(phase)
+        if bench.recorder.records - before < len(questions):
+            self.why = EARLY_STOP if bench.recorder.is_enough else DURATION
+
+    def _describe(
+        self, bench: Bench, manifest: RunManifest, questions: Selection, earlier: RecordTable
+    ) -> None:
+        """Tell the metrics what is measured, and what earlier sessions left."""
+        self._session.metrics.describe(
+            questions,
+            bench.servers[0].model,
+            data=self._workload.benchmark.name,
+            prompt_format=self._settings.prompt_format,
+            batch_size=self._settings.batch_size,
+            reuse_prefix=self._settings.reuse_prefix,
+        )
+        self._add_servers_to_metrics(manifest)
+        self._session.metrics.add_earlier(earlier)
+
+    def _validated(self) -> Selection:
+        """The questions that the reference was asked: fewer than all where that ended early."""
+        asked = set(read_records(self._folder / RECORDS).phase(VAL).questions())
+        return self._workload.questions.among(asked)

@@ -1,0 +1,47 @@
+"""Where each new record goes: the run's file, early stop, the progress display and the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmlu_client.figures.accuracy import accuracy_of
+from mmlu_client.run.early_stop import EarlyStop
+from mmlu_client.rundir.record import INFER, Record
+from mmlu_client.rundir.record_file import RecordFile
+from mmlu_client.rundir.record_table import RecordTable
+from mmlu_client.watch.metrics import Metrics
+from mmlu_client.watch.progress import Progress
+
+
+class Recorder:
+    """records: how many the run has so far, those of earlier sessions included."""
+
+    def __init__(self, file: RecordFile, early_stop: EarlyStop, progress: Progress, metrics: Metrics) -> None:
+        self.records = 0
+        self._file = file
+        self._early_stop = early_stop
+        self._progress = progress
+        self._metrics = metrics
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the records of this phase end it early."""
+        return self._early_stop.is_met
+
+    def start(self, earlier: RecordTable) -> None:
+        """Begin a phase. earlier: its records of earlier sessions."""
+        self.records += len(earlier)
+        self._early_stop.start(accuracy_of(earlier))
+
+    def add(self, records: Sequence[Record], seconds: float) -> None:
+        """Take the records of one request. seconds: how long this session has asked the phase so far.
+
+        Raises RunError where they cannot be written.
+        """
+        self._file.append(records)
+        self.records += len(records)
+        self._early_stop.add(records)
+        self._progress.update(records)
+        if records[0].phase == INFER:
+            self._metrics.add(records)
+            self._metrics.set_whole_seconds(seconds)

@@ -1,0 +1,95 @@
+"""One start of the client: its worker thread, what it shows while it runs, and the signals that end it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+from mmlu_client.config.settings import Settings
+from mmlu_client.errors import ClientError, StoppedError
+from mmlu_client.watch.metrics import Metrics
+from mmlu_client.watch.metrics_server import MetricsServer
+from mmlu_client.watch.progress import Progress, make_progress
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Session:
+    """Serves the metrics and keeps the worker thread for as long as it is open, as a context manager.
+
+    worker: the one thread that builds prompts.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.progress: Progress = make_progress(is_whole=settings.verbose)
+        self.metrics = Metrics()
+        self.worker = ThreadPoolExecutor(1, "prompts")
+        self._settings = settings
+        self._metrics_server: MetricsServer | None = None
+        self._stopped_by: signal.Signals | None = None
+        self._resources = contextlib.ExitStack()
+
+    def say(self, text: str) -> None:
+        """Print a line for the person."""
+        self.progress.say(text)
+
+    def __enter__(self) -> Session:
+        """Raises InputError where the metrics' port cannot be had."""
+        with contextlib.ExitStack() as unless_it_opens:
+            unless_it_opens.callback(self.worker.shutdown, wait=False, cancel_futures=True)
+            if self._settings.metrics_port is not None:
+                self._metrics_server = self._serve_metrics(self._settings.metrics_port)
+                unless_it_opens.callback(self._metrics_server.close)
+            self._resources = unless_it_opens.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    def _serve_metrics(self, port: int) -> MetricsServer:
+        host = self._settings.metrics_host
+        server = MetricsServer(self.metrics.registry, host, port)
+        self.say(f"metrics at http://{host}:{server.port}/metrics")
+        return server
+
+    async def ending_of(self, work: Coroutine[None, None, None]) -> ClientError | None:
+        """Do the work until it is done or a signal comes: what ended it early, None where nothing did."""
+        task = asyncio.create_task(work)
+        self._stop_on_signals(task)
+        try:
+            await task
+        except ClientError as error:
+            return error
+        except asyncio.CancelledError:
+            if self._stopped_by is None:
+                raise
+            return StoppedError(self._stopped_by)
+        finally:
+            self.progress.stop()
+        return None
+
+    def _stop_on_signals(self, task: asyncio.Task[None]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def stop(number: signal.Signals) -> None:
+            self._stopped_by = number
+            task.cancel()
+            for each in SIGNALS:  # the next one ends the process at once
+                loop.remove_signal_handler(each)
+
+        for number in SIGNALS:
+            loop.add_signal_handler(number, stop, number)
+
+    async def show_last_figures(self) -> None:
+        """Return when Prometheus has read the last figures, or a signal comes."""
+        server = self._metrics_server
+        if server is None or not server.patience or self._stopped_by is not None:
+            return
+        self.say(f"up to {server.patience:.0f} s more for Prometheus to read the last figures (Ctrl-C: not)")
+        await server.wait_for_last_scrapes(lambda: self._stopped_by is not None)

@@ -1,0 +1,41 @@
+"""What a run asks: the questions of a benchmark in their order, and the shots before them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mmlu_client.config.settings import Settings
+from mmlu_client.data.benchmark import Benchmark
+from mmlu_client.data.question import Question
+from mmlu_client.data.question_file import Selection
+
+
+@dataclass(frozen=True)
+class Workload:
+    """subjects: their names. questions: all that are to be answered, in the order they are asked in.
+
+    shots: the solved questions of each subject.
+    """
+
+    benchmark: Benchmark
+    subjects: Sequence[str]
+    questions: Selection
+    shots: Mapping[str, Sequence[Question]]
+
+
+def workload_of(settings: Settings, benchmark: Benchmark) -> Workload:
+    """Raises InputError where subjects or shots are not in the benchmark."""
+    subjects = benchmark.pick_subjects(settings.subjects)
+    questions = _in_order(benchmark.questions(subjects, settings.limit), settings)
+    return Workload(benchmark, subjects, questions, benchmark.shots(subjects, settings.few_shots))
+
+
+def _in_order(questions: Selection, settings: Settings) -> Selection:
+    """The order they are asked in, and of a run with --request-count only as many as that asks."""
+    rows = list(range(len(questions)))
+    if settings.is_shuffled:
+        random.Random(settings.seed).shuffle(rows)
+    requests = settings.load.request_count
+    return questions.rows(rows[: requests * settings.batch_size] if requests else rows)
