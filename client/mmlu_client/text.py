@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,15 @@ def significant(value: float | None, digits: int) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def exact(value: Any) -> str:
+    """A figure of any kind, a number with as many digits as tell two runs apart."""
+    if isinstance(value, float):
+        return significant(value, 5)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "/" if value is None else str(value)
+
+
 def p_value(value: float) -> str:
     """`p = 0.625`, `p < 0.0001`: how small it is beyond that tells nothing."""
     return "p < 0.0001" if value < 0.0001 else f"p = {significant(value, 3)}"
@@ -55,9 +65,14 @@ def percent(share: float | None) -> str:
     return number(share, ".1%")
 
 
-def mfu(share: float | None, is_too_high: bool) -> str:
-    """is_too_high: marked, for a line that explains it."""
-    return percent(share) + (" *" if is_too_high else "")
+def teraflops(flops: float | None) -> str:
+    """FLOP/s in TFLOP/s."""
+    return significant(None if flops is None else flops / 1e12, 4)
+
+
+def bottleneck(found: bool | None) -> str:
+    """Whether the client was what kept a run back."""
+    return {True: "bottleneck", False: "kept up", None: "/"}[found]
 
 
 def milliseconds(seconds: float | None) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
-
-import numpy as np
 
 from mmlu_client.figures.accuracy import (
     Accuracy,
@@ -17,6 +15,8 @@ from mmlu_client.figures.accuracy import (
     subject_accuracies,
     vocabulary_accuracy_of,
 )
+from mmlu_client.figures.arithmetic import gib, mean, ratio
+from mmlu_client.figures.catalogue import FIGURES, Show
 from mmlu_client.figures.ending import early_end
 from mmlu_client.figures.span import Span, spans, steady_rows
 from mmlu_client.figures.stages import STAGES, good_requests, latency, stage_seconds
@@ -27,17 +27,13 @@ from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.watch.self_check import SelfCheck
 
-GIB = 2**30
-
 # Subject or group → its figures, which are named as the run's are.
 AccuracyFigures: TypeAlias = dict[str, dict[str, float | int | None]]
-# What cannot be a cell of a table.
-NESTED = ("acc_by_group", "acc_by_subject")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Throughput in tokens a second, times in seconds, memory in GiB, shares 0 to 1; None: not measured."""
+    """The figures of a run, each as its entry in the catalogue says; None: not measured."""
 
     engine: str
     precision: str
@@ -150,9 +146,18 @@ class Summary:
         """Whether acc is of fewer questions than the data has."""
         return self.acc is not None and self.answered < self.benchmark_questions
 
+    def figures(self) -> dict[str, Any]:
+        """Every figure under its key, in the order of summary.json."""
+        return {figure.key: getattr(self, figure.key) for figure in FIGURES}
+
     def flat(self) -> dict[str, Any]:
-        """What can be a cell of a table."""
-        return {name: value for name, value in asdict(self).items() if name not in NESTED}
+        """The figures that can be a cell of a table."""
+        return {figure.key: getattr(self, figure.key) for figure in FIGURES if not figure.is_nested}
+
+    def cell(self, key: str, show: Show) -> str:
+        """A figure as a table shows it, with the mark of one that a line below the table explains."""
+        mark = " *" if key == "mfu" and self.mfu_is_too_high else ""
+        return f"{show(getattr(self, key))}{mark}"
 
     @property
     def mfu_is_too_high(self) -> bool:
@@ -237,7 +242,7 @@ def summarize(run: FinishedRun) -> Summary:
         computed_tokens=computed,
         prompt_format=run.prompt_format,
         few_shots=run.few_shots,
-        mean_shots=_mean(scored["shots"]),
+        mean_shots=mean(scored["shots"]),
         truncated=int(scored["truncated"].sum()),
         reuse_prefix=run.reuses_prefixes,
         p_computed_core=ratio(computed, speed.core),
@@ -290,17 +295,13 @@ def mean_batch_size(requests: RecordTable) -> float | None:
 
 def merged_share(requests: RecordTable) -> float | None:
     """Of the requests, those whose batch held others' prompts too: bs is not what the engine ran."""
-    return _mean(requests["batch.prompts"] > requests["request.prompts"])
+    return mean(requests["batch.prompts"] > requests["request.prompts"])
 
 
 def padding_share(scored: RecordTable, requests: RecordTable) -> float | None:
     """Of the tokens the engine ran, those that were padding."""
     padding = float(requests["batch.padding_tokens"].sum())
     return ratio(padding, padding + float(scored["tokens.computed"].sum()))
-
-
-def ratio(above: float | None, below: float | None) -> float | None:
-    return above / below if above is not None and below else None
 
 
 def _throughput(table: RecordTable, by_session: Mapping[int, Span]) -> _Throughput:
@@ -321,8 +322,8 @@ def _engine(run: FinishedRun) -> dict[str, Any]:
         "e2e_time": run.load_seconds + run.build_seconds + run.client_seconds,
         "server_load_seconds": run.load_seconds,
         "server_build_seconds": run.build_seconds,
-        "mem_used_gib": _gib(run.memory_used),
-        "mem_total_gib": _gib(run.memory_total),
+        "mem_used_gib": gib(run.memory_used),
+        "mem_total_gib": gib(run.memory_total),
     }
 
 
@@ -405,11 +406,11 @@ def _latency(
     return {
         "requests": len(requests),
         "request_throughput": ratio(len(requests), whole),
-        "latency_mean_seconds": _mean(seconds),
+        "latency_mean_seconds": mean(seconds),
         **{f"latency_p{share}_seconds": percentile(seconds, share) for share in (50, 90, 95, 99)},
         "latency_max_seconds": percentile(seconds, 100),
         **{f"latency_steady_p{share}_seconds": percentile(calm, share) for share in (50, 99)},
-        **{f"stage_{name}_seconds": _mean(stages[name]) for name in STAGES},
+        **{f"stage_{name}_seconds": mean(stages[name]) for name in STAGES},
         "goodput_share": ratio(good, len(requests)),
         "goodput_request_throughput": ratio(good, whole),
     }
@@ -427,11 +428,3 @@ def _client(run: FinishedRun) -> dict[str, Any]:
         "interruptions": run.interruptions,
         "outage_seconds": run.outage_seconds,
     }
-
-
-def _mean(values: Any) -> float | None:
-    return float(np.mean(values)) if len(values) else None
-
-
-def _gib(size: float | None) -> float | None:
-    return None if size is None else size / GIB

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from mmlu_client.figures.accuracy import subject_accuracies
+from mmlu_client.figures.arithmetic import gib, ratio
 from mmlu_client.figures.stages import STAGES, latency, stage_seconds
 from mmlu_client.pages.chart import (
     BLUE,
@@ -135,7 +135,7 @@ def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Ch
     figure = go.Figure()
     times, whole = _windowed(seconds, lambda rows: float(tokens[rows].sum() / width))
     figure.add_scatter(x=times, y=whole, name="whole", line_color=BLUE, hovertemplate=hover("tokens/s"))
-    times, inner = _windowed(seconds, lambda rows: _ratio(tokens[rows].sum(), core[rows].sum()))
+    times, inner = _windowed(seconds, lambda rows: ratio(tokens[rows].sum(), core[rows].sum()))
     figure.add_scatter(x=times, y=inner, name="core", line_color=GREEN, hovertemplate=hover("tokens/s"))
     return Chart(
         "Throughput over time",
@@ -149,7 +149,7 @@ def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.floa
     requests = infer.requests()
     possible = run.possible_flops(requests)
     flops = infer.request_sums("flops")
-    times, points = _windowed(seconds, lambda rows: _ratio(flops[rows].sum(), possible[rows].sum()))
+    times, points = _windowed(seconds, lambda rows: ratio(flops[rows].sum(), possible[rows].sum()))
     figure = go.Figure(
         go.Scatter(
             x=times,
@@ -243,7 +243,7 @@ def device_charts(run: FinishedRun, axis: TimeAxis) -> list[Chart]:
     readings = [each for each in run.readings if axis.has(each.phase, each.session)]
     several = len({reading.device_key for reading in readings}) > 1
     wanted: tuple[tuple[str, str, Callable[[Reading], float | None], Callable[[Reading], str]], ...] = (
-        ("Memory over time", "GiB", lambda each: _gib(each.device.memory_used), _holder(several)),
+        ("Memory over time", "GiB", lambda each: gib(each.device.memory_used), _holder(several)),
         ("Power over time", "W", lambda each: each.device.power_watts, _device_name),
         ("Temperature over time", "°C", lambda each: each.device.temperature_celsius, _device_name),
     )
@@ -342,11 +342,3 @@ def _milliseconds(value: float) -> str:
 
 def _percentile_of(values: NDArray[np.float64], share: int, rows: NDArray[np.int64]) -> float:
     return float(np.percentile(values[rows], share))
-
-
-def _ratio(above: Any, below: Any) -> float | None:
-    return float(above / below) if below else None
-
-
-def _gib(size: int | None) -> float | None:
-    return None if size is None else size / 2**30

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import plotly.graph_objects as go
 
 from mmlu_client.figures.accuracy import accuracy_of
+from mmlu_client.figures.catalogue import RATIOS
 from mmlu_client.figures.stages import STAGES, latency
 from mmlu_client.figures.statistics import Interval
 from mmlu_client.pages.chart import (
@@ -22,17 +22,7 @@ from mmlu_client.pages.chart import (
 )
 from mmlu_client.report.compare import Contrast, Effect, Side
 
-NAMES = {
-    "p_infer_whole": "tokens/s whole",
-    "p_infer_core": "tokens/s core",
-    "mfu": "MFU",
-    "request_throughput": "requests/s",
-    "latency_mean_seconds": "latency, mean",
-    "latency_p50_seconds": "latency p50",
-    "latency_p90_seconds": "latency p90",
-    "latency_p99_seconds": "latency p99",
-    "stage_core_seconds": "core of a request",
-}
+NAMES = {figure.key: figure.chart_name for figure in RATIOS if figure.has_interval}
 # From here on an axis of ratios is a logarithmic one.
 WIDE_RATIOS = 10.0
 
@@ -145,9 +135,9 @@ def stages(sides: Sequence[Side]) -> Chart:
     figure = go.Figure()
     answered = [side for side in sides if side.summary.requests]
     for stage, color in STAGE_COLORS.items() if answered else ():
-        seconds = [asdict(side.summary)[f"stage_{stage}_seconds"] for side in answered]
+        seconds = [side.figure(f"stage_{stage}_seconds") for side in answered]
         figure.add_bar(
-            x=[each * 1e3 for each in seconds],
+            x=[None if each is None else each * 1e3 for each in seconds],
             y=[side.label for side in answered],
             orientation="h",
             name=stage.replace("_", " "),

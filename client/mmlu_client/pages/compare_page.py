@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from mmlu_client.figures.catalogue import FIGURES
 from mmlu_client.pages.compare_charts import comparison_charts
 from mmlu_client.pages.page import drawn, page
 from mmlu_client.report.compare import Contrast, Side
 from mmlu_client.report.compare_text import described, plain, statements, table_rows
 from mmlu_client.rundir.folder import HTML
 from mmlu_client.rundir.manifest import now
-from mmlu_client.text import significant
+from mmlu_client.text import exact
 
 
 def comparison_page(sides: Sequence[Side], contrasts: Sequence[Contrast], file: Path) -> str:
     """file: where it will lie, for its links to the runs' own pages."""
     notices = dict.fromkeys(side.run.model.notice for side in sides if side.run.model.notice)
-    values = [asdict(side.summary) for side in sides]
     return page(
         "compare.html.jinja",
         drawn(comparison_charts(sides, contrasts)),
@@ -31,7 +30,7 @@ def comparison_page(sides: Sequence[Side], contrasts: Sequence[Contrast], file: 
         notices=list(notices),
         sides=[_side(side, file) for side in sides],
         contrasts=[_contrast(contrast) for contrast in contrasts],
-        figures=[(name, [_shown(each[name]) for each in values]) for name in values[0]],
+        figures=[(each.key, [exact(getattr(side.summary, each.key)) for side in sides]) for each in FIGURES],
     )
 
 
@@ -57,11 +56,3 @@ def _contrast(contrast: Contrast) -> dict[str, Any]:
         "manifest": [(name, plain(before), plain(after)) for name, before, after in contrast.manifest],
         "letters": contrast.letters,
     }
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return significant(value, 5)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "/" if value is None else str(value)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
 from mmlu_client.config.settings import LoadPlan
+from mmlu_client.figures.catalogue import SWEPT, Figure
 from mmlu_client.figures.caveats import mfu_lines
 from mmlu_client.figures.stages import STAGES
 from mmlu_client.figures.summary import Summary
@@ -15,12 +16,9 @@ from mmlu_client.pages.chart import BLUE, GREEN, ORANGE, RED, STAGE_COLORS, Char
 from mmlu_client.pages.page import drawn, page
 from mmlu_client.report.table import markdown_table
 from mmlu_client.rundir.finished_run import FinishedRun
-from mmlu_client.text import mfu, milliseconds, number, percent, shortest
+from mmlu_client.text import shortest
 
-HEAD = (
-    "load", "answered", "requests/s", "tokens/s whole", "tokens/s core", "MFU", "batch", "p50", "p90", "p99",
-    "goodput", "client",
-)  # fmt: skip
+HEAD = ("load", "answered", *(column.head for _, column in SWEPT))
 PERCENTILES = (("p50", BLUE), ("p90", ORANGE), ("p99", RED))
 
 
@@ -41,7 +39,7 @@ class Point:
         return self.plan.rate if self.plan.mode == "open" else self.plan.concurrency
 
     def milliseconds(self, percentile: str) -> float | None:
-        seconds: float | None = asdict(self.summary)[f"latency_{percentile}_seconds"]
+        seconds: float | None = getattr(self.summary, f"latency_{percentile}_seconds")
         return None if seconds is None else seconds * 1e3
 
 
@@ -154,7 +152,7 @@ def latency_by_load(points: Sequence[Point]) -> Chart:
 def stages_by_load(points: Sequence[Point]) -> Chart:
     figure = go.Figure()
     for stage, color in STAGE_COLORS.items():
-        seconds = [asdict(point.summary)[f"stage_{stage}_seconds"] for point in points]
+        seconds = [getattr(point.summary, f"stage_{stage}_seconds") for point in points]
         figure.add_bar(
             x=_labels(points),
             y=[None if each is None else each * 1e3 for each in seconds],
@@ -212,17 +210,11 @@ def _axis(points: Sequence[Point]) -> str:
 
 
 def _cells(summary: Summary) -> tuple[str, ...]:
-    merged = " (merged)" if summary.merged_share else ""
     return (
         f"{summary.answered} of {summary.questions}",
-        number(summary.request_throughput, ".2f"),
-        number(summary.p_infer_whole, ",.0f"),
-        number(summary.p_infer_core, ",.0f"),
-        mfu(summary.mfu, summary.mfu_is_too_high),
-        f"{number(summary.mean_batch_size, '.2f')}{merged}",
-        milliseconds(summary.latency_p50_seconds),
-        milliseconds(summary.latency_p90_seconds),
-        milliseconds(summary.latency_p99_seconds),
-        percent(summary.goodput_share),
-        {True: "bottleneck", False: "kept up", None: "/"}[summary.client_is_bottleneck],
+        *(f"{summary.cell(figure.key, column.show)}{_merged(summary, figure)}" for figure, column in SWEPT),
     )
+
+
+def _merged(summary: Summary, figure: Figure) -> str:
+    return " (merged)" if figure.key == "mean_batch_size" and summary.merged_share else ""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mmlu_client.figures.accuracy import Agreement, agreement_of, differing, paired
+from mmlu_client.figures.arithmetic import ratio
+from mmlu_client.figures.catalogue import DIFFERENCES, RATIOS
 from mmlu_client.figures.resampling import ratio_interval, resampled
 from mmlu_client.figures.statistics import Interval, paired_difference
-from mmlu_client.figures.summary import Summary, ratio, summarize
+from mmlu_client.figures.summary import Summary, summarize
 from mmlu_client.run.resume import differences
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER
@@ -25,13 +27,6 @@ ALWAYS_DIFFERENT = (
     "engine.build_seconds",
     "reference.load_seconds", "reference.build_seconds", "concurrency", "load.concurrency", "load.mode",
     "load.rate", "load.pattern",
-)  # fmt: skip
-# What is told as a difference and not as a ratio.
-ACCURACIES = ("acc", "acc_macro", "acc_vocab")
-RATIOS = (
-    "p_infer_whole", "p_infer_core", "mfu", "request_throughput", "latency_mean_seconds",
-    "latency_p50_seconds", "latency_p90_seconds", "latency_p99_seconds", "stage_core_seconds",
-    "mean_batch_size", "mem_used_gib", "joules_per_token", "e2e_time",
 )  # fmt: skip
 
 
@@ -48,7 +43,7 @@ class Side:
         return self.run.records.phase(INFER)
 
     def figure(self, name: str) -> float | None:
-        value: float | None = asdict(self.summary)[name]
+        value: float | None = getattr(self.summary, name)
         return value
 
 
@@ -110,7 +105,7 @@ def _contrast(first: Side, other: Side, ratios: Mapping[str, Effect]) -> Contras
         first,
         other,
         ratios,
-        {name: _accuracy(name, first, other, left, right) for name in ACCURACIES},
+        {figure.key: _accuracy(figure.key, first, other, left, right) for figure in DIFFERENCES},
         {
             name: _difference(*(each.where(each["subject"] == name) for each in (left, right)))
             for name in subjects
@@ -134,7 +129,7 @@ def _ratios(
             ratio(other.figure(name), first.figure(name)),
             ratio_interval(theirs[name], mine[name]) if name in mine and name in theirs else None,
         )
-        for name in RATIOS
+        for name in (figure.key for figure in RATIOS)
     }
 
 

@@ -3,58 +3,20 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
+from mmlu_client.figures.catalogue import COMPARED
 from mmlu_client.figures.caveats import mfu_lines
-from mmlu_client.report.compare import ACCURACIES, Contrast, Effect, Side
+from mmlu_client.report.compare import Contrast, Effect, Side
 from mmlu_client.report.table import markdown_table
-from mmlu_client.text import mfu, milliseconds, number, percent, significant
+from mmlu_client.text import percent, significant, teraflops
 
 WIDTH = 100
 # Of a value of a manifest, and of the lines of all of them.
 VALUE_LETTERS, MANIFEST_LINES = 36, 4
 # Peaks of one machine that were measured beside nobody else are closer to each other.
 PEAKS_DIFFER = 0.05
-
-Show = Callable[[float | None], str]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A figure: how its name, with its unit, and its values are shown. is_rare: 0 in most runs."""
-
-    key: str
-    name: str
-    show: Show
-    is_rare: bool = False
-
-
-def _fixed(form: str) -> Show:
-    return lambda value: number(value, form)
-
-
-ROWS = (
-    Row("acc", "acc", _fixed(".4f")),
-    Row("acc_macro", "acc_macro", _fixed(".4f")),
-    Row("acc_vocab", "acc_vocab", _fixed(".4f")),
-    Row("p_infer_whole", "p_infer_whole, tokens/s", _fixed(",.1f")),
-    Row("p_infer_core", "p_infer_core, tokens/s", _fixed(",.1f")),
-    Row("mfu", "mfu", percent),
-    Row("request_throughput", "requests/s", _fixed(",.2f")),
-    Row("latency_p50_seconds", "latency p50", milliseconds),
-    Row("latency_p90_seconds", "latency p90", milliseconds),
-    Row("latency_p99_seconds", "latency p99", milliseconds),
-    Row("stage_core_seconds", "core of a request", milliseconds),
-    Row("mean_batch_size", "prompts a batch", _fixed(".2f")),
-    Row("padding_share", "padding", percent, is_rare=True),
-    Row("prefix_hit_ratio", "prefix reused", percent, is_rare=True),
-    Row("peak_flops", "peak, TFLOP/s", lambda value: significant(value and value / 1e12, 4)),
-    Row("mem_used_gib", "memory, GiB", _fixed(",.2f")),
-    Row("joules_per_token", "energy, J a token", lambda value: significant(value, 4)),
-    Row("e2e_time", "e2e_time, s", _fixed(",.1f")),
-)
 
 
 def comparison(sides: Sequence[Side], contrasts: Sequence[Contrast]) -> str:
@@ -89,22 +51,17 @@ def table_rows(contrast: Contrast) -> list[tuple[str, ...]]:
             "",
         ),
     ]
-    for row in ROWS:
-        before, after = first.figure(row.key), other.figure(row.key)
-        if any(value is not None and (value or not row.is_rare) for value in (before, after)):
-            values = (_shown(side, row) for side in (first, other))
-            rows.append((row.name, *values, effect_of(contrast, row.key)))
+    for figure in COMPARED:
+        values = [side.figure(figure.key) for side in (first, other)]
+        if figure.has_row and any(each is not None and (each or not figure.is_rare) for each in values):
+            shown = (side.summary.cell(figure.key, figure.show) for side in (first, other))
+            rows.append((figure.row_name, *shown, effect_of(contrast, figure.key)))
     return rows
-
-
-def _shown(side: Side, row: Row) -> str:
-    value = side.figure(row.key)
-    return mfu(value, side.summary.mfu_is_too_high) if row.key == "mfu" else row.show(value)
 
 
 def effect_of(contrast: Contrast, key: str) -> str:
     """`× 1.03 (1.01 … 1.05)`, `+0.012 (-0.003 … +0.027)`; nothing for a figure that has no such thing."""
-    if key in ACCURACIES:
+    if key in contrast.accuracies:
         return _difference(contrast.accuracies[key])
     return _ratio(contrast.ratios[key]) if key in contrast.ratios else ""
 
@@ -131,8 +88,8 @@ def peak_lines(contrast: Contrast) -> list[str]:
     if not before or not after or abs(after / before - 1) <= PEAKS_DIFFER:
         return []
     return [
-        f"the peaks differ by more than {PEAKS_DIFFER:.0%}: {significant(before / 1e12, 4)} and "
-        f"{significant(after / 1e12, 4)} TFLOP/s (× {after / before:.3f}). MFU is not on one scale: compare "
+        f"the peaks differ by more than {PEAKS_DIFFER:.0%}: {teraflops(before)} and "
+        f"{teraflops(after)} TFLOP/s (× {after / before:.3f}). MFU is not on one scale: compare "
         "throughput, or give both servers the same --peak-flops"
     ]
 

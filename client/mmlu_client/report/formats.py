@@ -25,7 +25,7 @@ def formatted(run: FinishedRun, summary: Summary, form: str) -> str:
     if form == "lm-eval":
         return json.dumps(lm_eval_results(run), indent=2)
     if form == "json":
-        return json.dumps(asdict(summary), indent=2)
+        return json.dumps(summary.figures(), indent=2)
     return comma_separated([summary.flat()])
 
 
@@ -36,7 +36,7 @@ def formatted_sweep(points: Sequence[Point], form: str) -> str:
     if form == "lm-eval":
         return "\n".join(json.dumps({"load": point.name, **lm_eval_results(point.run)}) for point in points)
     if form == "json":
-        return json.dumps(sweep_rows(points, asdict), indent=2)
+        return json.dumps(sweep_rows(points, Summary.figures), indent=2)
     return comma_separated(sweep_rows(points, Summary.flat))
 
 
@@ -68,7 +68,7 @@ def formatted_comparison(sides: Sequence[Side], contrasts: Sequence[Contrast], f
         )
     document = {
         "runs": [
-            {"run": side.label, "folder": str(side.run.folder), "summary": asdict(side.summary)}
+            {"run": side.label, "folder": str(side.run.folder), "summary": side.summary.figures()}
             for side in sides
         ],
         "comparisons": [_nested(contrast) for contrast in contrasts],

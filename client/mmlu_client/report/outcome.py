@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from mmlu_client.config.flags import PROGRAM
@@ -28,7 +27,7 @@ def figure_files(
 ) -> dict[Path, Callable[[], str]]:
     """Path → what makes the content. charts: the run's, for the page."""
     return {
-        run.folder / SUMMARY: lambda: json.dumps(asdict(summary), indent=2) + "\n",
+        run.folder / SUMMARY: lambda: json.dumps(summary.figures(), indent=2) + "\n",
         run.folder / TABLE: lambda: summary_page(run, summary),
         run.folder / HTML: lambda: html_report(run, summary, charts),
     }

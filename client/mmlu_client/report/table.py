@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TypeAlias
 
 from mmlu_client.figures.accuracy import agreement_of
@@ -21,7 +20,7 @@ from mmlu_client.figures.summary import AccuracyFigures, Summary
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_table import RecordTable
-from mmlu_client.text import accuracy, labelled, memory, mfu, milliseconds, number, percent, significant
+from mmlu_client.text import accuracy, labelled, memory, milliseconds, number, percent, significant, teraflops
 
 COLUMNS = (
     "tool", "precision", "bs", "e2e_time", "p_val_whole", "p_val_core", "p_infer_whole", "p_infer_core",
@@ -81,7 +80,7 @@ def cells(summary: Summary, notice: str) -> Row:
         number(summary.p_val_core, ".2f"),
         number(summary.p_infer_whole, ".2f"),
         number(summary.p_infer_core, ".2f"),
-        mfu(summary.mfu, summary.mfu_is_too_high),
+        summary.cell("mfu", percent),
         accuracy(summary.acc, notice, "*" if summary.is_partial else ""),
         memory(summary.mem_used_gib, summary.mem_total_gib),
     )
@@ -186,9 +185,7 @@ def _spread(run: FinishedRun) -> str:
         return ""
     if found.count == 1:
         return "; one measurement"
-    return (
-        f"; the largest of {found.count} measurements, the least {significant(found.least_flops / 1e12, 4)}"
-    )
+    return f"; the largest of {found.count} measurements, the least {teraflops(found.least_flops)}"
 
 
 def _reuse_lines(summary: Summary) -> list[str]:
@@ -250,14 +247,14 @@ def _time_lines(run: FinishedRun, summary: Summary) -> list[str]:
 
 
 def _latency_lines(run: FinishedRun, summary: Summary) -> list[str]:
-    stages = asdict(summary)
     lines = [
         f"latency of a request, from when it was due: p50 {milliseconds(summary.latency_p50_seconds)}, "
         f"p90 {milliseconds(summary.latency_p90_seconds)}, p99 {milliseconds(summary.latency_p99_seconds)}, "
         f"longest {milliseconds(summary.latency_max_seconds)} (percentiles linear between ranks)",
         "its stages on average: "
         + ", ".join(
-            f"{name.replace('_', ' ')} {milliseconds(stages[f'stage_{name}_seconds'])}" for name in STAGES
+            f"{name.replace('_', ' ')} {milliseconds(getattr(summary, f'stage_{name}_seconds'))}"
+            for name in STAGES
         ),
     ]
     if run.goals:

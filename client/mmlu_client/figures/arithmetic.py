@@ -1,0 +1,22 @@
+"""Arithmetic of figures that may not have been measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def ratio(above: float | None, below: float | None) -> float | None:
+    """None where one of them is not known, or the lower one is 0."""
+    return float(above / below) if above is not None and below else None
+
+
+def mean(values: Any) -> float | None:
+    """None of no values."""
+    return float(np.mean(values)) if len(values) else None
+
+
+def gib(size: float | None) -> float | None:
+    """Bytes in GiB."""
+    return None if size is None else size / 2**30
