@@ -79,6 +79,11 @@ def _kernels(found: Found, what: str) -> Any:
     return found["TensorRT, 2 layers"]["kernels"][what]
 
 
+_NO_OLDER_KERNELS = Belief(
+    f"no kernels of an older architecture: below {_OLD_KERNELS:.1f} times (H100: 1.2 ms)",
+    lambda found: _layer_in_products(found) < _OLD_KERNELS,
+    True,
+)
 BELIEFS = (
     Belief("a plan builds, loads and answers", lambda found: bool(found["runs"]["finite"]), True),
     Belief(
@@ -111,11 +116,7 @@ BELIEFS = (
         f"a layer takes at most {_GOOD:.1f} times its products alone (H100: 0.9 ms)",
         lambda found: _layer_in_products(found) <= _GOOD,
     ),
-    Belief(
-        f"no kernels of an older architecture: below {_OLD_KERNELS:.1f} times (H100: 1.2 ms)",
-        lambda found: _layer_in_products(found) < _OLD_KERNELS,
-        True,
-    ),
+    _NO_OLDER_KERNELS,
     Belief(
         f"float32 did not take over: below {_FLOAT32:.1f} times (H100: 4 ms)",
         lambda found: _layer_in_products(found) < _FLOAT32,
@@ -133,3 +134,13 @@ BELIEFS = (
         lambda found: 0.7 <= found["rate"]["rate"] / _sheet(found) <= 0.9,
     ),
 )
+
+
+def wanted_variant(found: Found) -> str | None:
+    """What to time besides, by the rule that was fixed before anything was seen: "graph", the other graph of
+    attention, or "past", the plan that goes on after a prefix. None: neither."""
+    line = found.get("TensorRT, 2 layers", {})
+    fused = line.get("kernels", {}).get("fused")
+    if fused is False and line["other_opset"] is not None:
+        return "graph"
+    return "past" if fused is False or _NO_OLDER_KERNELS.verdict(found) == "REFUTED" else None

@@ -9,8 +9,9 @@ the program loses nothing that was found.
 
 Steps: a small plan; two families against PyTorch; answers that repeat; 2 and 6 layers as wide as those of 7 B
 parameters, at bs 1; the rate of the device's own products, and PyTorch on the same layers; kernels by their
-time, if ncu is installed; and one variant, the plan that goes on after a prefix, where attention is not one
-kernel a layer or a layer takes over 2.9 times its products.
+time, if ncu is installed; and one variant. Where attention is not one kernel a layer it is the graph that has
+attention as one operator, if this TensorRT takes that; else, or where a layer takes over 2.9 times its
+products, the plan that goes on after a prefix.
 
 Exit status 1 where a belief that matters is refuted.
 """
@@ -36,8 +37,8 @@ from gpu.families import WIDE_SIZES
 from trt_server.cache.folder import cache_folder
 from trt_server.engines.tensorrt.presence import Missing, find_gpu
 
-from bench.beliefs import BELIEFS, layer_ms, whole_mfu, whole_ms
-from bench.gpu_first_step import wide_prompt
+from bench.beliefs import BELIEFS, layer_ms, wanted_variant, whole_mfu, whole_ms
+from bench.gpu_first_step import VARIANTS, wide_prompt
 from bench.reference_python import reference_environment, reference_python
 
 HERE = Path(__file__).parent
@@ -137,9 +138,10 @@ class FirstContact:
             self.step(f"{layers} wide layers", 120, "layers", scratch / f"wide-{layers}", "--layers", file)
         self._pytorch()
         self._kernels()
-        if self._wants_variant():
+        if (variant := wanted_variant(self.found)) is not None:
             for layers in (2, 6):
-                self.step(f"{layers} with a past", 90, "layers", scratch / f"wide-{layers}", "--with-past")
+                name, folder = f"{layers} {VARIANTS[variant]}", scratch / f"wide-{layers}"
+                self.step(name, 90, "layers", folder, "--variant", variant)
         return True
 
     def _in_background(self, step: str) -> subprocess.Popen[str]:
@@ -182,12 +184,6 @@ class FirstContact:
             times[row["Kernel Name"]] += float(row["Metric Value"].replace(",", ""))
         for name, duration in sorted(times.items(), key=lambda item: -item[1])[:_TOP_KERNELS]:
             self.say(f"{'':<26}   {duration / sum(times.values()):6.1%} {name[:100]}")
-
-    def _wants_variant(self) -> bool:
-        """The rule that was fixed before anything was seen."""
-        kernels = self.found.get("TensorRT, 2 layers", {}).get("kernels", {})
-        slow = next(belief for belief in BELIEFS if belief.text.startswith("no kernels of an older"))
-        return kernels.get("fused") is False or slow.verdict(self.found) == "REFUTED"
 
     def report(self) -> bool:
         """The beliefs, one a line, and the verdict. False where one that matters is refuted."""

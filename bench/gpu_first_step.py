@@ -1,6 +1,6 @@
 """One step of bench.gpu_first, in a process of its own: prints lines of JSON.
 
-    python -m bench.gpu_first_step STEP FOLDER [--layers FILE]
+    python -m bench.gpu_first_step STEP FOLDER [--layers FILE] [--variant past|graph]
 
 STEP: small or wide (writes checkpoints), runs, agrees, repeats, layers, one. FOLDER: the checkpoints', or for
 layers and one the checkpoint's.
@@ -21,12 +21,14 @@ import numpy as np
 from gpu.families import PROMPTS, VOCABULARY, WIDE_SIZES, write_family
 from numpy.typing import NDArray
 from trt_server.engines.engine import Batch, EngineLimits, Outcome
+from trt_server.engines.tensorrt.attention_graph import graph_opset, other_opset
 from trt_server.engines.tensorrt.engine import TensorRtEngine
-from trt_server.engines.tensorrt.library import TITLE
+from trt_server.engines.tensorrt.library import FLAVOUR, TITLE, VERSION
+from trt_server.engines.tensorrt.plan_for_device import prepare_plan
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.observe.accounting import prompt_flops
 
-from bench.layer_list import Kernel, kernels_a_layer, read_layer_list
+from bench.layer_list import Kernel, attention_is_one_kernel, kernels_a_layer, read_layer_list
 from bench.reference_python import reference_environment, reference_python
 
 HERE = Path(__file__).parent
@@ -38,6 +40,9 @@ WIDE_TOKENS = 805
 RAGGED = (0, 1, 2, 3)
 _WARM, _TIMED = 3, 20
 _PREFIX_BYTES = 64 << 20
+# What the layers can be built as besides, and how that is called: to go on after a prefix; with attention as
+# one operator, or as many where the engine has it as one.
+VARIANTS = {"past": "with a past", "graph": "with the other graph"}
 
 
 def main() -> None:
@@ -45,7 +50,7 @@ def main() -> None:
     parse.add_argument("step", choices=_STEPS)
     parse.add_argument("folder", type=Path)
     parse.add_argument("--layers", type=Path, help="where to write what the plan runs")
-    parse.add_argument("--with-past", action="store_true", help="the plan that goes on after prefixes")
+    parse.add_argument("--variant", choices=VARIANTS, help="what to build in place of the plan")
     parse.add_argument("--width", type=int, default=WIDE_SIZES["hidden_size"], help="of the wide layers")
     options = parse.parse_args()
     for line in _STEPS[options.step](options):
@@ -110,15 +115,22 @@ def repeats(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
 def layers(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
     """The plan's kernels, its core time at bs 1 and its distance from PyTorch."""
     checkpoint = open_checkpoint(options.folder)
-    past = _PREFIX_BYTES if options.with_past else 0
-    with _engine(options.folder, "fp16", WIDE_TOKENS, 1, past) as engine:
+    other = other_opset(FLAVOUR, VERSION)
+    past = _PREFIX_BYTES if options.variant == "past" else 0
+    opset = other if options.variant == "graph" else graph_opset(FLAVOUR, VERSION, "fp16")
+    if opset is None:
+        raise SystemExit(f"{TITLE} takes no graph but the one that it gets")
+    title = f"TensorRT {VARIANTS[options.variant]}" if options.variant else "TensorRT"
+    with _engine(options.folder, "fp16", WIDE_TOKENS, 1, past, opset) as engine:
         engine.warm_up()
         prompt = wide_prompt()
         batch = _batch(0, of=[prompt])
         outcomes = [engine.submit(batch).wait() for _ in range(_WARM + _TIMED)]
         line = {
             "step": "layers",
-            "name": f"TensorRT{' with a past' if past else ''}, {checkpoint.geometry.layers} layers",
+            "name": f"{title}, {checkpoint.geometry.layers} layers",
+            "opset": opset,
+            "other_opset": other,
             "core_ms": float(np.median([outcome.timing.core_ns for outcome in outcomes[_WARM:]])) / 1e6,
             "flops": prompt_flops(checkpoint.geometry, len(prompt)),
             "sheet": engine.description.peak.flops_per_second,
@@ -150,11 +162,16 @@ def wide_prompt() -> NDArray[np.int32]:
 
 @contextmanager
 def _engine(
-    folder: Path, precision: str, tokens: int = MAX_TOKENS, prompts: int = BATCH, past: int = 0
+    folder: Path,
+    precision: str,
+    tokens: int = MAX_TOKENS,
+    prompts: int = BATCH,
+    past: int = 0,
+    opset: int | None = None,
 ) -> Iterator[TensorRtEngine]:
-    engine = TensorRtEngine(
-        open_checkpoint(folder), EngineLimits(tokens, prompts, past), precision, tf32=False
-    )
+    checkpoint, limits = open_checkpoint(folder), EngineLimits(tokens, prompts, past)
+    plan = prepare_plan(checkpoint, limits, precision, tf32=False, opset=opset)
+    engine = TensorRtEngine(checkpoint, limits, precision, tf32=False, prepared=plan)
     try:
         yield engine
     finally:
@@ -202,12 +219,9 @@ def _told(engine: TensorRtEngine, file: Path | None, layers: int) -> dict[str, A
     except (KeyError, StopIteration, TypeError, ValueError):
         return {}
     numbers = range(layers)
-    attention = ("scores", "shares", "context")
     return {
         "a_layer": a_layer,
-        "fused": all(
-            _in_one(kernels, *(f"layers.{n}.attention.all.{name}" for name in attention)) for n in numbers
-        ),
+        "fused": all(attention_is_one_kernel(kernels, number) for number in numbers),
         "merged": all(
             _in_one(
                 kernels, *(f"layers.{n}.attention.{name}.projected" for name in ("query", "key", "value"))

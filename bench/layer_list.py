@@ -16,6 +16,9 @@ _NAME = re.compile(r"^Name: (.*?), LayerType: .*$", re.MULTILINE)
 _TACTIC = re.compile(r", TacticName: (.*?), StreamId: ")
 _METADATA = re.compile(r", Metadata:(.*)$")
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+_ATTENTION = ("scores", "shares", "context")
+# In the name of a kernel of fused attention.
+_FUSED = "mha"
 _PROFILE = re.compile(r" ?\[profile (\d+)\]")
 
 
@@ -52,6 +55,17 @@ def kernels_a_layer(kernels: list[Kernel]) -> int:
         for layer in (0, 1)
     )
     return second - first
+
+
+def attention_is_one_kernel(kernels: list[Kernel], layer: int) -> bool:
+    """Whether scores, softmax and values of a layer are one kernel.
+
+    All parts of the operator `Attention` bear its one name, so that only the kernel's own name tells there.
+    """
+    scores, shares, context = (f"layers.{layer}.attention.all.{name}" for name in _ATTENTION)
+    if any(scores in kernel.nodes for kernel in kernels):
+        return any(kernel.computes(scores, shares, context) for kernel in kernels)
+    return sum(_FUSED in kernel.name and kernel.computes(context) for kernel in kernels) == 1
 
 
 def _from_text(text: str) -> Iterator[tuple[str, str, str]]:

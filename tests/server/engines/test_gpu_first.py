@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,8 +11,12 @@ from typing import Any
 
 import pytest
 from fake_gpu_machine import RTX, gpu_machine
+from gpu.families import write_family
+from trt_server.engines.tensorrt.attention_graph import graph_opset, other_opset
+from trt_server.engines.tensorrt.flavour import TENSORRT, TENSORRT_RTX, Flavour
+from trt_server.model.graph import ATTENTION_OPSET, OPSET
 
-from bench.beliefs import BELIEFS
+from bench.beliefs import BELIEFS, wanted_variant
 
 ROOT = Path(__file__).parents[3]
 # The reference's Python. PyTorch's own speed is made up, because it needs a GPU; with products of 1 GFLOP/s a
@@ -26,6 +31,10 @@ esac
 """
 
 
+def python_path(machine: dict[str, str]) -> str:
+    return os.pathsep.join([machine["PYTHONPATH"], str(ROOT / "tests")])
+
+
 def first_contact(
     folder: Path, *flags: str, reference: str = f'exec {sys.executable} "$@"', **wishes: Any
 ) -> subprocess.CompletedProcess[str]:
@@ -33,8 +42,12 @@ def first_contact(
     python.write_text(PYTHON.format(reference=reference))
     python.chmod(0o755)
     machine = gpu_machine(folder / "cache", **wishes)
-    path = os.pathsep.join([machine["PYTHONPATH"], str(ROOT / "tests")])
-    environment = {**os.environ, **machine, "PYTHONPATH": path, "REFERENCE_PYTHON": str(python)}
+    environment = {
+        **os.environ,
+        **machine,
+        "PYTHONPATH": python_path(machine),
+        "REFERENCE_PYTHON": str(python),
+    }
     command = [
         sys.executable,
         "-m",
@@ -56,19 +69,34 @@ def test_every_step_runs_and_every_belief_has_its_verdict(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "out" / "table.txt").read_text() == done.stdout
     assert not [line for line in lines if "FAILED" in line]
-    # The fake's kernels are the graph's nodes: nothing is fused, which is seen, and asks for the variant.
+    # The fake's kernels are the graph's nodes: nothing is fused, which is seen, and asks for a variant.
     refuted = {line[11:] for line in lines if line.startswith("REFUTED")}
     assert refuted >= {
         "attention is one kernel a layer",
         "queries, keys and values are one product, gate and up one",
         "no more than 11 kernels a layer",
     }
-    assert any("TensorRT with a past, 6 layers" in text for text in (tmp_path / "out" / "found.json").open())
+    timed = json.loads((tmp_path / "out" / "found.json").read_text())
+    assert timed["TensorRT, 6 layers"]["opset"] == OPSET
+    assert timed["TensorRT with the other graph, 6 layers"]["opset"] == ATTENTION_OPSET
+    assert timed["TensorRT with the other graph, 2 layers"]["difference"] < 8e-3
     confirmed = {line[11:] for line in lines if line.startswith("confirmed")}
     assert {belief.text for belief in BELIEFS if belief.matters} <= confirmed
     assert not [line for line in lines if line.startswith("not seen")]
     assert lines[-1].startswith("verdict: ")
     assert "nothing that matters is refuted" in lines[-1]
+
+
+def test_the_variant_of_a_version_without_the_operator(tmp_path: Path) -> None:
+    """One step of it, as the whole runs it."""
+    folder = write_family(tmp_path / "wide-2", "llama")
+    machine = gpu_machine(tmp_path / "cache", tensorrt="10.9.0")
+    environment = {**os.environ, **machine, "PYTHONPATH": python_path(machine)}
+    command = [sys.executable, "-m", "bench.gpu_first_step", "layers", str(folder), "--variant", "past"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    line = json.loads(done.stdout)
+    assert (line["name"], line["opset"]) == ("TensorRT with a past, 2 layers", OPSET)
+    assert line["other_opset"] is None
 
 
 def test_a_plan_that_does_not_run_ends_it_with_the_reason(tmp_path: Path) -> None:
@@ -96,7 +124,7 @@ def found(layer_ms: float, **changes: Any) -> dict[str, Any]:
     """An H100's, as it is hoped for."""
     kernels = {"fused": True, "merged": True, "a_layer": 10}
     flops, two = 330e9, 2.0
-    line = {"sheet": 989.4e12, "kernels": kernels, "difference": 2e-3}
+    line = {"sheet": 989.4e12, "kernels": kernels, "difference": 2e-3, "other_opset": ATTENTION_OPSET}
     return {
         "runs": {"finite": True},
         "agrees": {"fp16": 4e-3, "fp32": 1e-4},
@@ -125,3 +153,41 @@ def test_sums_in_float16_are_refuted() -> None:
 
 def test_what_was_not_found_is_not_judged() -> None:
     assert {belief.verdict({}) for belief in BELIEFS} == {"not seen"}
+
+
+@pytest.mark.parametrize(
+    ("layer_ms", "fused", "other", "variant"),
+    [
+        (0.7, True, ATTENTION_OPSET, None),
+        (1.3, True, ATTENTION_OPSET, "past"),
+        (0.7, False, ATTENTION_OPSET, "graph"),
+        (1.3, False, ATTENTION_OPSET, "graph"),
+        (0.7, False, None, "past"),
+    ],
+)
+def test_the_rule_that_chooses_the_variant(
+    layer_ms: float, fused: bool, other: int | None, variant: str | None
+) -> None:
+    kernels = {"fused": fused, "merged": True, "a_layer": 10}
+    assert wanted_variant(found(layer_ms, kernels=kernels, other_opset=other)) == variant
+
+
+def test_no_variant_where_no_wide_layers_ran() -> None:
+    assert wanted_variant({}) is None
+    assert wanted_variant({"TensorRT, 2 layers": {"kernels": {}, "other_opset": None}}) is None
+
+
+@pytest.mark.parametrize(
+    ("flavour", "version", "other"),
+    [
+        (TENSORRT, "8.6.1", None),
+        (TENSORRT, "10.9.0", None),
+        (TENSORRT, "10.13.3.9", None),
+        (TENSORRT, "10.14.1.48", ATTENTION_OPSET),
+        (TENSORRT, "11.4.0", ATTENTION_OPSET),
+        (TENSORRT_RTX, RTX, ATTENTION_OPSET),
+    ],
+)
+def test_which_versions_have_another_graph(flavour: Flavour, version: str, other: int | None) -> None:
+    assert {graph_opset(flavour, version, precision) for precision in ("fp16", "fp32")} == {OPSET}
+    assert other_opset(flavour, version) == other

@@ -24,8 +24,7 @@ class Flavour:
 
     def why_not(self, version: str) -> str | None:
         """What is wrong with this version of it; None where nothing is known to be."""
-        numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
-        if self is TENSORRT_RTX or not (10, 0) <= numbers < (10, 8):
+        if self is TENSORRT_RTX or not (10, 0) <= version_numbers(version) < (10, 8):
             return None
         return (
             f"TensorRT {version} is known to answer wrongly (10.0 in fp16 attention, all before 10.8 with "
@@ -35,6 +34,11 @@ class Flavour:
 
 TENSORRT = Flavour("tensorrt", "TensorRT", "tensorrt")
 TENSORRT_RTX = Flavour("tensorrt_rtx", "TensorRT-RTX", "rtx")
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """The first two, which tell what it can do."""
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
 
 
 def installed_flavour() -> Flavour | None:

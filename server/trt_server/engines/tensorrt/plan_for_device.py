@@ -12,19 +12,29 @@ from trt_server.model.checkpoint import Checkpoint
 
 
 def prepare_plan(
-    checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool, ordinal: int = 0
+    checkpoint: Checkpoint,
+    limits: EngineLimits,
+    precision: str,
+    tf32: bool,
+    ordinal: int = 0,
+    opset: int | None = None,
 ) -> PreparedPlan:
-    """Build the plan, or find it, without loading it. Raises StartError."""
+    """Build the plan, or find it, without loading it. opset: as for prepare_for. Raises StartError."""
     device = CudaContext(ordinal)
     try:
-        return prepare_on(device, checkpoint, limits, precision, tf32)
+        return prepare_on(device, checkpoint, limits, precision, tf32, opset)
     finally:
         device.close()
 
 
 def prepare_on(
-    device: CudaContext, checkpoint: Checkpoint, limits: EngineLimits, precision: str, tf32: bool
+    device: CudaContext,
+    checkpoint: Checkpoint,
+    limits: EngineLimits,
+    precision: str,
+    tf32: bool,
+    opset: int | None = None,
 ) -> PreparedPlan:
     """As prepare_plan, where the thread holds the device already."""
     target = target_here(device.name, device.compute_capability)
-    return prepare_for(target, checkpoint, limits, precision, tf32, partial(out_of_memory, device))
+    return prepare_for(target, checkpoint, limits, precision, tf32, partial(out_of_memory, device), opset)

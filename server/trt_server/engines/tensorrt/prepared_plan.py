@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trt_server.devices.memory import host_memory
 from trt_server.engines.engine import EngineLimits
+from trt_server.engines.tensorrt.attention_graph import graph_opset
 from trt_server.engines.tensorrt.build import BuildOptions, build_plan
 from trt_server.engines.tensorrt.library import FLAVOUR, VERSION
 from trt_server.engines.tensorrt.past import PastLayout
@@ -53,10 +54,12 @@ def prepare_for(
     precision: str,
     tf32: bool,
     no_memory: Callable[[str], str],
+    opset: int | None = None,
 ) -> PreparedPlan:
     """Build the plan for this target, or find it, without loading it.
 
-    no_memory: the text of the error where memory does not suffice for what it is given. Raises StartError.
+    no_memory: the text of the error where memory does not suffice for what it is given. opset: of the graph,
+    where it is not the one that suits this TensorRT best. Raises StartError.
     """
     start = time.perf_counter()
     weights = weights_as(checkpoint, _DTYPES[precision])
@@ -65,7 +68,12 @@ def prepare_for(
     # A past need not end at a multiple, and padding after it has positions too.
     positions = rounded_up(limits.max_prompt_tokens) + (LENGTH_MULTIPLE if past else 0)
     graph = build_graph(
-        checkpoint.geometry, weights, positions, softmax_in_float32=False, with_past=past is not None
+        checkpoint.geometry,
+        weights,
+        positions,
+        softmax_in_float32=False,
+        with_past=past is not None,
+        opset=opset or graph_opset(FLAVOUR, VERSION, precision),
     )
     options = BuildOptions(precision, tf32, profiles_for(limits, max_prefix_tokens), past)
     asked = PlanRecipe(
