@@ -31,6 +31,8 @@ def settings_from(arguments: Sequence[str] | None) -> Settings:
     """Exits with status 2 and one line where an argument is wrong. Raises InputError."""
     parser = run_parser()
     chosen = own = parser.parse_args(arguments)
+    for line in parser.unknown_variables():
+        print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
     if chosen.resume is not None:
         from mmlu_client.run.resume import flags_of
 

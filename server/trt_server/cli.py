@@ -15,10 +15,10 @@ from pathlib import Path
 # The C core's own words on standard error would stand beside ours for the same event.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-import configargparse
-from trt_common.command_line.parser import flag_parser
+from trt_common.command_line.parser import FlagParser
 from trt_common.command_line.streams import take_any_text
 
+from trt_server.cache.folder import VARIABLE
 from trt_server.errors import StartError
 from trt_server.observe import log
 from trt_server.settings import ENGINES, PRECISIONS, REFERENCES, Settings
@@ -26,8 +26,8 @@ from trt_server.settings import ENGINES, PRECISIONS, REFERENCES, Settings
 SERVE, BUILD, CACHE = "serve", "build", "cache"
 
 
-def parser() -> configargparse.ArgumentParser:
-    parse = flag_parser(
+def parser() -> FlagParser:
+    parse = FlagParser(
         "trt-server",
         "TRT_SERVER_",
         usage="trt-server [build] [flags], or trt-server cache [list | remove …]",
@@ -155,10 +155,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[:1] == [CACHE]:
         from trt_server.cache.command import run
 
+        for line in _unknown_variables():
+            print(f"trt-server: {line}", file=sys.stderr)
         _run(lambda: run(words[1:]))
         return
     command, settings = parse_settings(words)
     log.set_up_logging(settings.log_format, settings.log_level)
+    for line in _unknown_variables():
+        logging.getLogger(__name__).warning(line)
     from trt_server.loading.building import build
     from trt_server.server import serve
 
@@ -171,6 +175,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             os._exit(0)
 
     _run(start)
+
+
+def _unknown_variables() -> list[str]:
+    return parser().unknown_variables(VARIABLE)
 
 
 def _run(work: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 import configargparse
-from trt_common.command_line.parser import flag_parser
+from trt_common.command_line.parser import FlagParser
 
 from mmlu_client.config import flag_values as values
 from mmlu_client.load.pacing import ArrivalPattern
@@ -18,8 +18,8 @@ ARRIVAL_PATTERN: ArrivalPattern = "poisson"
 METRICS_HOST = "127.0.0.1"
 
 
-def run_parser() -> configargparse.ArgumentParser:
-    parser = flag_parser(
+def run_parser() -> FlagParser:
+    parser = FlagParser(
         PROGRAM,
         "MMLU_CLIENT_",
         description="Stream MMLU through a trt-server and measure accuracy, throughput and MFU.",

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any, TextIO
 
 import configargparse
 import yaml
 
+from trt_common.command_line.nearest import suggestion
+
 
 class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]
-    """Flags and their values; one without a value, or with an empty one, is as if it were not there."""
+    """Flags and their values; one without a value, or with an empty one, is as if it were not there.
+
+    Attributes:
+        keys: returns what the file may set.
+    """
+
+    keys: Callable[[], Collection[str]] = list
 
     def get_syntax_description(self) -> str:
         return "YAML, as `flag: value`"
 
     def parse(self, stream: TextIO) -> dict[str, str | list[Any]]:
-        """Raises ConfigFileParserException where it cannot be read so."""
+        """Raises ConfigFileParserException where it cannot be read so, or sets what is no flag."""
         try:
             content = yaml.safe_load(stream)
         except (yaml.YAMLError, ValueError, OSError) as error:
@@ -24,6 +33,12 @@ class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]
             return {}
         if not isinstance(content, dict):
             raise _wrong(stream, "has to hold lines like `flag: value`")
+        known = self.keys()
+        for key in map(str, content):
+            if key not in known:
+                raise _wrong(
+                    stream, f"sets `{key}`, which is no flag that a file can set{suggestion(key, known)}"
+                )
         return {
             str(flag): value if isinstance(value, list) else str(value)
             for flag, value in content.items()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import configargparse
 
 from trt_common.command_line.config_file import ConfigFile, open_config
-from trt_common.command_line.environment import set_variables
+from trt_common.command_line.environment import set_variables, unknown_variables
+from trt_common.command_line.nearest import suggestion
+
+# They belong to the command line.
+NOT_SETTABLE = ("config", "help", "version")
 
 
 class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
@@ -17,6 +22,15 @@ class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
         return super().parse_known_args(*arguments, **{**options, "env_vars": set_variables()})
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """Exits with status 2 and one line where an argument is wrong."""
+        chosen, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            nearest = suggestion(unknown[0].partition("=")[0], flags, "--")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest}")
+        return chosen
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)", file=sys.stderr)
@@ -32,30 +46,51 @@ class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
-def flag_parser(program: str, variables: str, **texts: Any) -> OneLineParser:
-    """A parser whose flags may also stand in a YAML file, `--config`, and in the environment.
+class FlagParser(OneLineParser):
+    """Its flags may also stand in a YAML file, `--config`, and in the environment.
 
     Args:
         program: what messages call the program.
         variables: what the environment's variables begin with, as `TRT_SERVER_`.
         texts: `description`, `epilog`, `usage`.
     """
-    parser = OneLineParser(
-        prog=program,
-        auto_env_var_prefix=variables,
-        config_file_parser_class=ConfigFile,
-        config_file_open_func=open_config,
-        formatter_class=_DefaultsFormatter,
-        add_env_var_help=False,
-        add_config_file_help=False,
-        allow_abbrev=False,
-        **texts,
-    )
-    parser.add_argument(
-        "--config",
-        is_config_file=True,
-        env_var=f"{variables}CONFIG",
-        metavar="FILE",
-        help="YAML file with flags, as `flag: value`",
-    )
-    return parser
+
+    def __init__(self, program: str, variables: str, **texts: Any) -> None:
+        super().__init__(
+            prog=program,
+            auto_env_var_prefix=variables,
+            config_file_parser_class=ConfigFile,
+            config_file_open_func=open_config,
+            formatter_class=_DefaultsFormatter,
+            add_env_var_help=False,
+            add_config_file_help=False,
+            allow_abbrev=False,
+            **texts,
+        )
+        self._config_file_parser.keys = self._file_keys
+        self._variables = variables
+        self.add_argument(
+            "--config",
+            is_config_file=True,
+            env_var=f"{variables}CONFIG",
+            metavar="FILE",
+            help="YAML file with flags, as `flag: value`",
+        )
+
+    def unknown_variables(self, *others: str) -> list[str]:
+        """A line on each variable of the environment that looks like this program's and sets nothing.
+
+        Args:
+            others: variables besides those of flags that the program reads.
+        """
+        flags = [flag for action in self._settable() for flag in action.option_strings]
+        names = [f"{self._variables}{flag.lstrip('-').replace('-', '_').upper()}" for flag in flags]
+        known = {*names, f"{self._variables}CONFIG", *others}
+        return unknown_variables(self.prog, self._variables, known)
+
+    def _file_keys(self) -> list[str]:
+        return [key for action in self._settable() for key in self.get_possible_config_keys(action)]
+
+    def _settable(self) -> list[argparse.Action]:
+        """The flags that a file and the environment may set."""
+        return [action for action in self._actions if action.dest not in NOT_SETTABLE]

@@ -23,13 +23,15 @@ LOCK = ".lock"
 # In each folder: what it holds, in words. Its time is that of the last use; a process that uses the folder
 # has it locked, shared, until its end.
 ABOUT = "about.json"
+# Of the environment: where all of it lies.
+VARIABLE = "TRT_SERVER_CACHE"
 
 _in_use: dict[Path, IO[str]] = {}
 
 
 def cache_folder() -> Path:
     """TRT_SERVER_CACHE; else trt-server in XDG_CACHE_HOME; else ~/.cache/trt-server."""
-    if own := os.environ.get("TRT_SERVER_CACHE"):
+    if own := os.environ.get(VARIABLE):
         return Path(own).expanduser().absolute()
     if shared := os.environ.get("XDG_CACHE_HOME"):
         return Path(shared) / "trt-server"
