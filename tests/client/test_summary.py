@@ -15,7 +15,7 @@ from mmlu_client.figures.statistics import mcnemar, standard_error, wilson
 from mmlu_client.figures.summary import Summary, mfu, mfu_flagperf, summarize
 from mmlu_client.report.table import notes, table
 from mmlu_client.rundir.finished_run import FinishedRun, read_run
-from mmlu_client.rundir.folder import MANIFEST_VERSION
+from mmlu_client.rundir.manifest import MANIFEST_VERSION
 from mmlu_client.rundir.record import INFER, VAL, AskedPrompt, Exchange, Record
 from mmlu_client.rundir.record_file import RecordFile
 from mmlu_client.service.messages import Batch, Score, Timing
@@ -41,6 +41,7 @@ MODEL = ServedModel(
 CANDIDATES = (11, 12, 13, 14)
 MS = 10**6
 SECOND = 10**9
+MOMENT = {"utc": "2000-01-01T00:00:00.000+00:00", "epoch_ns": 0, "monotonic_ns": 5}
 
 
 def exchange(
@@ -99,19 +100,33 @@ def failed(subject: str) -> Record:
 def data(questions: int, **changes: Any) -> dict[str, Any]:
     """Of a run that asks all of them."""
     whole = {"benchmark_questions": questions, "subject_sizes": {"alpha": questions}, "limit": None}
-    return {"name": "d", "questions": questions, **whole, **changes}
+    fixed = {"name": "d", "sha256": "s", "subjects": ["alpha"], "order": "file"}
+    return {**fixed, "questions": questions, **whole, **changes}
 
 
 def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
     fields = asdict(model)
     return {
+        "started": MOMENT,
+        "command_line": [],
         "manifest_version": MANIFEST_VERSION,
+        "url": "s",
         "data": data(questions=7),
         "bs": 2,
         "prompt_format": "hendrycks",
         "max_prompt_tokens": {"asked": None, "source": "hendrycks's own program"},
         "few_shots": 5,
-        "load": {"description": "closed loop", "request_count": None},
+        "concurrency": 1,
+        "load": {
+            "mode": "closed", "concurrency": 1, "rate": 0.0, "pattern": "poisson", "warmup_requests": 0,
+            "duration": None, "request_count": None, "description": "closed loop",
+        },
+        "early_stop": None,
+        "tokenizer": "t",
+        "special_tokens": {"first": [], "notes": []},
+        "seeds": {"random_seed": 0},
+        "client": {"platform": "p", "python": "3", "versions": {}},
+        "flags": {},
         "validate": False,
         "reuse_prefix": False,
         "goodput": [],
@@ -136,9 +151,12 @@ def manifest(model: ServedModel, **changes: Any) -> dict[str, Any]:
         "server_version": "1",
         "sessions": [
             {
+                "started": MOMENT,
                 "process_started_ns": 5,
+                "command_line": [],
                 "ended": {
-                    "monotonic_ns": 5 + 10 * SECOND, "why": "done", "interruptions": 1, "outage_seconds": 0.5,
+                    **MOMENT, "monotonic_ns": 5 + 10 * SECOND, "why": "done", "interruptions": 1,
+                    "outage_seconds": 0.5, "phase_seconds": {},
                     "lag_mean_seconds": 0.0, "lag_worst_seconds": 0.0, "busy_share": 0.0,
                     "starved_share": 0.0,
                 },

@@ -29,7 +29,8 @@ def partial_lines(run: FinishedRun, summary: Summary) -> list[str]:
     """What the mark at the table's accuracy means."""
     if not summary.is_partial:
         return []
-    parts = [f"acc*: {summary.answered:,} of {summary.benchmark_questions:,} questions of {run.data}"]
+    data = run.manifest.data.name
+    parts = [f"acc*: {summary.answered:,} of {summary.benchmark_questions:,} questions of {data}"]
     if summary.answered < summary.questions:
         parts.append(f"{summary.failed:,} failed, {summary.unanswered:,} were not asked or not answered")
     if summary.questions < summary.benchmark_questions:
@@ -101,8 +102,8 @@ def truncation_lines(run: FinishedRun, summary: Summary) -> list[str]:
         return []
     return [
         f"truncated: {summary.truncated} of {summary.answered} prompts were longer than the "
-        f"{run.model.max_prompt_tokens} tokens that {run.prompt_limit_source} allows, and lost shots or "
-        f"their beginning: the accuracy is not that of {summary.few_shots} shots throughout"
+        f"{run.model.max_prompt_tokens} tokens that {run.manifest.max_prompt_tokens.source} allows, and lost "
+        f"shots or their beginning: the accuracy is not that of {summary.few_shots} shots throughout"
     ]
 
 

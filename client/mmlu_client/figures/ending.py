@@ -12,9 +12,9 @@ KILLED = "killed"
 
 def early_end(run: FinishedRun, unanswered: int) -> str | None:
     """EARLY_STOP, DURATION, KILLED, or the error or signal that ended it; None: every question was asked."""
-    ended = run.sessions[-1]["ended"]
-    why = ended["why"] if ended else KILLED
-    return None if not unanswered or why == DONE else str(why)
+    ended = run.manifest.sessions[-1].ended
+    why = ended.why if ended else KILLED
+    return None if not unanswered or why == DONE else why
 
 
 def ending_lines(run: FinishedRun, why: str | None) -> list[str]:
@@ -25,15 +25,15 @@ def ending_lines(run: FinishedRun, why: str | None) -> list[str]:
 
 
 def _in_words(run: FinishedRun, why: str) -> str:
-    order = f"questions in random order (seed {run.manifest['seeds']['random_seed']})"
-    if why == EARLY_STOP:
-        width = run.manifest["early_stop"]
+    order = f"questions in random order (seed {run.manifest.seeds.random_seed})"
+    width, duration = run.manifest.early_stop, run.manifest.load.duration
+    if why == EARLY_STOP and width is not None:
         return (
             f"the 95 % interval of accuracy is narrower than --early-stop {shortest(width)}; {order}; "
             "looking after each answer makes its level slightly optimistic"
         )
-    if why == DURATION:
-        return f"--benchmark-duration {shortest(run.manifest['load']['duration'])} s is over; {order}"
+    if why == DURATION and duration is not None:
+        return f"--benchmark-duration {shortest(duration)} s is over; {order}"
     if why == KILLED:
         return f"the client was killed, or could not write any more; --resume {run.folder} goes on"
     return why

@@ -200,7 +200,7 @@ def summarize(run: FinishedRun) -> Summary:
     speed, speed_val = _throughput(infer, by_session), _throughput(val, spans(val))
     flops, computed = int(scored["flops"].sum()), int(scored["tokens.computed"].sum())
     possible = float(run.possible_flops(requests).sum())
-    validated = run.validates and len(val) > 0
+    validated = run.manifest.validate and len(val) > 0
     acc, acc_val = accuracy_of(infer), accuracy_of(val)
     return Summary(
         **_engine(run),
@@ -226,25 +226,25 @@ def summarize(run: FinishedRun) -> Summary:
         peak_flops=ratio(possible, speed.core),
         **_peak_measurements(run),
         whole_over_core=ratio(speed.per_whole, speed.per_core),
-        benchmark_questions=run.benchmark_questions,
-        questions=run.questions,
+        benchmark_questions=run.manifest.data.benchmark_questions,
+        questions=run.manifest.data.questions,
         answered=len(scored),
         failed=len(infer) - len(scored),
         not_finite=int(infer.is_not_finite.sum()),
-        unanswered=run.questions - len(infer),
+        unanswered=run.manifest.data.questions - len(infer),
         tied=int(infer.tied.sum()),
-        ended_early=early_end(run, run.questions - len(infer)),
+        ended_early=early_end(run, run.manifest.data.questions - len(infer)),
         val_answered=acc_val.answered if validated else None,
         val_failed=len(val) - acc_val.answered if validated else None,
         val_not_finite=int(val.is_not_finite.sum()) if validated else None,
         val_tied=int(val.tied.sum()) if validated else None,
         logical_tokens=speed.tokens,
         computed_tokens=computed,
-        prompt_format=run.prompt_format,
-        few_shots=run.few_shots,
+        prompt_format=run.manifest.prompt_format,
+        few_shots=run.manifest.few_shots,
         mean_shots=mean(scored["shots"]),
         truncated=int(scored["truncated"].sum()),
-        reuse_prefix=run.reuses_prefixes,
+        reuse_prefix=run.manifest.reuse_prefix,
         p_computed_core=ratio(computed, speed.core),
         prefix_hit_ratio=1 - computed / speed.tokens if speed.tokens else None,
         padding_share=padding_share(scored, requests),
@@ -253,7 +253,9 @@ def summarize(run: FinishedRun) -> Summary:
         core_seconds=speed.core,
         **_steady(scored, by_session),
         **_latency(run, requests, steady_rows(requests, by_session), speed.whole),
-        mean_batch_size=None if run.reuses_prefixes and mixes_prefixes(scored) else mean_batch_size(requests),
+        mean_batch_size=None
+        if run.manifest.reuse_prefix and mixes_prefixes(scored)
+        else mean_batch_size(requests),
         merged_share=merged_share(requests),
         joules_per_token=ratio(run.joules, speed.tokens),
         joules_per_question=ratio(run.joules, len(scored)),
@@ -318,7 +320,7 @@ def _engine(run: FinishedRun) -> dict[str, Any]:
     return {
         "engine": engine.name,
         "precision": engine.precision,
-        "bs": run.batch_size,
+        "bs": run.manifest.bs,
         "e2e_time": run.load_seconds + run.build_seconds + run.client_seconds,
         "server_load_seconds": run.load_seconds,
         "server_build_seconds": run.build_seconds,
@@ -424,7 +426,7 @@ def _client(run: FinishedRun) -> dict[str, Any]:
         "client_lag_share": check.lag_share if check else None,
         "client_busy_share": check.busy_share if check else None,
         "client_starved_share": check.starved_share if check else None,
-        "sessions": len(run.sessions),
+        "sessions": len(run.manifest.sessions),
         "interruptions": run.interruptions,
         "outage_seconds": run.outage_seconds,
     }

@@ -315,8 +315,8 @@ def marked(chart: Chart, run: FinishedRun, axis: TimeAxis) -> Chart:
     away = [
         (float(start), float(end))
         for session, each in run.outages
-        if axis.has(each["phase"], session)
-        for start, end in [axis.seconds(each["phase"], session, np.array([each["lost_ns"], each["over_ns"]]))]
+        if axis.has(each.phase, session)
+        for start, end in [axis.seconds(each.phase, session, np.array([each.lost_ns, each.over_ns]))]
         if end >= first
     ]
     restarts = [place for place in axis.restarts if place >= first]

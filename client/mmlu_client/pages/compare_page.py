@@ -26,7 +26,7 @@ def comparison_page(sides: Sequence[Side], contrasts: Sequence[Contrast], file: 
         drawn(comparison_charts(sides, contrasts)),
         {},
         title=f"{', '.join(side.run.folder.name for side in sides[1:])} against {sides[0].run.folder.name}",
-        started=now()["utc"],
+        started=now().utc,
         notices=list(notices),
         sides=[_side(side, file) for side in sides],
         contrasts=[_contrast(contrast) for contrast in contrasts],
@@ -42,7 +42,7 @@ def _side(side: Side, file: Path) -> dict[str, Any]:
         "folder": str(side.run.folder),
         "link": link,
         "about": described(side),
-        "started": side.run.manifest["started"]["utc"],
+        "started": side.run.manifest.started.utc,
     }
 
 

@@ -20,9 +20,9 @@ def html_report(run: FinishedRun, summary: Summary, charts: Sequence[DrawnChart]
     return page(
         "report.html.jinja",
         charts,
-        run.manifest,
-        title=f"{run.model.id} on {run.data}",
-        started=run.manifest["started"]["utc"],
+        run.manifest.as_json(),
+        title=f"{run.model.id} on {run.manifest.data.name}",
+        started=run.manifest.started.utc,
         notices=[run.model.notice] if run.model.notice else [],
         columns=COLUMNS,
         cells=cells(summary, run.model.notice),

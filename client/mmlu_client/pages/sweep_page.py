@@ -66,9 +66,9 @@ def sweep_page(points: Sequence[Point]) -> str:
     return page(
         "sweep.html.jinja",
         drawn(sweep_charts(points)),
-        first.manifest,
+        first.manifest.as_json(),
         title=f"{measured(points)}: {len(points)} loads",
-        started=first.manifest["started"]["utc"],
+        started=first.manifest.started.utc,
         notices=[first.model.notice] if first.model.notice else [],
         columns=HEAD,
         rows=[(point.name, _cells(point.summary)) for point in points],
@@ -87,7 +87,7 @@ def measured(points: Sequence[Point]) -> str:
     run, summary = points[0].run, points[0].summary
     # Loads differ in this alone, and their rows have the mark.
     label = replace(summary, merged_share=None).engine_label
-    return f"{run.model.id} on {run.data}, {label}, {summary.precision}, bs {summary.bs}"
+    return f"{run.model.id} on {run.manifest.data.name}, {label}, {summary.precision}, bs {summary.bs}"
 
 
 def sweep_charts(points: Sequence[Point]) -> list[Chart]:

@@ -33,7 +33,7 @@ def after(arguments: Sequence[str]) -> None:
         run = read_run(Path(chosen.run).expanduser())
         _report(run, chosen.format, is_whole=chosen.verbose)
         if chosen.format == "lm-eval":
-            write_lm_eval_files(run, partial(load_benchmark, run.data))
+            write_lm_eval_files(run, partial(load_benchmark, run.manifest.data.name))
     elif len(chosen.runs) < 2:
         raise InputError("compare needs two runs or more: mmlu-client compare A B …")
     else:

@@ -15,8 +15,8 @@ from mmlu_client.figures.catalogue import DIFFERENCES, RATIOS
 from mmlu_client.figures.resampling import ratio_interval, resampled
 from mmlu_client.figures.statistics import Interval, paired_difference
 from mmlu_client.figures.summary import Summary, summarize
-from mmlu_client.run.resume import differences
 from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.rundir.manifest import differences
 from mmlu_client.rundir.record import INFER
 from mmlu_client.rundir.record_table import RecordTable
 
@@ -175,5 +175,5 @@ def _manifest(first: FinishedRun, other: FinishedRun) -> list[tuple[str, Any, An
 
 def _comparable(run: FinishedRun) -> dict[str, Any]:
     """The manifest with each server in a few words."""
-    servers = dict.fromkeys(f"{server['name']} on {server['device']}" for server in run.servers)
-    return {**run.manifest, "servers": ", ".join(servers)}
+    servers = dict.fromkeys(f"{server.name} on {server.device}" for server in run.manifest.servers)
+    return {**run.manifest.as_json(), "servers": ", ".join(servers)}

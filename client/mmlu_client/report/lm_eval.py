@@ -34,24 +34,24 @@ def lm_eval_results(run: FinishedRun) -> dict[str, Any]:
         "group_subtasks": subtasks,
         "configs": {name: _config(run, name) for name in tasks},
         "versions": {**dict.fromkeys(subtasks, GROUP_VERSION), **dict.fromkeys(tasks, TASK_VERSION)},
-        "n-shot": dict.fromkeys(names, run.manifest["few_shots"]),
+        "n-shot": dict.fromkeys(names, run.manifest.few_shots),
         "higher_is_better": {name: {"acc": True} for name in names},
         "n-samples": {
-            name: {"original": run.subject_size(name.removeprefix("mmlu_")), "effective": accuracy.answered}
-            for name, accuracy in tasks.items()
+            f"mmlu_{name}": {"original": run.manifest.data.subject_sizes[name], "effective": each.answered}
+            for name, each in subjects.items()
         },
         "config": {
             "model": run.model.id,
             "model_args": f"engine={run.model.engine.name},precision={run.model.engine.precision}",
             "model_num_parameters": run.model.parameters,
-            "batch_size": run.batch_size,
+            "batch_size": run.manifest.bs,
             "device": run.model.device.name,
-            "limit": run.manifest["data"]["limit"],
-            "random_seed": run.manifest["seeds"]["random_seed"],
+            "limit": run.manifest.data.limit,
+            "random_seed": run.manifest.seeds.random_seed,
         },
-        "date": run.manifest["started"]["epoch_ns"] / 1e9,
-        "transformers_version": run.manifest["client"]["versions"]["transformers"],
-        "max_length": run.manifest["limits"]["max_prompt_tokens"],
+        "date": run.manifest.started.epoch_ns / 1e9,
+        "transformers_version": run.manifest.client.versions["transformers"],
+        "max_length": run.manifest.limits.max_prompt_tokens,
         "model_source": "trt-server",
         "model_name": run.model.id,
         "model_name_sanitized": sanitized(run.model.id),
@@ -130,13 +130,13 @@ def _or_not_available(error: float | None) -> float | str:
 def _config(run: FinishedRun, name: str) -> dict[str, Any]:
     """A task's settings, those of the harness's own file for it that hold here too, under its names."""
     subject = name.removeprefix("mmlu_")
-    style = FORMATS[run.prompt_format]
+    style = FORMATS[run.manifest.prompt_format]
     text = "{{question.strip()}}" if style.stripped else "{{question}}"
     options = "".join(f"\n{letter}. {{{{choices[{place}]}}}}" for place, letter in enumerate(LETTERS))
     return {
         "task": name,
         "task_alias": subject,
-        "dataset_path": run.data,
+        "dataset_path": run.manifest.data.name,
         "dataset_name": subject,
         "test_split": "test",
         "fewshot_split": "dev",
@@ -147,11 +147,11 @@ def _config(run: FinishedRun, name: str) -> dict[str, Any]:
         "target_delimiter": " ",
         "fewshot_delimiter": "\n\n",
         "fewshot_config": {"sampler": "first_n"},
-        "num_fewshot": run.few_shots,
+        "num_fewshot": run.manifest.few_shots,
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
         "output_type": "multiple_choice",
         "repeats": 1,
         "should_decontaminate": False,
         "unsafe_code": False,
-        "metadata": {"version": TASK_VERSION, "prompt_format": run.prompt_format},
+        "metadata": {"version": TASK_VERSION, "prompt_format": run.manifest.prompt_format},
     }

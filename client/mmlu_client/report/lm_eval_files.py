@@ -42,7 +42,7 @@ def write_lm_eval_files(run: FinishedRun, load: Callable[[], Benchmark]) -> Path
     results, time = lm_eval_results(run), _time(run)
     _write_results(folder, time, results)
     benchmark = load()
-    if benchmark.sha256 != run.manifest["data"]["sha256"]:
+    if benchmark.sha256 != run.manifest.data.sha256:
         raise RunError(
             f"{folder} has no samples: the questions in {benchmark.name} are not those that were asked "
             "(their sha256 is another one)"
@@ -64,7 +64,7 @@ def _write_results(folder: Path, time: str, results: dict[str, Any]) -> None:
 
 def _time(run: FinishedRun) -> str:
     """When the run began, as the harness names files: no colons, microseconds, no zone."""
-    started = datetime.fromtimestamp(run.manifest["started"]["epoch_ns"] / 1e9, timezone.utc)
+    started = datetime.fromtimestamp(run.manifest.started.epoch_ns / 1e9, timezone.utc)
     return started.strftime("%Y-%m-%dT%H-%M-%S.%f")
 
 
@@ -113,8 +113,8 @@ def _sample(run: FinishedRun, benchmark: Benchmark, answer: dict[str, Any]) -> d
 
 def _context(run: FinishedRun, benchmark: Benchmark, question: Question, kept: int) -> str:
     """The prompt's text. One that lost tokens, and not shots, is whole here, as in the harness."""
-    style = FORMATS[run.prompt_format]
-    shots = benchmark.dev.get(question.subject, ())[: run.few_shots]
+    style = FORMATS[run.manifest.prompt_format]
+    shots = benchmark.dev.get(question.subject, ())[: run.manifest.few_shots]
     return style.head(question.subject, _kept(style, shots, kept)) + style.body(question)
 
 

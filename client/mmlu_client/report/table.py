@@ -120,8 +120,9 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         *reference_lines(summary),
         *_accuracy_lines(run, summary),
         *tie_lines(summary, all_tie=False),
-        f"questions: {summary.questions:,} of the {summary.benchmark_questions:,} of {run.data}; answered "
-        f"{summary.answered:,}, failed {summary.failed:,}, unanswered {summary.unanswered:,}",
+        f"questions: {summary.questions:,} of the {summary.benchmark_questions:,} of "
+        f"{run.manifest.data.name}; answered {summary.answered:,}, failed {summary.failed:,}, "
+        f"unanswered {summary.unanswered:,}",
         *failure_lines(run),
         *ending_lines(run, summary.ended_early),
         *_prompt_lines(run, summary),
@@ -162,14 +163,14 @@ def _prompt_lines(run: FinishedRun, summary: Summary) -> list[str]:
     return [
         f"prompts: format {summary.prompt_format}, {summary.few_shots} shots asked for, "
         f"{number(summary.mean_shots, '.2f')} kept on average; at most {run.model.max_prompt_tokens} tokens, "
-        f"the limit of {run.prompt_limit_source}",
+        f"the limit of {run.manifest.max_prompt_tokens.source}",
         *truncation_lines(run, summary),
     ]
 
 
 def _peaks(run: FinishedRun) -> str:
     """What MFU was computed with: of a server that told several in one start of the client the largest."""
-    peaks = sorted({float(server["peak_flops"]) / 1e12 for server in run.servers})
+    peaks = sorted({server.peak_flops / 1e12 for server in run.manifest.servers})
     source = f"({run.model.peak_source}{_spread(run)})"
     if len(peaks) == 1:
         return f"peak {significant(peaks[0], 4)} TFLOP/s {source}"
@@ -239,7 +240,7 @@ def _time_lines(run: FinishedRun, summary: Summary) -> list[str]:
     return [
         f"time: whole {number(summary.whole_seconds, '.3f')} s, core {summary.core_seconds:.3f} s; "
         f"whole/core throughput {percent(summary.whole_over_core)}",
-        f"load: {run.manifest['load']['description']}; ramp {number(summary.ramp_seconds, '.3f')} s, steady "
+        f"load: {run.manifest.load.description}; ramp {number(summary.ramp_seconds, '.3f')} s, steady "
         f"{number(summary.steady_seconds, '.3f')} s at {number(summary.p_infer_steady, ',.0f')} tokens/s, "
         f"drain {number(summary.drain_seconds, '.3f')} s; "
         f"{number(summary.request_throughput, '.2f')} requests/s",

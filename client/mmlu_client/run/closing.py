@@ -46,9 +46,9 @@ class Closing:
         self.is_broken_off = trouble is not None
         lost: list[NotWrittenError] = []
         with noted(lost):
-            manifest.end(evaluation.end, str(trouble) if trouble else evaluation.why)
+            manifest.end(evaluation.end.ended(str(trouble) if trouble else evaluation.why))
         try:
-            finished = replace(read_run(self._folder), manifest=manifest.content)
+            finished = replace(read_run(self._folder), manifest=manifest.manifest)
         except ClientError as error:
             raise trouble or error from None
         charts = drawn_charts(finished)
@@ -56,7 +56,7 @@ class Closing:
             # Once more, as late as a figure can tell of it: reading records and drawing charts takes a while.
             with noted(lost):
                 manifest.end_now()
-        self._report(replace(finished, manifest=manifest.content), charts, trouble, lost)
+        self._report(replace(finished, manifest=manifest.manifest), charts, trouble, lost)
 
     def report_again(self) -> None:
         """Write and print the figures of a run to which nothing was added. Raises what `close` does."""

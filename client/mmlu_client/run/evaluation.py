@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mmlu_client.config.settings import Settings
 from mmlu_client.data.question_file import Selection
@@ -21,13 +20,15 @@ from mmlu_client.prompts.tokenizer import Tokenizer, load_checked
 from mmlu_client.run.early_stop import EarlyStop
 from mmlu_client.run.phase import Bench, Phase, warm_up
 from mmlu_client.run.recorder import Recorder
-from mmlu_client.run.resume import check_same_run, read_manifest, seconds_asked
+from mmlu_client.run.resume import seconds_asked
 from mmlu_client.run.session import Session
+from mmlu_client.run.session_totals import SessionTotals
 from mmlu_client.run.workload import Workload
 from mmlu_client.rundir.device_log import reopen_device_log
 from mmlu_client.rundir.folder import DEVICE_LOG, RECORDS, check_holds_no_run, make_folder
-from mmlu_client.rundir.manifest import Asking, manifest, session
-from mmlu_client.rundir.open_manifest import RunManifest, SessionEnd
+from mmlu_client.rundir.manifest import Manifest, read_manifest
+from mmlu_client.rundir.manifest import Session as RecordedSession
+from mmlu_client.rundir.open_manifest import Asking, RunManifest, new_manifest, new_session
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_file import RecordFile
 from mmlu_client.rundir.record_table import RecordTable, read_records
@@ -56,7 +57,7 @@ class Evaluation:
 
     def __init__(self, settings: Settings, workload: Workload, folder: Path, session: Session) -> None:
         self.manifest: RunManifest | None = None
-        self.end = SessionEnd()
+        self.end = SessionTotals()
         self.why = DONE
         self.has_nothing_to_ask = False
         self._settings = settings
@@ -117,7 +118,9 @@ class Evaluation:
         with RecordFile(self._folder / RECORDS) as file:
             self._take_folder(start)
             earlier = read_records(self._folder / RECORDS)
-            self.manifest = self._open_manifest(manifest(settings, asking, fleet.servers), earlier, start)
+            session = new_session(start.command_line, start.seconds)
+            made_of = new_manifest(settings, asking, fleet.servers, session)
+            self.manifest = self._open_manifest(made_of, earlier)
             if self.manifest is None:
                 self._session.say(f"nothing left to ask: these are the figures of {self._folder} as it was")
                 self.has_nothing_to_ask = True
@@ -133,9 +136,7 @@ class Evaluation:
         start.on_open()
         reopen_device_log(self._folder / DEVICE_LOG, keep=self._settings.resume is not None)
 
-    def _open_manifest(
-        self, made_of: Mapping[str, Any], earlier: RecordTable, start: Start
-    ) -> RunManifest | None:
+    def _open_manifest(self, manifest: Manifest, earlier: RecordTable) -> RunManifest | None:
         """None where earlier sessions left nothing to ask: their figures stay what they are.
 
         Raises InputError where the run that is to be gone on with is another one.
@@ -143,12 +144,12 @@ class Evaluation:
         before = None
         if self._settings.resume is not None:
             before = read_manifest(self._folder)
-            check_same_run(self._folder, before, made_of)
-            if not self._is_something_left(earlier, before["sessions"]):
+            before.check_same_run(self._folder, manifest)
+            if not self._is_something_left(earlier, before.sessions):
                 return None
-        return RunManifest(self._folder, made_of, session(start.command_line, start.seconds), before)
+        return RunManifest(self._folder, manifest, before)
 
-    def _is_something_left(self, earlier: RecordTable, sessions: Sequence[dict[str, Any]]) -> bool:
+    def _is_something_left(self, earlier: RecordTable, sessions: Sequence[RecordedSession]) -> bool:
         """Whether this session would ask anything after those before it."""
 
         def asks(name: str, questions: Selection) -> bool:
@@ -203,8 +204,8 @@ class Evaluation:
         self._add_servers_to_metrics(manifest)
 
     def _add_servers_to_metrics(self, manifest: RunManifest) -> None:
-        for entry in manifest.servers:
-            self._session.metrics.add_server(entry["name"], entry["session"], entry["peak_flops"])
+        for entry in manifest.manifest.servers:
+            self._session.metrics.add_server(entry.name, entry.session, entry.peak_flops)
 
     async def _ask(
         self, bench: Bench, manifest: RunManifest, name: str, questions: Selection, earlier: RecordTable

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mmlu_client.config.flag_values import goal
 from mmlu_client.figures.stages import Goal, late_seconds
-from mmlu_client.run.resume import read_manifest
 from mmlu_client.rundir.device_log import Reading, joules, read_device_log
 from mmlu_client.rundir.folder import DEVICE_LOG, RECORDS
-from mmlu_client.rundir.manifest import model_of
+from mmlu_client.rundir.manifest import Manifest, Outage, ServerEntry, Session, read_manifest
 from mmlu_client.rundir.record import INFER
 from mmlu_client.rundir.record_table import Column, RecordTable, read_records
 from mmlu_client.service.model import PeakMeasurements, ServedModel
@@ -26,74 +24,30 @@ class FinishedRun:
     """Finished or killed: figures come from what is there. unreadable: lines that should be readings."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     records: RecordTable
     readings: list[Reading]
     unreadable: int
 
     @cached_property
     def model(self) -> ServedModel:
-        return model_of(self.manifest)
-
-    @property
-    def batch_size(self) -> int:
-        return int(self.manifest["bs"])
-
-    @property
-    def questions(self) -> int:
-        """How many the run was to ask."""
-        return int(self.manifest["data"]["questions"])
+        return self.manifest.served_model
 
     @property
     def to_answer(self) -> int:
         """How many answers the run was to get: with a reference, two of each question."""
-        return self.questions * (2 if self.validates else 1)
-
-    @property
-    def benchmark_questions(self) -> int:
-        """How many questions all of the data has, whatever the run was to ask of them."""
-        return int(self.manifest["data"]["benchmark_questions"])
+        return self.manifest.data.questions * (2 if self.manifest.validate else 1)
 
     @property
     def restrictions(self) -> list[str]:
         """The flags that leave some of the data's questions out."""
-        data, requests = self.manifest["data"], self.manifest["load"]["request_count"]
-        named = sum(data["subject_sizes"].values()) < self.benchmark_questions
+        data, requests = self.manifest.data, self.manifest.load.request_count
+        named = sum(data.subject_sizes.values()) < data.benchmark_questions
         return [
             *(["--subjects"] if named else []),
-            *([f"--limit {data['limit']}"] if data["limit"] is not None else []),
+            *([f"--limit {data.limit}"] if data.limit is not None else []),
             *([f"--request-count {requests}"] if requests is not None else []),
         ]
-
-    def subject_size(self, subject: str) -> int:
-        """How many questions the data has of a subject, whatever the run was to ask of them."""
-        return int(self.manifest["data"]["subject_sizes"][subject])
-
-    @property
-    def data(self) -> str:
-        return str(self.manifest["data"]["name"])
-
-    @property
-    def few_shots(self) -> int:
-        """How many shots a prompt was to have."""
-        return int(self.manifest["few_shots"])
-
-    @property
-    def prompt_format(self) -> str:
-        return str(self.manifest["prompt_format"])
-
-    @property
-    def prompt_limit_source(self) -> str:
-        """Whose limit of a prompt's tokens it kept. A run from before others were told kept the server's."""
-        return str(self.manifest.get("max_prompt_tokens", {}).get("source", "the server"))
-
-    @property
-    def reuses_prefixes(self) -> bool:
-        return bool(self.manifest["reuse_prefix"])
-
-    @property
-    def validates(self) -> bool:
-        return bool(self.manifest["validate"])
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -102,33 +56,24 @@ class FinishedRun:
         return tuple(engine.precision for engine in engines if engine is not None)
 
     @property
-    def servers(self) -> list[dict[str, Any]]:
-        """Each as often as the client was started with it."""
-        return list(self.manifest["servers"])
-
-    @property
     def server_names(self) -> list[str]:
-        return list(dict.fromkeys(server["name"] for server in self.servers))
-
-    @property
-    def sessions(self) -> list[dict[str, Any]]:
-        return list(self.manifest["sessions"])
+        return list(dict.fromkeys(server.name for server in self.manifest.servers))
 
     @property
     def goals(self) -> tuple[Goal, ...]:
-        return tuple(goal(text) for text in self.manifest["goodput"])
+        return tuple(goal(text) for text in self.manifest.goodput)
 
     @property
     def load_seconds(self) -> float:
         """Servers load at the same time: the longest, with its reference where that was asked too."""
-        return float(max(map(self._load_seconds, self.servers)))
+        return max(map(self._load_seconds, self.manifest.servers))
 
-    def _load_seconds(self, server: dict[str, Any]) -> float:
-        return float(server["load_seconds"] + (server["reference_load_seconds"] if self.validates else 0.0))
+    def _load_seconds(self, server: ServerEntry) -> float:
+        return server.load_seconds + (server.reference_load_seconds if self.manifest.validate else 0.0)
 
     @property
     def build_seconds(self) -> float:
-        return float(max(server["build_seconds"] for server in self.servers))
+        return max(server.build_seconds for server in self.manifest.servers)
 
     @property
     def peak_flops(self) -> float:
@@ -137,10 +82,10 @@ class FinishedRun:
         Of one that had several peaks the largest.
         """
         peaks: dict[tuple[str, str | None], float] = {}
-        for server in self.servers:
-            for device in server["devices"]:
-                place = device["id"] or f"{server['name']} {device['name']}", device.get("part")
-                peaks[place] = max(float(server["peak_flops"]), peaks.get(place, 0.0))
+        for server in self.manifest.servers:
+            for device in server.devices:
+                place = device.id or f"{server.name} {device.name}", device.part
+                peaks[place] = max(server.peak_flops, peaks.get(place, 0.0))
         return sum(peaks.values())
 
     @property
@@ -149,8 +94,8 @@ class FinishedRun:
 
         None where one is known without.
         """
-        found = [server.get("peak_measurements") for server in self.servers]
-        measured = [PeakMeasurements(**each) for each in found if each is not None]
+        found = [server.peak_measurements for server in self.manifest.servers]
+        measured = [each for each in found if each is not None]
         if not measured or len(measured) < len(found):
             return None
         return PeakMeasurements(
@@ -168,34 +113,39 @@ class FinishedRun:
 
     @cached_property
     def _peaks(self) -> dict[tuple[int, str], float]:
-        return {(each["session"], each["name"]): float(each["peak_flops"]) for each in self.servers}
+        return {(each.session, each.name): each.peak_flops for each in self.manifest.servers}
 
     @property
     def client_seconds(self) -> float:
         """From each start of the client to its report; to its last reply where it was killed."""
-        return sum(self._client_seconds(number, each) for number, each in enumerate(self.sessions))
+        return sum(self._client_seconds(number, each) for number, each in enumerate(self.manifest.sessions))
 
-    def _client_seconds(self, number: int, session: dict[str, Any]) -> float:
-        if session["ended"]:
-            end = session["ended"]["monotonic_ns"]
+    def _client_seconds(self, number: int, session: Session) -> float:
+        if session.ended is not None:
+            end = session.ended.monotonic_ns
         else:
             mine = self.records["client_ns.received"][self.records["session"] == number]
-            end = max([session["process_started_ns"], *mine.tolist()])
-        return float(end - session["process_started_ns"]) / 1e9
+            end = max([session.process_started_ns, *mine.tolist()])
+        return (end - session.process_started_ns) / 1e9
 
     @property
     def interruptions(self) -> int:
-        return sum(each["ended"]["interruptions"] for each in self.sessions if each["ended"])
+        return sum(end.interruptions for end in self.manifest.ends)
 
     @property
     def outage_seconds(self) -> float:
-        return float(sum(each["ended"]["outage_seconds"] for each in self.sessions if each["ended"]))
+        return float(sum(end.outage_seconds for end in self.manifest.ends))
 
     @property
-    def outages(self) -> list[tuple[int, dict[str, Any]]]:
+    def outages(self) -> list[tuple[int, Outage]]:
         """Each with the start of the client that it was in; those of a start that was killed are lost."""
-        ended = ((number, each["ended"]) for number, each in enumerate(self.sessions) if each["ended"])
-        return [(number, outage) for number, end in ended for outage in end.get("outages", [])]
+        sessions = enumerate(self.manifest.sessions)
+        return [
+            (number, outage)
+            for number, session in sessions
+            if session.ended is not None
+            for outage in session.ended.outages
+        ]
 
     @property
     def memory_used(self) -> int | None:
@@ -223,14 +173,13 @@ class FinishedRun:
     @property
     def missing_readings(self) -> int:
         """Of devices: those that could not be written, or not be read again."""
-        ended = [each["ended"] for each in self.sessions if each["ended"]]
-        return self.unreadable + sum(int(each.get("lost_readings", 0)) for each in ended)
+        return self.unreadable + sum(end.lost_readings for end in self.manifest.ends)
 
     @property
     def self_check(self) -> SelfCheck | None:
         """Of the last session; None where it was killed."""
-        number = len(self.sessions) - 1
-        ended = self.sessions[number]["ended"]
+        number = len(self.manifest.sessions) - 1
+        ended = self.manifest.sessions[number].ended
         requests = self.records.phase(INFER).requests()
         requests = requests.where(requests["session"] == number)
         if not ended or not len(requests):
@@ -239,11 +188,11 @@ class FinishedRun:
         away = (requests["client_ns.received"] - requests["client_ns.sent"]).mean() / 1e9
         return SelfCheck(
             late_share=float(late_seconds(requests).sum() / taken) if taken else 0.0,
-            lag_share=float(ended["lag_mean_seconds"] / away) if away else 0.0,
-            lag_mean=ended["lag_mean_seconds"],
-            lag_worst=ended["lag_worst_seconds"],
-            busy_share=ended["busy_share"],
-            starved_share=ended["starved_share"],
+            lag_share=float(ended.lag_mean_seconds / away) if away else 0.0,
+            lag_mean=ended.lag_mean_seconds,
+            lag_worst=ended.lag_worst_seconds,
+            busy_share=ended.busy_share,
+            starved_share=ended.starved_share,
         )
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from mmlu_client.errors import InputError, NotWrittenError, RunError
 
 RECORDS, MANIFEST, DEVICE_LOG = "records.jsonl", "manifest.json", "device.jsonl"
-# Changed with what a manifest or a record holds.
-MANIFEST_VERSION = 4
 SUMMARY, TABLE, HTML = "summary.json", "summary.md", "report.html"
 SWEEP_MANIFEST = "sweep_manifest.json"
 SWEEP_TABLE, SWEEP_JSON, SWEEP_CSV = "sweep.md", "sweep.json", "sweep.csv"
@@ -57,11 +52,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make --output {folder}: {error.strerror}") from None
-
-
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Raises RunError."""
-    write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

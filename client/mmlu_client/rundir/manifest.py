@@ -1,191 +1,364 @@
-"""What a run was made of, so that it can be gone on with, and compared with another."""
+"""manifest.json: what a run was made of, so that it can be gone on with, and compared with another.
+
+This module alone reads and writes the file. A class has a field for each key of its JSON object, in the order
+in which they are written.
+"""
 
 from __future__ import annotations
 
-import platform
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from mmlu_client.config.settings import Settings
-from mmlu_client.data.benchmark import Benchmark
-from mmlu_client.load.lane import Server
-from mmlu_client.prompts.limit import PromptLimit
-from mmlu_client.prompts.tokenizer import Tokenizer
-from mmlu_client.rundir.folder import MANIFEST_VERSION
-from mmlu_client.service.model import Device, EngineInfo, ServedModel
+from mmlu_client.errors import InputError
+from mmlu_client.rundir.folder import MANIFEST, write_text
+from mmlu_client.rundir.json_object import JsonError, read_as
+from mmlu_client.service.model import Device, EngineInfo, PeakMeasurements, ServedModel
+from mmlu_client.text import shown
 
-# Of a server in one start of the client.
-LARGEST_KEPT = ("peak_flops", "load_seconds", "build_seconds", "reference_load_seconds")
-PACKAGES = (
-    "trt-server",
-    "grpcio",
-    "numpy",
-    "protobuf",
-    "pyarrow",
-    "sentencepiece",
-    "tokenizers",
-    "transformers",
+# Changed with what a manifest or a record holds.
+MANIFEST_VERSION = 4
+
+# What a run's answers and figures depend on; dots lead into nested objects.
+IDENTITY = (
+    "model.fingerprint",
+    "engine.fingerprint",
+    "reference.fingerprint",
+    "data.sha256",
+    "data.subjects",
+    "data.limit",
+    "data.questions",
+    "data.order",
+    "prompt_format",
+    "few_shots",
+    "max_prompt_tokens.asked",
+    "limits.max_prompt_tokens",
+    "bs",
+    "tokenizer",
+    "special_tokens.first",
+    "validate",
+    "reuse_prefix",
+    "seeds.random_seed",
+    "load.description",
 )
 
 
-@dataclass(frozen=True)
-class Asking:
-    """What is asked: the benchmark, the subjects of it, how many questions, and how they become prompts.
-
-    tokenizer_source: where the tokenizer is from.
-    """
-
-    benchmark: Benchmark
-    subjects: Sequence[str]
-    questions: int
-    tokenizer_source: str
-    tokenizer: Tokenizer
-    limit: PromptLimit
-
-
-def manifest(settings: Settings, asking: Asking, servers: Sequence[Server]) -> dict[str, Any]:
-    """Without its sessions and their servers."""
-    model, load = servers[0].model, settings.load
-    return {
-        "manifest_version": MANIFEST_VERSION,
-        "url": ",".join(map(str, settings.addresses)),
-        "data": {
-            "name": asking.benchmark.name,
-            "sha256": asking.benchmark.sha256,
-            "subjects": list(asking.subjects),
-            "subject_sizes": {name: len(asking.benchmark.test[name]) for name in asking.subjects},
-            "limit": settings.limit,
-            "questions": asking.questions,
-            "benchmark_questions": sum(map(len, asking.benchmark.test.values())),
-            "order": "shuffled" if settings.is_shuffled else "file",
-        },
-        "prompt_format": settings.prompt_format,
-        "few_shots": settings.few_shots,
-        "bs": settings.batch_size,
-        "concurrency": load.concurrency if load.mode == "closed" else None,
-        "load": {**asdict(load), "description": str(load)},
-        "validate": settings.validate,
-        "reuse_prefix": settings.reuse_prefix,
-        "early_stop": settings.early_stop,
-        "goodput": [str(goal) for goal in settings.goals],
-        "max_prompt_tokens": {"asked": settings.max_prompt_tokens, "source": asking.limit.source},
-        "tokenizer": asking.tokenizer_source,
-        "special_tokens": {"first": list(asking.tokenizer.first), "notes": list(asking.tokenizer.notes)},
-        "seeds": {"random_seed": settings.seed},
-        "model": {
-            "id": model.id,
-            "architecture": model.architecture,
-            "fingerprint": model.fingerprint,
-            "parameters": model.parameters,
-            "vocabulary_size": model.vocabulary_size,
-            "notice": model.notice,
-        },
-        "engine": asdict(model.engine),
-        "reference": asdict(model.reference) if model.reference else None,
-        "device": asdict(model.device),
-        "peak": {"flops_per_second": model.peak_flops, "source": model.peak_source},
-        "limits": {
-            "max_prompt_tokens": asking.limit.tokens,
-            "max_batch_size": model.max_batch_size,
-            "stream_window": model.stream_window,
-        },
-        "servers": [],
-        "server_version": model.server_version,
-        "client": {
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "versions": {name: _version(name) for name in PACKAGES},
-        },
-        "flags": settings.given,
-    }
-
-
-def server_entry(server: Server, session: int) -> dict[str, Any]:
-    """What it is in one start of the client: at another it may be another device, with another peak."""
-    model = server.model
-    return {
-        "name": server.name,
-        "session": session,
-        "device": model.device.name,
-        "devices": [{"name": each.name, "id": each.id, "part": each.part} for each in model.devices],
-        "peak_flops": model.peak_flops,
-        "peak_measurements": asdict(model.peak_measurements) if model.peak_measurements else None,
-        "load_seconds": model.engine.load_seconds,
-        "build_seconds": model.engine.build_seconds,
-        "reference_load_seconds": model.reference.load_seconds if model.reference else 0.0,
-    }
-
-
-def all_servers(earlier: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The servers of every start of the client, each once a start.
-
-    One that measured its peak again, or was itself started anew within one, keeps the larger of its peaks,
-    and the longest of its times: which of its answers came before is not told, and a share of less than was
-    possible would flatter.
-    """
-    entries = {(entry["session"], entry["name"]): entry for entry in earlier}
-    for entry in now:
-        place = entry["session"], entry["name"]
-        before = entries.get(place, entry)
-        entries[place] = {
-            **entry,
-            **{name: max(before[name], entry[name]) for name in LARGEST_KEPT},
-            "peak_measurements": _joined(before.get("peak_measurements"), entry["peak_measurements"]),
-        }
-    return list(entries.values())
-
-
-def _joined(before: dict[str, Any] | None, now: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A server counts on from its own start: if it is the same, those of before are among those of now."""
-    if before is None or now is None:
-        return now
-    return {
-        "count": max(before["count"], now["count"]),
-        "least_flops": min(before["least_flops"], now["least_flops"]),
-        "contended": before["contended"] and now["contended"],
-    }
-
-
-def session(command_line: Sequence[str], process_started: float) -> dict[str, Any]:
-    """One start of the client. `ended` is filled in at its end, and stays null where it was killed."""
-    return {
-        "started": now(),
-        "process_started_ns": round(process_started * 1e9),
-        "command_line": list(command_line),
-        "ended": None,
-    }
-
-
-def now() -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Moment:
     """The same moment on the calendar and on the clock of records.jsonl's client_ns."""
-    return {
-        "utc": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-        "epoch_ns": time.time_ns(),
-        "monotonic_ns": time.monotonic_ns(),
-    }
+
+    utc: str
+    epoch_ns: int
+    monotonic_ns: int
 
 
-def model_of(manifest: dict[str, Any]) -> ServedModel:
-    """The model that a run's manifest tells of."""
-    reference = manifest["reference"]
-    return ServedModel(
-        **manifest["model"],
-        engine=EngineInfo(**manifest["engine"]),
-        reference=EngineInfo(**reference) if reference else None,
-        device=Device(**manifest["device"]),
-        peak_flops=manifest["peak"]["flops_per_second"],
-        peak_source=manifest["peak"]["source"],
-        **manifest["limits"],
-        server_version=manifest["server_version"],
+@dataclass(frozen=True, kw_only=True)
+class Outage:
+    """A stream that was lost in a phase, until the server was back or given up, in monotonic nanoseconds."""
+
+    phase: str
+    server: str
+    lost_ns: int
+    over_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionEnd(Moment):
+    """How one start of the client ended.
+
+    lag_mean_seconds to starved_share are the last phase's. lost_readings: those of devices that could not be
+    written. Older manifests have neither these nor the outages one by one.
+    """
+
+    why: str
+    interruptions: int
+    outage_seconds: float
+    outages: tuple[Outage, ...] = ()
+    lag_mean_seconds: float
+    lag_worst_seconds: float
+    busy_share: float
+    starved_share: float
+    phase_seconds: dict[str, float]
+    lost_readings: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """One start of the client. ended: None where it was killed, or has not ended yet."""
+
+    started: Moment
+    process_started_ns: int
+    command_line: tuple[str, ...]
+    ended: SessionEnd | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceEntry:
+    """id: equal where two servers share the device. part: what the server may use of it, None for all."""
+
+    name: str
+    id: str | None
+    part: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerEntry:
+    """A server in one start of the client: at another it may be another device, with another peak."""
+
+    name: str
+    session: int
+    device: str
+    devices: tuple[DeviceEntry, ...]
+    peak_flops: float
+    peak_measurements: PeakMeasurements | None = None
+    load_seconds: float
+    build_seconds: float
+    reference_load_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPart:
+    """subject_sizes: of the subjects that are asked, how many questions the data has.
+
+    questions: how many the run was to ask. benchmark_questions: how many all of the data has.
+    """
+
+    name: str
+    sha256: str
+    subjects: tuple[str, ...]
+    subject_sizes: dict[str, int]
+    limit: int | None
+    questions: int
+    benchmark_questions: int
+    order: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadPart:
+    """settings.LoadPlan, and what the tables call it."""
+
+    mode: str
+    concurrency: int
+    rate: float
+    pattern: str
+    warmup_requests: int
+    duration: float | None
+    request_count: int | None
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptLimitPart:
+    """source: whose limit the prompts kept. A run from before others were told kept the server's."""
+
+    asked: int | str | None = None
+    source: str = "the server"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecialTokens:
+    """first: the ids before every prompt."""
+
+    first: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeds:
+    random_seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPart:
+    id: str
+    architecture: str
+    fingerprint: str
+    parameters: int
+    vocabulary_size: int
+    notice: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    flops_per_second: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    max_prompt_tokens: int
+    max_batch_size: int
+    stream_window: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientPart:
+    """versions: of packages; None for one that is not installed."""
+
+    platform: str
+    python: str
+    versions: dict[str, str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """started, command_line: of the first session. servers: of every session. flags: as they were given."""
+
+    started: Moment
+    command_line: tuple[str, ...]
+    sessions: tuple[Session, ...]
+    manifest_version: int
+    url: str
+    data: DataPart
+    prompt_format: str
+    few_shots: int
+    bs: int
+    concurrency: int | None
+    load: LoadPart
+    validate: bool
+    reuse_prefix: bool
+    early_stop: float | None
+    goodput: tuple[str, ...]
+    max_prompt_tokens: PromptLimitPart = PromptLimitPart()
+    tokenizer: str
+    special_tokens: SpecialTokens
+    seeds: Seeds
+    model: ModelPart
+    engine: EngineInfo
+    reference: EngineInfo | None
+    device: Device
+    peak: Peak
+    limits: Limits
+    servers: tuple[ServerEntry, ...]
+    server_version: str
+    client: ClientPart
+    flags: dict[str, Any]
+
+    @property
+    def served_model(self) -> ServedModel:
+        return ServedModel(
+            **asdict(self.model),
+            engine=self.engine,
+            reference=self.reference,
+            device=self.device,
+            peak_flops=self.peak.flops_per_second,
+            peak_source=self.peak.source,
+            **asdict(self.limits),
+            server_version=self.server_version,
+        )
+
+    @property
+    def ends(self) -> list[SessionEnd]:
+        """Those of the sessions that were not killed."""
+        return [session.ended for session in self.sessions if session.ended is not None]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that the file holds, with lists and not tuples."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return content
+
+    def check_same_run(self, folder: Path, now: Manifest) -> None:
+        """Raises InputError, naming the difference, where the run that is to go on with this one is another.
+
+        Args:
+            folder: what --resume names.
+            now: the manifest of the run that is to go on.
+        """
+        earlier, later = self.as_json(), now.as_json()
+        for name in IDENTITY:
+            if name.startswith("reference.") and not self.validate:
+                continue  # it was not asked: a server may have got one since
+            before, after = _at(earlier, name), _at(later, name)
+            if before != after:
+                raise InputError(f"--resume {folder}: {name} was {_short(before)}, now it is {_short(after)}")
+
+
+def now() -> Moment:
+    return Moment(
+        utc=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        epoch_ns=time.time_ns(),
+        monotonic_ns=time.monotonic_ns(),
     )
 
 
-def _version(package: str) -> str | None:
+def read_manifest(folder: Path) -> Manifest:
+    """Raises InputError where the folder holds no run."""
+    path = folder / MANIFEST
     try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+        found = read_versioned(path, "run", "sessions")
+    except OSError as error:
+        raise InputError(
+            f"{folder} holds no run: cannot read {MANIFEST}: {error.strerror}{_runs_below(folder)}"
+        ) from None
+    try:
+        manifest: Manifest = read_as(Manifest, found)
+    except JsonError as error:
+        raise InputError(f"{path} is not a run's manifest: {error}") from None
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """In one step. Raises NotWrittenError."""
+    write_text(folder / MANIFEST, json_text(asdict(manifest)))
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """As every manifest is written."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_versioned(path: Path, what: str, key: str) -> dict[str, Any]:
+    """The object in a run's, or a sweep's, manifest.
+
+    Args:
+        path: the file.
+        what: whose manifest it should be, for messages.
+        key: one that such a manifest has.
+
+    Raises:
+        InputError: it is no such manifest, or another version's.
+        OSError: it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
+    except ValueError as error:
+        raise InputError(f"{path} is not a {what}'s manifest: {error}") from None
+    if not isinstance(found, dict) or key not in found:
+        raise InputError(f"{path} is not a {what}'s manifest")
+    if found.get("manifest_version") != MANIFEST_VERSION:
+        raise InputError(f"{path} was written by another version of mmlu-client: read it with that one")
+    return found
+
+
+def differences(
+    first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Every value in which two manifests' objects differ, under its dotted name."""
+    for name in sorted({*first, *second}):
+        left, right = first.get(name), second.get(name)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            yield from differences(left, right, f"{prefix}{name}.")
+        elif left != right:
+            yield f"{prefix}{name}", left, right
+
+
+def _runs_below(folder: Path) -> str:
+    """Where to look instead: the loads of a sweep, or all that ran into results/."""
+    below = sorted(str(path.parent) for path in folder.glob(f"*/{MANIFEST}"))
+    return f"; runs are in {shown(below)}: name one of them" if below else ""
+
+
+def _at(content: Mapping[str, Any], name: str) -> Any:
+    value: Any = content
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}…"

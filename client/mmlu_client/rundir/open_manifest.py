@@ -1,114 +1,236 @@
-"""The manifest of a run that is being made, and what a start of the client knows of itself at its end."""
+"""The manifest of a run that is being made."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
+from mmlu_client.config.settings import Settings
+from mmlu_client.data.benchmark import Benchmark
 from mmlu_client.load.lane import Server
-from mmlu_client.run.phase import Phase
-from mmlu_client.rundir.folder import write_manifest
-from mmlu_client.rundir.manifest import all_servers, now, server_entry
-from mmlu_client.watch.self_check import LoopWatch
+from mmlu_client.prompts.limit import PromptLimit
+from mmlu_client.prompts.tokenizer import Tokenizer
+from mmlu_client.rundir.manifest import (
+    MANIFEST_VERSION,
+    ClientPart,
+    DataPart,
+    DeviceEntry,
+    Limits,
+    LoadPart,
+    Manifest,
+    ModelPart,
+    Peak,
+    PromptLimitPart,
+    Seeds,
+    ServerEntry,
+    Session,
+    SessionEnd,
+    SpecialTokens,
+    now,
+    write_manifest,
+)
+from mmlu_client.service.model import PeakMeasurements
+
+PACKAGES = (
+    "trt-server",
+    "grpcio",
+    "numpy",
+    "protobuf",
+    "pyarrow",
+    "sentencepiece",
+    "tokenizers",
+    "transformers",
+)
 
 
-@dataclass
-class SessionEnd:
-    """What a start of the client knows of itself at its end. watch and starving are the last phase's.
+@dataclass(frozen=True)
+class Asking:
+    """What is asked: the benchmark, the subjects of it, how many questions, and how they become prompts.
 
-    phase_seconds: how long each phase was asked. lost_readings: those of devices that were not written.
+    tokenizer_source: where the tokenizer is from.
     """
 
-    outages: list[dict[str, Any]] = field(default_factory=list)
-    watch: LoopWatch = field(default_factory=LoopWatch)
-    starved_ns: int = 0
-    load_ns: int = 0
-    phase_seconds: dict[str, float] = field(default_factory=dict)
-    lost_readings: int = 0
+    benchmark: Benchmark
+    subjects: Sequence[str]
+    questions: int
+    tokenizer_source: str
+    tokenizer: Tokenizer
+    limit: PromptLimit
 
-    def add(self, phase: Phase) -> None:
-        self.phase_seconds[phase.name] = phase.seconds
-        self.outages += [{"phase": phase.name, **asdict(outage)} for outage in phase.load.outages]
-        self.watch = phase.watch
-        self.starved_ns = phase.load.starved_ns
-        self.load_ns = phase.load.elapsed_ns
-        self.lost_readings += phase.lost_readings
 
-    def as_json(self, why: str) -> dict[str, Any]:
-        return {
-            **now(),
-            "why": why,
-            "interruptions": len(self.outages),
-            "outage_seconds": sum(each["over_ns"] - each["lost_ns"] for each in self.outages) / 1e9,
-            "outages": self.outages,
-            **self.watch.as_json(),
-            "starved_share": self.starved_ns / self.load_ns if self.load_ns else 0.0,
-            "phase_seconds": self.phase_seconds,
-            "lost_readings": self.lost_readings,
-        }
+def new_manifest(settings: Settings, asking: Asking, servers: Sequence[Server], session: Session) -> Manifest:
+    """Of a run whose first session this is, without its servers."""
+    model, load, benchmark = servers[0].model, settings.load, asking.benchmark
+    return Manifest(
+        started=session.started,
+        command_line=session.command_line,
+        sessions=(session,),
+        manifest_version=MANIFEST_VERSION,
+        url=",".join(map(str, settings.addresses)),
+        data=DataPart(
+            name=benchmark.name,
+            sha256=benchmark.sha256,
+            subjects=tuple(asking.subjects),
+            subject_sizes={name: len(benchmark.test[name]) for name in asking.subjects},
+            limit=settings.limit,
+            questions=asking.questions,
+            benchmark_questions=sum(map(len, benchmark.test.values())),
+            order="shuffled" if settings.is_shuffled else "file",
+        ),
+        prompt_format=settings.prompt_format,
+        few_shots=settings.few_shots,
+        bs=settings.batch_size,
+        concurrency=load.concurrency if load.mode == "closed" else None,
+        load=LoadPart(**asdict(load), description=str(load)),
+        validate=settings.validate,
+        reuse_prefix=settings.reuse_prefix,
+        early_stop=settings.early_stop,
+        goodput=tuple(map(str, settings.goals)),
+        max_prompt_tokens=PromptLimitPart(asked=settings.max_prompt_tokens, source=asking.limit.source),
+        tokenizer=asking.tokenizer_source,
+        special_tokens=SpecialTokens(
+            first=tuple(asking.tokenizer.first), notes=tuple(asking.tokenizer.notes)
+        ),
+        seeds=Seeds(random_seed=settings.seed),
+        model=ModelPart(
+            id=model.id,
+            architecture=model.architecture,
+            fingerprint=model.fingerprint,
+            parameters=model.parameters,
+            vocabulary_size=model.vocabulary_size,
+            notice=model.notice,
+        ),
+        engine=model.engine,
+        reference=model.reference,
+        device=model.device,
+        peak=Peak(flops_per_second=model.peak_flops, source=model.peak_source),
+        limits=Limits(
+            max_prompt_tokens=asking.limit.tokens,
+            max_batch_size=model.max_batch_size,
+            stream_window=model.stream_window,
+        ),
+        servers=(),
+        server_version=model.server_version,
+        client=ClientPart(
+            platform=platform.platform(),
+            python=platform.python_version(),
+            versions={name: _version(name) for name in PACKAGES},
+        ),
+        flags=settings.given,
+    )
+
+
+def new_session(command_line: Sequence[str], process_started: float) -> Session:
+    """This start of the client. process_started: monotonic seconds."""
+    return Session(
+        started=now(),
+        process_started_ns=round(process_started * 1e9),
+        command_line=tuple(command_line),
+        ended=None,
+    )
 
 
 class RunManifest:
     """Written into the run's folder whenever it changes; every change raises RunError where it cannot be.
 
-    Its last session is this start of the client.
+    manifest: as it is now. Its last session is this start of the client.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        made_of: Mapping[str, Any],
-        session: dict[str, Any],
-        before: Mapping[str, Any] | None,
-    ) -> None:
-        """made_of: a manifest without sessions and servers. before: that of the run that is gone on with."""
-        sessions = [*(before["sessions"] if before else []), session]
+    def __init__(self, folder: Path, manifest: Manifest, before: Manifest | None) -> None:
+        """manifest: a new one. before: that of the run that is gone on with."""
         self._folder = folder
-        self._content = {
-            "started": sessions[0]["started"],
-            "command_line": sessions[0]["command_line"],
-            "sessions": sessions,
-            **made_of,
-            "servers": before["servers"] if before else [],
-        }
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """As it would be read again."""
-        content: dict[str, Any] = json.loads(json.dumps(self._content))
-        return content
+        self.manifest = manifest
+        if before is not None:
+            self.manifest = replace(
+                manifest,
+                started=before.started,
+                command_line=before.command_line,
+                sessions=(*before.sessions, *manifest.sessions),
+                servers=before.servers,
+            )
 
     @property
     def session(self) -> int:
         """The number of this start."""
-        return len(self._content["sessions"]) - 1
+        return len(self.manifest.sessions) - 1
 
     @property
-    def earlier_sessions(self) -> list[dict[str, Any]]:
-        return list(self._content["sessions"][:-1])
-
-    @property
-    def servers(self) -> list[dict[str, Any]]:
-        """Of every start."""
-        return list(self._content["servers"])
+    def earlier_sessions(self) -> Sequence[Session]:
+        return self.manifest.sessions[:-1]
 
     def add_servers(self, servers: Sequence[Server]) -> None:
         """Of this start; one that is there already came back."""
-        entries = [server_entry(server, self.session) for server in servers]
-        self._content["servers"] = all_servers(self.servers, entries)
-        self._write()
+        entries = [_server_entry(server, self.session) for server in servers]
+        self._write(replace(self.manifest, servers=_all_servers(self.manifest.servers, entries)))
 
-    def end(self, end: SessionEnd, why: str) -> None:
-        self._content["sessions"][-1]["ended"] = end.as_json(why)
-        self._write()
+    def end(self, end: SessionEnd) -> None:
+        last = replace(self.manifest.sessions[-1], ended=end)
+        self._write(replace(self.manifest, sessions=(*self.earlier_sessions, last)))
 
     def end_now(self) -> None:
         """Put the end off to this moment."""
-        self._content["sessions"][-1]["ended"].update(now())
-        self._write()
+        end = self.manifest.sessions[-1].ended
+        if end is not None:
+            self.end(replace(end, **asdict(now())))
 
-    def _write(self) -> None:
-        write_manifest(self._folder, self._content)
+    def _write(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        write_manifest(self._folder, manifest)
+
+
+def _server_entry(server: Server, session: int) -> ServerEntry:
+    model = server.model
+    return ServerEntry(
+        name=server.name,
+        session=session,
+        device=model.device.name,
+        devices=tuple(DeviceEntry(name=each.name, id=each.id, part=each.part) for each in model.devices),
+        peak_flops=model.peak_flops,
+        peak_measurements=model.peak_measurements,
+        load_seconds=model.engine.load_seconds,
+        build_seconds=model.engine.build_seconds,
+        reference_load_seconds=model.reference.load_seconds if model.reference else 0.0,
+    )
+
+
+def _all_servers(earlier: Sequence[ServerEntry], now: Sequence[ServerEntry]) -> tuple[ServerEntry, ...]:
+    """The servers of every start of the client, each once a start.
+
+    One that measured its peak again, or was itself started anew within one, keeps the larger of its peaks,
+    and the longest of its times: which of its answers came before is not told, and a share of less than was
+    possible would flatter.
+    """
+    entries = {(entry.session, entry.name): entry for entry in earlier}
+    for entry in now:
+        place = entry.session, entry.name
+        before = entries.get(place, entry)
+        entries[place] = replace(
+            entry,
+            peak_flops=max(before.peak_flops, entry.peak_flops),
+            peak_measurements=_joined(before.peak_measurements, entry.peak_measurements),
+            load_seconds=max(before.load_seconds, entry.load_seconds),
+            build_seconds=max(before.build_seconds, entry.build_seconds),
+            reference_load_seconds=max(before.reference_load_seconds, entry.reference_load_seconds),
+        )
+    return tuple(entries.values())
+
+
+def _joined(before: PeakMeasurements | None, now: PeakMeasurements | None) -> PeakMeasurements | None:
+    """A server counts on from its own start: if it is the same, those of before are among those of now."""
+    if before is None or now is None:
+        return now
+    return PeakMeasurements(
+        count=max(before.count, now.count),
+        least_flops=min(before.least_flops, now.least_flops),
+        contended=before.contended and now.contended,
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

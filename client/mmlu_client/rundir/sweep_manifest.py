@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from mmlu_client.config.settings import Settings
-from mmlu_client.rundir.folder import MANIFEST_VERSION, SWEEP_MANIFEST, write_text
-from mmlu_client.rundir.manifest import now
+from mmlu_client.errors import InputError
+from mmlu_client.rundir.folder import SWEEP_MANIFEST, write_text
+from mmlu_client.rundir.manifest import MANIFEST_VERSION, json_text, now, read_versioned
 
 
 def write_sweep_manifest(
@@ -17,9 +19,18 @@ def write_sweep_manifest(
     """loads: the folders of the runs it is to make, in their order. Raises RunError."""
     content = {
         "manifest_version": MANIFEST_VERSION,
-        "started": now(),
+        "started": asdict(now()),
         "command_line": list(command_line),
         "loads": list(loads),
         "flags": settings.given,
     }
-    write_text(folder / SWEEP_MANIFEST, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / SWEEP_MANIFEST, json_text(content))
+
+
+def sweep_flags(folder: Path) -> dict[str, Any]:
+    """The flags the sweep in this folder was started with. Raises InputError."""
+    path = folder / SWEEP_MANIFEST
+    try:
+        return dict(read_versioned(path, "sweep", "loads")["flags"])
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
