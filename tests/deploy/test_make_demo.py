@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from dockerfile import ROOT
-from test_image_installs import INSTALLS
+from test_image_installs import ASKED, INSTALLS
 
 
 @pytest.mark.timeout(900)
 def test_a_first_demonstration_shows_the_table_and_no_warning(tmp_path: Path) -> None:
-    if not os.environ.get(INSTALLS):
+    if not ASKED:
         pytest.skip(f"takes a minute and the network: set {INSTALLS}=cpu")
     for name in tracked_files():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
