@@ -361,3 +361,34 @@ def test_a_run_of_another_version_is_refused(run: Path, tmp_path: Path) -> None:
         result = client(*command)
         assert result.returncode == 2
         assert "manifest.json was written by another version of mmlu-client" in the_error(result)
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        ({"limit": "all"}, "data.limit is 'all'"),
+        ({"subjects": ["alpha", 7]}, "data.subjects[1] is 7"),
+        ({"questions": None}, "data.questions is None"),
+    ],
+)
+def test_a_manifest_with_a_wrong_value_is_refused_by_its_name(
+    run: Path, tmp_path: Path, data: dict[str, Any], fault: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    told = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**told, "data": {**told["data"], **data}}))
+    result = client("report", copy)
+    assert result.returncode == 2
+    assert f"manifest.json is not a run's manifest: {fault}" in the_error(result)
+
+
+def test_a_manifest_without_a_key_is_refused_by_its_name(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    told = json.loads((copy / "manifest.json").read_text())
+    del told["limits"]["stream_window"]
+    (copy / "manifest.json").write_text(json.dumps(told))
+    result = client("report", copy)
+    assert result.returncode == 2
+    assert "manifest.json is not a run's manifest: limits.stream_window is missing" in the_error(result)
