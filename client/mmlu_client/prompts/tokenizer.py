@@ -18,7 +18,7 @@ TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
 
 
 class Tokenizer:
-    """A BOS is put where the tokenizer's own files say so: checkpoint_tokenizer.beginning has the rule."""
+    """A BOS is put where the tokenizer's own files say so: trt_common.tokenizer.beginning has the rule."""
 
     def __init__(self, encoder: TextEncoder, name: str) -> None:
         """name: what messages call it."""
