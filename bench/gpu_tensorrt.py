@@ -31,7 +31,8 @@ from trt_server.engines.tensorrt.plan_for_device import prepare_plan
 from trt_server.engines.tensorrt.presence import Gpu, find_gpu
 from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE
 from trt_server.model.checkpoint import open_checkpoint
-from trt_server.scheduling.request import TokenPrompt, assemble
+from trt_server.scheduling.request import TokenPrompt
+from trt_server.scheduling.work import make_batch
 
 
 def main() -> None:
@@ -117,8 +118,7 @@ def measure(engine: TensorRtEngine, prompts: list[TokenPrompt], bs: int) -> tupl
     for first in range(0, len(prompts), bs):
         if len(running) == engine.depth:
             outcomes.append(running.popleft().wait())
-        (part,) = assemble(prompts[first : first + bs], LENGTH_MULTIPLE)
-        running.append(engine.submit(part.batch))
+        running.append(engine.submit(make_batch(prompts[first : first + bs], LENGTH_MULTIPLE)))
     outcomes += [submission.wait() for submission in running]
     return outcomes, time.perf_counter() - start
 

@@ -91,17 +91,17 @@ class Server:
             return None
         loaded = loading.result()
         self._metrics.describe_model(loaded.served)
-        for lane in loaded.lanes:
-            labels = [device.label for device in lane.devices]
-            self._metrics.describe_engine(lane.engine, labels, lane.requests, lane.group.prefixes)
+        for engine in loaded.engines:
+            labels = [device.label for device in engine.devices]
+            self._metrics.describe_engine(engine.description, labels, engine.queue, engine.group.prefixes)
         self._service.open(loaded)
         return loaded
 
     async def _drain(self, loaded: Loaded) -> None:
         await self._set_health(NOT_SERVING)
         self._service.stop_reading()
-        for lane in loaded.lanes:
-            lane.requests.drain()
+        for engine in loaded.engines:
+            engine.queue.drain()
         log.info("draining: accepted work is answered, new work is refused")
         try:
             await asyncio.wait_for(self._drained(loaded), self._settings.drain_timeout)
@@ -110,8 +110,8 @@ class Server:
 
     async def _drained(self, loaded: Loaded) -> None:
         await self._service.answered()
-        for lane in loaded.lanes:
-            await lane.group.finish()
+        for engine in loaded.engines:
+            await engine.group.finish()
 
     def _lose(self, reason: str) -> None:
         """The engine failed for good: a supervisor sees NOT_SERVING and may start the process again."""

@@ -85,7 +85,7 @@ def test_like_lengths_go_together() -> None:
         waiting = RequestQueue(10)
         for length in (10, 300, 12, 305):
             prompt = TokenPrompt(np.zeros(length, np.int32), np.zeros(1, np.int32))
-            waiting.put(ScoringRequest([prompt], asyncio.get_running_loop().create_future()))
+            waiting.put(ScoringRequest([prompt]))
         batching = Batching(max_prompts=2, max_tokens=10_000, max_delay_seconds=20)
         return [[request.longest for request in waiting.take(batching)] for _ in range(2)]
 

@@ -86,9 +86,9 @@ class Group:
 
     def ask(self) -> asyncio.Future[Any]:
         prompt = TokenPrompt(np.array([1, 2], np.int32), np.array([1], np.int32))
-        request = ScoringRequest([prompt], asyncio.get_running_loop().create_future())
+        request = ScoringRequest([prompt])
         self.requests.put(request)
-        return request.answer
+        return request.result
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -173,9 +173,9 @@ def test_an_assembler_that_ends_leaves_nobody_waiting() -> None:
         async with group:
             waiting = [group.ask() for _ in range(3)]
             asked.set()
-            for answer in waiting:
+            for result in waiting:
                 with pytest.raises(EngineLostError, match="the assembler failed: MemoryError"):
-                    await answer
+                    await result
             with pytest.raises(EngineLostError):
                 group.ask()
             assert len(group.lost) == 1

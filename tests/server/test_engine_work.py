@@ -3,54 +3,72 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
-import pytest
+from scoring.v1 import scoring_pb2 as pb
 from trt_server.engines.engine import EngineTiming, Outcome, Scores
-from trt_server.scheduling.request import ScoringRequest, TokenPrompt
+from trt_server.observe.metrics import STAGES
+from trt_server.scheduling.request import ScoringRequest, ScoringResult, TokenPrompt
+from trt_server.scheduling.stages import Stages
 from trt_server.scheduling.work import Work
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
 
 
 def prompt(*token_ids: int, reusable: int = 0) -> TokenPrompt:
     return TokenPrompt(np.array(token_ids, np.int32), np.array([1], np.int32), reusable)
 
 
-def computed(requests: list[ScoringRequest], *timings: EngineTiming) -> Work:
-    """Their work, one timing a part; it was queued at 0 and went to the engine 100 ns after its assembly."""
-    work = Work(requests, 1)
-    assert len(work.parts) == len(timings)
-    for part, timing in zip(work.parts, timings, strict=True):
-        rows = len(part.rows)
-        scores = Scores(np.zeros((rows, 1), np.float32), np.zeros(rows, np.int32), np.zeros(rows, np.float32))
-        work.outcomes.append(Outcome(scores, timing))
-    work.submitted_ns = work.assemble_ns + 100
-    return work
+def results(requests: Sequence[Sequence[TokenPrompt]], *timings: EngineTiming) -> list[ScoringResult]:
+    """Of requests with these prompts and one timing a batch.
+
+    Each took 7 ns to tokenize, was queued at 0 and went to the engine 100 ns after its assembly.
+    """
+
+    async def computed() -> list[ScoringResult]:
+        work = Work([ScoringRequest(prompts, tokenize_ns=7) for prompts in requests], 1)
+        for batch, timing in zip(work.batches, timings, strict=True):
+            rows = len(batch.lengths)
+            scores = Scores(
+                np.zeros((rows, 1), np.float32), np.zeros(rows, np.int32), np.zeros(rows, np.float32)
+            )
+            work.outcomes.append(Outcome(scores, timing))
+        work.submitted_ns = work.assemble_ns + 100
+        assert work.assemble_ns > 0
+        found = list(work.results(0))
+        assert {result.stages.assemble_ns for result in found} == {work.assemble_ns}
+        return found
+
+    return asyncio.run(computed())
 
 
-def test_merged_requests_share_the_work_and_each_waits_all_the_time(loop: asyncio.AbstractEventLoop) -> None:
-    requests = [ScoringRequest([prompt(1, 2)], loop.create_future()) for _ in range(2)]
-    work = computed(requests, EngineTiming(copy_in_ns=10, core_ns=80, copy_out_ns=6, waited_ns=50))
-    for answer in work.answers(0):
-        assert answer.stages.queue_ns == 100 + 50
-        assert answer.stages.engine == EngineTiming(copy_in_ns=5, core_ns=40, copy_out_ns=3)
+def test_merged_requests_share_the_work_and_each_waits_all_the_time() -> None:
+    found = results(
+        [[prompt(1, 2)]] * 2, EngineTiming(copy_in_ns=10, core_ns=80, copy_out_ns=6, waited_ns=50)
+    )
+    for result in found:
+        assert result.stages == Stages(
+            tokenize_ns=7,
+            queue_ns=100 + 50,
+            assemble_ns=result.stages.assemble_ns,
+            copy_in_ns=5,
+            core_ns=40,
+            copy_out_ns=3,
+        )
 
 
-def test_waiting_for_ones_own_first_part_is_not_queueing(loop: asyncio.AbstractEventLoop) -> None:
-    """The second part waits while the first computes, which is core time already."""
-    prompts = [prompt(first, 9, 9, reusable=1) for first in (1, 2)]
-    work = computed(
-        [ScoringRequest(prompts, loop.create_future())],
+def test_waiting_for_ones_own_first_batch_is_not_queueing() -> None:
+    """The second batch waits while the first computes, which is core time already."""
+    (result,) = results(
+        [[prompt(first, 9, 9, reusable=1) for first in (1, 2)]],
         EngineTiming(copy_in_ns=1, core_ns=80, copy_out_ns=1, waited_ns=50),
         EngineTiming(copy_in_ns=1, core_ns=30, copy_out_ns=1, waited_ns=79),
     )
-    (answer,) = work.answers(0)
-    assert answer.stages.queue_ns == 100 + 50
-    assert answer.stages.engine.core_ns == 80 + 30
+    assert result.stages.queue_ns == 100 + 50
+    assert result.stages.core_ns == 80 + 30
+
+
+def test_the_contract_and_the_metrics_have_the_stages_and_the_total() -> None:
+    in_contract = [field.name for field in pb.Timing.DESCRIPTOR.fields]
+    assert in_contract == [*(field.name for field in fields(Stages)), "total_ns"]
+    assert in_contract == [f"{stage}_ns" for stage in STAGES]

@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Lane:
+class LoadedEngine:
     """An engine, running once on each device, and the queue it is fed from."""
 
-    engine: EngineDescription
+    description: EngineDescription
     devices: tuple[Device, ...]
-    requests: RequestQueue
+    queue: RequestQueue
     group: EngineGroup
 
     @property
@@ -44,11 +44,11 @@ class Loaded:
     """Everything a service needs to answer. reference: None where none was asked for."""
 
     served: ServedModel
-    compiled: Lane
-    reference: Lane | None
+    compiled: LoadedEngine
+    reference: LoadedEngine | None
 
     @property
-    def lanes(self) -> list[Lane]:
+    def engines(self) -> list[LoadedEngine]:
         return [self.compiled] if self.reference is None else [self.compiled, self.reference]
 
     async def with_peaks_measured_again(self) -> Loaded:
@@ -56,21 +56,21 @@ class Loaded:
         compiled = await _measured_again(self.compiled)
         reference = self.reference and await _measured_again(self.reference)
         served = replace(
-            self.served, engine=compiled.engine, reference=reference.engine if reference else None
+            self.served, engine=compiled.description, reference=reference.description if reference else None
         )
         return Loaded(served, compiled, reference)
 
 
-async def _measured_again(lane: Lane) -> Lane:
+async def _measured_again(engine: LoadedEngine) -> LoadedEngine:
     """As it was where its peak is known without, or its engine measures no more."""
-    if lane.engine.peak.measured is None:
-        return lane
+    if engine.description.peak.measured is None:
+        return engine
     try:
-        peak = await lane.group.measure_peak()
+        peak = await engine.group.measure_peak()
     except ScoringError as error:
-        log.info("the peak of %s is what it was: %s", lane.engine.name, error)
-        return lane
-    return replace(lane, engine=replace(lane.engine, peak=peak))
+        log.info("the peak of %s is what it was: %s", engine.description.name, error)
+        return engine
+    return replace(engine, description=replace(engine.description, peak=peak))
 
 
 async def load(
@@ -101,9 +101,9 @@ async def _start(
     peak_flops: float | None,
     on_batch: Callable[[str, int], None],
     on_lost: Callable[[str], None],
-) -> Lane:
+) -> LoadedEngine:
     limits = opened.limits
-    requests = RequestQueue(limits.max_queue_size)
+    queue = RequestQueue(limits.max_queue_size)
     batching = Batching(limits.max_batch_size, limits.max_batch_tokens, settings.max_queue_delay_us / 1e6)
     what = opened.checkpoint, opened.engine_limits, settings
     start, prepared = time.perf_counter(), None
@@ -113,10 +113,10 @@ async def _start(
     prepare_seconds = time.perf_counter() - start
     make = [partial(choice.make, *what, device, prepared) for device in choice.devices]
     labels = [device.label for device in choice.devices]
-    group = EngineGroup(make, labels, requests, batching, partial(on_batch, choice.name), on_lost)
-    engines = [_with_peak(engine, peak_flops) for engine in await group.start()]
-    engine = engines[0] if prepared is None else _together(engines, prepare_seconds - prepared.build_seconds)
-    return Lane(engine, choice.devices, requests, group)
+    group = EngineGroup(make, labels, queue, batching, partial(on_batch, choice.name), on_lost)
+    each = [_with_peak(description, peak_flops) for description in await group.start()]
+    description = each[0] if prepared is None else _together(each, prepare_seconds - prepared.build_seconds)
+    return LoadedEngine(description, choice.devices, queue, group)
 
 
 def _together(engines: Sequence[EngineDescription], found_seconds: float) -> EngineDescription:
@@ -135,7 +135,7 @@ def _together(engines: Sequence[EngineDescription], found_seconds: float) -> Eng
 
 
 def _served_model(
-    opened: OpenedModel, choice: EngineChoice, compiled: Lane, reference: Lane | None
+    opened: OpenedModel, choice: EngineChoice, compiled: LoadedEngine, reference: LoadedEngine | None
 ) -> ServedModel:
     checkpoint = opened.checkpoint
     return ServedModel(
@@ -144,8 +144,8 @@ def _served_model(
         fingerprint=checkpoint.fingerprint,
         geometry=checkpoint.geometry,
         notice=opened.source.notice,
-        engine=compiled.engine,
-        reference=reference.engine if reference else None,
+        engine=compiled.description,
+        reference=reference.description if reference else None,
         devices=choice.devices,
         limits=opened.limits,
         tokenizer=opened.tokenizer,

@@ -31,6 +31,7 @@ from trt_server.observe.prometheus import (
     Metric,
 )
 from trt_server.scheduling.queue import RequestQueue
+from trt_server.scheduling.stages import STAGE_NAMES
 
 MFU_WINDOW_SECONDS = 10.0
 # From 1 ms to a minute 24 a decade, each a tenth above the one before: a median that is interpolated in one
@@ -53,7 +54,7 @@ DEVICE_READINGS = {
     "memory_clock_hertz": "Clock of the device's memory.",
 }
 TOKEN_KINDS = ("logical", "computed", "padding")
-STAGES = ("tokenize", "queue", "assemble", "copy_in", "core", "copy_out", "total")
+STAGES = (*STAGE_NAMES, "total")
 CODES = (
     "OK",
     "CANCELLED",
@@ -182,7 +183,7 @@ class Metrics:
         self,
         engine: EngineDescription,
         devices: Sequence[str],
-        requests: RequestQueue,
+        queue: RequestQueue,
         prefixes: Sequence[PrefixStore[Any] | None],
     ) -> None:
         """Count for this engine on these devices from now on, and watch its queue and each one's prefixes."""
@@ -194,8 +195,8 @@ class Metrics:
                 "fingerprint": engine.fingerprint,
             }
         )
-        self._depth.labels(engine.name).set_function(lambda: requests.depth)
-        self._limit.labels(engine.name).set(requests.limit)
+        self._depth.labels(engine.name).set_function(lambda: queue.depth)
+        self._limit.labels(engine.name).set(queue.limit)
         for stage in STAGES:
             self._stage.labels(engine.name, stage)
         self._batch.labels(engine.name)

@@ -21,7 +21,7 @@ from trt_server.loading.served_model import Limits, PromptLimits, ServedModel
 from trt_server.loading.tokenizer import CheckpointTokenizer
 from trt_server.model.geometry import Geometry
 from trt_server.observe.accounting import prompt_flops
-from trt_server.scheduling.request import Answer, TokenPrompt
+from trt_server.scheduling.request import ScoringResult, TokenPrompt
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,10 @@ def has_text(request: pb.ScoreRequest) -> bool:
 
 
 def encode_response(
-    request_id: str, prompts: Sequence[TokenPrompt], answer: Answer, geometry: Geometry, timing: pb.Timing
+    request_id: str, prompts: Sequence[TokenPrompt], result: ScoringResult, geometry: Geometry, total_ns: int
 ) -> pb.ScoreResponse:
-    scores = answer.scores
+    """total_ns: from the request's arrival to its reply."""
+    scores = result.scores
     return pb.ScoreResponse(
         id=request_id,
         scores=[
@@ -147,31 +148,18 @@ def encode_response(
                 top_token_id=int(scores.top_tokens[row]),
                 top_logprob=float(scores.top_logprobs[row]),
                 tokens=pb.TokenCount(
-                    logical=len(prompt.token_ids), computed=len(prompt.token_ids) - answer.reused_tokens[row]
+                    logical=len(prompt.token_ids), computed=len(prompt.token_ids) - result.reused_tokens[row]
                 ),
-                flops=prompt_flops(geometry, len(prompt.token_ids), answer.reused_tokens[row]),
+                flops=prompt_flops(geometry, len(prompt.token_ids), result.reused_tokens[row]),
             )
             for row, prompt in enumerate(prompts)
         ],
-        timing=timing,
+        timing=pb.Timing(**asdict(result.stages), total_ns=total_ns),
         batch=pb.Batch(
-            prompts=answer.batch.prompts,
-            padded_length=answer.batch.padded_length,
-            padding_tokens=answer.padding_tokens,
+            prompts=result.batch_prompts,
+            padded_length=result.padded_length,
+            padding_tokens=result.padding_tokens,
         ),
-    )
-
-
-def encode_timing(answer: Answer, tokenize_ns: int, total_ns: int) -> pb.Timing:
-    stages = answer.stages
-    return pb.Timing(
-        tokenize_ns=tokenize_ns,
-        queue_ns=stages.queue_ns,
-        assemble_ns=stages.assemble_ns,
-        copy_in_ns=stages.engine.copy_in_ns,
-        core_ns=stages.engine.core_ns,
-        copy_out_ns=stages.engine.copy_out_ns,
-        total_ns=total_ns,
     )
 
 

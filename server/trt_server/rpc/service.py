@@ -16,19 +16,18 @@ from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
 from trt_server.errors import DrainingError, NoReferenceError, ScoringError
-from trt_server.loading.loading import Lane, Loaded
+from trt_server.loading.loading import Loaded, LoadedEngine
 from trt_server.observe.metrics import Metrics
 from trt_server.rpc.codec import (
     RequestDecoder,
     encode_error,
     encode_model,
     encode_response,
-    encode_timing,
     encode_tokenizer,
     has_text,
 )
 from trt_server.rpc.deadline import Deadline
-from trt_server.scheduling.request import ScoringRequest, TokenPrompt
+from trt_server.scheduling.request import ScoringRequest
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +115,8 @@ class ScoringService(pb_grpc.ScoringServicer):
         # One after the other: two engines, or two callers' turns, would take each other's cores.
         async with self._measuring:
             self._maybe_loaded = await self._loaded().with_peaks_measured_again()
-            for lane in self._maybe_loaded.lanes:
-                self._metrics.set_peak(lane.engine, [device.label for device in lane.devices])
+            for engine in self._maybe_loaded.engines:
+                self._metrics.set_peak(engine.description, [device.label for device in engine.devices])
 
     async def _read_stream(
         self,
@@ -206,15 +205,14 @@ class ScoringService(pb_grpc.ScoringServicer):
 
     async def _answer(self, request: pb.ScoreRequest, arrived_ns: int) -> pb.ScoreResponse:
         loaded = self._loaded()
-        lane = _lane(loaded, request.engine)
+        engine = _engine(loaded, request.engine)
         self._decoder.check_size(request)
-        prompts, tokenize_ns = await _decode(self._decoder, request, lane)
-        scoring = ScoringRequest(prompts, asyncio.get_running_loop().create_future())
-        lane.requests.put(scoring)
-        answer = await scoring.answer
-        timing = encode_timing(answer, tokenize_ns, time.perf_counter_ns() - arrived_ns)
-        response = encode_response(request.id, prompts, answer, loaded.served.geometry, timing)
-        self._metrics.observe(lane.engine.name, lane.devices[answer.engine].label, response)
+        scoring = await _decode(self._decoder, request, engine)
+        engine.queue.put(scoring)
+        result = await scoring.result
+        total_ns = time.perf_counter_ns() - arrived_ns
+        response = encode_response(request.id, scoring.prompts, result, loaded.served.geometry, total_ns)
+        self._metrics.observe(engine.description.name, engine.devices[result.engine].label, response)
         return response
 
     def _loaded(self) -> Loaded:
@@ -229,7 +227,7 @@ class ScoringService(pb_grpc.ScoringServicer):
             await _abort(context, encode_error(error))
 
 
-def _lane(loaded: Loaded, role: int) -> Lane:
+def _engine(loaded: Loaded, role: int) -> LoadedEngine:
     """Raises NoReferenceError."""
     if role != pb.ENGINE_ROLE_REFERENCE:
         return loaded.compiled
@@ -238,16 +236,13 @@ def _lane(loaded: Loaded, role: int) -> Lane:
     return loaded.reference
 
 
-async def _decode(
-    decoder: RequestDecoder, request: pb.ScoreRequest, lane: Lane
-) -> tuple[list[TokenPrompt], int]:
-    """Prompts, and the nanoseconds their tokenizing took (0: they came as ids)."""
+async def _decode(decoder: RequestDecoder, request: pb.ScoreRequest, engine: LoadedEngine) -> ScoringRequest:
     if not has_text(request):
-        return decoder.decode(request, lane.prompt_limits), 0
+        return ScoringRequest(decoder.decode(request, engine.prompt_limits))
     start = time.perf_counter_ns()
-    with lane.requests.expecting():
-        prompts = await asyncio.to_thread(decoder.decode, request, lane.prompt_limits)
-    return prompts, time.perf_counter_ns() - start
+    with engine.queue.expecting():
+        prompts = await asyncio.to_thread(decoder.decode, request, engine.prompt_limits)
+    return ScoringRequest(prompts, time.perf_counter_ns() - start)
 
 
 async def _abort(context: Context, status: Status) -> NoReturn:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from trt_server.rpc import answers
+from trt_server.scheduling import futures
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -23,9 +23,9 @@ async def in_background(
         try:
             result = function(*arguments, **named)
         except BaseException as error:
-            answers.fail(outcome, error)
+            futures.set_exception(outcome, error)
         else:
-            answers.settle(outcome, result)
+            futures.set_result(outcome, result)
 
     threading.Thread(target=run, name="background", daemon=True).start()
     return await outcome

@@ -12,12 +12,11 @@ from trt_server.engines.engine import Engine, EngineDescription, PeakFlops
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.errors import EngineLostError, ScoringError
 from trt_server.one_line import reason_of
-from trt_server.rpc import answers
 from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.peak_turn import PeakTurn
 from trt_server.scheduling.queue import RequestQueue
 from trt_server.scheduling.ready import ReadyWork
-from trt_server.scheduling.request import ScoringRequest
+from trt_server.scheduling.request import ScoringRequest, fail_all
 from trt_server.scheduling.work import Work
 from trt_server.scheduling.worker import EngineWorker
 
@@ -38,13 +37,13 @@ class EngineGroup:
         self,
         make_engines: Sequence[Callable[[], Engine]],
         devices: Sequence[str],
-        requests: RequestQueue,
+        queue: RequestQueue,
         batching: Batching,
         on_batch: Callable[[int], None],
         on_lost: Callable[[str], None],
     ) -> None:
         self._devices = devices
-        self._requests = requests
+        self._queue = queue
         self._batching = batching
         self._on_lost = on_lost
         self._reason = ""
@@ -91,13 +90,13 @@ class EngineGroup:
 
     def _assemble(self) -> None:
         try:
-            while self._ready.wait_for_room() and (requests := self._requests.take(self._batching)):
+            while self._ready.wait_for_room() and (requests := self._queue.take(self._batching)):
                 self._make_ready(requests)
         except Exception as error:
             log.exception("the assembler failed")
             reason = f"the assembler failed: {reason_of(error)}"
             self._take_nothing(reason)
-            answers.refuse(self._requests.give_up(), EngineLostError(reason))
+            fail_all(self._queue.give_up(), EngineLostError(reason))
         finally:
             self._ready.close()
 
@@ -106,17 +105,17 @@ class EngineGroup:
             work = self._assembled(requests)
         except Exception as error:
             log.exception("a batch could not be assembled")
-            answers.refuse(requests, ScoringError(f"the batch could not be assembled: {reason_of(error)}"))
+            fail_all(requests, ScoringError(f"the batch could not be assembled: {reason_of(error)}"))
             return
         if not self._ready.put(work):
-            answers.refuse(requests, EngineLostError(self._reason))
+            fail_all(requests, EngineLostError(self._reason))
 
     def _assembled(self, requests: Sequence[ScoringRequest]) -> Work:
         return Work(requests, self._length_multiple)
 
     def _record_seconds(self, seconds: float) -> None:
         """As many requests are served at a time as there are engines."""
-        self._requests.record_service_seconds(seconds / len(self._workers))
+        self._queue.record_service_seconds(seconds / len(self._workers))
 
     def _lose(self, number: int, reason: str) -> None:
         log.error("engine lost on %s: %s", self._devices[number], reason)
@@ -127,11 +126,11 @@ class EngineGroup:
                 if isinstance(waiting, PeakTurn):
                     waiting.refuse(error)
                 else:
-                    answers.refuse(waiting.requests, error)
-            answers.refuse(self._requests.give_up(), error)
+                    fail_all(waiting.requests, error)
+            fail_all(self._queue.give_up(), error)
 
     def _take_nothing(self, reason: str) -> None:
         """From now on; what was accepted stays."""
         self._reason = reason
-        self._requests.refuse(reason)
+        self._queue.refuse(reason)
         self._loop.call_soon_threadsafe(self._on_lost, reason)

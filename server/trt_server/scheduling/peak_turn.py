@@ -7,7 +7,7 @@ import asyncio
 from trt_server.engines.engine import Engine, PeakFlops
 from trt_server.errors import ScoringError
 from trt_server.one_line import reason_of
-from trt_server.rpc import answers
+from trt_server.scheduling import futures
 
 
 class PeakTurn:
@@ -21,9 +21,9 @@ class PeakTurn:
         if self.peak.done():
             return
         try:
-            answers.settle(self.peak, engine.measure_peak())
+            futures.set_result(self.peak, engine.measure_peak())
         except Exception as error:
             self.refuse(ScoringError(f"the peak could not be measured: {reason_of(error)}"))
 
     def refuse(self, error: ScoringError) -> None:
-        answers.fail(self.peak, error)
+        futures.set_exception(self.peak, error)

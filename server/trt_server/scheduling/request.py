@@ -1,4 +1,4 @@
-"""What one caller asked for, as arrays, and what it is answered."""
+"""What one caller asks for, as arrays, and what the server finds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_server.engines.engine import Batch, EngineTiming, Scores, padded_length
+from trt_server.engines.engine import Scores
+from trt_server.scheduling import futures
+from trt_server.scheduling.stages import Stages
 
 
 @dataclass(frozen=True)
 class TokenPrompt:
-    """token_ids: int32 [tokens], candidates: int32 [width], both at least one long.
+    """One prompt, and the next tokens whose log-probabilities are asked for.
 
-    reusable_tokens: so many of the first come from the engine's prefix store, or are computed for it: fewer
-    than there are, and no more than it can keep; 0: none.
+    Attributes:
+        token_ids: int32 [tokens], at least one.
+        candidates: int32 [width], at least one.
+        reusable_tokens: So many of the first come from the engine's prefix store, or are computed for it: at
+            least one less than there are, and no more than the engine can keep. 0: none.
     """
 
     token_ids: NDArray[np.int32]
@@ -26,58 +31,71 @@ class TokenPrompt:
 
     @property
     def prefix(self) -> NDArray[np.int32]:
+        """Its first tokens, which may come from the prefix store: int32 [reusable_tokens]."""
         return self.token_ids[: self.reusable_tokens]
 
     @property
     def rest(self) -> NDArray[np.int32]:
+        """The tokens after the prefix, which are always computed: int32, at least one."""
         return self.token_ids[self.reusable_tokens :]
 
 
 @dataclass(frozen=True)
-class BatchShape:
-    """prompts that the engine ran at once. padded_length: tokens of each, without those of their prefix."""
+class ScoringResult:
+    """What came of one request.
 
-    prompts: int
-    padded_length: int
-
-
-@dataclass(frozen=True)
-class Stages:
-    """Nanoseconds a request spent in each stage behind the queue's door."""
-
-    queue_ns: int
-    assemble_ns: int
-    engine: EngineTiming
-
-
-@dataclass(frozen=True)
-class Answer:
-    """For each prompt of the request a row of scores, and how many of its tokens came from a prefix store.
-
-    padding_tokens: run and thrown away. batch: the largest, where the request's prompts ran in several.
-    engine: which of those behind its queue computed it.
+    Attributes:
+        scores: A row for each prompt of the request, in its order.
+        reused_tokens: For each prompt, how many of its tokens came from a prefix store.
+        padding_tokens: Tokens that were run beside those of the request's prompts and thrown away.
+        batch_prompts: Prompts in the batch that the engine ran, the largest where there were several.
+        padded_length: Tokens of each prompt in that batch, padding included, without those of the prefix.
+        stages: Where the request's time went.
+        engine: The number, among the engines of the queue, of the one that computed it.
     """
 
     scores: Scores
     reused_tokens: Sequence[int]
     padding_tokens: int
+    batch_prompts: int
+    padded_length: int
     stages: Stages
-    batch: BatchShape
-    engine: int = 0
+    engine: int
+
+
+def _new_future() -> asyncio.Future[ScoringResult]:
+    return asyncio.get_running_loop().create_future()
 
 
 @dataclass(eq=False)
 class ScoringRequest:
-    """Prompts that are run as one batch. `answer` is done on the event loop that made it; when its
-    caller goes away it is cancelled, and nothing is computed for it from then on."""
+    """Prompts that one caller asks for at once. It is made on the event loop of the caller.
+
+    Attributes:
+        prompts: At least one.
+        tokenize_ns: Nanoseconds that the tokenization of its texts took; 0: the prompts came as token ids.
+        queued_ns: When the queue took it, on the clock of time.perf_counter_ns.
+        result: Done on the event loop that made the request. It is cancelled when the caller goes away, and
+            nothing is computed for the request from then on.
+    """
 
     prompts: Sequence[TokenPrompt]
-    answer: asyncio.Future[Answer]
-    queued_ns: int = field(default=0)
+    tokenize_ns: int = 0
+    queued_ns: int = field(default=0, init=False)
+    result: asyncio.Future[ScoringResult] = field(default_factory=_new_future, init=False)
+
+    def finish(self, result: ScoringResult) -> None:
+        """Hand the result to the caller, from any thread."""
+        futures.set_result(self.result, result)
+
+    def fail(self, error: Exception) -> None:
+        """Hand the caller an error instead of a result, from any thread."""
+        futures.set_exception(self.result, error)
 
     @property
     def abandoned(self) -> bool:
-        return self.answer.cancelled()
+        """Whether the caller has gone away."""
+        return self.result.cancelled()
 
     @property
     def longest(self) -> int:
@@ -89,33 +107,7 @@ class ScoringRequest:
         return np.array_equal(self.prompts[0].prefix, other.prompts[0].prefix)
 
 
-@dataclass(frozen=True)
-class Part:
-    """One batch, and which prompts its rows are."""
-
-    rows: tuple[int, ...]
-    batch: Batch
-
-
-def assemble(prompts: Sequence[TokenPrompt], length_multiple: int = 1) -> list[Part]:
-    """Prompts as batches for the engine: one, or where several prefixes are named one for each of them.
-
-    Lengths are padded on the right to a multiple of `length_multiple`.
-    """
-    groups: dict[bytes, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        groups.setdefault(prompt.prefix.tobytes(), []).append(row)
-    return [
-        Part(tuple(rows), _batch([prompts[row] for row in rows], length_multiple)) for rows in groups.values()
-    ]
-
-
-def _batch(prompts: Sequence[TokenPrompt], length_multiple: int) -> Batch:
-    lengths = np.array([len(prompt.rest) for prompt in prompts], dtype=np.int32)
-    token_ids = np.zeros((len(prompts), padded_length(int(lengths.max()), length_multiple)), dtype=np.int32)
-    candidates = np.zeros((len(prompts), max(len(p.candidates) for p in prompts)), dtype=np.int32)
-    for row, prompt in enumerate(prompts):
-        token_ids[row, : lengths[row]] = prompt.rest
-        candidates[row, : len(prompt.candidates)] = prompt.candidates
-    prefix = prompts[0].prefix
-    return Batch(token_ids, lengths, candidates, prefix if len(prefix) else None)
+def fail_all(requests: Sequence[ScoringRequest], error: Exception) -> None:
+    """Hand the callers of all these requests one error, from any thread."""
+    for request in requests:
+        request.fail(error)

@@ -9,27 +9,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from trt_server.engines.engine import Engine, Submission
 from trt_server.errors import EngineLostError, ScoringError, StartError
 from trt_server.one_line import one_line, reason_of
-from trt_server.rpc import answers
+from trt_server.scheduling import futures
 from trt_server.scheduling.peak_turn import PeakTurn
 from trt_server.scheduling.ready import ReadyWork
-from trt_server.scheduling.request import Part, ScoringRequest
+from trt_server.scheduling.request import ScoringRequest, fail_all
 from trt_server.scheduling.work import Work
 
 log = logging.getLogger(__name__)
 
 Assemble = Callable[[Sequence[ScoringRequest]], Work]
-
-
-@dataclass(frozen=True)
-class _Running:
-    work: Work
-    part: Part
-    submission: Submission
 
 
 class EngineWorker:
@@ -59,7 +51,7 @@ class EngineWorker:
         self._on_batch = on_batch
         self._on_lost = on_lost
         self._lost = False
-        self._running: deque[_Running] = deque()
+        self._running: deque[tuple[Work, Submission]] = deque()
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[Engine] = loop.create_future()
         self._finished: asyncio.Future[None] = loop.create_future()
@@ -80,22 +72,22 @@ class EngineWorker:
         try:
             engine = self._make_warm_engine()
         except BaseException as error:
-            answers.fail(self._started, error)
-            answers.settle(self._finished, None)
+            futures.set_exception(self._started, error)
+            futures.set_result(self._finished, None)
             return
-        answers.settle(self._started, engine)
+        futures.set_result(self._started, engine)
         try:
             self._serve(engine)
         except BaseException as error:
             log.exception("the engine's thread failed")
             reason = f"the engine's thread failed: {reason_of(error)}"
             self._lose(reason)
-            for running in self._running:
-                answers.refuse(running.work.requests, EngineLostError(reason))
+            for work, _ in self._running:
+                fail_all(work.requests, EngineLostError(reason))
         finally:
             engine.close()
             self._answering.shutdown()
-            answers.settle(self._finished, None)
+            futures.set_result(self._finished, None)
 
     def _make_warm_engine(self) -> Engine:
         """Raises StartError where a library or the machine fails. A fault of ours stays what it is."""
@@ -112,7 +104,7 @@ class EngineWorker:
             if len(running) < engine.depth:
                 work = self._ready.take_another() if running else self._ready.take()
                 if isinstance(work, PeakTurn):
-                    self._deliver_all()
+                    self._wait_for_all()
                     work.take(engine)
                     continue
                 if work is not None:
@@ -120,12 +112,12 @@ class EngineWorker:
                     continue
             if not running:
                 return
-            self._deliver(running.popleft())
-        self._deliver_all()
+            self._wait(*running.popleft())
+        self._wait_for_all()
 
-    def _deliver_all(self) -> None:
+    def _wait_for_all(self) -> None:
         while self._running:
-            self._deliver(self._running.popleft())
+            self._wait(*self._running.popleft())
 
     def _submit(self, engine: Engine, work: Work) -> None:
         present = [request for request in work.requests if not request.abandoned]
@@ -135,18 +127,17 @@ class EngineWorker:
             if len(present) < len(work.requests):
                 work = self._assemble(present)
             work.submitted_ns = time.perf_counter_ns()
-            for part in work.parts:
+            for batch in work.batches:
                 if len(self._running) == engine.depth:
-                    self._deliver(self._running.popleft())
-                self._running.append(_Running(work, part, engine.submit(part.batch)))
+                    self._wait(*self._running.popleft())
+                self._running.append((work, engine.submit(batch)))
         except Exception as error:
             self._reject(present, error)
 
-    def _deliver(self, running: _Running) -> None:
-        work = running.work
+    def _wait(self, work: Work, submission: Submission) -> None:
         try:
-            work.outcomes.append(running.submission.wait())
-            if len(work.outcomes) == len(work.parts):
+            work.outcomes.append(submission.wait())
+            if len(work.outcomes) == len(work.batches):
                 seconds = (time.perf_counter_ns() - work.submitted_ns) / 1e9
                 self._record_seconds(seconds / len(work.requests))
                 self._answering.submit(self._answer, work)
@@ -156,10 +147,10 @@ class EngineWorker:
     def _answer(self, work: Work) -> None:
         """In the answers' thread."""
         try:
-            for part in work.parts:
-                self._on_batch(len(part.rows))
-            for request, answer in zip(work.requests, work.answers(self._number), strict=True):
-                answers.deliver(request, answer)
+            for batch in work.batches:
+                self._on_batch(len(batch.lengths))
+            for request, result in zip(work.requests, work.results(self._number), strict=True):
+                request.finish(result)
         except Exception as error:
             self._reject(work.requests, error)
 
@@ -169,7 +160,7 @@ class EngineWorker:
         elif not isinstance(error, ScoringError):
             log.exception("the engine failed on a batch")
             error = ScoringError(f"the engine failed on this batch: {reason_of(error)}")
-        answers.refuse(requests, error)
+        fail_all(requests, error)
 
     def _lose(self, reason: str) -> None:
         if not self._lost:
