@@ -12,9 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-# The C core's own words on standard error would stand beside ours for the same event.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
+import trt_common.quiet_grpc  # noqa: F401
 from trt_common.command_line.parser import FlagParser
 from trt_common.command_line.streams import take_any_text
 

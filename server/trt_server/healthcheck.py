@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# The C core's own words on standard error would stand beside ours for the same event.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+import trt_common.quiet_grpc  # noqa: F401
 
+# isort: split
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trt_common.command_line.environment import set_variables

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import ssl
 import time
@@ -12,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-# gRPC's core writes its own account of every failed handshake to stderr; the client says it in one line.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+import trt_common.quiet_grpc  # noqa: F401
 
+# isort: split
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
