@@ -14,6 +14,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trt_common.command_line.environment import set_variables
 from trt_common.command_line.streams import take_any_text
+from trt_common.one_line import cannot_read
 
 # A proxy's answer would say nothing of the server's health.
 OPTIONS = (("grpc.enable_http_proxy", 0),)
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         status = _ask(asked.url, asked.tls_ca, asked.timeout)
     except OSError as error:
-        sys.exit(f"cannot read {error.filename}: {error.strerror}; check --tls-ca")
+        sys.exit(f"{cannot_read(error)}; check --tls-ca")
     except grpc.RpcError as error:
         sys.exit(f"{asked.url}: {error.code().name}: {error.details()}")
     if status != SERVING:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from trt_common.one_line import first_line_of
+
 from mmlu_client.data.hub_layout import add_rows, check_columns
 from mmlu_client.data.question_file import QuestionFile, SubjectQuestions
 from mmlu_client.errors import InputError
@@ -43,7 +45,7 @@ def download(name: str, files: Sequence[str], what: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(files)))
     except Exception as error:  # the library raises what its file systems and HTTP clients raise
         raise InputError(
-            f"cannot load {what}: no such folder, and from the hub: {_first_line(error)}; "
+            f"cannot load {what}: no such folder, and from the hub: {first_line_of(error)}; "
             "a folder works without a network"
         ) from None
 
@@ -59,15 +61,10 @@ def read_hub(name: str, split: str) -> dict[str, SubjectQuestions]:
         table = datasets.load_dataset(name, CONFIGURATION, split=split)
     except Exception as error:  # the library raises what its file systems and HTTP clients raise
         raise InputError(
-            f"cannot load {name!r} ({CONFIGURATION}, {split}) from the hub: {_first_line(error)}; "
+            f"cannot load {name!r} ({CONFIGURATION}, {split}) from the hub: {first_line_of(error)}; "
             "a folder in either layout works without a network"
         ) from None
     check_columns(table.column_names, name)
     file = QuestionFile()
     add_rows(file, table, f"{name} {split}")
     return file.subjects
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

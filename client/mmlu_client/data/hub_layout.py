@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trt_common.one_line import first_line_of
+
 from mmlu_client.data.files import data_files
 from mmlu_client.data.question import LETTERS, Question
 from mmlu_client.data.question_file import QuestionFile, SubjectQuestions
@@ -71,7 +73,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
                 yield from batch.to_pylist()
     except pa.ArrowException as error:
-        raise InputError(f"{path} is not a readable parquet file ({_first_line(error)})") from None
+        raise InputError(f"{path} is not a readable parquet file ({first_line_of(error)})") from None
 
 
 def check_columns(names: Iterable[str], place: str) -> None:
@@ -102,7 +104,3 @@ def _question(row: Mapping[str, Any], place: str, file: QuestionFile) -> Questio
         raise InputError(f"{place}: the answer is {answer!r}, not one of 0, 1, 2, 3")
     a, b, c, d = choices
     return Question(subject, file.count(subject), text, (a, b, c, d), LETTERS[answer])
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import json as pa_json
+from trt_common.one_line import first_line_of
 
 from mmlu_client.data.question import LETTERS
 from mmlu_client.errors import InputError
@@ -158,7 +159,7 @@ def read_records(path: Path) -> RecordTable:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except pa.ArrowInvalid as error:
-        raise InputError(f"{path} is not a file of records: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path} is not a file of records: {first_line_of(error)}") from None
     rows = sum(map(len, columns["index"].parts))
     built = {name: building.built() for name, building in columns.items()}
     return RecordTable(built, np.arange(rows, dtype=np.int32))

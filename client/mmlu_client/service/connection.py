@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from scoring.v1 import scoring_pb2, scoring_pb2_grpc
+from trt_common.one_line import one_line
 
 from mmlu_client.errors import InputError, RunError, StreamLostError
 from mmlu_client.service.address import Address
@@ -271,5 +272,5 @@ def _channel(address: Address, ca_file: Path | None, proxy: Proxy | None) -> grp
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str:
-    details = " ".join((error.details() or "").split())
+    details = one_line(error.details() or "")
     return f"{error.code().name}: {details}" if details else str(error.code().name)

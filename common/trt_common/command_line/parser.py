@@ -12,6 +12,7 @@ import configargparse
 from trt_common.command_line.config_file import ConfigFile, open_config
 from trt_common.command_line.environment import set_variables, unknown_variables
 from trt_common.command_line.nearest import suggestion
+from trt_common.one_line import one_line
 
 # They belong to the command line.
 NOT_SETTABLE = ("config", "help", "version")
@@ -33,7 +34,7 @@ class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
         return chosen
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)", file=sys.stderr)
+        print(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trt_common.tokenizer.errors import TokenizerError, reason
+from trt_common.one_line import reason_of
+from trt_common.tokenizer.errors import TokenizerError
 
 CONFIGURATION, SPECIAL_TOKENS, ADDED_TOKENS = (
     "tokenizer_config.json",
@@ -97,7 +98,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise TokenizerError(f"cannot read {path.name}: {error.strerror}") from None
     except ValueError as error:
-        raise TokenizerError(f"{path.name} is no JSON: {reason(error)}") from None
+        raise TokenizerError(f"{path.name} is no JSON: {reason_of(error)}") from None
     if not isinstance(found, dict):
         raise TokenizerError(f"{path.name} is no JSON object")
     return found

@@ -5,8 +5,3 @@ from __future__ import annotations
 
 class TokenizerError(Exception):
     """Its files cannot be used, or not on this text. The text is one line."""
-
-
-def reason(error: BaseException) -> str:
-    """A library's error, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__

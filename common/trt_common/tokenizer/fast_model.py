@@ -9,8 +9,9 @@ from typing import Any
 
 import tokenizers
 
+from trt_common.one_line import reason_of
 from trt_common.tokenizer.configuration import Configuration, Token
-from trt_common.tokenizer.errors import TokenizerError, reason
+from trt_common.tokenizer.errors import TokenizerError
 from trt_common.tokenizer.model import Template, TokenIds, template_of
 
 PROBE = "Answer: A"
@@ -74,5 +75,5 @@ def read_library(path: Path) -> Any:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # it has no class of errors
         raise TokenizerError(
-            f"{path.name} does not load: {reason(error)}; copy it again from where the model is from"
+            f"{path.name} does not load: {reason_of(error)}; copy it again from where the model is from"
         ) from error

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trt_common.one_line import reason_of
 from trt_common.tokenizer.configuration import Configuration
-from trt_common.tokenizer.errors import TokenizerError, reason
+from trt_common.tokenizer.errors import TokenizerError
 from trt_common.tokenizer.model import Template, TokenIds
 
 QUIET = 3  # its own account of a file that does not load goes to stderr otherwise
@@ -74,7 +75,7 @@ def load_sentencepiece(path: Path, configuration: Configuration) -> tuple[Senten
         processor.load(str(path))
     except (OSError, RuntimeError) as error:
         raise TokenizerError(
-            f"{path.name} is no SentencePiece model ({reason(error)}): take the model's tokenizer.json, "
+            f"{path.name} is no SentencePiece model ({reason_of(error)}): take the model's tokenizer.json, "
             "or copy it again from where the model is from"
         ) from None
     model = SentencePieceModel(processor, configuration)

@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trt_common.one_line import reason_of
 from trt_common.tokenizer.configuration import Configuration
-from trt_common.tokenizer.errors import TokenizerError, reason
+from trt_common.tokenizer.errors import TokenizerError
 from trt_common.tokenizer.fast_model import PROBE, FastModel
 from trt_common.tokenizer.model import Template, TokenIds, VocabularyModel, template_of
 
@@ -47,11 +48,11 @@ def load_with_transformers(folder: Path, configuration: Configuration) -> Vocabu
         from transformers import AutoTokenizer, __version__
     except ImportError as error:
         raise TokenizerError(
-            f"{what}, which does not load ({reason(error)}): install it, or put the tokenizer.json there"
+            f"{what}, which does not load ({reason_of(error)}): install it, or put the tokenizer.json there"
         ) from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # it raises whatever a broken file makes it raise
-        raise TokenizerError(f"{what}, and version {__version__} says: {reason(error)}") from error
+        raise TokenizerError(f"{what}, and version {__version__} says: {reason_of(error)}") from error
     fast = getattr(tokenizer, "backend_tokenizer", None)
     return SlowModel(tokenizer) if fast is None else FastModel(fast, configuration)

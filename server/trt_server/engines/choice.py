@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trt_common.one_line import one_line
+
 from trt_server.devices.device import CpuDevice, Device
 from trt_server.devices.nvml import gpu_device
 from trt_server.engines.engine import Engine, EngineLimits
@@ -18,7 +20,6 @@ from trt_server.engines.tensorrt.presence import Gpu, find_gpus
 from trt_server.errors import StartError
 from trt_server.model.checkpoint import Checkpoint
 from trt_server.model.conversion import weights_as
-from trt_server.one_line import one_line
 from trt_server.settings import Settings
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or
 import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper
+from trt_common.one_line import one_line
 
 from trt_server.devices.cores import usable_cores
 from trt_server.devices.device import processor_name
@@ -36,7 +37,6 @@ from trt_server.model.conversion import weights_as
 from trt_server.model.geometry import Geometry
 from trt_server.model.graph import IR_VERSIONS, OPSET, OUTPUTS, Graph, build_graph
 from trt_server.model.weights import Weights
-from trt_server.one_line import one_line
 
 # Of n blocks' scores (n - 1) / 2n are left out: more than eight save little. Eight took 12 % less processor
 # time than one at 805 tokens (100 M parameters, 2 cores), and hold an eighth of the scores in memory.

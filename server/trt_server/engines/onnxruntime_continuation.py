@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from trt_common.one_line import one_line
 
 from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.errors import ScoringError
 from trt_server.model.geometry import Geometry
 from trt_server.model.graph import OUTPUTS, kept_outputs, past_inputs
-from trt_server.one_line import one_line
 
 # float32 [1, key_value_heads, tokens, head_size] each, in the order of past_inputs.
 KeysAndValues = list[ort.OrtValue]

@@ -15,6 +15,7 @@ import torch
 import transformers
 from safetensors import safe_open
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, LlamaConfig
+from trt_common.one_line import one_line
 
 from trt_server.devices.cores import usable_cores
 from trt_server.devices.datasheet import datasheet_peak
@@ -31,7 +32,6 @@ from trt_server.engines.engine import (
 )
 from trt_server.errors import EngineLostError, StartError
 from trt_server.model.checkpoint import Checkpoint
-from trt_server.one_line import one_line
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _GPU_PEAK_SIZE = 8192

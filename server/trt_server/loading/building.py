@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from trt_common.one_line import one_line
+
 from trt_server.engines.choice import EngineChoice, LayerList, Prepared, choose_engine
 from trt_server.errors import StartError
 from trt_server.loading.opened_model import open_model
-from trt_server.one_line import one_line
 from trt_server.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from trt_common.one_line import one_line
+
 from trt_server.errors import StartError
-from trt_server.one_line import one_line
 
 CONFIG = "adapter_config.json"
 _FILES = (CONFIG, "adapter_model.safetensors", "adapter_model.bin")

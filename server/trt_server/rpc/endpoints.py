@@ -9,10 +9,10 @@ from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc import aio
+from trt_common.one_line import cannot_read, one_line
 
 from trt_server.errors import StartError
 from trt_server.observe.prometheus import CollectorRegistry, start_http_server
-from trt_server.one_line import one_line
 from trt_server.settings import Settings
 
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
@@ -69,9 +69,7 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
             f"without a password: {error.reason or one_line(error)}"
         ) from None
     except OSError as error:
-        raise StartError(
-            f"cannot read {error.filename}: {error.strerror}; check --tls-cert and --tls-key"
-        ) from None
+        raise StartError(f"{cannot_read(error)}; check --tls-cert and --tls-key") from None
 
 
 def _why_not(host: str, port: int) -> str | None:

@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from trt_common.one_line import reason_of
+
 from trt_server.engines.engine import Engine, EngineDescription, PeakFlops
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.errors import EngineLostError, ScoringError
-from trt_server.one_line import reason_of
 from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.peak_turn import PeakTurn
 from trt_server.scheduling.queue import RequestQueue

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from trt_common.one_line import reason_of
+
 from trt_server.engines.engine import Engine, PeakFlops
 from trt_server.errors import ScoringError
-from trt_server.one_line import reason_of
 from trt_server.scheduling import futures
 
 

@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from trt_common.one_line import one_line, reason_of
+
 from trt_server.engines.engine import Engine, Submission
 from trt_server.errors import EngineLostError, ScoringError, StartError
-from trt_server.one_line import one_line, reason_of
 from trt_server.scheduling import futures
 from trt_server.scheduling.peak_turn import PeakTurn
 from trt_server.scheduling.ready import ReadyWork

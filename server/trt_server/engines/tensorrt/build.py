@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trt_common.one_line import one_line
+
 from trt_server.engines.tensorrt.capabilities import set_targets
 from trt_server.engines.tensorrt.kept_file import KeptFile
 from trt_server.engines.tensorrt.library import FLAVOUR, IS_RTX, TITLE, VERSION, trt
@@ -20,7 +22,6 @@ from trt_server.engines.tensorrt.progress import BuildProgress
 from trt_server.engines.tensorrt.target import PlanTarget
 from trt_server.errors import StartError
 from trt_server.model.graph import Graph
-from trt_server.one_line import one_line
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ import numpy as np
 os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
 
 import pycuda.driver as cuda
+from trt_common.one_line import one_line
 
 from trt_server.devices.device import gpu_label
 from trt_server.engines.tensorrt.layout import Block
 from trt_server.errors import StartError
-from trt_server.one_line import one_line
 
 # CU_STREAM_NON_BLOCKING: no implicit wait for the legacy default stream, which PyTorch uses beside us.
 _NON_BLOCKING = 1

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pycuda.driver as cuda
 from numpy.typing import NDArray
+from trt_common.one_line import one_line
 
 from trt_server.devices.datasheet import datasheet_peak
 from trt_server.engines.engine import (
@@ -42,7 +43,6 @@ from trt_server.engines.tensorrt.runtime import PlanRuntime
 from trt_server.engines.tensorrt.slot import Slot
 from trt_server.errors import EngineLostError, InvalidRequestError, StartError
 from trt_server.model.checkpoint import Checkpoint
-from trt_server.one_line import one_line
 
 log = logging.getLogger(__name__)
 

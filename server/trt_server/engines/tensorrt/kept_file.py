@@ -8,8 +8,9 @@ import re
 import threading
 from contextlib import suppress
 
+from trt_common.one_line import one_line
+
 from trt_server.cache.folder import cache_folder
-from trt_server.one_line import one_line
 
 log = logging.getLogger(__name__)
 

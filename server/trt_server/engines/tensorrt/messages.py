@@ -6,9 +6,10 @@ import logging
 from collections import deque
 from typing import Any
 
+from trt_common.one_line import one_line
+
 from trt_server.engines.tensorrt.library import TITLE, trt
 from trt_server.errors import StartError
-from trt_server.one_line import one_line
 
 log = logging.getLogger("tensorrt")
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 
+from trt_common.one_line import one_line
+
 from trt_server.engines.tensorrt.flavour import installed_flavour
-from trt_server.one_line import one_line
 
 _DRIVER = "install NVIDIA's driver; in a container, start it with the GPU (docker run --gpus all)"
 

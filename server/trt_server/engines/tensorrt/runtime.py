@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from trt_common.one_line import reason_of
 
 from trt_server.engines.tensorrt.cuda_context import CudaContext, out_of_memory
 from trt_server.engines.tensorrt.layout import Tensor
@@ -22,7 +23,6 @@ from trt_server.engines.tensorrt.messages import (
 from trt_server.engines.tensorrt.profiles import BatchSize, Profile
 from trt_server.engines.tensorrt.runtime_cache import RuntimeCache
 from trt_server.errors import EngineLostError, StartError
-from trt_server.one_line import reason_of
 
 
 class PlanRuntime:

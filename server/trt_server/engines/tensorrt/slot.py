@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pycuda.driver as cuda
+from trt_common.one_line import one_line
 
 from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
 from trt_server.engines.tensorrt.cuda_context import CudaContext
@@ -14,7 +15,6 @@ from trt_server.engines.tensorrt.layout import Layout
 from trt_server.engines.tensorrt.past import Past
 from trt_server.engines.tensorrt.runtime import PlanRuntime
 from trt_server.errors import EngineLostError
-from trt_server.one_line import one_line
 
 
 class Slot:
