@@ -62,8 +62,8 @@ def table_rows(contrast: Contrast) -> list[tuple[str, ...]]:
 def effect_of(contrast: Contrast, key: str) -> str:
     """`× 1.03 (1.01 … 1.05)`, `+0.012 (-0.003 … +0.027)`; nothing for a figure that has no such thing."""
     if key in contrast.accuracies:
-        return _difference(contrast.accuracies[key])
-    return _ratio(contrast.ratios[key]) if key in contrast.ratios else ""
+        return _with_interval(contrast.accuracies[key], "+.4f")
+    return _with_interval(contrast.ratios[key], ",.3f", "× ") if key in contrast.ratios else ""
 
 
 def statements(contrast: Contrast) -> list[str]:
@@ -115,18 +115,12 @@ def _manifest_line(found: Sequence[tuple[str, Any, Any]]) -> str:
     return line
 
 
-def _ratio(effect: Effect) -> str:
+def _with_interval(effect: Effect, form: str, sign: str = "") -> str:
     if effect.value is None:
         return "/"
     spread = effect.interval
-    return f"× {effect.value:,.3f}" + (f" ({spread.low:,.3f} … {spread.high:,.3f})" if spread else "")
-
-
-def _difference(effect: Effect) -> str:
-    if effect.value is None:
-        return "/"
-    spread = effect.interval
-    return f"{effect.value:+.4f}" + (f" ({spread.low:+.4f} … {spread.high:+.4f})" if spread else "")
+    within = f" ({spread.low:{form}} … {spread.high:{form}})" if spread else ""
+    return f"{sign}{effect.value:{form}}{within}"
 
 
 def _shortened(text: str, most: int, *, from_the_left: bool = False) -> str:

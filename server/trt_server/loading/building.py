@@ -10,6 +10,7 @@ from trt_common.one_line import one_line
 from trt_server.engines.choice import EngineChoice, LayerList, Prepared, choose_engine
 from trt_server.errors import StartError
 from trt_server.loading.opened_model import open_model
+from trt_server.readable import megabytes
 from trt_server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,9 +37,9 @@ def _line(choice: EngineChoice, prepared: Prepared) -> str:
     if prepared.path is None:
         return what
     files = [path for path in (prepared.path, *prepared.path.glob("*")) if path.is_file()]
-    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    size = megabytes(sum(path.stat().st_size for path in files))
     good_for = f", good for {prepared.good_for}" if prepared.good_for else ""
-    return f"{what} {prepared.path}, {megabytes:,.1f} MB, {prepared.build_seconds:.1f} s to build{good_for}"
+    return f"{what} {prepared.path}, {size}, {prepared.build_seconds:.1f} s to build{good_for}"
 
 
 def _write_layers(folder: Path, choice: EngineChoice, prepared: Prepared, layers: LayerList) -> Path:

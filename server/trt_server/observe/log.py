@@ -21,10 +21,10 @@ class _TextFormatter(logging.Formatter):
         if hasattr(record, "event"):
             return line
         fields = {name: value for name, value in vars(record).items() if name not in RESERVED_ATTRS}
-        return " ".join([line, *(f"{name}={_readable(value)}" for name, value in fields.items())])
+        return " ".join([line, *(f"{name}={_field_text(value)}" for name, value in fields.items())])
 
 
-def _readable(value: object) -> str:
+def _field_text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.1f}"
     text = str(value)

@@ -22,6 +22,7 @@ from trt_server.engines.tensorrt.progress import BuildProgress
 from trt_server.engines.tensorrt.target import PlanTarget
 from trt_server.errors import StartError
 from trt_server.model.graph import Graph
+from trt_server.readable import megabytes
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def build_plan(
         raise _not_built(no_memory)
     if timings is not None:
         timings.keep()
-    log.info("built the plan: %.1f MB, %.1f s", plan.bytes / 1e6, time.perf_counter() - start)
+    log.info("built the plan: %s, %.1f s", megabytes(plan.bytes), time.perf_counter() - start)
     return BuiltPlan(plan.digest, MESSAGES.take_layers())
 
 

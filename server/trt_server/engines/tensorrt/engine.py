@@ -43,6 +43,7 @@ from trt_server.engines.tensorrt.runtime import PlanRuntime
 from trt_server.engines.tensorrt.slot import Slot
 from trt_server.errors import EngineLostError, InvalidRequestError, StartError
 from trt_server.model.checkpoint import Checkpoint
+from trt_server.readable import megabytes
 
 log = logging.getLogger(__name__)
 
@@ -97,13 +98,13 @@ class TensorRtEngine:
             raise
         self.description = _describe(self._device, prepared, time.perf_counter() - start)
         log.info(
-            "%s on %s: %s, a plan of %.1f MB, %.1f MB for activations; an empty pair of events, "
+            "%s on %s: %s, a plan of %s, %s for activations; an empty pair of events, "
             "which is in every core time, measures %.1f µs",
             TITLE,
             self._device.name,
             self.description.precision,
-            prepared.plan.path.stat().st_size / 1e6,
-            self._runtime.activation_bytes / 1e6,
+            megabytes(prepared.plan.path.stat().st_size),
+            megabytes(self._runtime.activation_bytes),
             self.event_cost_ns / 1e3,
         )
 

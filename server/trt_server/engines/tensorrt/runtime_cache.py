@@ -8,6 +8,7 @@ from typing import Any
 
 from trt_server.engines.tensorrt.kept_file import KeptFile
 from trt_server.engines.tensorrt.library import FLAVOUR, TITLE, VERSION, trt
+from trt_server.readable import megabytes
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class RuntimeCache:
         content = bytes(memoryview(self._cache.serialize()))
         if content != self._found:
             self._file.write(hashlib.sha256(content).digest() + content)
-            log.info("%s keeps the kernels it compiled, %.1f MB", TITLE, len(content) / 1e6)
+            log.info("%s keeps the kernels it compiled, %s", TITLE, megabytes(len(content)))
 
     def _read(self) -> bytes:
         """What was found and taken; empty where nothing was."""
