@@ -1,4 +1,4 @@
-"""What can go wrong, as classes that carry their gRPC status."""
+"""The server's errors, each with the gRPC status that it is answered with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ class StartError(Exception):
 class ScoringError(Exception):
     """A request cannot be answered. The text is for the caller.
 
-    `status` is the gRPC status it is answered with, `retry_after_seconds` (None: do not) when to ask again.
+    Attributes:
+        status: The gRPC status that the request is answered with.
+        retry_after_seconds: When to ask again; None: asking again does not help.
     """
 
     status = grpc.StatusCode.INTERNAL
@@ -20,7 +22,7 @@ class ScoringError(Exception):
 
 
 class InvalidRequestError(ScoringError):
-    """The request itself is wrong and will be wrong next time."""
+    """The request itself is wrong, and asking again does not help."""
 
     status = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -48,7 +50,7 @@ class DrainingError(ScoringError):
 
 
 class EngineLostError(ScoringError):
-    """The engine failed and answers no more; the process has to be started again."""
+    """An engine has failed for good; the process has to be started again."""
 
     status = grpc.StatusCode.UNAVAILABLE
 
@@ -60,6 +62,6 @@ class NoReferenceError(ScoringError):
 
 
 class NoTokenizerError(ScoringError):
-    """The model has no tokenizer, or none that loads: only token ids can be scored."""
+    """The model has no tokenizer, or none that loads, so that only token ids can be scored."""
 
     status = grpc.StatusCode.NOT_FOUND

@@ -16,13 +16,17 @@ from trt_common.command_line.environment import set_variables
 from trt_common.command_line.streams import take_any_text
 from trt_common.one_line import cannot_read
 
-# A proxy's answer would say nothing of the server's health.
+# The answer of a proxy would say nothing of the server's health.
 OPTIONS = (("grpc.enable_http_proxy", 0),)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Exit with 0: SERVING; 1: anything else, and one line that says what."""
+    """Ask a server for its health; the process exits with status 1 and one line where it is not SERVING.
+
+    Args:
+        arguments: Of the command line; None: those of the process.
+    """
     take_any_text()
     parse = argparse.ArgumentParser(prog="trt_server.healthcheck", description=__doc__)
     port = set_variables().get("TRT_SERVER_GRPC_PORT", "8001")
@@ -46,7 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _ask(url: str, tls_ca: Path | None, timeout: float) -> int:
-    """Raises grpc.RpcError, and OSError where `tls_ca` cannot be read."""
+    """Return the health that a server tells.
+
+    Raises:
+        grpc.RpcError: It does not answer.
+        OSError: `tls_ca` cannot be read.
+    """
     if tls_ca is None:
         channel = grpc.insecure_channel(url, OPTIONS)
     else:

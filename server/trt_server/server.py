@@ -1,4 +1,4 @@
-"""The process: listen, load, warm up, serve, drain, stop."""
+"""The server's process: it listens, loads the model, serves, drains and stops."""
 
 from __future__ import annotations
 
@@ -30,12 +30,19 @@ LAST_WRITES_SECONDS = 5.0
 
 
 async def serve(settings: Settings) -> bool:
-    """Run until a signal says stop. False: it came before the model was loaded. Raises StartError."""
+    """Run a server until a signal stops it.
+
+    Returns:
+        Whether the model was loaded before the signal came.
+
+    Raises:
+        StartError: The server cannot start.
+    """
     return await Server(settings).run()
 
 
 class Server:
-    """One process's lifetime."""
+    """The parts of one server, and their order from start to stop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -50,6 +57,7 @@ class Server:
         reflection.enable_server_reflection(names, self._grpc)
 
     async def run(self) -> bool:
+        """Listen, load, serve and drain, as `serve` says."""
         settings, started = self._settings, time.monotonic()
         self._catch_signals()
         grpc_port = bind_grpc(self._grpc, settings)
@@ -80,7 +88,7 @@ class Server:
             await self._grpc.stop(LAST_WRITES_SECONDS)
 
     async def _load(self) -> Loaded | None:
-        """Load the model and open the service; None when told to stop meanwhile."""
+        """Load the model and open the service; None where a signal came before that was done."""
         loading = asyncio.create_task(
             load(self._settings, on_batch=self._metrics.observe_batch, on_lost=self._lose)
         )
@@ -114,7 +122,7 @@ class Server:
             await engine.group.finish()
 
     def _lose(self, reason: str) -> None:
-        """The engine failed for good: a supervisor sees NOT_SERVING and may start the process again."""
+        """Say NOT_SERVING, because an engine failed for good: a supervisor may start the process again."""
         log.error("not serving any more: %s", reason)
         self._losing = asyncio.create_task(self._set_health(NOT_SERVING))
 
@@ -129,7 +137,7 @@ class Server:
             loop.add_signal_handler(number, self._on_signal)
 
     def _on_signal(self) -> None:
-        """Drain at the first signal, go at once at the second."""
+        """Drain at the first signal, exit at once at the second."""
         if self._stop.is_set():
             raise SystemExit(1)
         self._stop.set()

@@ -21,6 +21,7 @@ LIST, REMOVE = "list", "remove"
 
 
 def parser() -> OneLineParser:
+    """Return the parser of `trt-server cache`."""
     parse = OneLineParser(
         prog="trt-server cache",
         description="List or remove what servers keep on the disk from one start to the next: random "
@@ -45,7 +46,14 @@ def parser() -> OneLineParser:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Exits with 2 where an argument is wrong. Raises StartError where something that was named is kept."""
+    """Run `trt-server cache`; the process exits with status 2 where an argument is wrong.
+
+    Args:
+        arguments: What follows `cache` on the command line.
+
+    Raises:
+        StartError: The cache cannot be read or changed, or an entry that was named is in use.
+    """
     parse = parser()
     asked = parse.parse_args(arguments)
     folder = cache_folder()
@@ -60,7 +68,12 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def listing(folder: Path, entries: Sequence[CacheEntry]) -> str:
-    """A table, and below it the sum."""
+    """Return a table of the entries, and below it the sum of their sizes.
+
+    Args:
+        folder: The cache's, whose disk is asked for its free space.
+        entries: A row each, in this order.
+    """
     if not entries:
         return f"{folder} holds nothing"
     rows = [("name", "what", "size", "last used", "state"), *map(_row, entries)]

@@ -1,4 +1,4 @@
-"""What lies in the cache, entry by entry: what for, how much, when last used, and whether it may go."""
+"""Entries of the cache: what each holds, its size, when it was last used, and whether it may be removed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,19 @@ IN_USE, BEING_WRITTEN, UNFINISHED = "in use", "being written", "unfinished"
 
 
 class EntryInUseError(StartError):
-    """A process holds it."""
+    """The entry cannot be removed, because a process uses or writes it."""
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """kind: the folder of the cache that it lies in. size: in bytes. last_used: seconds since the epoch."""
+    """One folder or file of the cache.
+
+    Attributes:
+        kind: The folder of the cache that it lies in.
+        path: Where it is.
+        size: In bytes.
+        last_used: In seconds since the epoch.
+    """
 
     kind: str
     path: Path
@@ -34,11 +41,12 @@ class CacheEntry:
 
     @property
     def name(self) -> str:
+        """The name by which `trt-server cache` lists and removes it."""
         return f"{self.kind}/{self.path.name}"
 
     @property
     def what(self) -> str:
-        """What it holds, in words."""
+        """What the entry holds, in words."""
         if self.kind == TIMINGS:
             return "timings of kernels, for later builds"
         try:
@@ -48,13 +56,18 @@ class CacheEntry:
 
     @property
     def state(self) -> str:
-        """Empty: it is whole, and no process has it."""
+        """Whether it is in use, being written or unfinished, in words; empty where it is whole and unused."""
         if self._is_partial:
             return UNFINISHED if self._is_free(self._lock) else BEING_WRITTEN
         return "" if self._is_free(self.path / ABOUT) else IN_USE
 
     def remove(self) -> None:
-        """Raises EntryInUseError, OSError."""
+        """Remove it from the disk.
+
+        Raises:
+            EntryInUseError: A process uses it or writes it.
+            OSError: The disk refuses.
+        """
         with locked_at_once(self._lock) as nobody_writes, locked_at_once(self.path / ABOUT) as nobody_uses:
             if not nobody_writes or not nobody_uses:
                 why = "a running server uses it" if nobody_writes else "a server is writing or checking it"
@@ -82,7 +95,7 @@ class CacheEntry:
 
 
 def cache_entries(folder: Path) -> list[CacheEntry]:
-    """Those in the cache `folder`, the last used first."""
+    """Return the entries of the cache `folder`, the last used first."""
     return sorted(_entries(folder), key=lambda entry: entry.last_used, reverse=True)
 
 

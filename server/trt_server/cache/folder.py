@@ -1,4 +1,4 @@
-"""Files that are made once and kept: converted and random weights, plans."""
+"""The cache's folder: converted weights, random weights and plans are made once and kept there."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ log = logging.getLogger(__name__)
 # A folder that is being filled, or was when its process was killed.
 PARTIAL = ".partial"
 LOCK = ".lock"
-# In each folder: what it holds, in words. Its time is that of the last use; a process that uses the folder
-# has it locked, shared, until its end.
+# A file in each folder that says in words what the folder holds. Its time is that of the last use. A process
+# that uses the folder holds a shared lock on this file until the process ends.
 ABOUT = "about.json"
-# Of the environment: where all of it lies.
+# The variable of the environment that names the cache's folder.
 VARIABLE = "TRT_SERVER_CACHE"
 
 _in_use: dict[Path, IO[str]] = {}
 
 
 def cache_folder() -> Path:
-    """TRT_SERVER_CACHE; else trt-server in XDG_CACHE_HOME; else ~/.cache/trt-server."""
+    """Return TRT_SERVER_CACHE, else trt-server in XDG_CACHE_HOME, else ~/.cache/trt-server."""
     if own := os.environ.get(VARIABLE):
         return Path(own).expanduser().absolute()
     if shared := os.environ.get("XDG_CACHE_HOME"):
@@ -41,12 +41,22 @@ def cache_folder() -> Path:
 def cached_folder(
     kind: str, key: str, what: str, size: int, make: Callable[[Path], None], is_whole: Callable[[Path], bool]
 ) -> Path:
-    """The folder `kind`/`key` of the cache, filled by `make` where it is not there or no longer whole.
+    """Return the folder `kind`/`key` of the cache, after filling it where it is not there or not whole.
 
-    It is made under another name and renamed when it is finished, under a lock that other processes wait for:
-    what bears its name is complete. It is in use, and not removed by `trt-server cache`, until this process
-    ends. what: it holds, in words. size: bytes it will take, asked of the disk before anything is written.
-    Raises StartError when it cannot be written.
+    The folder is made under another name and renamed when it is finished, under a lock that other processes
+    wait for, so that a folder of this name is complete. It counts as in use, and `trt-server cache` does not
+    remove it, until this process ends.
+
+    Args:
+        kind: The folder of the cache that it lies in.
+        key: Its name there.
+        what: What it holds, in words.
+        size: The bytes it will take. The disk is asked for them before anything is written.
+        make: Fills the folder that it is given, which is empty.
+        is_whole: Whether a folder that is there can be used as it is.
+
+    Raises:
+        StartError: The folder cannot be written, or the disk has no room for it.
     """
     parent = cache_folder() / kind
     try:
@@ -64,7 +74,17 @@ def cached_folder(
 
 
 def check_disk(what: str, size: int, folder: Path, remedy: str) -> None:
-    """Raises StartError where the disk that `folder` lies on has no room for so many bytes."""
+    """Check that the disk has room.
+
+    Args:
+        what: What is to be written, in words.
+        size: How many bytes it will take.
+        folder: A folder on the disk.
+        remedy: What the user can do where there is no room.
+
+    Raises:
+        StartError: There is no room.
+    """
     free = shutil.disk_usage(folder).free
     if free < size:
         raise StartError(
@@ -85,7 +105,7 @@ def _make_again(folder: Path, what: str, size: int, make: Callable[[Path], None]
     try:
         make(partial)
     except BaseException:
-        # What a full disk took away is given back.
+        # A full disk gets its space back.
         shutil.rmtree(partial, ignore_errors=True)
         raise
     partial.rename(folder)
@@ -116,7 +136,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_at_once(path: Path) -> Iterator[bool]:
-    """Whether the lock could be had without waiting, or there is no such file."""
+    """Try to hold the lock on a file; yields whether it was free, which it is too where there is no file."""
     try:
         stream = path.open("r+", encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):

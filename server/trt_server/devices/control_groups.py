@@ -1,4 +1,4 @@
-"""The control groups that this process is in: where the kernel shows their limits."""
+"""The control groups that this process is in, and the files in which the kernel shows their limits."""
 
 from __future__ import annotations
 
@@ -11,20 +11,29 @@ ROOT = Path("/")
 
 @dataclass(frozen=True)
 class ControlGroup:
-    """folder: with its files. version: 1 or 2, which name them differently."""
+    """One control group.
+
+    Attributes:
+        folder: The one that has the group's files.
+        version: 1 or 2; they name the files differently.
+    """
 
     folder: Path
     version: int
 
     def read(self, name: str) -> str:
-        """Empty where there is no such file, or it is not ours to read."""
+        """Return the content of one of its files; empty where there is none or it may not be read."""
         return read_or_nothing(self.folder / name)
 
 
 def control_groups(controller: str, root: Path) -> Iterator[ControlGroup]:
-    """Those that may limit what `controller` ("cpu", "memory") counts: the process's own, those around them.
+    """Yield the groups that may limit this process: its own, and those that its own are part of.
 
-    In a container only its own can be seen. root: of the file tree with proc and sys.
+    In a container only the container's own group can be seen.
+
+    Args:
+        controller: What is limited: "cpu" or "memory".
+        root: The folder that has proc and sys.
     """
     for line in read_or_nothing(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
@@ -37,6 +46,7 @@ def control_groups(controller: str, root: Path) -> Iterator[ControlGroup]:
 
 
 def read_or_nothing(file: Path) -> str:
+    """Return a file's text; empty where it cannot be read."""
     try:
         return file.read_text(encoding="utf-8")
     except OSError:

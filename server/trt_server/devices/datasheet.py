@@ -1,4 +1,4 @@
-"""The dense peak rates of NVIDIA devices, by the name that the driver gives them."""
+"""The dense peak rates of NVIDIA devices, from their datasheets, by the name that the driver gives them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from trt_server.engines.engine import PeakFlops
 
 @dataclass(frozen=True)
 class Datasheet:
-    """Dense tensor-core FLOP/s, without sparsity, fp16 with fp32 accumulation; fp32 is the CUDA cores'."""
+    """Peak rates of one device in FLOP/s, without sparsity.
+
+    Attributes:
+        fp16: Of the tensor cores, with fp32 accumulation.
+        tf32: Of the tensor cores.
+        fp32: Of the CUDA cores.
+        source: The document that has the numbers.
+    """
 
     fp16: float
     tf32: float
@@ -18,7 +25,8 @@ class Datasheet:
     source: str
 
 
-# The longest name whose words the device's own begins with is its sheet: PCIe cards are slower than SXM ones.
+# The datasheet of a device is that of the longest name that its own begins with: PCIe cards are slower than
+# SXM ones.
 _A100 = Datasheet(312e12, 156e12, 19.5e12, "NVIDIA A100 datasheet")
 _DATASHEETS = {
     "NVIDIA A100": _A100,
@@ -42,9 +50,12 @@ _DATASHEETS = {
 
 
 def datasheet_peak(device_name: str, precision: str, tf32: bool = False) -> PeakFlops | None:
-    """The peak of the device in "fp16" or "fp32"; with `tf32`, fp32 products run on its tensor cores.
+    """Return the peak of a device, or None where it is not in the table.
 
-    None: the device is not in the table.
+    Args:
+        device_name: As the driver gives it.
+        precision: "fp16" or "fp32".
+        tf32: Whether products in fp32 run on the tensor cores.
     """
     names = [name for name in _DATASHEETS if re.match(rf"{re.escape(name)}\b", device_name)]
     if not names:

@@ -16,9 +16,21 @@ from trt_server.devices.cores import part_of_the_cores
 
 @dataclass(frozen=True)
 class DeviceReading:
-    """None where the device does not tell. Memory used and its peak are this process's, used_by_all is that
-    of every process on the device. Energy is a counter: only differences mean something. id: equal where two
-    servers share the device. part: what this one may use of it, None for all."""
+    """What a device tells of itself at one time; None: it does not tell.
+
+    Attributes:
+        memory_used_bytes: Used by this process.
+        memory_peak_bytes: The most that this process has used.
+        memory_total_bytes: What the device has.
+        memory_used_by_all_bytes: Used by every process on the device.
+        power_watts: What it draws now.
+        energy_joules: A counter, of which only differences mean something.
+        temperature_celsius: Its temperature now.
+        sm_clock_hertz: The clock of the streaming multiprocessors now.
+        memory_clock_hertz: The clock of its memory now.
+        id: Equal where two servers share the device.
+        part: Which part of the device this process may use; None: all of it.
+    """
 
     memory_used_bytes: int | None = None
     memory_peak_bytes: int | None = None
@@ -37,7 +49,7 @@ def _of_one_alone(values: Sequence[Any]) -> Any:
     return values[0] if len(values) == 1 else None
 
 
-# What devices have together: of a temperature the hottest, of a clock the slowest, of all else the sum.
+# How the readings of several devices become one: the highest temperature, the lowest clock, else the sum.
 _TOGETHER: dict[str, Callable[[Sequence[Any]], Any]] = {
     "id": _of_one_alone,
     "part": _of_one_alone,
@@ -48,23 +60,33 @@ _TOGETHER: dict[str, Callable[[Sequence[Any]], Any]] = {
 
 
 class Device(Protocol):
-    """ordinal: CUDA's number of a GPU; 0 for the CPU. label: name and number, one of its own in a server."""
+    """A device that an engine computes on.
+
+    Attributes:
+        name: As its driver or the kernel gives it.
+        ordinal: CUDA's number of a GPU; 0 for the CPU.
+    """
 
     name: str
     ordinal: int
 
     @property
-    def label(self) -> str: ...
+    def label(self) -> str:
+        """Its name and number, which no other device of the server has."""
+        ...
 
-    def read(self) -> DeviceReading: ...
+    def read(self) -> DeviceReading:
+        """Return its readings at this moment."""
+        ...
 
 
 def gpu_label(name: str, ordinal: int) -> str:
+    """Return the label of a GPU, by CUDA's number of it."""
     return f"{name} cuda:{ordinal}"
 
 
 def together(readings: Sequence[DeviceReading]) -> DeviceReading:
-    """One reading of several devices; absent what one of them does not tell."""
+    """Return one reading of several devices, without what one of them does not tell."""
     return DeviceReading(**{field.name: _together(field.name, readings) for field in fields(DeviceReading)})
 
 
@@ -74,7 +96,7 @@ def _together(field: str, readings: Sequence[DeviceReading]) -> Any:
 
 
 class CpuDevice:
-    """The processor: memory is this process's resident set, out of the machine's."""
+    """The processor. Its memory is the machine's, of which this process uses its resident set."""
 
     ordinal = 0
 
@@ -85,9 +107,11 @@ class CpuDevice:
 
     @property
     def label(self) -> str:
+        """The processor's name: a server has one."""
         return self.name
 
     def read(self) -> DeviceReading:
+        """Return the memory's readings, and which of the cores this process may use."""
         return DeviceReading(
             memory_used_bytes=self._process.memory_info().rss,
             memory_peak_bytes=_peak_resident_bytes(),
@@ -99,7 +123,7 @@ class CpuDevice:
 
 
 def processor_name() -> str:
-    """The processor as the kernel names it, with the cores this machine has."""
+    """Return the processor's name as the kernel gives it, with the count of the machine's cores."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file() and (
@@ -110,7 +134,7 @@ def processor_name() -> str:
 
 
 def _boot_id() -> str:
-    """The same in all containers of a machine; where the kernel has none, the machine's name."""
+    """Return an id that all containers of a machine share; the machine's name where the kernel has none."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return boot.read_text(encoding="utf-8").strip() if boot.is_file() else platform.node()
 

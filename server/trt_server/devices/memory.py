@@ -1,4 +1,4 @@
-"""How much memory a device has, and how much of it can still be had."""
+"""How much memory a device has, and how much of it is free."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ import psutil
 from trt_server.devices.control_groups import ROOT, ControlGroup, control_groups
 from trt_server.devices.device import CpuDevice, Device
 
-# What a group can give up when its memory is short: pages that are read from files again.
+# Pages that a group gives up when its memory is short, because they can be read from their files again.
 _FILE_PAGES = {1: ("total_active_file", "total_inactive_file"), 2: ("active_file", "inactive_file")}
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes. free: what a process can get without taking it from others; cached files count in it."""
+    """Memory in bytes.
+
+    Attributes:
+        total: What there is.
+        free: What a process can get without taking it from others. Cached files count as free.
+    """
 
     total: int
     free: int
 
 
 def device_memory(device: Device) -> Memory | None:
-    """None where the device does not tell."""
+    """Return the memory of a device, or None where the device does not tell."""
     if isinstance(device, CpuDevice):
         return host_memory()
     reading = device.read()
@@ -33,7 +38,11 @@ def device_memory(device: Device) -> Memory | None:
 
 
 def host_memory(root: Path = ROOT) -> Memory:
-    """The machine's, or what control groups leave of it. root: of the file tree with proc and sys."""
+    """Return the machine's memory, or what control groups leave of it.
+
+    Args:
+        root: The folder that has proc and sys.
+    """
     machine = psutil.virtual_memory()
     every = [Memory(machine.total, machine.available), *_limits(root)]
     return Memory(min(each.total for each in every), max(0, min(each.free for each in every)))

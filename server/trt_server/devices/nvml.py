@@ -25,17 +25,25 @@ class NamedDevice:
 
     @property
     def label(self) -> str:
+        """Its name and number."""
         return gpu_label(self.name, self.ordinal)
 
     def read(self) -> DeviceReading:
+        """Return a reading that holds nothing."""
         return DeviceReading()
 
 
 class NvmlDevice:
-    """One NVIDIA device. What it does not tell (a MIG slice, a small card, a container) is absent."""
+    """One NVIDIA device. MIG slices, small cards and containers leave some readings out."""
 
     def __init__(self, nvml: Any, handle: Any, ordinal: int) -> None:
-        """nvml: the module pynvml, initialised. handle: the device's. ordinal: CUDA's number of it."""
+        """Open the device.
+
+        Args:
+            nvml: The module pynvml, initialised.
+            handle: NVML's handle of the device.
+            ordinal: CUDA's number of the device.
+        """
         self._nvml, self._handle = nvml, handle
         self._peak_bytes: int | None = None
         self.name = str(nvml.nvmlDeviceGetName(handle))
@@ -43,10 +51,15 @@ class NvmlDevice:
 
     @property
     def label(self) -> str:
+        """Its name and number."""
         return gpu_label(self.name, self.ordinal)
 
     def read(self) -> DeviceReading:
-        """The peak is the most that any reading found; an engine holds its memory from its start on."""
+        """Return its readings at this moment.
+
+        The peak of this process's memory is the most that any reading found: an engine holds its memory from
+        its start on.
+        """
         nvml = self._nvml
         memory = self._ask(nvml.nvmlDeviceGetMemoryInfo)
         used = self._process_bytes()
@@ -73,8 +86,11 @@ class NvmlDevice:
         return None if megahertz is None else megahertz * 1e6
 
     def _process_bytes(self) -> int | None:
-        """What this process holds. In a container NVML knows processes by the host's numbers: where just one
-        is on the device, it is this one, which has an engine there."""
+        """Return the bytes that this process holds, or None where NVML does not tell.
+
+        In a container NVML knows processes by the host's numbers. Where just one is on the device, it is this
+        one, which has an engine there.
+        """
         processes = self._ask(self._nvml.nvmlDeviceGetComputeRunningProcesses) or []
         own = [process for process in processes if process.pid == os.getpid()] or processes
         if len(own) != 1 or own[0].usedGpuMemory is None:
@@ -88,8 +104,13 @@ class NvmlDevice:
 
 
 def gpu_device(name: str, pci_bus_id: str | None = None, ordinal: int = 0) -> Device:
-    """The device at this PCI address (None: the one of CUDA's number `ordinal`, as CUDA_VISIBLE_DEVICES shows
-    them), with NVML's readings where NVML is there; else its name alone."""
+    """Return a device that reads through NVML, or one that has a name alone where NVML is not there.
+
+    Args:
+        name: What the device is called.
+        pci_bus_id: Its PCI address; None: it is found by `ordinal`.
+        ordinal: CUDA's number of the device, among those that CUDA_VISIBLE_DEVICES shows.
+    """
     try:
         import pynvml
     except ImportError:
@@ -115,7 +136,7 @@ def _handle(nvml: Any, pci_bus_id: str | None, ordinal: int) -> Any:
 
 
 def _whole_uuid(nvml: Any, start: str) -> str:
-    """CUDA takes any beginning of a UUID that only one device has."""
+    """Return the UUID that begins so: CUDA takes any beginning that only one device has."""
     for index in range(nvml.nvmlDeviceGetCount()):
         uuid = str(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index)))
         if uuid.startswith(start):

@@ -1,4 +1,4 @@
-"""`trt-server build`: what an engine keeps from one start to the next, made without serving."""
+"""`trt-server build`: make what an engine keeps from one start to the next, without serving."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ log = logging.getLogger(__name__)
 
 
 def build(settings: Settings) -> str:
-    """Make it or find it; returns a line that says what it is. Raises StartError."""
+    """Make or find what the engine of these settings keeps.
+
+    Returns:
+        A line that says what it is and where.
+
+    Raises:
+        StartError: It cannot be made, or its layers cannot be written.
+    """
     choice = choose_engine(settings)
     log.info("engine %s, %s: %s", choice.name, choice.precision, choice.reason)
     if settings.layers is not None and choice.layers is None:
@@ -43,7 +50,14 @@ def _line(choice: EngineChoice, prepared: Prepared) -> str:
 
 
 def _write_layers(folder: Path, choice: EngineChoice, prepared: Prepared, layers: LayerList) -> Path:
-    """The file, named after the plan's engine, precision and folder."""
+    """Write the layers into a file that is named after the engine, its precision and the plan's folder.
+
+    Returns:
+        The file.
+
+    Raises:
+        StartError: They are not known, or the file cannot be written.
+    """
     if not layers.text or prepared.path is None:
         raise StartError(f"no layers of {prepared.path} are known: remove that folder to build it again")
     plan = prepared.path.parent.name

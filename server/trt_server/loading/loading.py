@@ -1,4 +1,4 @@
-"""From settings to engines that run: the checkpoint, the compiled engine, the reference beside it."""
+"""From the settings to engines that run: the checkpoint, the compiled engine, and the reference."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedEngine:
-    """An engine, running once on each device, and the queue it is fed from."""
+    """An engine, running once on each device, and the queue it is fed from.
+
+    Attributes:
+        description: Of the engine on one of the devices, or of all of them as one.
+        devices: Those that it computes on.
+        queue: Where its requests wait.
+        group: The engines themselves, and their threads.
+    """
 
     description: EngineDescription
     devices: tuple[Device, ...]
@@ -34,14 +41,20 @@ class LoadedEngine:
 
     @property
     def prompt_limits(self) -> PromptLimits:
-        """What each device's engine takes."""
+        """What a prompt may be, so that the engine on each of the devices takes it."""
         prefix_tokens = (0 if store is None else store.max_tokens for store in self.group.prefixes)
         return PromptLimits(min(prefix_tokens), self.group.max_candidates)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Everything a service needs to answer. reference: None where none was asked for."""
+    """Everything that the service needs to answer.
+
+    Attributes:
+        served: What GetModel tells.
+        compiled: The engine that answers where a request names none.
+        reference: The framework's own forward pass; None where none was asked for.
+    """
 
     served: ServedModel
     compiled: LoadedEngine
@@ -49,10 +62,11 @@ class Loaded:
 
     @property
     def engines(self) -> list[LoadedEngine]:
+        """The compiled engine, and the reference where there is one."""
         return [self.compiled] if self.reference is None else [self.compiled, self.reference]
 
     async def with_peaks_measured_again(self) -> Loaded:
-        """The same, with the largest peak so far of each engine whose peak is measured."""
+        """Measure each measured peak once more; return the same with the largest peaks so far."""
         compiled = await _measured_again(self.compiled)
         reference = self.reference and await _measured_again(self.reference)
         served = replace(
@@ -62,7 +76,10 @@ class Loaded:
 
 
 async def _measured_again(engine: LoadedEngine) -> LoadedEngine:
-    """As it was where its peak is known without, or its engine measures no more."""
+    """Return the engine with its largest peak so far.
+
+    It is as it was where its peak is not a measured one, or cannot be measured any more.
+    """
     if engine.description.peak.measured is None:
         return engine
     try:
@@ -76,12 +93,18 @@ async def _measured_again(engine: LoadedEngine) -> LoadedEngine:
 async def load(
     settings: Settings, on_batch: Callable[[str, int], None], on_lost: Callable[[str], None]
 ) -> Loaded:
-    """Open the model, make its engines and warm them up. Raises StartError.
+    """Open the model, make its engines and warm them up.
 
-    `on_batch` is called in any thread for each batch that was computed, with the engine's name and the
-    prompts in it; `on_lost` on the event loop when one of the engines has failed for good.
+    Args:
+        settings: How the server was started.
+        on_batch: Called in any thread for each batch that was computed, with the engine's name and the number
+            of prompts in the batch.
+        on_lost: Called on the event loop with the reason when one of the engines has failed for good.
+
+    Raises:
+        StartError: The model cannot be opened, or an engine cannot start.
     """
-    # These import libraries of seconds.
+    # These import libraries, which takes seconds.
     choice = await in_background(choose_engine, settings)
     reference_choice = await in_background(choose_reference, settings)
     log.info("engine %s, %s: %s", choice.name, choice.precision, choice.reason)
@@ -108,7 +131,7 @@ async def _start(
     what = opened.checkpoint, opened.engine_limits, settings
     start, prepared = time.perf_counter(), None
     if len(choice.devices) > 1:
-        # Once for all of them, which then load it at the same time.
+        # Once for all devices, which then load it at the same time.
         prepared = await in_background(choice.prepare, *what)
     prepare_seconds = time.perf_counter() - start
     make = [partial(choice.make, *what, device, prepared) for device in choice.devices]
@@ -120,9 +143,12 @@ async def _start(
 
 
 def _together(engines: Sequence[EngineDescription], found_seconds: float) -> EngineDescription:
-    """Like engines as one, whose peak is that of one device: core seconds are counted on each.
+    """Describe equal engines as one. Its peak is that of one device, as core seconds are counted on each.
 
-    found_seconds: what they share took before they were loaded, at the same time, its build left out.
+    Args:
+        engines: One on each device.
+        found_seconds: What it took to find what they share, before they loaded it at the same time. The time
+            of its build is not in it.
     """
     first, count = engines[0], len(engines)
     return replace(
@@ -153,7 +179,7 @@ def _served_model(
 
 
 def _computes_like(reference: EngineChoice, compiled: EngineChoice, settings: Settings) -> bool:
-    """Whether what is possible for the one is for the other: on the same device, in the same precision."""
+    """Whether both compute on the same device in the same precision, and so have the same peak."""
     same_device = reference.devices[0].label == compiled.devices[0].label
     return same_device and reference.precision == compiled.precision and not settings.tf32
 

@@ -1,4 +1,4 @@
-"""What a start needs of its devices' memory, held against what they have before anything is written."""
+"""The memory that a start needs on its devices, checked against what they have before anything is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ _ITEM_SIZES = {"fp16": 2, "fp32": 4}
 
 @dataclass(frozen=True)
 class _Need:
-    """Bytes on a device. grows: it is taken as requests come, and no more than is left."""
+    """Memory that is needed on a device.
+
+    Attributes:
+        device: Where.
+        size: In bytes.
+        what: What it is for, in words.
+        grows: It is taken as requests come, and no more than is left.
+    """
 
     device: Device
     size: int
@@ -31,9 +38,16 @@ class _Need:
 def check_memory(
     geometry: Geometry, prefix_bytes: int, choice: EngineChoice, reference: EngineChoice | None
 ) -> None:
-    """Say what the engines need, and refuse what does not fit. Activations come on top. Raises StartError.
+    """Log the memory that the engines need, and refuse what does not fit. Activations come on top.
 
-    prefix_bytes: what each of the compiled engine's devices may keep of shared prefixes.
+    Args:
+        geometry: The model's.
+        prefix_bytes: Bytes that shared prefixes may take on each device of the compiled engine.
+        choice: The compiled engine.
+        reference: The reference, where one is asked for.
+
+    Raises:
+        StartError: It does not fit into a device.
     """
     item = _ITEM_SIZES[choice.precision]
     log.info(

@@ -1,4 +1,4 @@
-"""What `--model` names, opened for an engine: its checkpoint, and how much of it may be asked at once."""
+"""The model that `--model` names, opened for an engine: its checkpoint, its tokenizer and its limits."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from trt_server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Longer than any prompt of MMLU's 5 shots; what an engine sets aside grows with it.
+# Longer than any five-shot prompt of MMLU. The memory that an engine sets aside grows with it.
 DEFAULT_PROMPT_TOKENS = 4096
 
 
 @dataclass(frozen=True)
 class OpenedModel:
+    """A checkpoint whose headers and tokenizer are read, and how much may be asked of it at once."""
+
     source: ModelSource
     checkpoint: Checkpoint
     tokenizer: CheckpointTokenizer
@@ -31,6 +33,7 @@ class OpenedModel:
 
     @property
     def engine_limits(self) -> EngineLimits:
+        """The largest batch that an engine will be asked to take, and what it may keep of prefixes."""
         limits = self.limits
         return EngineLimits(limits.max_prompt_tokens, limits.max_batch_size, limits.prefix_cache_bytes)
 
@@ -38,9 +41,12 @@ class OpenedModel:
 def open_model(
     settings: Settings, choice: EngineChoice, reference: EngineChoice | None = None
 ) -> OpenedModel:
-    """Find the checkpoint, read its headers and its tokenizer. Raises StartError.
+    """Find the checkpoint, and read its headers and its tokenizer.
 
     Nothing is downloaded or made that will not fit into the memory of the engine and the reference.
+
+    Raises:
+        StartError: There is no such model, it cannot be read or does not fit, or the limits exceed it.
     """
     prefix_bytes = _prefix_cache_bytes(settings, choice)
 

@@ -1,4 +1,4 @@
-"""What a running server holds: everything GetModel tells and every check needs."""
+"""What a running server holds: everything that GetModel tells and that requests are checked against."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ from trt_server.model.geometry import Geometry
 
 @dataclass(frozen=True)
 class Limits:
+    """How much may be asked of the server.
+
+    Attributes:
+        max_prompt_tokens: Of one prompt.
+        max_batch_size: Prompts in one batch, and in one request.
+        max_batch_tokens: Tokens in one batch, padding included.
+        max_queue_size: Requests that wait for one engine.
+        stream_window: Unanswered requests of one stream.
+        prefix_cache_bytes: Memory that shared prefixes may take on each device; 0: none are kept.
+    """
+
     max_prompt_tokens: int
     max_batch_size: int
     max_batch_tokens: int
@@ -22,8 +33,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class PromptLimits:
-    """What one engine takes of a prompt. max_prefix_tokens: it keeps no longer prefix; 0: none at all.
-    max_candidates None: as many as are asked for."""
+    """What a prompt may be for one engine.
+
+    Attributes:
+        max_prefix_tokens: Of a prefix that the engine can keep; 0: it keeps none.
+        max_candidates: Next tokens that may be asked for; None: any number.
+    """
 
     max_prefix_tokens: int
     max_candidates: int | None
@@ -31,8 +46,20 @@ class PromptLimits:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """notice: what a reader of this model's accuracy has to know; empty: nothing. devices: those that the
-    compiled engine computes on."""
+    """The model, its engines and their limits.
+
+    Attributes:
+        id: What the model is called.
+        architecture: As the checkpoint's configuration names it.
+        fingerprint: Of the configuration and the weights.
+        geometry: The model's sizes.
+        notice: What a reader of this model's accuracy has to know; empty: nothing.
+        engine: The compiled engine.
+        reference: The reference; None where none is loaded.
+        devices: Those that the compiled engine computes on.
+        limits: How much may be asked.
+        tokenizer: The checkpoint's.
+    """
 
     id: str
     architecture: str

@@ -1,4 +1,4 @@
-"""The checkpoint's tokenizer: its own files for the client, and text → ids for prompts sent as text."""
+"""The checkpoint's tokenizer: its files for the client, and token ids of prompts that are sent as text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ class CheckpointTokenizer:
         self.present = holds_tokenizer(folder)
 
     def check(self) -> None:
-        """Raises StartError where its files do not load; what only transformers reads waits for a text."""
+        """Load its files, but those that only transformers reads: these are loaded for the first text.
+
+        Raises:
+            StartError: They do not load.
+        """
         if not self.present or needs_transformers(self._folder):
             return
         try:
@@ -43,13 +47,21 @@ class CheckpointTokenizer:
 
     @cached_property
     def files(self) -> dict[str, bytes]:
-        """File name → content. Raises NoTokenizerError."""
+        """The content of its files, by their names.
+
+        Raises:
+            NoTokenizerError: The checkpoint has none.
+        """
         self._require()
         return {path.name: path.read_bytes() for path in self._paths}
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over names and contents. Raises NoTokenizerError."""
+        """A SHA-256 over the names and contents of its files.
+
+        Raises:
+            NoTokenizerError: The checkpoint has none.
+        """
         digest = hashlib.sha256()
         for name, content in sorted(self.files.items()):
             digest.update(f"{name}\0{len(content)}\0".encode())
@@ -58,9 +70,10 @@ class CheckpointTokenizer:
 
     @cached_property
     def sample(self) -> tuple[str, NDArray[np.int32]]:
-        """A text and its ids, by which a client sees that its own are the same; empty where it does not load.
+        """A text and its ids, by which a client sees that its own ids are the same.
 
-        Takes seconds where only transformers reads the files.
+        Both are empty where the tokenizer does not load. It takes seconds where only transformers reads the
+        files.
         """
         try:
             return SAMPLE_TEXT, self.encode(SAMPLE_TEXT)
@@ -69,9 +82,14 @@ class CheckpointTokenizer:
             return "", np.zeros(0, np.int32)
 
     def encode(self, text: str) -> NDArray[np.int32]:
-        """Token ids, int32 [tokens], with a BOS where the tokenizer's files say so.
+        """Return the token ids of a text, with a BOS where the tokenizer's files say so.
 
-        Raises NoTokenizerError, InvalidRequestError.
+        Returns:
+            int32 [tokens].
+
+        Raises:
+            NoTokenizerError: There is no tokenizer, or it does not load.
+            InvalidRequestError: The tokenizer does not take this text.
         """
         try:
             (ids,) = self._encoder.encode([text])
@@ -80,9 +98,11 @@ class CheckpointTokenizer:
         return np.asarray(ids, dtype=np.int32)
 
     def following_token(self, prompt: str, text: str) -> int:
-        """The id of the token that follows `prompt` when `text` is appended to it.
+        """Return the id of the token that follows `prompt` when `text` is appended to it.
 
-        Raises InvalidRequestError where appending changes the prompt's own tokens or adds none.
+        Raises:
+            NoTokenizerError: There is no tokenizer, or it does not load.
+            InvalidRequestError: Appending the text changes the prompt's own tokens, or adds none.
         """
         alone, together = self.encode(prompt), self.encode(prompt + text)
         if len(together) <= len(alone) or not np.array_equal(together[: len(alone)], alone):

@@ -1,0 +1,1 @@
+"""Metrics, logs, and the count of a prompt's floating-point operations."""

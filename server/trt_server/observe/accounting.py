@@ -1,4 +1,4 @@
-"""How much work a prompt is, and what share of the hardware's rate that makes."""
+"""The floating-point operations of a prompt, and the share of a device's peak that they make."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from trt_server.model.geometry import Geometry
 
 
 def prompt_flops(geometry: Geometry, tokens: int, reused_tokens: int = 0) -> int:
-    """Floating-point operations of scoring `tokens` of which the first `reused_tokens` are not computed.
+    """Return the floating-point operations of scoring a prompt.
 
         2·P·(T−C) + 2·d·Σ (K(T) − K(C)) + 2·V·h,  the sum over the layers
         K(t) = t² without a window, or up to it (t ≤ w); w·(2·t − w) beyond it
@@ -20,6 +20,11 @@ def prompt_flops(geometry: Geometry, tokens: int, reused_tokens: int = 0) -> int
     0, sees min(t + ½, w) keys, and their sum over t from 0 to T−1 is K(T) / 2. Where none of L layers has a
     window, attention is 2·L·d·(T²−C²). The head, V tokens over the hidden size h, runs once a prompt. Norms,
     softmax and rotation are not counted, as is usual.
+
+    Args:
+        geometry: The model's.
+        tokens: T, of the prompt.
+        reused_tokens: C, the first of them, whose keys and values come from a prefix store.
     """
     layers = 2 * geometry.matmul_parameters * (tokens - reused_tokens)
     keys = sum(
@@ -32,13 +37,15 @@ def prompt_flops(geometry: Geometry, tokens: int, reused_tokens: int = 0) -> int
 
 
 def _twice_the_keys(tokens: int, window: int | None) -> int:
-    """That the queries of a prompt's first `tokens` positions see together: K of prompt_flops."""
+    """Return K of prompt_flops: twice the keys that the queries of the first positions see together."""
     if window is None or tokens <= window:
         return tokens**2
     return window * (2 * tokens - window)
 
 
 def mfu(flops: float, core_seconds: float, peak_flops_per_second: float) -> float:
-    """Model FLOPs utilization: work done over what the device could have done in that time
-    (Chowdhery et al. 2022, "PaLM", arXiv 2204.02311, appendix B)."""
+    """Return the model FLOPs utilization: the work done over what the device could have done in that time.
+
+    It is that of Chowdhery et al. 2022, "PaLM", arXiv 2204.02311, appendix B.
+    """
     return flops / (core_seconds * peak_flops_per_second)

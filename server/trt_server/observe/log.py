@@ -1,4 +1,4 @@
-"""Logs on standard error, as text for people or JSON for machines."""
+"""The log on standard error, as text for people or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 class _TextFormatter(logging.Formatter):
-    """A record's fields stand behind its message, as `name=value`; an event's message has them in it."""
+    """Writes a record's fields behind its message, as `name=value`; an event's message has them in it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         line = super().formatMessage(record)
@@ -33,7 +33,12 @@ def _field_text(value: object) -> str:
 
 
 def set_up_logging(format_: str, level: str) -> None:
-    """Send every logger's records to standard error, UTC time stamps."""
+    """Send every logger's records to standard error, with time stamps in UTC.
+
+    Args:
+        format_: One of FORMATS.
+        level: One of LEVELS.
+    """
     handler = logging.StreamHandler()
     formatter = (
         JsonFormatter(
@@ -48,6 +53,6 @@ def set_up_logging(format_: str, level: str) -> None:
     formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # Libraries speak from warning on: a request's own line is ours to write.
+    # Of libraries, warnings and errors alone: a request has a line of its own.
     for name in ("asyncio", "grpc", "transformers", "huggingface_hub", "filelock", "httpx", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)

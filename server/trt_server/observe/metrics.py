@@ -1,7 +1,7 @@
-"""What Prometheus scrapes: every name and help text in one place.
+"""The metrics that Prometheus scrapes: every name and help text in one place.
 
-Every counter that a ratio needs is here, so that a dashboard can take its own rates. Reading them waits
-for nothing: the engine's thread never holds a lock that a scrape wants.
+Every counter that a ratio needs is here, so that a dashboard can compute rates of its own. A scrape waits for
+nothing: the engine's thread never holds a lock that it needs.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from trt_server.scheduling.queue import RequestQueue
 from trt_server.scheduling.stages import STAGE_NAMES
 
 MFU_WINDOW_SECONDS = 10.0
-# From 1 ms to a minute 24 a decade, each a tenth above the one before: a median that is interpolated in one
-# is off by a twentieth at the most.
+# From 1 ms to a minute there are 24 a decade, each a tenth above the one before, so that a median that is
+# interpolated in one is off by a twentieth at the most.
 STAGE_BUCKETS = (
     *(float(f"{base}e{exponent}") for exponent in range(-6, -3) for base in (1, 2.5, 5)),
     *(float(f"{10 ** (step / 24 - 3):.3g}") for step in range(116)),
@@ -70,7 +70,7 @@ CODES = (
 
 
 class Metrics:
-    """One server's metrics, in one registry of their own."""
+    """One server's metrics, in a registry of their own."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = r = CollectorRegistry()
@@ -173,7 +173,7 @@ class Metrics:
         self._engine = Info("trt_server_engine", "The engines that compute.", ["engine"], registry=r)
 
     def describe_model(self, served: ServedModel) -> None:
-        """Set what stands fixed once the model is loaded, and read its devices at each scrape."""
+        """Set what does not change once the model is loaded, and read its devices at each scrape."""
         self._model.info(
             {"id": served.id, "architecture": served.architecture, "fingerprint": served.fingerprint}
         )
@@ -186,7 +186,14 @@ class Metrics:
         queue: RequestQueue,
         prefixes: Sequence[PrefixStore[Any] | None],
     ) -> None:
-        """Count for this engine on these devices from now on, and watch its queue and each one's prefixes."""
+        """Set what does not change of an engine, start its counters at 0, and read its queue at each scrape.
+
+        Args:
+            engine: What it is.
+            devices: The labels of the devices that it computes on.
+            queue: The one that it is fed from.
+            prefixes: The prefix store on each of the devices; None: it keeps none.
+        """
         self._engine.labels(engine.name).info(
             {
                 "version": engine.version,
@@ -217,7 +224,7 @@ class Metrics:
             self._prefixes_limit.labels(engine.name, device).set(store.limit_bytes)
 
     def set_peak(self, engine: EngineDescription, devices: Sequence[str]) -> None:
-        """As it is now: that of each of the engine's devices."""
+        """Set the peak of each of the engine's devices to the one that the description has now."""
         peak = engine.peak
         self._peaks[engine.name] = peak.flops_per_second
         for device in devices:
@@ -228,17 +235,30 @@ class Metrics:
                 self._peak_contended.labels(engine.name, device).set(peak.measured.contended)
 
     def set_serving(self, serving: bool) -> None:
+        """Set whether the health service says SERVING."""
         self._serving.set(serving)
 
     def count_request(self, code: str) -> None:
+        """Count a request that was answered with this gRPC status code."""
         self._requests.labels(code).inc()
 
     def observe_batch(self, engine: str, prompts: int) -> None:
-        """Count a batch that `engine` ran. From any thread but the engine's own."""
+        """Count a batch that an engine ran; to be called in any thread but the engine's own.
+
+        Args:
+            engine: The engine's name.
+            prompts: How many were in the batch.
+        """
         self._batch.labels(engine).observe(prompts)
 
     def observe(self, engine: str, device: str, response: pb.ScoreResponse) -> None:
-        """Count a request that `engine` scored on `device`."""
+        """Count a request that was scored.
+
+        Args:
+            engine: The name of the engine that computed it.
+            device: The label of the device.
+            response: What the request is answered with.
+        """
         logical = sum(score.tokens.logical for score in response.scores)
         computed = sum(score.tokens.computed for score in response.scores)
         flops = sum(score.flops for score in response.scores)
@@ -254,7 +274,7 @@ class Metrics:
 
 
 class _MfuWindow:
-    """FLOPs and core seconds of the requests of the last MFU_WINDOW_SECONDS."""
+    """Holds FLOPs and core seconds of the requests of the last MFU_WINDOW_SECONDS."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -267,7 +287,7 @@ class _MfuWindow:
             self._entries.popleft()
 
     def ratio(self, peak: float) -> float:
-        """0 where nothing was computed lately, or the peak is not known."""
+        """Return the MFU; 0 where nothing was computed lately, or the peak (FLOP/s) is not known."""
         since = self._clock() - MFU_WINDOW_SECONDS
         recent = [entry for entry in list(self._entries) if entry[0] >= since]
         core_seconds = sum(entry[2] for entry in recent)

@@ -1,11 +1,11 @@
-"""prometheus_client as a program of one process needs it: the only module that imports it."""
+"""The library prometheus_client, set up for a program of one process; no other module imports it."""
 
 from __future__ import annotations
 
 import os
 
-# Left over from another program, they would make it keep each metric in a file of that folder. It reads
-# them as it is imported.
+# Where another program left these set, the library would keep each metric in a file of that folder. It reads
+# them when it is imported.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 os.environ.pop("prometheus_multiproc_dir", None)
 

@@ -1,4 +1,4 @@
-"""Between the contract's messages and the domain: decoding with its checks, and encoding."""
+"""The contract's messages: requests are decoded and checked, and results encoded."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ from trt_server.scheduling.request import ScoringResult, TokenPrompt
 
 @dataclass(frozen=True)
 class RequestDecoder:
-    """Turns a ScoreRequest into prompts that the engine can run, or says why it cannot.
+    """Turns a ScoreRequest into prompts that an engine can run, or says why it cannot.
 
-    max_positions: how many tokens the model could take; the server's own limit may be lower.
+    Attributes:
+        vocabulary_size: Of the model.
+        max_positions: Tokens of a prompt that the model could take; the server's own limit may be lower.
+        limits: The server's.
+        tokenizer: The checkpoint's, for prompts that are sent as text.
     """
 
     vocabulary_size: int
@@ -37,7 +41,11 @@ class RequestDecoder:
     tokenizer: CheckpointTokenizer
 
     def check_size(self, request: pb.ScoreRequest) -> None:
-        """Raises InvalidRequestError for no prompts or too many."""
+        """Check how many prompts a request has.
+
+        Raises:
+            InvalidRequestError: It has none, or too many.
+        """
         if not request.prompts:
             raise InvalidRequestError("the request has no prompts: send at least one")
         if len(request.prompts) > self.limits.max_batch_size:
@@ -47,10 +55,20 @@ class RequestDecoder:
             )
 
     def decode(self, request: pb.ScoreRequest, engine: PromptLimits) -> list[TokenPrompt]:
-        """Prompts for an engine with these limits. Of a prefix that it cannot keep, nothing is reused.
+        """Return a request's prompts for an engine.
 
-        Raises InvalidRequestError, PromptTooLongError, NoTokenizerError. May tokenize: takes a while for text
-        prompts.
+        It tokenizes prompts that are text, which takes a while. Nothing is reused of a prefix that is longer
+        than the engine can keep.
+
+        Args:
+            request: As it came.
+            engine: What the engine takes of a prompt.
+
+        Raises:
+            InvalidRequestError: A prompt or its candidates cannot be scored, or all prompts together have too
+                many tokens.
+            PromptTooLongError: A prompt is longer than the server takes.
+            NoTokenizerError: A prompt is text, and the model has no tokenizer that loads.
         """
         if not request.allow_prefix_reuse:
             engine = replace(engine, max_prefix_tokens=0)
@@ -131,13 +149,22 @@ class RequestDecoder:
 
 
 def has_text(request: pb.ScoreRequest) -> bool:
+    """Whether a prompt of the request is text, which has to be tokenized."""
     return any(prompt.WhichOneof("content") == "text" for prompt in request.prompts)
 
 
 def encode_response(
     request_id: str, prompts: Sequence[TokenPrompt], result: ScoringResult, geometry: Geometry, total_ns: int
 ) -> pb.ScoreResponse:
-    """total_ns: from the request's arrival to its reply."""
+    """Encode the result of a request.
+
+    Args:
+        request_id: The caller's.
+        prompts: The request's.
+        result: What came of them, a row a prompt.
+        geometry: The model's, for the FLOPs.
+        total_ns: Nanoseconds from the request's arrival to its reply.
+    """
     scores = result.scores
     return pb.ScoreResponse(
         id=request_id,
@@ -164,7 +191,7 @@ def encode_response(
 
 
 def encode_error(error: ScoringError) -> Status:
-    """The standard rich status, with RetryInfo where asking again helps."""
+    """Encode an error as a google.rpc.Status, with RetryInfo where asking again helps."""
     status = Status(code=error.status.value[0], message=str(error))
     if error.retry_after_seconds is not None:
         delay = Duration()
@@ -176,6 +203,7 @@ def encode_error(error: ScoringError) -> Status:
 
 
 def encode_model(served: ServedModel) -> pb.Model:
+    """Encode what GetModel tells, with the devices' readings at this moment."""
     geometry = served.geometry
     readings = [device.read() for device in served.devices]
     return pb.Model(
@@ -230,7 +258,11 @@ def _engine(engine: EngineDescription) -> pb.EngineInfo:
 
 
 def encode_tokenizer(tokenizer: CheckpointTokenizer) -> pb.Tokenizer:
-    """Raises NoTokenizerError. May import transformers: takes seconds then."""
+    """Encode the tokenizer's files and a sample of its ids; takes seconds where transformers reads them.
+
+    Raises:
+        NoTokenizerError: The model has no tokenizer.
+    """
     files = [pb.File(name=name, content=content) for name, content in tokenizer.files.items()]
     text, ids = tokenizer.sample
     return pb.Tokenizer(

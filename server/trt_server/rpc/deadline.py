@@ -1,18 +1,18 @@
-"""Whether a call that ended early ran out of time, or its caller gave it up."""
+"""The deadline of a call: whether a call that ended early ran out of time, or was cancelled by its caller."""
 
 from __future__ import annotations
 
 from google.protobuf.message import Message
 from grpc import aio
 
-# A caller's own clock ends its call first: the time it sends is rounded up, by up to 1 % in gRPC's C core,
-# and the call is as long on its way as its end.
+# A caller ends its call before the server sees the deadline pass: the time that it sends is rounded up, by up
+# to 1 % in gRPC's C core, and it counts from before the call arrived.
 _ROUNDING = 0.01
 _JITTER_SECONDS = 0.02
 
 
 class Deadline:
-    """A call's, as its caller set it when the call came."""
+    """The deadline that the caller of a call has set. It is made when the call arrives."""
 
     def __init__(self, context: aio.ServicerContext[Message, Message]) -> None:
         self._context = context
@@ -20,6 +20,7 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
+        """Whether it has passed, or is so near that it has for the caller; False where there is none."""
         if self._seconds is None:
             return False
         return self._context.time_remaining() <= _JITTER_SECONDS + _ROUNDING * self._seconds

@@ -1,4 +1,4 @@
-"""The two ports: gRPC for the service, HTTP for Prometheus."""
+"""The two ports that the server listens on: gRPC for the service, HTTP for Prometheus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trt_server.settings import Settings
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 GRPC_OPTIONS = (
-    # Without this a second server on the same port would take half the requests and nobody would notice.
+    # Else a second server on the same port would take half the requests and nobody would notice.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", -1),
@@ -26,7 +26,14 @@ GRPC_OPTIONS = (
 
 
 def bind_grpc(server: aio.Server, settings: Settings) -> int:
-    """Listen on the gRPC port and return it. Raises StartError."""
+    """Listen on the gRPC port.
+
+    Returns:
+        The port, which the system has chosen where the settings say 0.
+
+    Raises:
+        StartError: It cannot listen there, or the certificate and its key cannot be used.
+    """
     address = f"{_bracketed(settings.host)}:{settings.grpc_port}"
     credentials = _credentials(settings)
     try:
@@ -41,7 +48,14 @@ def bind_grpc(server: aio.Server, settings: Settings) -> int:
 
 
 def serve_metrics(registry: CollectorRegistry, settings: Settings) -> int:
-    """Serve /metrics in threads of their own and return the port. Raises StartError."""
+    """Serve /metrics in threads of their own.
+
+    Returns:
+        The port, which the system has chosen where the settings say 0.
+
+    Raises:
+        StartError: It cannot listen there.
+    """
     try:
         http: WSGIServer
         http, _ = start_http_server(settings.metrics_port, settings.host, registry)
@@ -73,7 +87,7 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
 
 
 def _why_not(host: str, port: int) -> str | None:
-    """What the operating system says to listening there; None where it would let us."""
+    """Return why the operating system refuses to listen there, or None where it does not."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:

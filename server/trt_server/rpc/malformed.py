@@ -1,4 +1,4 @@
-"""Requests whose bytes are no message: grpc itself would answer them with a bare UNKNOWN."""
+"""Requests whose bytes are no message of the contract; grpc itself would answer them with a bare UNKNOWN."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Handler = Any
 
 
 class MalformedRequests(aio.ServerInterceptor):
-    """Hands a service's methods the bytes' message, or answers INVALID_ARGUMENT.
+    """Parses the requests of a service, and answers INVALID_ARGUMENT where they cannot be parsed.
 
-    On a stream the handler's iterator raises InvalidRequestError.
+    On a stream, the iterator of requests that the service's method reads raises InvalidRequestError.
     """
 
     def __init__(self, service_name: str) -> None:
@@ -30,6 +30,7 @@ class MalformedRequests(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
+        """Return a handler that parses its requests itself, for the methods of the service."""
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(self._prefix):
             return handler

@@ -1,4 +1,4 @@
-"""The Scoring service: gRPC on one side, the request queue on the other."""
+"""The Scoring service: takes requests from gRPC, puts them into an engine's queue and answers them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         self._measuring = asyncio.Lock()
 
     def open(self, loaded: Loaded) -> None:
-        """From now on requests are taken."""
+        """Take requests from now on."""
         served = loaded.served
         geometry = served.geometry
         self._decoder = RequestDecoder(
@@ -70,6 +70,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         await self._idle.wait()
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
+        """Score the prompts of one request; the contract says which status an error has."""
         outcome = await self._account(request, Deadline(context))
         if isinstance(outcome, Status):
             await _abort(context, outcome)
@@ -78,6 +79,7 @@ class ScoringService(pb_grpc.ScoringServicer):
     async def StreamScore(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ScoreRequest], context: Context
     ) -> AsyncIterator[pb.StreamScoreResponse]:
+        """Score many requests on one stream; the replies come in the order in which they are done."""
         limits = (await self._loaded_or_abort(context)).served.limits
         replies: asyncio.Queue[pb.StreamScoreResponse | None] = asyncio.Queue()
         window = asyncio.Semaphore(limits.stream_window)
@@ -95,6 +97,7 @@ class ScoringService(pb_grpc.ScoringServicer):
             await _abort(context, encode_error(DrainingError("the server is draining: ask another one")))
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:  # noqa: N802
+        """Tell what is loaded, after measuring the peak once more where the request asks for it."""
         await self._loaded_or_abort(context)
         if request.measure_peak:
             await self._measure_peaks()
@@ -105,6 +108,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         request: pb.GetTokenizerRequest,  # noqa: ARG002
         context: Context,
     ) -> pb.Tokenizer:
+        """Send the tokenizer's files, and a sample of its ids."""
         loaded = await self._loaded_or_abort(context)
         try:
             return await asyncio.to_thread(encode_tokenizer, loaded.served.tokenizer)
@@ -125,9 +129,16 @@ class ScoringService(pb_grpc.ScoringServicer):
         window: asyncio.Semaphore,
         replies: asyncio.Queue[pb.StreamScoreResponse | None],
     ) -> None:
-        """Answer a stream until it ends or the server drains; None follows the last reply.
+        """Answer a stream until it ends or the server drains.
 
-        Raises InvalidRequestError where the stream's bytes are no request.
+        Args:
+            request_iterator: The stream's requests.
+            deadline: The stream's.
+            window: Has a permit for each request that may be unanswered.
+            replies: Gets the replies, and None after the last.
+
+        Raises:
+            InvalidRequestError: Bytes on the stream are no request.
         """
         answering: set[asyncio.Task[None]] = set()
 
@@ -228,7 +239,11 @@ class ScoringService(pb_grpc.ScoringServicer):
 
 
 def _engine(loaded: Loaded, role: int) -> LoadedEngine:
-    """Raises NoReferenceError."""
+    """Return the engine that has this EngineRole.
+
+    Raises:
+        NoReferenceError: The reference is asked for, and none is loaded.
+    """
     if role != pb.ENGINE_ROLE_REFERENCE:
         return loaded.compiled
     if loaded.reference is None:

@@ -1,4 +1,4 @@
-"""Work beside the event loop that may take minutes, and that nobody waits for once the process is to end."""
+"""Functions that run beside the event loop for up to minutes, and do not hold up the end of the process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Result = TypeVar("Result")
 async def in_background(
     function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
 ) -> Result:
-    """What it returns or raises. As asyncio.to_thread, whose threads hold up the end of the event loop."""
+    """Run a function in a thread, and return what it returns or raise what it raises.
+
+    It differs from asyncio.to_thread in that the event loop does not wait for the thread when it ends.
+    """
     outcome: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
     def run() -> None:

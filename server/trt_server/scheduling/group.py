@@ -1,4 +1,4 @@
-"""The engines behind one queue, one a device, and the thread that has the next batches ready for them."""
+"""The engines behind one queue, one on each device, and the thread that assembles their next batches."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ log = logging.getLogger(__name__)
 
 
 class EngineGroup:
-    """Feeds like engines from one queue: whichever is free takes the next batch.
+    """Feeds equal engines from one queue: whichever is free takes the next batch.
 
     Batches are assembled while the engines compute. Where one engine of several is lost, what was accepted is
     answered by the others and new work is refused, so that a supervisor's restart brings all of them back.
-    devices: what each computes on, for the log. `on_batch` is called in a thread of the group for each batch
-    that was computed, with the prompts in it; `on_lost` on the event loop for each engine that has failed for
-    good.
+
+    Attributes:
+        prefixes: The prefix store of each engine; None: the engine keeps none. Empty before the start.
+        max_candidates: Of a prompt, for each engine; None: any number.
     """
 
     def __init__(
@@ -43,6 +44,17 @@ class EngineGroup:
         on_batch: Callable[[int], None],
         on_lost: Callable[[str], None],
     ) -> None:
+        """Prepare the group on the event loop that will wait for it.
+
+        Args:
+            make_engines: Makes each engine, in the thread that will own it.
+            devices: What each engine computes on, for the log.
+            queue: Where the requests come from.
+            batching: What is merged into one batch.
+            on_batch: Called in a thread of the group for each batch that was computed, with the number of
+                prompts in it.
+            on_lost: Called on the event loop with the reason for each engine that has failed for good.
+        """
         self._devices = devices
         self._queue = queue
         self._batching = batching
@@ -62,8 +74,11 @@ class EngineGroup:
         self._assembler = threading.Thread(target=self._assemble, name="assembler", daemon=True)
 
     async def start(self) -> list[EngineDescription]:
-        """Make the engines at once and warm them up. Raises StartError, that of the first that failed, when
-        all others are closed."""
+        """Make the engines at the same time and warm them up.
+
+        Raises:
+            StartError: One of them cannot start. It is raised when all others are closed.
+        """
         made = await asyncio.gather(*(worker.start() for worker in self._workers), return_exceptions=True)
         engines = [engine for engine in made if not isinstance(engine, BaseException)]
         if len(engines) < len(made):
@@ -78,7 +93,11 @@ class EngineGroup:
         return [engine.description for engine in engines]
 
     async def measure_peak(self) -> PeakFlops:
-        """Between two batches of one of the engines. Raises ScoringError where it cannot be."""
+        """Measure the peak of one of the engines, between two of its batches.
+
+        Raises:
+            ScoringError: It cannot be measured, or no engine is left.
+        """
         turn = PeakTurn()
         if not self._ready.put(turn):
             raise EngineLostError(self._reason or "the engines are being closed")
@@ -115,7 +134,7 @@ class EngineGroup:
         return Work(requests, self._length_multiple)
 
     def _record_seconds(self, seconds: float) -> None:
-        """As many requests are served at a time as there are engines."""
+        """Tell the queue how long a request takes: as many are served at a time as there are engines."""
         self._queue.record_service_seconds(seconds / len(self._workers))
 
     def _lose(self, number: int, reason: str) -> None:
@@ -131,7 +150,7 @@ class EngineGroup:
             fail_all(self._queue.give_up(), error)
 
     def _take_nothing(self, reason: str) -> None:
-        """From now on; what was accepted stays."""
+        """Refuse new work from now on; what was accepted is still answered."""
         self._reason = reason
         self._queue.refuse(reason)
         self._loop.call_soon_threadsafe(self._on_lost, reason)

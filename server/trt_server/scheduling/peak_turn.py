@@ -1,4 +1,4 @@
-"""A turn of an engine's thread, taken between batches, in which it measures its peak."""
+"""The measurement of an engine's peak, which the engine's thread makes between two batches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from trt_server.scheduling import futures
 
 
 class PeakTurn:
-    """Made on the event loop that waits for `peak`."""
+    """A request to measure the peak. It is made on the event loop that waits for the result.
+
+    Attributes:
+        peak: The result, or the error.
+    """
 
     def __init__(self) -> None:
         self.peak: asyncio.Future[PeakFlops] = asyncio.get_running_loop().create_future()
 
     def take(self, engine: Engine) -> None:
-        """In the engine's thread, with no batch under way. Nothing where nobody waits for it any more."""
+        """Measure, in the engine's thread and with no batch under way, unless the caller has gone away."""
         if self.peak.done():
             return
         try:
@@ -27,4 +31,5 @@ class PeakTurn:
             self.refuse(ScoringError(f"the peak could not be measured: {reason_of(error)}"))
 
     def refuse(self, error: ScoringError) -> None:
+        """Hand the caller an error instead of the peak."""
         futures.set_exception(self.peak, error)

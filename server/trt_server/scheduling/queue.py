@@ -12,13 +12,18 @@ from trt_server.errors import DrainingError, EngineLostError, QueueFullError
 from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.request import ScoringRequest
 
-# What a caller is told to wait before the first request has shown how long one takes.
+# A caller is told to wait so long before the first request has shown how long one takes.
 FIRST_RETRY_SECONDS = 0.1
+# The weight of a request in the mean time of a request.
 SMOOTHING = 0.1
 
 
 class RequestQueue:
-    """First in, first out, `limit` requests at most, safe to use from any thread."""
+    """Holds requests, first in, first out, for any thread.
+
+    Attributes:
+        limit: How many it holds at most.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -31,10 +36,17 @@ class RequestQueue:
 
     @property
     def depth(self) -> int:
+        """How many requests wait."""
         return len(self._waiting)
 
     def put(self, request: ScoringRequest) -> None:
-        """Accept a request. Raises DrainingError, EngineLostError or QueueFullError."""
+        """Accept a request.
+
+        Raises:
+            DrainingError: The server takes no new work.
+            EngineLostError: An engine has failed for good.
+            QueueFullError: As many requests wait as the queue holds.
+        """
         with self._changed:
             self._check_room(0)
             request.queued_ns = time.perf_counter_ns()
@@ -43,9 +55,14 @@ class RequestQueue:
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
-        """While a request is made ready to be put: it counts where others are, so that they are bounded too.
+        """Reserve a place while a request is made ready to be put, so that such requests are bounded too.
 
-        Raises as `put`.
+        The place counts where others are reserved.
+
+        Raises:
+            DrainingError: The server takes no new work.
+            EngineLostError: An engine has failed for good.
+            QueueFullError: As many requests wait or are made ready as the queue holds.
         """
         with self._changed:
             self._check_room(self._expected)
@@ -59,7 +76,8 @@ class RequestQueue:
     def take(self, batching: Batching) -> list[ScoringRequest]:
         """Wait for the next request whose caller is still there, and for what `batching` merges with it.
 
-        Empty once drained and empty.
+        Returns:
+            The requests of one batch; none once the queue is drained and empty.
         """
         with self._changed:
             first = self._take_first()
@@ -86,7 +104,7 @@ class RequestQueue:
             self._changed.wait()
 
     def _take_companions(self, taken: list[ScoringRequest], batching: Batching) -> None:
-        """Those with the same prefix, of like length first: the batch is padded to its longest."""
+        """Take those with the same prefix, nearest in length first: a batch is padded to the longest."""
         first = taken[0]
         for request in sorted(self._waiting, key=lambda waiting: abs(waiting.longest - first.longest)):
             fits = request.shares_prefix(first) and batching.takes([*taken, request])
@@ -95,18 +113,18 @@ class RequestQueue:
                 taken.append(request)
 
     def drain(self) -> None:
-        """Take no new work; what was accepted stays."""
+        """Refuse new requests; those that were accepted are still given out."""
         with self._changed:
             self._draining = True
             self._changed.notify_all()
 
     def refuse(self, reason: str) -> None:
-        """Take no new work because an engine is lost; what was accepted stays."""
+        """Refuse new requests because an engine is lost; those that were accepted are still given out."""
         with self._changed:
             self._lost = reason
 
     def give_up(self) -> list[ScoringRequest]:
-        """Give back what waits: there is nobody left to take it."""
+        """Return the requests that wait, because no engine is left to take them, and refuse new ones."""
         with self._changed:
             self._draining = True
             waiting = list(self._waiting)

@@ -1,4 +1,4 @@
-"""Assembled work, and turns to measure in, on their way to the engines of one queue."""
+"""Assembled work, and measurements of the peak, on their way to the engines of one queue."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from trt_server.scheduling.work import Work
 
 
 class ReadyWork:
-    """As much as the engines hold, and no more: later requests stay in the queue, where callers may leave.
+    """Holds what the engines will take next.
 
-    An engine that has nothing to do goes before one that could take more on top of its own.
+    It holds as many batches as the engines do and no more: later requests stay in the queue, where one whose
+    caller goes away costs nothing. An engine that has nothing to do is served before one that could take
+    another batch on top of its own.
     """
 
     def __init__(self, engines: int) -> None:
@@ -24,17 +26,17 @@ class ReadyWork:
         self._closed = False
 
     def make_room(self, depth: int) -> None:
-        """For the batches that an engine holds: one that goes on to its next finds it ready."""
+        """Hold `depth` batches for each engine, as many as it holds itself, so that its next one is ready."""
         self._depth = depth
 
     def wait_for_room(self) -> bool:
-        """Whether there still is an engine; returns once more may be put."""
+        """Wait until more may be put; returns whether there still is an engine."""
         with self._changed:
             self._changed.wait_for(lambda: not self._engines or self._has_room())
             return self._engines > 0
 
     def put(self, work: Work | PeakTurn) -> bool:
-        """False: it is not taken, there is no engine left, or nothing more to come."""
+        """Add work; returns False where it is refused, because no engine is left or this is closed."""
         with self._changed:
             is_taken = self._engines > 0 and not self._closed
             if is_taken:
@@ -43,13 +45,13 @@ class ReadyWork:
             return is_taken
 
     def close(self) -> None:
-        """None will be put any more."""
+        """Refuse more work; what is here is still given out."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def take(self) -> Work | PeakTurn | None:
-        """For an engine that has nothing to do: wait for some. None: closed, and all is taken."""
+        """Wait for work, for an engine that has none. None: this is closed, and everything is taken."""
         with self._changed:
             self._idle += 1
             self._changed.wait_for(lambda: self._waiting or self._closed)
@@ -57,12 +59,12 @@ class ReadyWork:
             return self._next()
 
     def take_another(self) -> Work | PeakTurn | None:
-        """For an engine that has work: some where more is ready than idle engines will take."""
+        """Return work for an engine that has some; None where idle engines will take all that is ready."""
         with self._changed:
             return self._next() if len(self._waiting) > self._idle else None
 
     def leave(self) -> list[Work | PeakTurn] | None:
-        """One engine less from now on; what waited where it was the last, else None."""
+        """Count one engine less; returns what is left of the work where it was the last, else None."""
         with self._changed:
             self._engines -= 1
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""The thread that owns an engine."""
+"""The thread that owns an engine, and the thread that hands out its results."""
 
 from __future__ import annotations
 
@@ -26,13 +26,7 @@ Assemble = Callable[[Sequence[ScoringRequest]], Work]
 
 
 class EngineWorker:
-    """Makes an engine, warms it, feeds it with what is ready and closes it, all in one thread of its own.
-
-    number: which of the engines behind its queue it is. assemble: makes work of fewer requests where
-    callers have left. record_seconds: told how long each request took. on_batch: called in the answers'
-    thread for each batch that was computed, with the prompts in it. on_lost: called in this thread when
-    the engine has failed for good; it takes nothing from then on.
-    """
+    """Makes an engine, warms it up, feeds it what is ready and closes it, all in one thread of its own."""
 
     def __init__(
         self,
@@ -44,6 +38,19 @@ class EngineWorker:
         on_batch: Callable[[int], None],
         on_lost: Callable[[int, str], None],
     ) -> None:
+        """Prepare the worker on the event loop that will wait for it.
+
+        Args:
+            number: The engine's, among those behind its queue.
+            make_engine: Makes the engine.
+            ready: Where the engine's work comes from.
+            assemble: Makes work of fewer requests, where callers have gone away.
+            record_seconds: Told how long a request took in the engine.
+            on_batch: Called for each batch that was computed, with the number of prompts in it, in the thread
+                that hands out results.
+            on_lost: Called with the number and the reason, in the engine's thread, when the engine has failed
+                for good. It takes no work from then on.
+        """
         self._number = number
         self._make_engine = make_engine
         self._ready = ready
@@ -57,16 +64,21 @@ class EngineWorker:
         self._started: asyncio.Future[Engine] = loop.create_future()
         self._finished: asyncio.Future[None] = loop.create_future()
         self._thread = threading.Thread(target=self._run, name=f"engine-{number}", daemon=True)
-        # Waking the loop gives the interpreter away, and the engine's thread has the next batch to start.
+        # Results have a thread of their own: waking the event loop may let other threads run first, and the
+        # engine's thread has the next batch to start.
         self._answering = ThreadPoolExecutor(1, f"answers-{number}")
 
     async def start(self) -> Engine:
-        """Make the engine and warm it up; its calls stay this thread's. Raises StartError."""
+        """Make the engine and warm it up. All calls to it stay with the worker's thread.
+
+        Raises:
+            StartError: A library or the machine fails.
+        """
         self._thread.start()
         return await asyncio.shield(self._started)
 
     async def finish(self) -> None:
-        """Wait until the engine is closed: no batch is left and none will come, or it is lost."""
+        """Wait until the engine is closed, because no work is left and none will come, or it is lost."""
         await self._finished
 
     def _run(self) -> None:
@@ -91,7 +103,11 @@ class EngineWorker:
             futures.set_result(self._finished, None)
 
     def _make_warm_engine(self) -> Engine:
-        """Raises StartError where a library or the machine fails. A fault of ours stays what it is."""
+        """Make the engine and run it once in each shape.
+
+        Raises:
+            StartError: A library or the machine fails. Any other error is a fault of this program.
+        """
         try:
             engine = self._make_engine()
             _warm_up(engine)
@@ -146,7 +162,7 @@ class EngineWorker:
             self._reject(work.requests, error)
 
     def _answer(self, work: Work) -> None:
-        """In the answers' thread."""
+        """Hand out the results, in the thread that does so."""
         try:
             for batch in work.batches:
                 self._on_batch(len(batch.lengths))
