@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections import Counter
@@ -12,8 +13,10 @@ import pytest
 from client_process import SECONDS, ClientProcess, client, the_error
 from double import HOLD, PEAK, Double, Verdict, queue_full
 from mmlu import write_benchmark
-from mmlu_client.errors import InputError
+from mmlu_client.errors import InputError, NotWrittenError
 from mmlu_client.service.address import parse_addresses
+from mmlu_client.service.fleet import Fleet
+from mmlu_client.service.remote_server import RemoteServer
 from run_files import manifest, page, records, summary, wait_for_records
 from tokenizer_kinds import byte_level, tokenizer_files
 
@@ -137,6 +140,33 @@ def test_a_server_that_comes_later_joins(data: Path, output: Path) -> None:
     assert f"server {two.url}: {share[two.url]} requests" in page(output)
     readings = [json.loads(line) for line in (output / "device.jsonl").read_text().splitlines()]
     assert {reading["server"] for reading in readings} == {one.url, two.url}
+
+
+def test_a_server_that_cannot_be_written_down_does_not_join_in_silence() -> None:
+    """The disk is at fault, not the server: the run is told, instead of going on without it."""
+    port = free_port()
+    joined: list[RemoteServer] = []
+
+    async def watch(one: Double) -> None:
+        tried = asyncio.Event()
+
+        def admit(server: RemoteServer, first: RemoteServer) -> None:
+            if server.name != first.name:
+                tried.set()
+                raise NotWrittenError(Path("manifest.json"), "No space left on device")
+
+        fleet = Fleet(parse_addresses(f"{one.url},localhost:{port}"), None, lambda _: None, admit)
+        await fleet.connect(1.0)
+        try:
+            async with fleet.watched(joined.append):
+                with Double(TOKENIZER, port=port):
+                    await asyncio.wait_for(tried.wait(), SECONDS)
+        finally:
+            await fleet.close()
+
+    with Double(TOKENIZER) as one, pytest.raises(NotWrittenError, match="No space left on device"):
+        asyncio.run(watch(one))
+    assert not joined
 
 
 def said_of_one_that_does_not_join(data: Path, output: Path, other: Double) -> str:

@@ -92,17 +92,17 @@ class Settings:
         """A run that may end before its last question must not have asked the first subjects only."""
         return self.early_stop is not None or self.load.duration is not None or bool(self.load.request_count)
 
-    def within(self, places: int) -> Settings:
-        """With no more in flight than the servers together take at a time, which is `places`.
+    def within(self, window: int) -> Settings:
+        """With no more in flight than the servers together take at a time, which is `window`.
 
         Raises InputError where more were asked for, here or in another point of the sweep.
         """
         swept = [plan.concurrency for plan in self.sweep if plan.mode == "closed"]
         most = max([self.given["concurrency"] or 0, *swept])
-        if most > places:
+        if most > window:
             flag = "--sweep" if swept else "--concurrency"
             raise InputError(
-                f"{flag}: {most} requests cannot be in flight: the servers' windows hold {places} in all; "
-                f"ask for {places} at most, or start trt-server with a larger --stream-window"
+                f"{flag}: {most} requests cannot be in flight: the servers' windows hold {window} in all; "
+                f"ask for {window} at most, or start trt-server with a larger --stream-window"
             )
-        return replace(self, load=replace(self.load, concurrency=min(self.load.concurrency, places)))
+        return replace(self, load=replace(self.load, concurrency=min(self.load.concurrency, window)))

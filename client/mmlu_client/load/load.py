@@ -8,10 +8,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mmlu_client.load.lane import Asked, Lane, Outage, Server
 from mmlu_client.load.pacing import Pacing
+from mmlu_client.load.replica import Outage, PendingRequest, Replica
 from mmlu_client.load.source import RequestSource
+from mmlu_client.service.fleet import Fleet
 from mmlu_client.service.messages import Refusal, Reply, Request
+from mmlu_client.service.remote_server import RemoteServer
 
 
 @dataclass(frozen=True)
@@ -40,34 +42,38 @@ class Load:
 
     def __init__(
         self,
-        servers: Sequence[Server],
+        fleet: Fleet,
         source: RequestSource,
         pacing: Pacing,
         server_timeout: float,
         on_answer: Callable[[Answer], None],
-        on_return: Callable[[Server], None],
         is_enough: Callable[[], bool],
         say: Callable[[str], None],
         duration_ns: int | None = None,
     ) -> None:
-        """on_return: told of a server that comes back, before it is asked again; raises ClientError where it
-        is not to be. is_enough: asked before each new request. duration_ns: how long requests may fall due,
-        None: until every question is asked.
+        """Prepare to ask the servers that the fleet has now.
+
+        Args:
+            fleet: readmits a server that comes back.
+            server_timeout: how long a server that went away is waited for, in seconds.
+            on_answer: takes each answer.
+            is_enough: asked before each new request.
+            duration_ns: how long requests may fall due; None: until every question is asked.
         """
+        self._fleet = fleet
         self._server_timeout = server_timeout
         self._say = say
-        self._lanes = [self._lane(server) for server in servers]
+        self._replicas = [self._replica(server) for server in fleet.servers]
         self._tasks: set[asyncio.Task[None]] = set()
         self._joined = asyncio.Event()
         self._source = source
         self._pacing = pacing
         self._on_answer = on_answer
-        self._on_return = on_return
         self._is_enough = is_enough
         self._duration_ns = duration_ns
-        self._again: deque[Asked] = deque()
+        self._retry_queue: deque[PendingRequest] = deque()
         self._change = asyncio.Event()
-        self._room_ns = 0
+        self._capacity_ns = 0
         self._exhausted = False
         self._finished = False
         self._started_ns = 0
@@ -77,7 +83,7 @@ class Load:
 
     @property
     def outages(self) -> list[Outage]:
-        return [outage for lane in self._lanes for outage in lane.outages]
+        return [outage for replica in self._replicas for outage in replica.outages]
 
     @property
     def elapsed_ns(self) -> int:
@@ -88,21 +94,21 @@ class Load:
         """Return when everything is answered. Raises RunError when every server is gone for good."""
         self._started_ns = time.monotonic_ns()
         self._pacing.start(self._started_ns)
-        jobs = (self._issue(), self._issue_again(), *(lane.run() for lane in self._lanes))
+        jobs = (self._issue(), self._issue_retries(), *(replica.run() for replica in self._replicas))
         self._tasks.update(asyncio.create_task(job) for job in jobs)
         await self._all_or_first_error()
 
-    def join(self, server: Server) -> None:
+    def join(self, server: RemoteServer) -> None:
         """Ask this one too, from now on, if anything is left to ask."""
         if self._finished:
             return
-        lane = self._lane(server)
-        self._lanes.append(lane)
-        self._tasks.add(asyncio.create_task(lane.run()))
+        replica = self._replica(server)
+        self._replicas.append(replica)
+        self._tasks.add(asyncio.create_task(replica.run()))
         self._joined.set()
 
-    def _lane(self, server: Server) -> Lane:
-        return Lane(server, self._server_timeout, self, self._say)
+    def _replica(self, server: RemoteServer) -> Replica:
+        return Replica(server, self._fleet, self._server_timeout, self, self._say)
 
     async def _issue(self) -> None:
         """Ask what falls due."""
@@ -113,8 +119,8 @@ class Load:
             if request is None:
                 break
             self.in_flight += 1
-            lane = await self._lane_with_room()
-            lane.ask(Asked(request, due, ready_ns=max(due, self._room_ns)))
+            replica = await self._replica_with_capacity()
+            replica.ask(PendingRequest(request, due, ready_ns=max(due, self._capacity_ns)))
         self._exhausted = True
         self._change.set()
 
@@ -130,52 +136,57 @@ class Load:
                 return None
         return None if self._is_enough() else due
 
-    async def _issue_again(self) -> None:
-        """Ask again what a server gave back, until all is answered."""
+    async def _issue_retries(self) -> None:
+        """Ask again what a server did not answer, until all is answered."""
         while self.in_flight or not self._exhausted:
-            if self._again:
-                asked = self._again.popleft()
-                lane = await self._lane_with_room()
-                asked.ready_ns = time.monotonic_ns()
-                lane.ask(asked)
+            if self._retry_queue:
+                pending = self._retry_queue.popleft()
+                replica = await self._replica_with_capacity()
+                pending.ready_ns = time.monotonic_ns()
+                replica.ask(pending)
             else:
                 await self._wait_for_change()
         self._finished = True
-        for lane in self._lanes:
-            lane.finish()
+        for replica in self._replicas:
+            replica.finish()
 
-    async def _lane_with_room(self) -> Lane:
-        """Of those with room, the one with the fewest unanswered requests."""
-        while not (lanes := [lane for lane in self._lanes if lane.has_room]):
+    async def _replica_with_capacity(self) -> Replica:
+        """Of those with capacity, the one with the fewest unanswered requests."""
+        while not (replicas := [replica for replica in self._replicas if replica.has_capacity]):
             await self._wait_for_change()
-            self._room_ns = time.monotonic_ns()
-        return min(lanes, key=lambda lane: lane.load)
+            self._capacity_ns = time.monotonic_ns()
+        return min(replicas, key=lambda replica: replica.in_flight)
 
     async def _wait_for_change(self) -> None:
         self._change.clear()
         await self._change.wait()
 
-    def settle(self, lane: Lane, asked: Asked, outcome: Reply | Refusal, now: int) -> None:
+    def complete(self, replica: Replica, pending: PendingRequest, outcome: Reply | Refusal, now: int) -> None:
         self.in_flight -= 1
         self._last_reply_ns = now
         self._on_answer(
-            Answer(asked.request, outcome, lane.server.name, asked.due_ns, asked.ready_ns, asked.sent_ns, now)
+            Answer(
+                pending.request,
+                outcome,
+                replica.server.name,
+                pending.due_ns,
+                pending.ready_ns,
+                pending.sent_ns,
+                now,
+            )
         )
         self._pacing.answered(now)
         self._change.set()
 
-    def take_back(self, asked: Sequence[Asked]) -> None:
-        self._again.extend(asked)
+    def requeue(self, pending: Sequence[PendingRequest]) -> None:
+        self._retry_queue.extend(pending)
         self._change.set()
 
     def opened(self) -> None:
         self._change.set()
 
-    def came_back(self, server: Server) -> None:
-        self._on_return(server)
-
-    def is_last(self, lane: Lane) -> bool:
-        return all(other.left_out for other in self._lanes if other is not lane)
+    def is_last(self, replica: Replica) -> bool:
+        return all(other.left_out for other in self._replicas if other is not replica)
 
     async def _all_or_first_error(self) -> None:
         """Return when all tasks are done; an error of one, or a cancellation, ends the others."""

@@ -31,21 +31,21 @@ class ClosedLoop:
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
-        self._places: deque[int] = deque()
-        self._place = asyncio.Event()
+        self._slots: deque[int] = deque()
+        self._slot_freed = asyncio.Event()
 
     def start(self, now: int) -> None:
-        self._places = deque([now] * self._concurrency)
+        self._slots = deque([now] * self._concurrency)
 
     async def next_due(self) -> int:
-        while not self._places:
-            self._place.clear()
-            await self._place.wait()
-        return self._places.popleft()
+        while not self._slots:
+            self._slot_freed.clear()
+            await self._slot_freed.wait()
+        return self._slots.popleft()
 
     def answered(self, now: int) -> None:
-        self._places.append(now)
-        self._place.set()
+        self._slots.append(now)
+        self._slot_freed.set()
 
 
 class OpenLoop:

@@ -12,13 +12,12 @@ from mmlu_client.config.settings import Settings
 from mmlu_client.data.question_file import Selection
 from mmlu_client.figures.accuracy import accuracy_of
 from mmlu_client.figures.ending import DONE, DURATION, EARLY_STOP
-from mmlu_client.load.lane import Server
 from mmlu_client.prompts.builder import PromptBuilder
 from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.limit import prompt_limit
 from mmlu_client.prompts.tokenizer import Tokenizer, load_checked
 from mmlu_client.run.early_stop import EarlyStop
-from mmlu_client.run.phase import Bench, Phase, warm_up
+from mmlu_client.run.phase import Phase, PhaseContext, warm_up
 from mmlu_client.run.recorder import Recorder
 from mmlu_client.run.resume import seconds_asked
 from mmlu_client.run.session import Session
@@ -33,6 +32,7 @@ from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_file import RecordFile
 from mmlu_client.rundir.record_table import RecordTable, read_records
 from mmlu_client.service.fleet import Fleet, check_batch_size, check_prompt_limit, check_reference
+from mmlu_client.service.remote_server import RemoteServer
 from mmlu_client.watch.progress import Tally
 
 
@@ -77,10 +77,10 @@ class Evaluation:
     async def run(self, start: Start) -> None:
         """Raises ClientError."""
         settings, say = self._settings, self._session.say
-        fleet = Fleet(settings.addresses, settings.tls_ca, say, self._check)
+        fleet = Fleet(settings.addresses, settings.tls_ca, say, self._admit)
         try:
             await fleet.connect(settings.server_timeout)
-            self._settings = settings.within(fleet.places)
+            self._settings = settings.within(fleet.window)
             model = fleet.servers[0].model
             if model.notice:
                 say(f"{model.id}: {model.notice}")
@@ -89,15 +89,20 @@ class Evaluation:
         finally:
             await fleet.close()
 
-    def _check(self, server: Server, first: Server) -> None:
-        """Whether it can do what is asked, beside the first one. Raises InputError, RunError."""
+    def _admit(self, server: RemoteServer, first: RemoteServer) -> None:
+        """Take a server, or one that came back, that can do what is asked, beside the first one.
+
+        Raises InputError or RunError where it cannot, NotWrittenError where the manifest cannot say so.
+        """
         check_batch_size(server, self._settings.batch_size)
         if self._max_prompt_tokens is not None:
             check_prompt_limit(server, self._max_prompt_tokens)
         if self._settings.validate:
             check_reference(server, first)
+        if self.manifest is not None:
+            self._note(self.manifest, server)
 
-    async def _tokenizer(self, server: Server) -> tuple[Tokenizer, str]:
+    async def _tokenizer(self, server: RemoteServer) -> tuple[Tokenizer, str]:
         """The tokenizer and, for the manifest, where it comes from."""
         named, served = self._settings.tokenizer, await server.connection.tokenizer()
         load = partial(load_checked, named, served, server.model.id)
@@ -172,34 +177,19 @@ class Evaluation:
     ) -> None:
         settings, session = self._settings, self._session
         self._recorder = Recorder(file, self._early_stop, session.progress, session.metrics)
-        note = partial(self._note_server, manifest)
-        take_again = partial(self._take_again, fleet, note)
-        bench = Bench(
-            settings,
-            fleet,
-            note,
-            take_again,
-            builder,
-            session.worker,
-            self._recorder,
-            session.say,
-            manifest.session,
+        context = PhaseContext(
+            settings, fleet, builder, session.worker, self._recorder, session.say, manifest.session
         )
         if settings.validate:
-            await self._ask(bench, manifest, VAL, self._workload.questions, earlier.phase(VAL))
+            await self._ask(context, manifest, VAL, self._workload.questions, earlier.phase(VAL))
         questions = self._validated() if settings.validate else self._workload.questions
-        self._describe(bench, manifest, questions, earlier.phase(INFER))
-        await self._ask(bench, manifest, INFER, questions, earlier.phase(INFER))
+        self._describe(context, manifest, questions, earlier.phase(INFER))
+        await self._ask(context, manifest, INFER, questions, earlier.phase(INFER))
         for server in await fleet.with_peaks_measured_again():
-            note(server)
+            self._note(manifest, server)
 
-    def _take_again(self, fleet: Fleet, note: Callable[[Server], None], server: Server) -> None:
-        """One that came back. Raises ClientError where it cannot do what is asked any more."""
-        self._check(server, fleet.servers[0])
-        note(server)
-
-    def _note_server(self, manifest: RunManifest, server: Server) -> None:
-        """One more, or one as it came back, in the middle of the run."""
+    def _note(self, manifest: RunManifest, server: RemoteServer) -> None:
+        """Write down a server as it is now. Raises NotWrittenError."""
         manifest.add_servers([server])
         self._add_servers_to_metrics(manifest)
 
@@ -208,35 +198,40 @@ class Evaluation:
             self._session.metrics.add_server(entry.name, entry.session, entry.peak_flops)
 
     async def _ask(
-        self, bench: Bench, manifest: RunManifest, name: str, questions: Selection, earlier: RecordTable
+        self,
+        context: PhaseContext,
+        manifest: RunManifest,
+        name: str,
+        questions: Selection,
+        earlier: RecordTable,
     ) -> None:
         """Ask those questions of one phase that have no record yet. earlier: the phase's records."""
-        before = bench.recorder.records
-        bench.recorder.start(earlier)
+        before = context.recorder.records
+        context.recorder.start(earlier)
         missing = questions.without(set(earlier.questions()))
-        tally = Tally(questions, bench.servers[0].model.notice, name)
+        tally = Tally(questions, context.fleet.servers[0].model.notice, name)
         tally.add_earlier(earlier)
-        phase = Phase(bench, name, missing, seconds_asked(manifest.earlier_sessions, earlier, name))
+        phase = Phase(context, name, missing, seconds_asked(manifest.earlier_sessions, earlier, name))
         self._session.metrics.watch_in_flight(lambda: phase.load.in_flight)
         is_asked = bool(missing) and not phase.is_over
         if is_asked:
-            await warm_up(bench, missing, reference=name == VAL)
+            await warm_up(context, missing, reference=name == VAL)
         self._session.progress.start(tally)
         try:
             if is_asked:
                 await phase.run(self._folder / DEVICE_LOG)
         finally:
             self.end.add(phase)
-        if bench.recorder.records - before < len(questions):
-            self.why = EARLY_STOP if bench.recorder.is_enough else DURATION
+        if context.recorder.records - before < len(questions):
+            self.why = EARLY_STOP if context.recorder.is_enough else DURATION
 
     def _describe(
-        self, bench: Bench, manifest: RunManifest, questions: Selection, earlier: RecordTable
+        self, context: PhaseContext, manifest: RunManifest, questions: Selection, earlier: RecordTable
     ) -> None:
         """Tell the metrics what is measured, and what earlier sessions left."""
         self._session.metrics.describe(
             questions,
-            bench.servers[0].model,
+            context.fleet.servers[0].model,
             data=self._workload.benchmark.name,
             prompt_format=self._settings.prompt_format,
             batch_size=self._settings.batch_size,

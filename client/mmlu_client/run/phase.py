@@ -11,7 +11,6 @@ from pathlib import Path
 
 from mmlu_client.config.settings import Settings
 from mmlu_client.data.question import Question
-from mmlu_client.load.lane import Server
 from mmlu_client.load.load import Load
 from mmlu_client.load.pacing import ClosedLoop
 from mmlu_client.load.source import RequestSource
@@ -24,25 +23,16 @@ from mmlu_client.watch.self_check import LoopWatch
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What phases work with. session: which start this is, from 0.
-
-    on_join, on_return: told of a server that joins, and of one that comes back; the latter may refuse it.
-    """
+class PhaseContext:
+    """What phases work with. session: which start this is, from 0."""
 
     settings: Settings
     fleet: Fleet
-    on_join: Callable[[Server], None]
-    on_return: Callable[[Server], None]
     builder: PromptBuilder
     worker: ThreadPoolExecutor
     recorder: Recorder
     say: Callable[[str], None]
     session: int
-
-    @property
-    def servers(self) -> Sequence[Server]:
-        return self.fleet.servers
 
 
 class Phase:
@@ -53,13 +43,13 @@ class Phase:
 
     def __init__(
         self,
-        bench: Bench,
+        context: PhaseContext,
         name: str,
         questions: Sequence[Question],
         spent_seconds: float,
     ) -> None:
         """spent_seconds: of --benchmark-duration, what earlier sessions took."""
-        self._bench = bench
+        self._context = context
         self._spent_ns = round(spent_seconds * 1e9)
         self.name = name
         self.seconds = 0.0
@@ -69,10 +59,10 @@ class Phase:
 
     async def run(self, device_log: Path) -> None:
         """Raises RunError, InputError."""
-        bench = self._bench
-        log = DeviceLog(device_log, bench.servers, self.name, bench.session, bench.say)
+        context = self._context
+        log = DeviceLog(device_log, context.fleet.servers, self.name, context.session, context.say)
         try:
-            async with log, bench.fleet.watched(self._join), self.watch:
+            async with log, context.fleet.watched(self.load.join), self.watch:
                 start = time.monotonic()
                 try:
                     await self.load.run()
@@ -82,73 +72,67 @@ class Phase:
             self.lost_readings = log.lost
 
     def _load(self, questions: Sequence[Question]) -> Load:
-        bench, plan, seed = self._bench, self._bench.settings.load, self._bench.settings.seed
-        name, session = self.name, bench.session
+        context, plan, seed = self._context, self._context.settings.load, self._context.settings.seed
+        name, session = self.name, context.session
         source = RequestSource(
-            bench.builder,
+            context.builder,
             questions,
-            bench.settings.batch_size,
-            bench.worker,
+            context.settings.batch_size,
+            context.worker,
             lambda unaskable: self._keep([record_of_unaskable(unaskable, name, session)]),
             id_prefix=f"{name}-{session}-",
             reference=name == VAL,
-            reuse_prefix=bench.settings.reuse_prefix and name != VAL,
-            shuffled=bench.settings.is_shuffled,
+            reuse_prefix=context.settings.reuse_prefix and name != VAL,
+            shuffled=context.settings.is_shuffled,
         )
         return Load(
-            bench.servers,
+            context.fleet,
             source,
             plan.pacing(seed),
-            bench.settings.server_timeout,
+            context.settings.server_timeout,
             lambda answer: self._keep(records_of(answer, name, session)),
-            bench.on_return,
-            lambda: bench.recorder.is_enough,
-            bench.say,
+            lambda: context.recorder.is_enough,
+            context.say,
             self._left_ns,
         )
 
     def _keep(self, records: Sequence[Record]) -> None:
-        self._bench.recorder.add(records, self.load.elapsed_ns / 1e9)
-
-    def _join(self, server: Server) -> None:
-        self._bench.on_join(server)
-        self.load.join(server)
+        self._context.recorder.add(records, self.load.elapsed_ns / 1e9)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is to be asked: what earlier starts left is enough, or they took all the time."""
-        return self._bench.recorder.is_enough or self._bench.settings.load.is_spent(self._spent_ns)
+        return self._context.recorder.is_enough or self._context.settings.load.is_spent(self._spent_ns)
 
     @property
     def _left_ns(self) -> int | None:
         """Of --benchmark-duration."""
-        duration = self._bench.settings.load.duration
+        duration = self._context.settings.load.duration
         return None if duration is None else round(duration * 1e9) - self._spent_ns
 
 
-async def warm_up(bench: Bench, questions: Sequence[Question], *, reference: bool) -> None:
+async def warm_up(context: PhaseContext, questions: Sequence[Question], *, reference: bool) -> None:
     """Ask the first requests once, over and over where there are fewer, and forget the answers."""
-    settings = bench.settings
+    settings = context.settings
     count = settings.load.warmup_requests * settings.batch_size
     if not count or not questions:
         return
     source = RequestSource(
-        bench.builder,
+        context.builder,
         list(islice(cycle(questions), count)),
         settings.batch_size,
-        bench.worker,
+        context.worker,
         lambda _: None,
         id_prefix="warmup-",
         reference=reference,
     )
     pacing = ClosedLoop(settings.load.concurrency)
     await Load(
-        bench.servers,
+        context.fleet,
         source,
         pacing,
         settings.server_timeout,
         lambda _: None,
-        bench.on_return,
         lambda: False,
-        bench.say,
+        context.say,
     ).run()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mmlu_client.errors import InputError, RunError
-from mmlu_client.load.lane import Server
 from mmlu_client.rundir.whole_lines import append_lines, cut_torn_line
 from mmlu_client.service.model import Device
+from mmlu_client.service.remote_server import RemoteServer
 
 INTERVAL_SECONDS = 1.0
 CALL_SECONDS = 5.0
@@ -42,7 +42,12 @@ class DeviceLog:
     """
 
     def __init__(
-        self, path: Path, servers: Sequence[Server], phase: str, session: int, say: Callable[[str], None]
+        self,
+        path: Path,
+        servers: Sequence[RemoteServer],
+        phase: str,
+        session: int,
+        say: Callable[[str], None],
     ) -> None:
         self.lost = 0
         self._path = path
@@ -71,7 +76,7 @@ class DeviceLog:
     async def _read(self) -> None:
         await asyncio.gather(*map(self._read_one, self._servers))
 
-    async def _read_one(self, server: Server) -> None:
+    async def _read_one(self, server: RemoteServer) -> None:
         try:
             model = await server.connection.model(CALL_SECONDS)
         except RunError:  # a server that is away has no readings

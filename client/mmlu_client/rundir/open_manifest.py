@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mmlu_client.config.settings import Settings
 from mmlu_client.data.benchmark import Benchmark
-from mmlu_client.load.lane import Server
 from mmlu_client.prompts.limit import PromptLimit
 from mmlu_client.prompts.tokenizer import Tokenizer
 from mmlu_client.rundir.manifest import (
@@ -33,6 +32,7 @@ from mmlu_client.rundir.manifest import (
     write_manifest,
 )
 from mmlu_client.service.model import PeakMeasurements
+from mmlu_client.service.remote_server import RemoteServer
 
 PACKAGES = (
     "trt-server",
@@ -61,7 +61,9 @@ class Asking:
     limit: PromptLimit
 
 
-def new_manifest(settings: Settings, asking: Asking, servers: Sequence[Server], session: Session) -> Manifest:
+def new_manifest(
+    settings: Settings, asking: Asking, servers: Sequence[RemoteServer], session: Session
+) -> Manifest:
     """Of a run whose first session this is, without its servers."""
     model, load, benchmark = servers[0].model, settings.load, asking.benchmark
     return Manifest(
@@ -161,7 +163,7 @@ class RunManifest:
     def earlier_sessions(self) -> Sequence[Session]:
         return self.manifest.sessions[:-1]
 
-    def add_servers(self, servers: Sequence[Server]) -> None:
+    def add_servers(self, servers: Sequence[RemoteServer]) -> None:
         """Of this start; one that is there already came back."""
         entries = [_server_entry(server, self.session) for server in servers]
         self._write(replace(self.manifest, servers=_all_servers(self.manifest.servers, entries)))
@@ -181,7 +183,7 @@ class RunManifest:
         write_manifest(self._folder, manifest)
 
 
-def _server_entry(server: Server, session: int) -> ServerEntry:
+def _server_entry(server: RemoteServer, session: int) -> ServerEntry:
     model = server.model
     return ServerEntry(
         name=server.name,

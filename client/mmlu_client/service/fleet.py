@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmlu_client.errors import ClientError, InputError, RunError
-from mmlu_client.load.lane import Server
+from mmlu_client.errors import ClientError, InputError, NotWrittenError, RunError
 from mmlu_client.service.address import Address
 from mmlu_client.service.connection import AwayError, Connection
 from mmlu_client.service.proxy import proxy_to
+from mmlu_client.service.remote_server import RemoteServer
 from mmlu_client.text import shortest
 
 RESOLVE_SECONDS = 0.5
@@ -30,19 +30,21 @@ class Fleet:
         addresses: Sequence[Address],
         ca_file: Path | None,
         say: Callable[[str], None],
-        check: Callable[[Server, Server], None],
+        admit: Callable[[RemoteServer, RemoteServer], None],
     ) -> None:
-        """check: raises ClientError where a server cannot do what the run asks, beside the first of them."""
-        self.servers: list[Server] = []
+        """admit: given a server before it is asked anything, at first and whenever it comes back, and the
+        first of them all; raises ClientError where it is not to be asked.
+        """
+        self.servers: list[RemoteServer] = []
         self._addresses = addresses
         self._ca_file = ca_file
         self._say = say
-        self._check = check
-        # Those that have a server, or one that does not fit.
-        self._settled: set[Address] = set()
+        self._admit = admit
+        # Those with a server that joined, or that does not fit.
+        self._known: set[Address] = set()
 
     @property
-    def places(self) -> int:
+    def window(self) -> int:
         """The most requests that all servers together take at a time."""
         return sum(max(1, server.model.stream_window) for server in self.servers)
 
@@ -62,25 +64,41 @@ class Fleet:
                 errors.append(model)
                 await connection.close()
             else:
-                self._take(address, Server(address.target, connection, model))
+                self._take(address, RemoteServer(address.target, connection, model))
         if not self.servers or any(not isinstance(error, RunError) for error in errors):
             raise next((error for error in errors if not isinstance(error, RunError)), errors[0])
         for error in errors:
             self._say(f"left out: {error}")
         for server in self.servers:
-            self._check_fits(server)
+            self._admit_if_alike(server)
+
+    async def rejoin(self, server: RemoteServer, seconds: float) -> None:
+        """Wait, `seconds` at most, for a server that went away, and admit it as it came back.
+
+        Raises RunError where it does not come back, or holds something else, or cannot be used any more.
+        """
+        model = await server.connection.wait_for_model(seconds)
+        if (difference := server.model.difference(model)) is not None:
+            raise RunError(
+                f"{server.name} came back with another model or engine ({difference}): "
+                "its answers do not belong to this run"
+            )
+        try:
+            self._admit(replace(server, model=model), self.servers[0])
+        except ClientError as error:
+            raise RunError(f"{server.name} came back as it cannot be used: {error}") from None
 
     @property
     def max_prompt_tokens(self) -> int:
         """The longest prompt that all of them take."""
         return min(server.model.max_prompt_tokens for server in self.servers)
 
-    async def with_peaks_measured_again(self) -> list[Server]:
+    async def with_peaks_measured_again(self) -> list[RemoteServer]:
         """Those that measure their peak, each with its largest so far. One that is away now has none.
 
         Servers of one device measure one after the other: they would take each other's cores.
         """
-        by_device: dict[str, list[Server]] = defaultdict(list)
+        by_device: dict[str, list[RemoteServer]] = defaultdict(list)
         for server in self.servers:
             if server.model.peak_measurements is not None:
                 by_device[server.model.device.id or server.name].append(server)
@@ -88,7 +106,7 @@ class Fleet:
         return [server for servers in found for server in servers]
 
     @contextlib.asynccontextmanager
-    async def watched(self, on_join: Callable[[Server], None]) -> AsyncIterator[None]:
+    async def watched(self, on_join: Callable[[RemoteServer], None]) -> AsyncIterator[None]:
         """Servers that come meanwhile join: on_join is told of each. Raises, at its end, what that raised."""
         watch = asyncio.create_task(self._watch(on_join))
         try:
@@ -103,44 +121,48 @@ class Fleet:
         for server in self.servers:
             await server.connection.close()
 
-    async def _watch(self, on_join: Callable[[Server], None]) -> None:
+    async def _watch(self, on_join: Callable[[RemoteServer], None]) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             for address in await self._addresses_now():
-                if address not in self._settled and (server := await self._join(address)) is not None:
+                if address not in self._known and (server := await self._join(address)) is not None:
                     self._say(f"{server.name} joins the run")
                     on_join(server)
 
-    async def _join(self, address: Address) -> Server | None:
+    async def _join(self, address: Address) -> RemoteServer | None:
         """The server at an address that had none; None where there still is none, or it does not fit."""
         async with contextlib.AsyncExitStack() as unless_it_joins:
             connection = await self._connection(address)
             unless_it_joins.push_async_callback(connection.close)
             try:
-                server = Server(address.target, connection, await connection.model_if_serving(WATCH_SECONDS))
-                self._check_fits(server)
+                server = RemoteServer(
+                    address.target, connection, await connection.model_if_serving(WATCH_SECONDS)
+                )
+                self._admit_if_alike(server)
             except AwayError:
                 return None
+            except NotWrittenError:  # the disk lets the run down, not this server
+                raise
             except ClientError as error:
-                self._settled.add(address)
+                self._known.add(address)
                 self._say(f"{address} does not join the run: {error}")
                 return None
             unless_it_joins.pop_all()
         self._take(address, server)
         return server
 
-    def _take(self, address: Address, server: Server) -> None:
-        self._settled.add(address)
+    def _take(self, address: Address, server: RemoteServer) -> None:
+        self._known.add(address)
         self.servers.append(server)
 
     async def _connection(self, address: Address) -> Connection:
         return Connection(address, self._ca_file, self._say, await proxy_to(address))
 
-    def _check_fits(self, server: Server) -> None:
+    def _admit_if_alike(self, server: RemoteServer) -> None:
         first = self.servers[0]
         if (difference := first.model.difference(server.model)) is not None:
             raise RunError(f"{first.name} and {server.name} do not hold the same: {difference}")
-        self._check(server, first)
+        self._admit(server, first)
 
     async def _addresses_now(self) -> list[Address]:
         found: list[Address] = []
@@ -166,7 +188,7 @@ class Fleet:
         return list(dict.fromkeys(found))
 
 
-async def _measured_in_turn(servers: Sequence[Server]) -> list[Server]:
+async def _measured_in_turn(servers: Sequence[RemoteServer]) -> list[RemoteServer]:
     found = []
     for server in servers:
         with contextlib.suppress(RunError):
@@ -176,7 +198,7 @@ async def _measured_in_turn(servers: Sequence[Server]) -> list[Server]:
     return found
 
 
-def check_batch_size(server: Server, batch_size: int) -> None:
+def check_batch_size(server: RemoteServer, batch_size: int) -> None:
     """Raises InputError."""
     if batch_size > server.model.max_batch_size:
         raise InputError(
@@ -185,7 +207,7 @@ def check_batch_size(server: Server, batch_size: int) -> None:
         )
 
 
-def check_prompt_limit(server: Server, tokens: int) -> None:
+def check_prompt_limit(server: RemoteServer, tokens: int) -> None:
     """tokens: of the longest prompts that are asked. Raises RunError."""
     if server.model.max_prompt_tokens < tokens:
         raise RunError(
@@ -194,7 +216,7 @@ def check_prompt_limit(server: Server, tokens: int) -> None:
         )
 
 
-def check_reference(server: Server, first: Server) -> None:
+def check_reference(server: RemoteServer, first: RemoteServer) -> None:
     """Raises InputError where the server has no reference, RunError where it has another than the first."""
     mine, theirs = server.model.reference, first.model.reference
     if mine is None:
