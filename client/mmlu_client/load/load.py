@@ -18,10 +18,18 @@ from mmlu_client.service.remote_server import RemoteServer
 
 @dataclass(frozen=True)
 class Answer:
-    """A request and what came back; times are this machine's monotonic clock, in nanoseconds.
+    """A request and what came back for it.
 
-    due: when it was to be asked; ready: when the client was free to ask it, later than due only where every
-    server had as much as it takes; sent, received: when it was written and its reply read.
+    Times are nanoseconds of this machine's monotonic clock.
+
+    Attributes:
+        request: what was asked.
+        outcome: the server's reply, or its refusal of this request.
+        server: the name of the server that answered.
+        due_ns: when the request was to be sent.
+        ready_ns: when a server could take it; later than due only where every server had as many as it takes.
+        sent_ns: when it was written to the stream.
+        received_ns: when its reply was read.
     """
 
     request: Request
@@ -34,10 +42,11 @@ class Answer:
 
 
 class Load:
-    """One phase's requests. Each goes to the server with the fewest unanswered ones.
+    """Sends one phase's requests, each to the server with the fewest unanswered ones.
 
-    in_flight: requests without an answer. starved_ns: how long requests that were due waited for their
-    prompts to be built.
+    Attributes:
+        in_flight: how many requests have no answer yet.
+        starved_ns: how long requests that were due waited for their prompts to be built, in nanoseconds.
     """
 
     def __init__(
@@ -54,10 +63,13 @@ class Load:
         """Prepare to ask the servers that the fleet has now.
 
         Args:
-            fleet: readmits a server that comes back.
+            fleet: the servers; it also readmits one that comes back.
+            source: builds the requests.
+            pacing: says when each request is due.
             server_timeout: how long a server that went away is waited for, in seconds.
             on_answer: takes each answer.
-            is_enough: asked before each new request.
+            is_enough: says before each new request whether no more are to be sent.
+            say: prints a line for the person.
             duration_ns: how long requests may fall due; None: until every question is asked.
         """
         self._fleet = fleet
@@ -83,15 +95,21 @@ class Load:
 
     @property
     def outages(self) -> list[Outage]:
+        """Each loss of a stream, server by server."""
         return [outage for replica in self._replicas for outage in replica.outages]
 
     @property
     def elapsed_ns(self) -> int:
-        """From the start to the last reply so far."""
+        """The time from the start to the last answer so far, in nanoseconds."""
         return max(0, self._last_reply_ns - self._started_ns)
 
     async def run(self) -> None:
-        """Return when everything is answered. Raises RunError when every server is gone for good."""
+        """Send every request, and return when all are answered.
+
+        Raises:
+            RunError: every server is gone for good.
+            InputError: prompts could not be built.
+        """
         self._started_ns = time.monotonic_ns()
         self._pacing.start(self._started_ns)
         jobs = (self._issue(), self._issue_retries(), *(replica.run() for replica in self._replicas))
@@ -99,7 +117,7 @@ class Load:
         await self._all_or_first_error()
 
     def join(self, server: RemoteServer) -> None:
-        """Ask this one too, from now on, if anything is left to ask."""
+        """Send requests to this server too from now on, if any are left."""
         if self._finished:
             return
         replica = self._replica(server)
@@ -111,7 +129,7 @@ class Load:
         return Replica(server, self._fleet, self._server_timeout, self, self._say)
 
     async def _issue(self) -> None:
-        """Ask what falls due."""
+        """Send each new request when it is due."""
         while (due := await self._next_due()) is not None:
             wanted_ns = time.monotonic_ns()
             request = await self._source.next()
@@ -125,7 +143,11 @@ class Load:
         self._change.set()
 
     async def _next_due(self) -> int | None:
-        """Wait until another request is due, and say when it was; None where none is to be asked any more."""
+        """Wait until another request is due.
+
+        Returns:
+            When it was due, in nanoseconds; None where no more are to be sent.
+        """
         due = await self._pacing.next_due()
         if self._duration_ns is None:
             await _sleep_until(due)
@@ -137,7 +159,7 @@ class Load:
         return None if self._is_enough() else due
 
     async def _issue_retries(self) -> None:
-        """Ask again what a server did not answer, until all is answered."""
+        """Send again what a server did not answer, until every request has its answer."""
         while self.in_flight or not self._exhausted:
             if self._retry_queue:
                 pending = self._retry_queue.popleft()
@@ -151,7 +173,7 @@ class Load:
             replica.finish()
 
     async def _replica_with_capacity(self) -> Replica:
-        """Of those with capacity, the one with the fewest unanswered requests."""
+        """Wait for a replica with capacity; of several, the one with the fewest unanswered requests."""
         while not (replicas := [replica for replica in self._replicas if replica.has_capacity]):
             await self._wait_for_change()
             self._capacity_ns = time.monotonic_ns()
@@ -162,6 +184,7 @@ class Load:
         await self._change.wait()
 
     def complete(self, replica: Replica, pending: PendingRequest, outcome: Reply | Refusal, now: int) -> None:
+        """Hand on the answer to a request. See `Router`."""
         self.in_flight -= 1
         self._last_reply_ns = now
         self._on_answer(
@@ -179,13 +202,16 @@ class Load:
         self._change.set()
 
     def requeue(self, pending: Sequence[PendingRequest]) -> None:
+        """Send these requests again. See `Router`."""
         self._retry_queue.extend(pending)
         self._change.set()
 
     def opened(self) -> None:
+        """Take note that a replica opened its stream. See `Router`."""
         self._change.set()
 
     def is_last(self, replica: Replica) -> bool:
+        """Whether every other replica is left out. See `Router`."""
         return all(other.left_out for other in self._replicas if other is not replica)
 
     async def _all_or_first_error(self) -> None:

@@ -21,7 +21,16 @@ HALF_CLOSE_SECONDS = 5.0
 
 @dataclass
 class PendingRequest:
-    """A request on its way. Nanoseconds of the monotonic clock: when it was due, could first go, and went."""
+    """A request without an answer.
+
+    Times are nanoseconds of the monotonic clock.
+
+    Attributes:
+        request: what is asked.
+        due_ns: when it was to be sent.
+        ready_ns: when a server could take it.
+        sent_ns: when it was written to the stream.
+    """
 
     request: Request
     due_ns: int
@@ -30,28 +39,41 @@ class PendingRequest:
 
 
 class Router(Protocol):
-    """Whoever gives requests to replicas and takes their answers."""
+    """Gives requests to replicas and takes their answers."""
 
-    def complete(
-        self, replica: Replica, pending: PendingRequest, outcome: Reply | Refusal, now: int
-    ) -> None: ...
+    def complete(self, replica: Replica, pending: PendingRequest, outcome: Reply | Refusal, now: int) -> None:
+        """Take the answer that a replica gave to a request.
+
+        Args:
+            replica: the one that answered.
+            pending: the request.
+            outcome: the answer.
+            now: when it was read, in nanoseconds of the monotonic clock.
+        """
+        ...
 
     def requeue(self, pending: Sequence[PendingRequest]) -> None:
-        """These were not answered here: they are to be asked again, here or elsewhere."""
+        """Take requests that a replica did not answer: they are to be sent again, to it or to another."""
         ...
 
     def opened(self) -> None:
-        """A replica may be asked that could not be."""
+        """Take note that a replica can take requests that could not before."""
         ...
 
     def is_last(self, replica: Replica) -> bool:
-        """Whether no other replica can be asked, now or later."""
+        """Whether no other replica can take requests, now or later."""
         ...
 
 
 @dataclass(frozen=True)
 class Outage:
-    """A stream that was lost, until the server was back or given up. Nanoseconds of the monotonic clock."""
+    """The time without a stream to a server, until the server was back or given up.
+
+    Attributes:
+        server: its name.
+        lost_ns: when the stream was lost, in nanoseconds of the monotonic clock.
+        over_ns: when the server was back or given up, on the same clock.
+    """
 
     server: str
     lost_ns: int
@@ -59,7 +81,14 @@ class Outage:
 
 
 class Replica:
-    """outages: each loss of its stream."""
+    """Sends requests to one server over a stream, and opens another stream when that one is lost.
+
+    Attributes:
+        server: the server, with the model it held when it joined the run.
+        outages: each loss of its stream.
+        is_open: whether it takes requests now.
+        left_out: whether it takes none any more.
+    """
 
     def __init__(
         self,
@@ -69,6 +98,15 @@ class Replica:
         router: Router,
         say: Callable[[str], None],
     ) -> None:
+        """Prepare to send requests to a server.
+
+        Args:
+            server: the server.
+            fleet: readmits the server when it comes back.
+            server_timeout: how long to wait for the server when it went away, in seconds.
+            router: gives requests and takes their answers.
+            say: prints a line for the person.
+        """
         self.server = server
         self.outages: list[Outage] = []
         self.is_open = False
@@ -86,24 +124,30 @@ class Replica:
 
     @property
     def in_flight(self) -> int:
-        """Requests it has not answered yet."""
+        """How many requests it has not answered yet."""
         return len(self._unanswered)
 
     @property
     def has_capacity(self) -> bool:
+        """Whether it takes requests now and has fewer than its stream's window."""
         return self.is_open and self.in_flight < max(1, self.server.model.stream_window)
 
     def ask(self, pending: PendingRequest) -> None:
+        """Send a request as soon as the stream takes it."""
         self._unanswered[pending.request.id] = pending
         self._unsent.put_nowait(pending)
 
     def finish(self) -> None:
-        """Nothing more will be asked: end the stream, or give up coming back."""
+        """End the stream, or give up waiting for the server: no more requests will come."""
         self._finishing.set()
         self._unsent.put_nowait(None)
 
     async def run(self) -> None:
-        """Return after `finish`, or when this server is left out. Raises RunError when that ends the run."""
+        """Send requests until `finish` is called or the server is left out.
+
+        Raises:
+            RunError: the server is gone for good and no other is left, or it broke the protocol.
+        """
         while not self._finishing.is_set():
             stream = self.server.connection.stream()
             self.is_open = True
@@ -121,6 +165,7 @@ class Replica:
                 stream.close()
 
     async def _converse(self, stream: ScoreStream) -> None:
+        """Send and receive on a stream until it ends."""
         receiving, sending = (asyncio.create_task(end(stream)) for end in (self._receive, self._send))
         draining = asyncio.create_task(self._end_when_drained())
         tasks = (receiving, sending, draining)
@@ -170,9 +215,9 @@ class Replica:
                 self._router.complete(self, pending, answer, now)
 
     def _remove(self, pending: PendingRequest) -> None:
-        """Forget a request that the server owes no answer to any more.
+        """Forget a request that the server will not answer any more.
 
-        After the last of them the stream of a closed replica is over.
+        A replica that takes no more requests ends its stream after the last of them.
         """
         del self._unanswered[pending.request.id]
         if not self.is_open and not self._unanswered:
@@ -183,9 +228,13 @@ class Replica:
         raise StreamLostError("the server takes no more work")
 
     def _requeue_later(self, pending: PendingRequest, seconds: float | None) -> None:
-        """Wait until a request may be asked again, here or elsewhere; the server's queue is full now.
+        """Have a request sent again after some seconds, because the server's queue is full now.
 
-        It counts as in flight meanwhile.
+        It counts as in flight until then, so that this server is given fewer new requests.
+
+        Args:
+            pending: the request.
+            seconds: the delay that the server asks for; None where it does not say.
         """
 
         def ask() -> None:
@@ -198,7 +247,14 @@ class Replica:
         self._backoffs.add(handle)
 
     async def _recover(self, loss: StreamLostError) -> bool:
-        """Give back what is open and wait for the server. False: it is left out from now on."""
+        """Requeue what is unanswered, and wait for the server.
+
+        Returns:
+            Whether the server is back; otherwise it is left out from now on.
+
+        Raises:
+            RunError: it is not, and no other server is left.
+        """
         lost_ns = time.monotonic_ns()
         self.is_open = False
         self._failed_streams += 1
@@ -227,7 +283,11 @@ class Replica:
         return True
 
     async def _come_back(self) -> None:
-        """Return when the server is admitted again, or when nothing more will be asked."""
+        """Wait until the server is admitted again, or `finish` is called.
+
+        Raises:
+            RunError: the server cannot be used any more.
+        """
         rejoining = asyncio.create_task(self._fleet.rejoin(self.server, self._server_timeout))
         finishing = asyncio.create_task(self._finishing.wait())
         try:

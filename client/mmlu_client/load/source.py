@@ -26,7 +26,7 @@ Built = tuple[Prompt | Unaskable, int]
 
 
 class RequestSource:
-    """A phase's requests in the order of its questions."""
+    """Builds a phase's requests in the order of its questions."""
 
     def __init__(
         self,
@@ -41,11 +41,18 @@ class RequestSource:
         reuse_prefix: bool = False,
         shuffled: bool = False,
     ) -> None:
-        """worker: one thread. on_unaskable: told of each question whose prompt cannot be made to fit.
+        """Prepare the requests for these questions.
 
-        id_prefix: of the requests' ids. reference: whether they are for the reference engine.
-        reuse_prefix: whether the server may reuse shared prefixes for them. shuffled: whether the questions
-        come in a random order, of which no part is to be favoured.
+        Args:
+            builder: builds the prompts.
+            questions: what is asked, in order.
+            batch_size: prompts a request.
+            worker: the one thread that prompts are built in.
+            on_unaskable: told of each question whose prompt cannot be made to fit.
+            id_prefix: begins each request's id.
+            reference: whether the requests are for the reference engine.
+            reuse_prefix: whether the server may reuse shared prefixes for them.
+            shuffled: whether the questions come in a random order, of which no part is to be favoured.
         """
         self._builder = builder
         self._batch_size = batch_size
@@ -61,9 +68,15 @@ class RequestSource:
         self._requests = 0
 
     async def next(self) -> Request | None:
-        """The next request, None after the last. Nothing is lost when the wait for it is cancelled.
+        """Wait until the next request is built.
 
-        Raises InputError from PromptBuilder.
+        No question is lost when the wait is cancelled.
+
+        Returns:
+            The request; None after the last.
+
+        Raises:
+            InputError: the prompts cannot be built with this tokenizer.
         """
         self._build_ahead()
         while len(self._prompts) < self._batch_size and self._ahead:
@@ -99,7 +112,7 @@ class RequestSource:
             self._ahead.append(building)
 
     def _build(self, questions: Sequence[Question]) -> list[Built]:
-        """Prompts are built many at a time: each is given an equal share of the time."""
+        """Build a chunk's prompts in one go, and give each an equal share of the time."""
         start = time.monotonic_ns()
         prompts = self._builder.build(questions)
         share = (time.monotonic_ns() - start) // len(questions)
@@ -108,13 +121,16 @@ class RequestSource:
 
 
 def _look_at(building: asyncio.Future[list[Built]]) -> None:
-    """So that asyncio does not print an error that nobody waits for."""
+    """Read a future's error, so that asyncio does not print one that nobody waits for."""
     if not building.cancelled():
         building.exception()
 
 
 def _like_lengths_together(built: Sequence[Built]) -> list[Built]:
-    """Subjects in their order, each one's prompts by length: a batch is padded to its longest."""
+    """Sort the prompts of each subject by length, because a batch is padded to its longest prompt.
+
+    The order of the subjects stays.
+    """
     subjects = {subject: place for place, subject in enumerate(dict.fromkeys(map(_subject, built)))}
     return sorted(built, key=lambda each: (subjects[_subject(each)], _tokens(each[0])))
 
@@ -128,7 +144,10 @@ def _tokens(prompt: Prompt | Unaskable) -> int:
 
 
 def _chunks(questions: Sequence[Question], batch_size: int, largest: int) -> Iterator[Sequence[Question]]:
-    """Of whole batches, so that none is made of two chunks unless a prompt does not fit."""
+    """Cut the questions into chunks of whole batches, of at most `largest` questions each.
+
+    A batch is made of two chunks only where a prompt does not fit.
+    """
     start, batches, most = 0, FIRST_REQUESTS, max(1, largest // batch_size)
     while start < len(questions):
         size = min(batches, most) * batch_size

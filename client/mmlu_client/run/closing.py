@@ -23,13 +23,22 @@ Show: TypeAlias = Callable[[FinishedRun, Summary, bool], None]
 
 
 class Closing:
-    """finished: what the figures were made of, once they were; None before.
+    """Ends a session, and writes and prints the figures of its run.
 
-    is_broken_off: whether an error or a signal ended the session.
+    Attributes:
+        finished: the run that the figures were computed from; None before they were.
+        is_broken_off: whether an error or a signal ended the session.
     """
 
     def __init__(self, folder: Path, benchmark: Benchmark, output_format: str, show: Show) -> None:
-        """output_format: --format; with `lm-eval`, the files of lm-evaluation-harness are written too."""
+        """Prepare to report the run in this folder.
+
+        Args:
+            folder: of the run.
+            benchmark: what the questions are from.
+            output_format: --format; with `lm-eval`, the files of lm-evaluation-harness are written too.
+            show: prints the run and its figures.
+        """
         self.finished: FinishedRun | None = None
         self.is_broken_off = False
         self._folder = folder
@@ -38,10 +47,17 @@ class Closing:
         self._show = show
 
     def close(self, evaluation: Evaluation, manifest: RunManifest, trouble: ClientError | None) -> None:
-        """End the session, and write and print the figures. trouble: what ended the evaluation early.
+        """End the session, and write and print the figures.
 
-        Raises the trouble, or RunError where the figures could not be written or printed, where questions
-        failed, or where the engine does not hold against the reference.
+        Args:
+            evaluation: what was asked.
+            manifest: of the run.
+            trouble: what ended the evaluation early; None where nothing did.
+
+        Raises:
+            ClientError: the trouble itself.
+            RunError: the figures could not be written or printed, questions failed, or the engine does not
+                agree with the reference.
         """
         self.is_broken_off = trouble is not None
         lost: list[NotWrittenError] = []
@@ -59,7 +75,11 @@ class Closing:
         self._report(replace(finished, manifest=manifest.manifest), charts, trouble, lost)
 
     def report_again(self) -> None:
-        """Write and print the figures of a run to which nothing was added. Raises what `close` does."""
+        """Write and print the figures of a run to which nothing was added.
+
+        Raises:
+            RunError: as `close` does.
+        """
         finished = read_run(self._folder)
         self._report(finished, drawn_charts(finished), None, [])
 
@@ -70,7 +90,14 @@ class Closing:
         trouble: ClientError | None,
         lost: Sequence[NotWrittenError],
     ) -> None:
-        """Write the figures, and print them, written or not. lost: what could not be written before."""
+        """Write the figures, and print them, written or not.
+
+        Args:
+            finished: the run.
+            charts: of its page.
+            trouble: what ended the evaluation early.
+            lost: what could not be written before.
+        """
         self.finished, summary = finished, summarize(finished)
         lost = [*lost, *write_files(figure_files(finished, summary, charts))]
         others: list[ClientError] = list(loss(lost, "report"))

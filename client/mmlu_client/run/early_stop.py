@@ -1,4 +1,4 @@
-"""Whether accuracy is known well enough to ask no more."""
+"""Whether a phase ends because its accuracy is known well enough."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ from collections.abc import Sequence
 from mmlu_client.figures.accuracy import Accuracy
 from mmlu_client.rundir.record import Record
 
-# Below so many answers an interval's width means little.
+# With fewer answers the width of an interval means little.
 LEAST_ANSWERS = 30
 
 
 class EarlyStop:
-    """--early-stop, a phase at a time. is_met: once it was, it stays so, whatever is still answered."""
+    """Follows the accuracy of a phase until its interval is as narrow as --early-stop asks.
+
+    Attributes:
+        is_met: whether it was once; it stays so, whatever is still answered.
+    """
 
     def __init__(self, width: float | None) -> None:
-        """width: that the 95 % interval of accuracy has to stay below; None: all is asked."""
+        """Stop when the 95 % interval of accuracy is narrower than `width`; None: never."""
         self._width = width
         self._accuracy = Accuracy(0, 0)
         self.is_met = False
 
     def start(self, earlier: Accuracy) -> None:
-        """A phase of which so much was answered before."""
+        """Begin a phase, of which earlier sessions have this accuracy."""
         self._accuracy = earlier
         self.is_met = self.is_met_by(earlier)
 
     def add(self, records: Sequence[Record]) -> None:
+        """Count new records of the phase."""
         self._accuracy = Accuracy(
             self._accuracy.correct + sum(record.correct for record in records),
             self._accuracy.answered + sum(record.score is not None for record in records),
@@ -33,6 +38,7 @@ class EarlyStop:
         self.is_met = self.is_met or self.is_met_by(self._accuracy)
 
     def is_met_by(self, accuracy: Accuracy) -> bool:
+        """Whether this accuracy's interval is narrow enough."""
         if self._width is None or accuracy.answered < LEAST_ANSWERS:
             return False
         interval = accuracy.interval

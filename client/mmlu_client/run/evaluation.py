@@ -1,4 +1,4 @@
-"""Asking the servers everything that a run asks, phase by phase."""
+"""Everything that a run asks the servers, phase by phase."""
 
 from __future__ import annotations
 
@@ -38,9 +38,12 @@ from mmlu_client.watch.progress import Tally
 
 @dataclass(frozen=True)
 class Start:
-    """How this start of the client came about. seconds: monotonic, when its process started.
+    """How this start of the client came about.
 
-    on_open: called when the folder is this run's, before anything is asked.
+    Attributes:
+        command_line: of its process.
+        seconds: when its process started, by the monotonic clock.
+        on_open: called when the folder is this run's, before anything is asked.
     """
 
     command_line: Sequence[str]
@@ -49,10 +52,15 @@ class Start:
 
 
 class Evaluation:
-    """Whatever ends it, what was asked until then can be reported.
+    """Asks the servers every question of a run.
 
-    manifest: None until the folder is this run's. end: what this session knows of itself so far. why: why it
-    came to its end without an error. has_nothing_to_ask: whether earlier sessions left nothing.
+    Whatever ends it, what was asked until then can be reported.
+
+    Attributes:
+        manifest: of the run; None until the folder is this run's.
+        end: the totals of this session so far.
+        why: why it ended, if no error ended it.
+        has_nothing_to_ask: whether earlier sessions left nothing.
     """
 
     def __init__(self, settings: Settings, workload: Workload, folder: Path, session: Session) -> None:
@@ -71,11 +79,15 @@ class Evaluation:
 
     @property
     def records(self) -> int:
-        """How many the run has, those of earlier sessions included."""
+        """How many records the run has, those of earlier sessions included."""
         return self._recorder.records if self._recorder is not None else 0
 
     async def run(self, start: Start) -> None:
-        """Raises ClientError."""
+        """Connect to the servers and ask them everything.
+
+        Raises:
+            ClientError: the run cannot begin, or cannot go on.
+        """
         settings, say = self._settings, self._session.say
         fleet = Fleet(settings.addresses, settings.tls_ca, say, self._admit)
         try:
@@ -90,9 +102,16 @@ class Evaluation:
             await fleet.close()
 
     def _admit(self, server: RemoteServer, first: RemoteServer) -> None:
-        """Take a server, or one that came back, that can do what is asked, beside the first one.
+        """Check that a server can do what the run asks, and record it once the manifest is open.
 
-        Raises InputError or RunError where it cannot, NotWrittenError where the manifest cannot say so.
+        Args:
+            server: one of the start, one that joins, or one that came back.
+            first: the first of the fleet.
+
+        Raises:
+            InputError: it cannot, as it was started.
+            RunError: it cannot together with the first, or takes too short prompts.
+            NotWrittenError: the manifest cannot be written.
         """
         check_batch_size(server, self._settings.batch_size)
         if self._max_prompt_tokens is not None:
@@ -103,7 +122,7 @@ class Evaluation:
             self._note(self.manifest, server)
 
     async def _tokenizer(self, server: RemoteServer) -> tuple[Tokenizer, str]:
-        """The tokenizer and, for the manifest, where it comes from."""
+        """Return the tokenizer and, for the manifest, where it comes from."""
         named, served = self._settings.tokenizer, await server.connection.tokenizer()
         load = partial(load_checked, named, served, server.model.id)
         tokenizer = await asyncio.get_running_loop().run_in_executor(self._session.worker, load)
@@ -134,7 +153,7 @@ class Evaluation:
             await self._ask_phases(fleet, builder, self.manifest, earlier, file)
 
     def _take_folder(self, start: Start) -> None:
-        """Make the folder, whose records this client alone writes now, this run's."""
+        """Make the folder this run's, now that no other client can write its records."""
         if self._settings.resume is None:
             # Another client may have had the folder since this one looked; now none can.
             check_holds_no_run(self._folder)
@@ -142,9 +161,13 @@ class Evaluation:
         reopen_device_log(self._folder / DEVICE_LOG, keep=self._settings.resume is not None)
 
     def _open_manifest(self, manifest: Manifest, earlier: RecordTable) -> RunManifest | None:
-        """None where earlier sessions left nothing to ask: their figures stay what they are.
+        """Begin this session's part of the manifest.
 
-        Raises InputError where the run that is to be gone on with is another one.
+        Returns:
+            The manifest; None where earlier sessions left nothing to ask, so that their figures stay.
+
+        Raises:
+            InputError: the run that is to be resumed is another one.
         """
         before = None
         if self._settings.resume is not None:
@@ -155,7 +178,7 @@ class Evaluation:
         return RunManifest(self._folder, manifest, before)
 
     def _is_something_left(self, earlier: RecordTable, sessions: Sequence[RecordedSession]) -> bool:
-        """Whether this session would ask anything after those before it."""
+        """Whether earlier sessions left anything to ask."""
 
         def asks(name: str, questions: Selection) -> bool:
             mine = earlier.phase(name)
@@ -189,7 +212,11 @@ class Evaluation:
             self._note(manifest, server)
 
     def _note(self, manifest: RunManifest, server: RemoteServer) -> None:
-        """Write down a server as it is now. Raises NotWrittenError."""
+        """Record a server as it is now in the manifest and the metrics.
+
+        Raises:
+            NotWrittenError: the manifest cannot be written.
+        """
         manifest.add_servers([server])
         self._add_servers_to_metrics(manifest)
 
@@ -205,7 +232,15 @@ class Evaluation:
         questions: Selection,
         earlier: RecordTable,
     ) -> None:
-        """Ask those questions of one phase that have no record yet. earlier: the phase's records."""
+        """Ask those questions of one phase that have no record yet.
+
+        Args:
+            context: what phases share.
+            manifest: of the run.
+            name: of the phase.
+            questions: all of the phase's.
+            earlier: the phase's records of earlier sessions.
+        """
         before = context.recorder.records
         context.recorder.start(earlier)
         missing = questions.without(set(earlier.questions()))
@@ -228,7 +263,7 @@ class Evaluation:
     def _describe(
         self, context: PhaseContext, manifest: RunManifest, questions: Selection, earlier: RecordTable
     ) -> None:
-        """Tell the metrics what is measured, and what earlier sessions left."""
+        """Tell the metrics what is measured, and what earlier sessions measured."""
         self._session.metrics.describe(
             questions,
             context.fleet.servers[0].model,
@@ -241,6 +276,6 @@ class Evaluation:
         self._session.metrics.add_earlier(earlier)
 
     def _validated(self) -> Selection:
-        """The questions that the reference was asked: fewer than all where that ended early."""
+        """Return the questions that the reference was asked: fewer than all where that ended early."""
         asked = set(read_records(self._folder / RECORDS).phase(VAL).questions())
         return self._workload.questions.among(asked)

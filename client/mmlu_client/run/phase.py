@@ -24,7 +24,17 @@ from mmlu_client.watch.self_check import LoopWatch
 
 @dataclass(frozen=True)
 class PhaseContext:
-    """What phases work with. session: which start this is, from 0."""
+    """What all phases of a session share.
+
+    Attributes:
+        settings: of the run.
+        fleet: the servers.
+        builder: builds the prompts.
+        worker: the one thread that they are built in.
+        recorder: takes the records.
+        say: prints a line for the person.
+        session: the number of this start of the client, from 0.
+    """
 
     settings: Settings
     fleet: Fleet
@@ -38,7 +48,12 @@ class PhaseContext:
 class Phase:
     """Asks questions of the compiled engine, or, in VAL, of the reference.
 
-    seconds: how long it did. lost_readings: those of devices that could not be written meanwhile.
+    Attributes:
+        name: INFER or VAL.
+        seconds: how long it asked.
+        lost_readings: how many readings of devices could not be written meanwhile.
+        watch: how busy the client's own event loop was.
+        load: sends the requests.
     """
 
     def __init__(
@@ -48,7 +63,14 @@ class Phase:
         questions: Sequence[Question],
         spent_seconds: float,
     ) -> None:
-        """spent_seconds: of --benchmark-duration, what earlier sessions took."""
+        """Prepare to ask these questions.
+
+        Args:
+            context: what all phases share.
+            name: INFER or VAL.
+            questions: those without a record.
+            spent_seconds: how much of --benchmark-duration earlier sessions took.
+        """
         self._context = context
         self._spent_ns = round(spent_seconds * 1e9)
         self.name = name
@@ -58,7 +80,12 @@ class Phase:
         self.load = self._load(questions)
 
     async def run(self, device_log: Path) -> None:
-        """Raises RunError, InputError."""
+        """Ask the questions, and log what the devices tell meanwhile.
+
+        Raises:
+            RunError: the servers, the disk or the network let the run down.
+            InputError: prompts could not be built.
+        """
         context = self._context
         log = DeviceLog(device_log, context.fleet.servers, self.name, context.session, context.say)
         try:
@@ -101,18 +128,24 @@ class Phase:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is to be asked: what earlier starts left is enough, or they took all the time."""
+        """Whether nothing is left to ask: earlier sessions asked enough, or took all the time."""
         return self._context.recorder.is_enough or self._context.settings.load.is_spent(self._spent_ns)
 
     @property
     def _left_ns(self) -> int | None:
-        """Of --benchmark-duration."""
+        """How much of --benchmark-duration is left, in nanoseconds; None where there is no such limit."""
         duration = self._context.settings.load.duration
         return None if duration is None else round(duration * 1e9) - self._spent_ns
 
 
 async def warm_up(context: PhaseContext, questions: Sequence[Question], *, reference: bool) -> None:
-    """Ask the first requests once, over and over where there are fewer, and forget the answers."""
+    """Ask as many requests as --warmup-requests says, and forget the answers.
+
+    Args:
+        context: what all phases share.
+        questions: what is asked, from the first on, and from the first again where there are too few.
+        reference: whether the reference engine is asked.
+    """
     settings = context.settings
     count = settings.load.warmup_requests * settings.batch_size
     if not count or not questions:

@@ -14,7 +14,11 @@ from mmlu_client.watch.progress import Progress
 
 
 class Recorder:
-    """records: how many the run has so far, those of earlier sessions included."""
+    """Gives new records to the file, early stop, the progress display and the metrics.
+
+    Attributes:
+        records: how many the run has so far, those of earlier sessions included.
+    """
 
     def __init__(self, file: RecordFile, early_stop: EarlyStop, progress: Progress, metrics: Metrics) -> None:
         self.records = 0
@@ -29,14 +33,19 @@ class Recorder:
         return self._early_stop.is_met
 
     def start(self, earlier: RecordTable) -> None:
-        """Begin a phase. earlier: its records of earlier sessions."""
+        """Begin a phase, of which earlier sessions left these records."""
         self.records += len(earlier)
         self._early_stop.start(accuracy_of(earlier))
 
     def add(self, records: Sequence[Record], seconds: float) -> None:
-        """Take the records of one request. seconds: how long this session has asked the phase so far.
+        """Take the records of one request.
 
-        Raises RunError where they cannot be written.
+        Args:
+            records: at least one.
+            seconds: how long this session has asked the phase so far.
+
+        Raises:
+            RunError: they cannot be written.
         """
         self._file.append(records)
         self.records += len(records)

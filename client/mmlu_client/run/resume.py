@@ -1,4 +1,4 @@
-"""Going on with a run that was killed: its flags, and how long it was asked."""
+"""What a resumed run takes from its earlier sessions: the flags, and how long it was asked."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from mmlu_client.rundir.sweep_manifest import sweep_flags
 
 
 def flags_of(folder: Path) -> dict[str, Any]:
-    """The flags the run, or the sweep, in this folder was started with. Raises InputError."""
+    """Return the flags that the run, or the sweep, in this folder was started with.
+
+    Raises:
+        InputError: the folder holds neither.
+    """
     return sweep_flags(folder) if holds_sweep(folder) else read_manifest(folder).flags
 
 
 def seconds_asked(sessions: Sequence[Session], records: RecordTable, phase: str) -> float:
-    """How long earlier starts asked a phase: to its last reply where a start was killed.
+    """Return how many seconds earlier sessions asked a phase.
 
-    records: those of the phase.
+    The time of a session that was killed is counted up to its last reply.
+
+    Args:
+        sessions: the earlier ones.
+        records: those of the phase.
+        phase: its name.
     """
     by_records = spans(records)
     total = 0.0

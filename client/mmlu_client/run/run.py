@@ -20,9 +20,15 @@ from mmlu_client.rundir.folder import choose_output_folder
 
 
 def run(settings: Settings, command_line: Sequence[str], started: float) -> None:
-    """Measure and report. started: monotonic seconds, the process's start.
+    """Measure and report.
 
-    Raises ClientError, after the report of what there is, for whatever ended the run or failed in it.
+    Args:
+        settings: of the run.
+        command_line: of this process.
+        started: when this process started, in seconds of the monotonic clock.
+
+    Raises:
+        ClientError: what ended the run or failed in it, after the report of what there is.
     """
     folder = settings.resume or choose_output_folder(settings.output)
     measured = Run(settings, load_benchmark(settings.data), folder, shown_as(settings))
@@ -35,7 +41,7 @@ def run(settings: Settings, command_line: Sequence[str], started: float) -> None
 
 
 def shown_as(settings: Settings) -> Show:
-    """Printed as the flags ask."""
+    """Return what prints a run as the flags ask."""
 
     def show(run: FinishedRun, summary: Summary, is_written: bool) -> None:
         print_text(printed(run, summary, settings.format, is_whole=settings.verbose, is_written=is_written))
@@ -44,10 +50,20 @@ def shown_as(settings: Settings) -> Show:
 
 
 class Run:
-    """A session, the evaluation in it and its closing."""
+    """Measures one run: opens a session, evaluates in it, and closes it."""
 
     def __init__(self, settings: Settings, benchmark: Benchmark, folder: Path, show: Show) -> None:
-        """Raises InputError where subjects or shots are not in the benchmark."""
+        """Choose what is asked.
+
+        Args:
+            settings: of the run.
+            benchmark: what the questions are from.
+            folder: where the run's files go.
+            show: prints the run and its figures.
+
+        Raises:
+            InputError: the benchmark lacks subjects or shots that are asked for.
+        """
         self._settings = settings
         self._workload = workload_of(settings, benchmark)
         self._folder = folder
@@ -55,17 +71,21 @@ class Run:
 
     @property
     def finished(self) -> FinishedRun | None:
-        """What its figures were made of, once they were; None before."""
+        """The run that the figures were computed from; None before they were."""
         return self._closing.finished
 
     @property
     def is_left_over(self) -> bool:
-        """Whether some questions have their answers, and others are still to be asked."""
+        """Whether it was broken off with some questions answered and others still to be asked."""
         run = self.finished
         return self._closing.is_broken_off and run is not None and 0 < len(run.records) < run.to_answer
 
     async def measure(self, start: Start) -> None:
-        """Ask everything and report what there is. Raises ClientError."""
+        """Ask everything, and report what there is.
+
+        Raises:
+            ClientError: what ended the run or failed in it.
+        """
         with Session(self._settings) as session:
             evaluation = Evaluation(self._settings, self._workload, self._folder, session)
             trouble = await session.ending_of(evaluation.run(start))

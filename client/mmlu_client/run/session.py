@@ -19,9 +19,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Session:
-    """Serves the metrics and keeps the worker thread for as long as it is open, as a context manager.
+    """Serves the metrics and keeps the worker thread while it is open, as a context manager.
 
-    worker: the one thread that builds prompts.
+    Attributes:
+        progress: what is shown while the run is on.
+        metrics: what Prometheus reads.
+        worker: the one thread that builds prompts.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -38,7 +41,11 @@ class Session:
         self.progress.say(text)
 
     def __enter__(self) -> Session:
-        """Raises InputError where the metrics' port cannot be had."""
+        """Open the metrics' port, where one is asked for.
+
+        Raises:
+            InputError: it cannot be opened.
+        """
         with contextlib.ExitStack() as unless_it_opens:
             unless_it_opens.callback(self.worker.shutdown, wait=False, cancel_futures=True)
             if self._settings.metrics_port is not None:
@@ -59,7 +66,11 @@ class Session:
         return server
 
     async def ending_of(self, work: Coroutine[None, None, None]) -> ClientError | None:
-        """Do the work until it is done or a signal comes: what ended it early, None where nothing did."""
+        """Do the work until it is done or a signal comes.
+
+        Returns:
+            What ended it early; None where nothing did.
+        """
         task = asyncio.create_task(work)
         self._stop_on_signals(task)
         try:

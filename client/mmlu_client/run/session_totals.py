@@ -1,4 +1,4 @@
-"""What a start of the client knows of itself at its end."""
+"""The totals of one session: its outages, its times and the readings it lost."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from mmlu_client.watch.self_check import LoopWatch
 
 @dataclass
 class SessionTotals:
-    """Adds up its phases. watch, starved_ns and load_ns are the last phase's.
+    """Adds up the phases of a session.
 
-    phase_seconds: how long each phase was asked. lost_readings: those of devices that were not written.
+    Attributes:
+        outages: each loss of a stream.
+        watch: how busy the client's own event loop was in the last phase.
+        starved_ns: how long due requests of the last phase waited for their prompts, in nanoseconds.
+        load_ns: how long the last phase took, to its last answer, in nanoseconds.
+        phase_seconds: how long each phase was asked, by its name.
+        lost_readings: how many readings of devices were not written.
     """
 
     outages: list[Outage] = field(default_factory=list)
@@ -24,6 +30,7 @@ class SessionTotals:
     lost_readings: int = 0
 
     def add(self, phase: Phase) -> None:
+        """Add a phase that came to its end."""
         self.phase_seconds[phase.name] = phase.seconds
         self.outages += [Outage(phase=phase.name, **asdict(outage)) for outage in phase.load.outages]
         self.watch = phase.watch
@@ -32,7 +39,11 @@ class SessionTotals:
         self.lost_readings += phase.lost_readings
 
     def ended(self, why: str) -> SessionEnd:
-        """At this moment."""
+        """Return the end of the session, which is this moment.
+
+        Args:
+            why: what ended it.
+        """
         loop = self.watch.as_json()
         return SessionEnd(
             **asdict(now()),

@@ -35,9 +35,17 @@ from mmlu_client.rundir.sweep_manifest import write_sweep_manifest
 
 
 def sweep(settings: Settings, command_line: Sequence[str], started: float) -> None:
-    """Measure every point, and write and print them together. Of a resumed one, what is left to ask.
+    """Measure a run for each load, and write and print them together.
 
-    Raises ClientError where one fails or is stopped, after the table of those before it and of what it had.
+    Of a sweep that is resumed, what is left to ask is measured.
+
+    Args:
+        settings: of the sweep.
+        command_line: of this process.
+        started: when this process started, in seconds of the monotonic clock.
+
+    Raises:
+        ClientError: a run failed or was stopped, after the table of those before it and of what it had.
     """
     folder = settings.resume or _new_folder(settings)
     benchmark = load_benchmark(settings.data)
@@ -72,7 +80,11 @@ def sweep(settings: Settings, command_line: Sequence[str], started: float) -> No
 
 
 def _new_folder(settings: Settings) -> Path:
-    """Raises InputError where it holds a sweep."""
+    """Choose the folder of a new sweep.
+
+    Raises:
+        InputError: it holds a sweep already.
+    """
     folder = choose_output_folder(settings.output)
     if any((folder / name_of(plan)).exists() for plan in settings.sweep):
         go_on = f", or go on with it: --resume {folder}" if holds_sweep(folder) else ""
@@ -81,20 +93,23 @@ def _new_folder(settings: Settings) -> Path:
 
 
 def _point(settings: Settings, plan: LoadPlan, folder: Path) -> Settings:
-    """One load of them. One that has answers already, of an earlier start, is gone on with."""
+    """Return the settings of the run for one load; a run that has answers already is resumed."""
     place = folder / name_of(plan)
     resume = place if settings.resume is not None and holds_answers(place) else None
     return replace(settings, load=plan, given=_given(settings, plan), resume=resume)
 
 
 def _given(settings: Settings, plan: LoadPlan) -> dict[str, object]:
-    """The flags that would ask for this point alone."""
+    """Return the flags that would ask for this load alone."""
     varied = {"request_rate": plan.rate} if plan.mode == "open" else {"concurrency": plan.concurrency}
     return {**settings.given, "sweep": None, **varied}
 
 
 def _show(point: Settings, plan: LoadPlan) -> Show:
-    """A line, or with --verbose all of it. Other programs get all points in one piece, at the end."""
+    """Return what prints a run of the sweep: one line, or with --verbose all of it.
+
+    The forms for other programs are printed in one piece, at the end.
+    """
     if point.format == "table" and point.verbose:
         return shown_as(point)
 
@@ -107,7 +122,7 @@ def _show(point: Settings, plan: LoadPlan) -> Show:
 
 
 def _report(folder: Path, points: Sequence[Point], settings: Settings) -> list[RunError]:
-    """Write and print what there is. Returns what could not be."""
+    """Write and print the runs that there are, and return what could not be written or printed."""
     lost = write_files(
         {
             folder / SWEEP_TABLE: lambda: sweep_table(points) + "\n",

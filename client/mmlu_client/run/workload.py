@@ -14,9 +14,13 @@ from mmlu_client.data.question_file import Selection
 
 @dataclass(frozen=True)
 class Workload:
-    """subjects: their names. questions: all that are to be answered, in the order they are asked in.
+    """What a run asks.
 
-    shots: the solved questions of each subject.
+    Attributes:
+        benchmark: what the questions are from.
+        subjects: their names.
+        questions: all that are to be answered, in the order in which they are asked.
+        shots: the solved questions of each subject, by its name.
     """
 
     benchmark: Benchmark
@@ -26,14 +30,18 @@ class Workload:
 
 
 def workload_of(settings: Settings, benchmark: Benchmark) -> Workload:
-    """Raises InputError where subjects or shots are not in the benchmark."""
+    """Choose a run's questions and shots.
+
+    Raises:
+        InputError: the benchmark lacks subjects or shots that are asked for.
+    """
     subjects = benchmark.pick_subjects(settings.subjects)
     questions = _in_order(benchmark.questions(subjects, settings.limit), settings)
     return Workload(benchmark, subjects, questions, benchmark.shots(subjects, settings.few_shots))
 
 
 def _in_order(questions: Selection, settings: Settings) -> Selection:
-    """The order they are asked in, and of a run with --request-count only as many as that asks."""
+    """Put the questions in the order in which they are asked; keep as many as --request-count asks for."""
     rows = list(range(len(questions)))
     if settings.is_shuffled:
         random.Random(settings.seed).shuffle(rows)

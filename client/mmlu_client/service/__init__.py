@@ -1,0 +1,1 @@
+"""The servers that a run asks, and the connections to them."""

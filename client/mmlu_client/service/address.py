@@ -18,10 +18,15 @@ DNS = "dns:///"
 
 @dataclass(frozen=True)
 class Address:
-    """host: a name or an IP address, IPv6 without brackets. all_of_name: it stands for all its addresses.
+    """Where a server is, and how it is spoken to.
 
-    certified_name: what the server's certificate is for, where the host is one address of that name.
-    of_name: that name, with or without TLS.
+    Attributes:
+        host: a name or an IP address, IPv6 without brackets.
+        port: of TCP.
+        tls: whether the connection is encrypted.
+        all_of_name: whether it stands for every address that the host's name has.
+        certified_name: the name in the server's certificate, where the host is one address of that name.
+        of_name: that name, with or without TLS.
     """
 
     host: str
@@ -33,6 +38,7 @@ class Address:
 
     @property
     def target(self) -> str:
+        """`host:port`, as gRPC and reports write it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -41,7 +47,14 @@ class Address:
         return f"{DNS if self.all_of_name else ''}{scheme}{self.target}"
 
     async def each(self) -> list[Address]:
-        """Itself, or the addresses of its name at this moment. Raises OSError where it has none."""
+        """Look up the addresses that its name has at this moment, where it stands for them all.
+
+        Returns:
+            Those addresses; otherwise this one alone.
+
+        Raises:
+            OSError: the name has no address, or nobody can be asked for it.
+        """
         if not self.all_of_name:
             return [self]
         found = await asyncio.get_running_loop().getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
@@ -51,7 +64,11 @@ class Address:
 
 
 def parse_addresses(urls: str) -> tuple[Address, ...]:
-    """Addresses separated by commas. Raises InputError."""
+    """Read the addresses in a list that is separated by commas.
+
+    Raises:
+        InputError: one of them is no address, or is named twice.
+    """
     addresses = [parse_address(url.strip()) for url in urls.split(",")]
     for address in addresses:
         if addresses.count(address) > 1:
@@ -60,9 +77,13 @@ def parse_addresses(urls: str) -> tuple[Address, ...]:
 
 
 def parse_address(url: str) -> Address:
-    """host:port and grpc://host:port are plain, grpcs://host:port is TLS; dns:/// before it: each address.
+    """Read one address.
 
-    Raises InputError.
+    `host:port` and `grpc://host:port` are without TLS, `grpcs://host:port` is with TLS. `dns:///` before any
+    of them stands for every address that the name has.
+
+    Raises:
+        InputError: it is none of these.
     """
     if url.lower().startswith(DNS):
         return replace(parse_address(url[len(DNS) :]), all_of_name=True)

@@ -1,4 +1,4 @@
-"""The client's own nouns ⇄ protobuf."""
+"""The client's own messages, to and from protobuf."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mmlu_client.service.model import Device, EngineInfo, PeakMeasurements, Serv
 
 
 def encode_request(request: Request) -> Any:
+    """Write a request as a `ScoreRequest`."""
     role = scoring_pb2.ENGINE_ROLE_REFERENCE if request.reference else scoring_pb2.ENGINE_ROLE_COMPILED
     message = scoring_pb2.ScoreRequest(id=request.id, engine=role, allow_prefix_reuse=request.reuse_prefix)
     for prompt in request.prompts:
@@ -23,7 +24,7 @@ def encode_request(request: Request) -> Any:
 
 
 def decode_answer(message: Any) -> Reply | Refusal:
-    """A StreamScoreResponse."""
+    """Read a `StreamScoreResponse`."""
     if message.WhichOneof("outcome") == "response":
         return _reply(message.id, message.response)
     return _refusal(message.id, message.error)
@@ -74,6 +75,7 @@ def _retry_after(error: status_pb2.Status) -> float | None:
 
 
 def decode_tokenizer(tokenizer: Any) -> ServedTokenizer:
+    """Read a `Tokenizer`."""
     return ServedTokenizer(
         files={file.name: file.content for file in tokenizer.files},
         fingerprint=tokenizer.fingerprint,
@@ -83,6 +85,7 @@ def decode_tokenizer(tokenizer: Any) -> ServedTokenizer:
 
 
 def decode_model(model: Any) -> ServedModel:
+    """Read a `Model`."""
     return ServedModel(
         id=model.id,
         architecture=model.architecture,

@@ -1,4 +1,4 @@
-"""The server: model, tokenizer, the stream of scores; waits for it when it is away."""
+"""The connection to one server: its model, its tokenizer, its stream of scores, and the wait for it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class AwayError(Exception):
 
 
 class Connection:
-    """One channel to one server. Every method may raise RunError."""
+    """Speaks to one server over one channel. Every method may raise RunError."""
 
     def __init__(
         self,
@@ -71,9 +71,16 @@ class Connection:
         say: Callable[[str], None],
         proxy: Proxy | None = None,
     ) -> None:
-        """ca_file: PEM certificates to trust instead of the system's. say: what is told to the person.
+        """Prepare the channel; nothing is sent yet.
 
-        proxy: the one that gRPC finds in the environment; None: none is asked, whatever stands there.
+        Args:
+            address: of the one server.
+            ca_file: PEM certificates to trust instead of the system's.
+            say: prints a line for the person.
+            proxy: the one that gRPC finds in the environment; None: the server is asked directly.
+
+        Raises:
+            InputError: the file of certificates cannot be read, or holds none.
         """
         self._address = address
         self._ca_file = ca_file
@@ -84,7 +91,11 @@ class Connection:
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     async def wait_for_model(self, seconds: float) -> ServedModel:
-        """What the server holds once it takes work. Raises RunError after `seconds`, or if it never will."""
+        """Wait until the server takes work, and return what it holds.
+
+        Raises:
+            RunError: it took none for `seconds`, or never will.
+        """
         deadline = time.monotonic() + seconds
         told = False
         while True:
@@ -104,7 +115,15 @@ class Connection:
             await asyncio.sleep(min(POLL_SECONDS, left))
 
     async def model_if_serving(self, seconds: float) -> ServedModel:
-        """Raises AwayError where the server takes no work now, RunError where that will stay so."""
+        """Return what the server holds, if it takes work now.
+
+        Args:
+            seconds: how long to wait for its answer at most.
+
+        Raises:
+            AwayError: it takes no work now.
+            RunError: it never will.
+        """
         request = health_pb2.HealthCheckRequest(service=SERVICE)
         try:
             health = await self._health.Check(request, timeout=min(seconds, CALL_SECONDS))
@@ -120,7 +139,11 @@ class Connection:
             raise AwayError(f"{_reason(error)}{self._by_way_of}") from None
 
     async def _raise_if_final(self, error: grpc.aio.AioRpcError) -> None:
-        """Raises RunError where a proxy refuses the server, or TLS is spoken on one side only."""
+        """Find out whether an error would come again whenever the server is asked.
+
+        Raises:
+            RunError: a proxy refuses the server, or only one side speaks TLS.
+        """
         if self._proxy is None:
             if (trouble := await tls_trouble(self._address, self._ca_file)) is not None:
                 raise RunError(trouble) from None
@@ -133,24 +156,25 @@ class Connection:
 
     @property
     def _by_way_of(self) -> str:
-        """What is to be known of an error where a proxy may have caused it."""
+        """What to add to an error that a proxy may have caused."""
         if self._proxy is None:
             return ""
         return f"; asked through the proxy {self._proxy}: {self._without_proxy}"
 
     @property
     def _without_proxy(self) -> str:
-        """How to do without one."""
+        """How the person may do without the proxy."""
         return f"name {self._address.of_name or self._address.host} in no_proxy to go without it"
 
     async def model(self, seconds: float) -> ServedModel:
-        """The model as it is now: its device's memory changes. Waits `seconds` at most."""
+        """Return the model with its device's readings of now; wait `seconds` at most."""
         try:
             return await self._model(seconds)
         except grpc.aio.AioRpcError as error:
             raise RunError(f"{self._address} does not describe its model: {_reason(error)}") from None
 
     async def model_with_peak_measured_again(self) -> ServedModel:
+        """Have the server measure its peak once more, and return the model with the largest so far."""
         try:
             return await self._model(PEAK_SECONDS, measure_peak=True)
         except grpc.aio.AioRpcError as error:
@@ -161,7 +185,7 @@ class Connection:
         return decode_model(await self._scoring.GetModel(request, timeout=seconds))
 
     async def tokenizer(self) -> ServedTokenizer | None:
-        """None where the model has no tokenizer."""
+        """Return the model's tokenizer; None where it has none."""
         request = scoring_pb2.GetTokenizerRequest()
         try:
             tokenizer = await self._scoring.GetTokenizer(request, timeout=CALL_SECONDS)
@@ -172,6 +196,7 @@ class Connection:
         return decode_tokenizer(tokenizer)
 
     def stream(self) -> ScoreStream:
+        """Open a stream of scores."""
         return ScoreStream(self._scoring.StreamScore(), self._is_alive)
 
     async def _is_alive(self) -> bool:
@@ -183,13 +208,23 @@ class Connection:
         return True
 
     async def close(self) -> None:
+        """Close the channel."""
         await self._channel.close()
 
 
 class ScoreStream:
-    """One StreamScore call. Methods raise StreamLostError when it broke, RunError when the next would too."""
+    """One `StreamScore` call.
+
+    Its methods raise StreamLostError when it broke, and RunError when the next stream would break too.
+    """
 
     def __init__(self, call: Any, is_alive: Callable[[], Awaitable[bool]]) -> None:
+        """Begin to watch the call for silence.
+
+        Args:
+            call: of gRPC.
+            is_alive: asks the server whether it is there, when it sent no answer for a while.
+        """
         self._call = call
         self._is_alive = is_alive
         self._writing = asyncio.Lock()
@@ -198,6 +233,7 @@ class ScoreStream:
         self._watch = asyncio.create_task(self._watch_silence())
 
     async def send(self, request: Request) -> None:
+        """Write a request to the stream."""
         message = encode_request(request)
         try:
             async with self._writing:
@@ -209,7 +245,7 @@ class ScoreStream:
             raise
 
     async def receive(self) -> Reply | Refusal | None:
-        """The next answer, in whatever order they come; None when the server ended the stream."""
+        """Return the next answer, to whichever request it is; None when the server ended the stream."""
         try:
             message = await self._call.read()
         except grpc.aio.AioRpcError as error:
@@ -221,11 +257,12 @@ class ScoreStream:
         return None if message is grpc.aio.EOF else decode_answer(message)
 
     async def finish(self) -> None:
-        """Say that nothing more will be asked."""
+        """Tell the server that no more requests will come."""
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await self._call.done_writing()
 
     def close(self) -> None:
+        """Cancel the call."""
         self._watch.cancel()
         self._call.cancel()
 
@@ -242,7 +279,7 @@ class ScoreStream:
             raise StreamLostError("the server fell silent")
 
     async def _loss(self, error: Exception) -> Exception:
-        """What a broken call means for the run."""
+        """Tell whether a broken call may be made again: StreamLostError if so, RunError if not."""
         if not isinstance(error, grpc.aio.AioRpcError):
             # A write on a call that is over only says so; the call's own status says why.
             error = grpc.aio.AioRpcError(await self._call.code(), _NONE, _NONE, await self._call.details())

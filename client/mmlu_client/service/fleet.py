@@ -23,7 +23,12 @@ WATCH_SECONDS = 2.0
 
 
 class Fleet:
-    """servers: those that were there at the start, and after them those that joined; a live list."""
+    """The servers of one run; more may join while they are watched.
+
+    Attributes:
+        servers: those that were there at the start, and after them those that joined; the same list all the
+            time, which grows. Each keeps the model that it held when it came.
+    """
 
     def __init__(
         self,
@@ -32,8 +37,15 @@ class Fleet:
         say: Callable[[str], None],
         admit: Callable[[RemoteServer, RemoteServer], None],
     ) -> None:
-        """admit: given a server before it is asked anything, at first and whenever it comes back, and the
-        first of them all; raises ClientError where it is not to be asked.
+        """Prepare to connect to these addresses.
+
+        Args:
+            addresses: as the person named them.
+            ca_file: PEM certificates to trust instead of the system's.
+            say: prints a line for the person.
+            admit: called with a server, and with the first of the fleet, before the server is used: at the
+                start, when it joins, and when it came back. It raises NotWrittenError where that cannot be
+                recorded, and another ClientError where the server cannot do what the run asks.
         """
         self.servers: list[RemoteServer] = []
         self._addresses = addresses
@@ -45,13 +57,17 @@ class Fleet:
 
     @property
     def window(self) -> int:
-        """The most requests that all servers together take at a time."""
+        """How many requests all servers together take at a time."""
         return sum(max(1, server.model.stream_window) for server in self.servers)
 
     async def connect(self, seconds: float) -> None:
-        """Wait for every server, `seconds` at most; one that is not there is left out where another is.
+        """Wait for every server, `seconds` at most.
 
-        Raises RunError where none is there, or where they do not all hold the same model and engine.
+        A server that is not there by then is left out, if another is.
+
+        Raises:
+            RunError: none is there, or they do not all hold the same model and engine.
+            ClientError: one was not admitted.
         """
         each = await self._resolve(seconds)
         connections = await asyncio.gather(*map(self._connection, each))
@@ -73,9 +89,10 @@ class Fleet:
             self._admit_if_alike(server)
 
     async def rejoin(self, server: RemoteServer, seconds: float) -> None:
-        """Wait, `seconds` at most, for a server that went away, and admit it as it came back.
+        """Wait for a server that went away, `seconds` at most, and admit it as it came back.
 
-        Raises RunError where it does not come back, or holds something else, or cannot be used any more.
+        Raises:
+            RunError: it did not come back, holds another model or engine, or was not admitted.
         """
         model = await server.connection.wait_for_model(seconds)
         if (difference := server.model.difference(model)) is not None:
@@ -90,13 +107,16 @@ class Fleet:
 
     @property
     def max_prompt_tokens(self) -> int:
-        """The longest prompt that all of them take."""
+        """The length of the longest prompt that every server takes, in tokens."""
         return min(server.model.max_prompt_tokens for server in self.servers)
 
     async def with_peaks_measured_again(self) -> list[RemoteServer]:
-        """Those that measure their peak, each with its largest so far. One that is away now has none.
+        """Have the servers that measure their peak measure it once more.
 
-        Servers of one device measure one after the other: they would take each other's cores.
+        Servers of one device measure one after the other, so that none takes another's cores.
+
+        Returns:
+            Those servers, each with the largest of its peaks so far; without those that are away now.
         """
         by_device: dict[str, list[RemoteServer]] = defaultdict(list)
         for server in self.servers:
@@ -107,7 +127,14 @@ class Fleet:
 
     @contextlib.asynccontextmanager
     async def watched(self, on_join: Callable[[RemoteServer], None]) -> AsyncIterator[None]:
-        """Servers that come meanwhile join: on_join is told of each. Raises, at its end, what that raised."""
+        """Let servers that come meanwhile join.
+
+        Args:
+            on_join: called with each, after it was admitted.
+
+        Raises:
+            NotWrittenError: at the end, that a server could not be recorded.
+        """
         watch = asyncio.create_task(self._watch(on_join))
         try:
             yield
@@ -118,6 +145,7 @@ class Fleet:
             raise ending
 
     async def close(self) -> None:
+        """Close every connection."""
         for server in self.servers:
             await server.connection.close()
 
@@ -130,7 +158,14 @@ class Fleet:
                     on_join(server)
 
     async def _join(self, address: Address) -> RemoteServer | None:
-        """The server at an address that had none; None where there still is none, or it does not fit."""
+        """Try to connect to an address that had no server.
+
+        Returns:
+            The server; None where there still is none, or it cannot be used.
+
+        Raises:
+            NotWrittenError: the server could not be recorded.
+        """
         async with contextlib.AsyncExitStack() as unless_it_joins:
             connection = await self._connection(address)
             unless_it_joins.push_async_callback(connection.close)
@@ -159,6 +194,7 @@ class Fleet:
         return Connection(address, self._ca_file, self._say, await proxy_to(address))
 
     def _admit_if_alike(self, server: RemoteServer) -> None:
+        """Admit a server that holds the same model and engine as the first; raise ClientError otherwise."""
         first = self.servers[0]
         if (difference := first.model.difference(server.model)) is not None:
             raise RunError(f"{first.name} and {server.name} do not hold the same: {difference}")
@@ -199,7 +235,11 @@ async def _measured_in_turn(servers: Sequence[RemoteServer]) -> list[RemoteServe
 
 
 def check_batch_size(server: RemoteServer, batch_size: int) -> None:
-    """Raises InputError."""
+    """Check that a server takes requests of so many prompts.
+
+    Raises:
+        InputError: it does not.
+    """
     if batch_size > server.model.max_batch_size:
         raise InputError(
             f"--bs {batch_size} is too many: {server.name} takes {server.model.max_batch_size}; "
@@ -208,7 +248,11 @@ def check_batch_size(server: RemoteServer, batch_size: int) -> None:
 
 
 def check_prompt_limit(server: RemoteServer, tokens: int) -> None:
-    """tokens: of the longest prompts that are asked. Raises RunError."""
+    """Check that a server takes the longest prompts of the run, of so many tokens.
+
+    Raises:
+        RunError: it does not.
+    """
     if server.model.max_prompt_tokens < tokens:
         raise RunError(
             f"{server.name} takes prompts of {server.model.max_prompt_tokens} tokens, this run asks for "
@@ -217,7 +261,12 @@ def check_prompt_limit(server: RemoteServer, tokens: int) -> None:
 
 
 def check_reference(server: RemoteServer, first: RemoteServer) -> None:
-    """Raises InputError where the server has no reference, RunError where it has another than the first."""
+    """Check that a server has the same reference engine as the first.
+
+    Raises:
+        InputError: it has none.
+        RunError: it has another.
+    """
     mine, theirs = server.model.reference, first.model.reference
     if mine is None:
         raise InputError(

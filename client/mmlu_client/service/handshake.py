@@ -17,7 +17,11 @@ Result = TypeVar("Result")
 
 
 async def tls_trouble(address: Address, ca_file: Path | None) -> str | None:
-    """What is wrong with the choice of TLS, in one line; None where nothing is, or nobody is there."""
+    """Find out whether the server speaks TLS where the address says no TLS, or the reverse.
+
+    Returns:
+        One line that says so and what to do; None where nothing is wrong, or nobody is there.
+    """
     if address.tls:
         return await _refused(address, ca_file)
     context = ssl.create_default_context()
@@ -56,8 +60,13 @@ async def _connect(address: Address, context: ssl.SSLContext) -> None:
 
 
 async def _in_time(waiting: Coroutine[Any, Any, Result]) -> Result:
-    """As asyncio.wait_for, which before Python 3.12 may swallow a cancellation that comes with the result:
-    whoever waits for a server would go on, though the run is over. Raises asyncio.TimeoutError.
+    """Wait for a coroutine, SECONDS at most.
+
+    asyncio.wait_for before Python 3.12 may swallow a cancellation that comes together with the result:
+    whoever waits for a server would go on, though the run is over.
+
+    Raises:
+        asyncio.TimeoutError: it took longer.
     """
     task = asyncio.create_task(waiting)
     try:

@@ -9,8 +9,15 @@ from mmlu_client.prompts.builder import Prompt
 
 @dataclass(frozen=True)
 class Request:
-    """tokenize_ns: what building its prompts took. reference: whether the reference engine is asked.
-    reuse_prefix: whether the server may take shared prefixes from an earlier prompt."""
+    """What the server is asked in one message.
+
+    Attributes:
+        id: names the request in its answer.
+        prompts: what is scored.
+        tokenize_ns: how long building the prompts took, in nanoseconds.
+        reference: whether the reference engine is asked.
+        reuse_prefix: whether the server may reuse shared prefixes that it computed for an earlier prompt.
+    """
 
     id: str
     prompts: tuple[Prompt, ...]
@@ -21,7 +28,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Score:
-    """logprobs: natural logarithms, in the candidates' order. top_token: the vocabulary's arg-max."""
+    """What the engine made of one prompt.
+
+    Attributes:
+        candidate_ids: the token ids that were asked for.
+        logprobs: their natural-logarithm probabilities, in the same order.
+        top_token: the most probable token id of the whole vocabulary.
+        top_logprob: its natural-logarithm probability.
+        logical_tokens: the prompt's length.
+        computed_tokens: what of it was computed, without what a reused prefix saved.
+        flops: what the computation took, in floating-point operations.
+    """
 
     candidate_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -34,7 +51,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Timing:
-    """The server's, of the request, in nanoseconds."""
+    """How long the server spent on a request, by stage and in all, in nanoseconds."""
 
     tokenize: int
     queue: int
@@ -47,9 +64,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the engine really ran: prompts, and tokens a prompt with padding.
+    """What the engine ran in the batch that a request was in.
 
-    padding_tokens: of this request's prompts alone.
+    Attributes:
+        prompts: how many, those of other requests included.
+        padded_length: tokens a prompt, padding included, reused prefixes not.
+        padding_tokens: of this request's prompts alone.
     """
 
     prompts: int
@@ -59,6 +79,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Reply:
+    """The server's answer to a request: a score for each of its prompts, in their order."""
+
     id: str
     scores: tuple[Score, ...]
     timing: Timing
@@ -67,7 +89,14 @@ class Reply:
 
 @dataclass(frozen=True)
 class Refusal:
-    """code: the gRPC status by name. retry_after: seconds, None where the server does not say."""
+    """The server's answer to a request that it does not compute.
+
+    Attributes:
+        id: the request's.
+        code: the gRPC status by name.
+        message: why, for the person.
+        retry_after: seconds after which the request may be sent again; None where the server does not say.
+    """
 
     id: str
     code: str

@@ -8,6 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EngineInfo:
+    """An engine of the server.
+
+    Attributes:
+        name: such as `onnxruntime`.
+        version: of the library.
+        precision: that it computes in.
+        fingerprint: equal where weights, graph, engine and settings are the same.
+        load_seconds: how long loading the model into it took.
+        build_seconds: how long building it took.
+    """
+
     name: str
     version: str
     precision: str
@@ -18,9 +29,19 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class Device:
-    """Memory in bytes, energy as a counter; None where the device does not tell.
+    """A device that a server computes on, and its readings; None where the device does not tell.
 
-    id: equal where two servers share the device. part: what the server may use of it, None for all.
+    Attributes:
+        name: as its maker calls it.
+        memory_used: bytes that the server's process holds now.
+        memory_peak: the most bytes that it ever held.
+        memory_total: bytes of the device.
+        power_watts: of now.
+        energy_joules: a counter, of which only differences mean something.
+        temperature_celsius: of now.
+        sm_clock_hertz: of now, of the streaming multiprocessors.
+        id: equal where two servers share the device.
+        part: what the server may use of it; None for all.
     """
 
     name: str
@@ -37,8 +58,14 @@ class Device:
 
 @dataclass(frozen=True)
 class ServedTokenizer:
-    """files: file name → content. sample_ids: of sample_text, as the server makes them; both empty where it
-    does not tell."""
+    """The tokenizer that a server gives with its model.
+
+    Attributes:
+        files: their contents, by file name.
+        fingerprint: equal where two servers give the same files.
+        sample_text: a text to compare tokenizers by; empty where the server does not tell.
+        sample_ids: the token ids that the server makes of it.
+    """
 
     files: Mapping[str, bytes]
     fingerprint: str
@@ -48,9 +75,12 @@ class ServedTokenizer:
 
 @dataclass(frozen=True)
 class PeakMeasurements:
-    """How often a peak was measured, and the least of the rates, FLOP/s.
+    """How a server measured its peak.
 
-    contended: other processes had the cores in every one of them, so that even the largest is too low.
+    Attributes:
+        count: how often.
+        least_flops: the least of the rates, in FLOP/s.
+        contended: whether other processes had the cores each time, so that even the largest is too low.
     """
 
     count: int
@@ -60,9 +90,26 @@ class PeakMeasurements:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """peak_flops: FLOP/s, dense, for the precision in use, of each of its devices; peak_measurements: None
-    where it is known without. device: all of them together. reference: None where none is loaded. notice:
-    what its accuracy's reader has to know.
+    """What a server says of the model that it serves.
+
+    Attributes:
+        id: its name.
+        architecture: the family of its graph.
+        fingerprint: equal where configuration and weights are the same.
+        parameters: how many it has.
+        vocabulary_size: how many token ids it has.
+        engine: the compiled engine.
+        reference: the reference engine; None where none is loaded.
+        device: all its devices together.
+        peak_flops: the peak of each device, in FLOP/s, dense, for the precision in use.
+        peak_source: where that number is from.
+        max_prompt_tokens: the longest prompt that the server takes.
+        max_batch_size: the most prompts in one request.
+        stream_window: the most unanswered requests on one stream.
+        notice: what a reader of its accuracy has to know; empty where there is nothing.
+        server_version: of the program.
+        devices: each of its devices.
+        peak_measurements: None where the peak is known without.
     """
 
     id: str
@@ -84,7 +131,7 @@ class ServedModel:
     peak_measurements: PeakMeasurements | None = None
 
     def difference(self, other: ServedModel) -> str | None:
-        """What makes the other's answers another model's or engine's; None where nothing does."""
+        """Name the model or engine in which another server differs; None where both are the same."""
         if self.fingerprint != other.fingerprint:
             return f"model {self.id} ({self.fingerprint}) and {other.id} ({other.fingerprint})"
         if self.engine.fingerprint != other.engine.fingerprint:

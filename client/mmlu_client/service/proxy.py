@@ -27,7 +27,12 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class Proxy:
-    """host: with its port where one is given, without user and password. variable: what names it."""
+    """An HTTP proxy.
+
+    Attributes:
+        host: with its port where one is given, without user and password.
+        variable: the environment variable that names it.
+    """
 
     host: str
     variable: str
@@ -37,9 +42,12 @@ class Proxy:
 
 
 async def proxy_to(address: Address) -> Proxy | None:
-    """What gRPC is to ask for a connection to this address; None: the server itself.
+    """Find the proxy through which gRPC is to reach an address.
 
-    This machine is never asked of a proxy, and neither is what no_proxy names.
+    No proxy is used for this machine, nor for what `no_proxy` names.
+
+    Returns:
+        The proxy; None where the server is to be reached directly.
     """
     proxy = _proxy()
     if proxy is None or _is_excepted(address) or await _is_this_machine(address):
@@ -72,9 +80,10 @@ def _is_excepted(address: Address) -> bool:
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of no_proxy means the host: `*`, a name and all below it, an address or a range.
+    """Whether an entry of `no_proxy` covers the host.
 
-    One with a port means that port only.
+    An entry is `*`, a name, which covers all names below it, an address, or a range of addresses. One with a
+    port covers that port alone.
     """
     match = ENTRY.fullmatch(entry)
     name, its_port = (match["name"], match["port"]) if match else (entry, None)
@@ -98,7 +107,7 @@ def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None
 
 
 async def _is_this_machine(address: Address) -> bool:
-    """Whether the host is a loopback address, or a name of nothing else."""
+    """Whether the host is a loopback address, or a name of loopback addresses alone."""
     host = address.host.lower().rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -124,7 +133,7 @@ def _are_loopback(hosts: Iterable[str]) -> bool:
 
 
 def _is_loopback(ip: IPAddress) -> bool:
-    """0.0.0.0 and :: too: whoever connects there reaches this machine."""
+    """Whether an address leads to this machine, which `0.0.0.0` and `::` do too."""
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     ip = mapped or ip
     return ip.is_loopback or ip.is_unspecified
