@@ -69,7 +69,7 @@ def test_the_reference_s_answers_in_fp16(llama_folder: Path, tmp_path: Path, ver
 @pytest.mark.parametrize("family", ["qwen3", "mistral"])
 @pytest.mark.parametrize("kept", [0, 1, 2])
 def test_fp32_to_rounding_however_little_is_kept(tmp_path: Path, family: str, kept: int) -> None:
-    """Prefixes of many lengths through an arena too small for them: pieces are put out and used again."""
+    """Prefixes of many lengths through memory too small for all: blocks are evicted, and it is used again."""
     folder = write_checkpoint(tmp_path / family, family, tokenizer=False)
     size = {0: 100, 1: PREFIX_BYTES, 2: 2 * PREFIX_BYTES + 1000}[kept]
     asked = [

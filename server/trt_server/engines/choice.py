@@ -1,4 +1,4 @@
-"""Which engine serves, in which precision, on which devices, and why."""
+"""The choice of the engine, its precision and its devices, and the reason for it."""
 
 from __future__ import annotations
 
@@ -27,18 +27,25 @@ if TYPE_CHECKING:
 
 # A batch takes memory only when it runs.
 _MAX_BATCH = 32
-# A plan always holds the memory of its largest batch, and is tuned once more for batches: with 1, a model of
-# 7 B parameters and 2,048 positions should stay within 16 GiB in fp16.
+# A plan always reserves the memory of its largest batch, and batches need a profile of their own: with 1, a
+# model of 7 B parameters and 2,048 positions should fit into 16 GiB in fp16.
 _TENSORRT_MAX_BATCH = 1
-# A plan that keeps prefixes is another plan, and holds their memory all the time: it is for who asks for it.
+# A plan that stores prefixes is another plan, and reserves their memory: only on request.
 _TENSORRT_PREFIX_CACHE_BYTES = 0
 _PREFIX_CACHE_BYTES = 1024**3
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What an engine made, or found, to start with. what: in words. path: None where it keeps nothing.
-    good_for: which devices, in words; empty: this one. plan: for the same engine choice's `make`."""
+    """What an engine built, or found in the cache, before it starts.
+
+    Attributes:
+        what: A description of it.
+        path: Where it is; None where there is nothing to keep.
+        build_seconds: How long it took to build; 0 where it was in the cache.
+        good_for: The devices that it can be used on, in words; empty: this one.
+        plan: What `make` and `layers` of the same engine choice take.
+    """
 
     what: str
     path: Path | None
@@ -49,7 +56,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class LayerList:
-    """What a plan runs, layer by layer with its kernels, in the compiler's words. kind: json or txt."""
+    """The layers that a plan runs, with their kernels, as the compiler describes them.
+
+    Attributes:
+        kind: The format, "json" or "txt".
+    """
 
     text: str
     kind: str
@@ -62,12 +73,17 @@ ReadLayers = Callable[[Checkpoint, EngineLimits, Settings, Prepared], LayerList]
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """devices: one engine is made for each; none where it only builds for others. max_batch_size,
-    prefix_cache_bytes: where the settings say nothing; None: it keeps no prefixes at all.
+    """An engine that was chosen, and the functions that make it.
 
-    `make` is called in the thread that will own the engine, `prepare` makes what that keeps for the next time
-    and no more; what it made can be handed to `make`, and to `layers` where there is that. All raise
-    StartError.
+    All three functions raise StartError.
+
+    Attributes:
+        devices: One engine is made for each; empty where plans are only built for other machines.
+        max_batch_size: The default of the setting.
+        make: Makes an engine on a device, in the thread that will own it.
+        prepare: Builds what `make` would build and keeps it in the cache, without loading it.
+        prefix_cache_bytes: The default of the setting; None: this engine stores no prefixes.
+        layers: Reads the layers of a plan; None where there is no plan.
     """
 
     name: str
@@ -82,7 +98,11 @@ class EngineChoice:
 
 
 def choose_engine(settings: Settings) -> EngineChoice:
-    """Raises StartError where the engine that was asked for cannot run here as asked."""
+    """Choose the engine that the settings ask for, or TensorRT where it can run and ONNX Runtime elsewhere.
+
+    Raises:
+        StartError: The engine that was asked for cannot run here as asked.
+    """
     if settings.engine == "torch":
         _refuse_tf32(settings)
         return _torch(settings, settings.devices, "asked for")
@@ -104,7 +124,11 @@ def choose_engine(settings: Settings) -> EngineChoice:
 
 
 def choose_reference(settings: Settings) -> EngineChoice | None:
-    """None where no reference was asked for. Raises StartError."""
+    """Choose the reference engine; None where the settings ask for none.
+
+    Raises:
+        StartError: The reference cannot run here, or is the served engine itself.
+    """
     if settings.reference is None:
         return None
     if settings.engine == settings.reference:
@@ -118,7 +142,11 @@ def choose_reference(settings: Settings) -> EngineChoice | None:
 
 
 def _named(gpus: Sequence[Gpu], ordinals: tuple[int, ...] | None) -> tuple[Gpu, ...]:
-    """Those that --devices names; the first where it was not given. Raises StartError."""
+    """Return the GPUs that --devices names, or the first GPU where it was not given.
+
+    Raises:
+        StartError: A GPU is not there, or they are of different kinds.
+    """
     shown = {gpu.ordinal: gpu for gpu in gpus}
     for ordinal in ordinals or ():
         if ordinal not in shown:
@@ -158,7 +186,7 @@ def _tensorrt(settings: Settings, gpus: Sequence[Gpu], reason: str) -> EngineCho
 
 
 def _tensorrt_elsewhere(settings: Settings, capabilities: tuple[str, ...]) -> EngineChoice:
-    """A choice that builds and has nothing to run on."""
+    """Return a choice that builds plans for other machines' GPUs, and has no device to run on."""
     if settings.engine not in ("auto", "tensorrt"):
         raise StartError(
             f"--target is for a plan, and --engine {settings.engine} has none: leave one of them off"
@@ -238,7 +266,7 @@ def _tensorrt_choice(
 
 
 def _how_to_build_elsewhere() -> str:
-    """What to add where there is no GPU, and a builder that needs none."""
+    """Return how to build for a GPU elsewhere, to end a message with; empty where that needs a GPU here."""
     if installed_flavour() is not TENSORRT_RTX:
         return ""
     return "; to build for a GPU elsewhere: trt-server build --target sm89, or what it has"
@@ -273,7 +301,7 @@ def _prepare_weights(checkpoint: Checkpoint, _: EngineLimits, __: Settings) -> P
 def _torch(settings: Settings, ordinals: tuple[int, ...] | None, reason: str) -> EngineChoice:
     if find_spec("torch") is None:
         raise StartError("the torch engine needs PyTorch: pip install 'trt-server[torch]'")
-    # Before CUDA starts: its order of devices is NVML's then.
+    # CUDA reads this as it starts, and numbers its devices as NVML does.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     import torch
 

@@ -1,4 +1,4 @@
-"""What the processor's cores can do together: matrix products, timed until they get no faster."""
+"""The peak rate of the processor's cores together, measured with matrix products."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from trt_server.engines.engine import PeakFlops, PeakMeasurements
 
 log = logging.getLogger(__name__)
 
-# Small ones are done between two turns of a neighbour on the same core, large ones keep many cores busy.
+# A small product can end before another program gets the core; a large one keeps many cores busy.
 _SIZES = (512, 768, 1024, 1536, 2048)
-# A larger product is tried where one takes less.
+# Where a product takes less time than this, the next larger size is tried as well.
 _SHORT_SECONDS = 1e-3
-# Steady: the best is no more than a hundredth above what it was so many rounds ago.
+# The rate is steady once the best is no more than 1 % above the best of this many rounds ago.
 _STEADY_ROUNDS = 12
 _STEADY_GROWTH = 1.01
 _MAX_SECONDS = 0.5
-# Among neighbours: whoever has slept gets a core before those who have used it.
+# Beside other busy programs: the scheduler gives a core to a thread that has slept before those that ran.
 _PAUSE_SECONDS = 0.002
-# During the best product, the share of all threads' time in which they had a core; and of the time of the
-# whole measurement, the share that others had. On two cores, alone and beside one to eight busy programs, the
-# best products came near the idle machine's with a share of 0.97 or more, and far below it with 0.8 or less.
-# How often one thread's rate all threads reach does not tell neighbours from two threads that share a core.
+# The share of all threads' time, during the best product, in which they were running; and the share of the
+# whole measurement's time in which other programs were. Measured on two cores, alone and beside one to eight
+# busy programs: with a share of 0.97 or more the best product was near the idle machine's, with 0.8 or less
+# far below it. The speed-up over one thread is no such test: it cannot tell other programs from two threads
+# that share a physical core.
 _CLEAR_SHARE = 0.95
 _OTHERS_SHARE = 0.05
 
@@ -35,7 +36,11 @@ MakeProduct = Callable[[int], Callable[[], object]]
 
 @dataclass(frozen=True)
 class _Timed:
-    """One product. share: of all threads' time, what they had a core for; 0 where that is not known."""
+    """One timed product.
+
+    Attributes:
+        share: The share of all threads' time in which they were running; 0 where that is not known.
+    """
 
     flops_per_second: float
     share: float
@@ -45,9 +50,16 @@ class CpuPeak:
     """The largest rate of all measurements so far."""
 
     def __init__(self, make_product: MakeProduct, threads: int, what: str, *, blocking: bool) -> None:
-        """make_product: given a size, returns a function that multiplies two square matrices of it with
-        `threads` threads. what: these products in words. blocking: threads that wait for each other leave
-        their core; of those that spin there, the processor time is no measure."""
+        """Prepare measurements; none is made yet.
+
+        Args:
+            make_product: Given a size, returns a function that multiplies two square matrices of that size
+                with `threads` threads.
+            threads: The number of threads.
+            what: A description of these products, for the source of the peak.
+            blocking: Whether a thread that waits for others leaves its core. Where threads spin instead,
+                their processor time does not tell whether they had a core to themselves.
+        """
         self._make_product = make_product
         self._threads = threads
         self._blocking = blocking
@@ -55,11 +67,11 @@ class CpuPeak:
         self._peak: PeakFlops | None = None
 
     def measure(self) -> PeakFlops:
-        """Measure once more, for half a second at most; a fraction of that where the cores are free.
+        """Measure once more, for half a second at most and much less where the cores are free.
 
         Several sizes are timed in turn, and the fastest single product counts. The measurement is contended
-        where the threads had a core for less than 0.95 of that one's time, and other processes for more than
-        0.05 of all of it.
+        where the threads were running for less than 0.95 of that product's time and other processes for more
+        than 0.05 of the whole measurement's.
         """
         start, usage = time.perf_counter(), _Usage(self._threads)
         products = self._products()
@@ -79,7 +91,7 @@ class CpuPeak:
         return self._peak
 
     def _products(self) -> list[tuple[int, Callable[[], object]]]:
-        """Sizes and their products, each run before: the first run of one is not what it can do."""
+        """Return sizes and their products, each run twice already: a first run is slower than the rest."""
         products: list[tuple[int, Callable[[], object]]] = []
         for size in _SIZES:
             products.append((size, self._make_product(size)))
@@ -97,7 +109,7 @@ class CpuPeak:
 
 
 class _Usage:
-    """Who has had the cores since this was made."""
+    """How much of the cores' time this process and others have used since this object was made."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -108,12 +120,12 @@ class _Usage:
             return False
         seconds = time.perf_counter() - self._start
         others = _busy_seconds() - self._all - (time.process_time() - self._own)
-        # Far below 0: the system does not count (a sandbox), and the first share alone decides.
+        # Far below 0, the system does not count other programs' time (a sandbox): best.share alone decides.
         return abs(others) > _OTHERS_SHARE * seconds * self._threads
 
 
 def _busy_seconds() -> float:
-    """Processor time of everything on the machine, and what its host took from it."""
+    """Return the processor time, in seconds, that all programs used and that the machine's host took."""
     times = psutil.cpu_times()
     # A guest's time is in the user's.
     idle = ("idle", "iowait", "guest", "guest_nice")

@@ -1,4 +1,4 @@
-"""What every engine is: arrays in, arrays and timings out. It knows nothing of requests."""
+"""The protocol of an engine: arrays in, arrays and timings out. An engine knows nothing of requests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from trt_server.engines.prefix_store import PrefixStore
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts that the engine runs at once.
+    """The prompts that the engine runs at once.
 
-    token_ids: int32 [prompts, length], padded on the right with 0.
-    lengths: int32 [prompts], each prompt's real tokens, 1 to `length`.
-    candidates: int32 [prompts, width], padded on the right with 0.
-    prefix: int32 [tokens], what all its prompts begin with and token_ids leaves out: the engine takes it from
-    its prefix store, or computes it once and keeps it there. None: nothing comes from a store.
+    Attributes:
+        token_ids: int32 [prompts, length], padded on the right with 0.
+        lengths: int32 [prompts], the number of each prompt's real tokens, 1 to `length`.
+        candidates: int32 [prompts, width], padded on the right with 0.
+        prefix: int32 [tokens], the tokens that all prompts begin with and that token_ids leaves out. The
+            engine takes their keys and values from its prefix store, or computes them once and stores them.
+            None: the engine does not use its store for this batch.
     """
 
     token_ids: NDArray[np.int32]
@@ -29,17 +31,18 @@ class Batch:
 
 
 def padded_length(tokens: int, multiple: int) -> int:
-    """The next multiple."""
+    """Return the smallest multiple of `multiple` that is at least `tokens`."""
     return -(-tokens // multiple) * multiple
 
 
 @dataclass(frozen=True)
 class Scores:
-    """For the token that follows each prompt; log-probabilities are natural logarithms.
+    """Log-probabilities (natural logarithms) of the token that follows each prompt.
 
-    candidate_logprobs: float32 [prompts, width]; what stands at padding is undefined.
-    top_tokens: int32 [prompts], arg-max of the whole vocabulary.
-    top_logprobs: float32 [prompts].
+    Attributes:
+        candidate_logprobs: float32 [prompts, width]; values at padding are undefined.
+        top_tokens: int32 [prompts], the arg-max over the whole vocabulary.
+        top_logprobs: float32 [prompts], the log-probabilities of top_tokens.
     """
 
     candidate_logprobs: NDArray[np.float32]
@@ -49,9 +52,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class EngineTiming:
-    """Nanoseconds of one batch; core is the compute alone, copies are 0 where nothing is copied.
+    """The time that one batch took in the engine, in nanoseconds.
 
-    waited_ns: on the device, copied in, for the batch before.
+    Attributes:
+        copy_in_ns: Copy of the inputs to the device; 0 where nothing is copied.
+        core_ns: The computation alone.
+        copy_out_ns: Copy of the outputs from the device; 0 where nothing is copied.
+        waited_ns: The inputs were on the device and waited for the batch before to be computed.
     """
 
     copy_in_ns: int
@@ -68,7 +75,7 @@ class EngineTiming:
         )
 
     def scaled(self, share: float) -> EngineTiming:
-        """A share of the work; the waiting was everybody's, and is left out."""
+        """Return this fraction of the copies and the computation, without the time spent waiting."""
         return EngineTiming(
             round(self.copy_in_ns * share), round(self.core_ns * share), round(self.copy_out_ns * share)
         )
@@ -76,7 +83,12 @@ class EngineTiming:
 
 @dataclass(frozen=True)
 class Outcome:
-    """prefix_reused: the batch's prefix came from the store; else it was computed, in this batch's time."""
+    """What an engine returns for a batch.
+
+    Attributes:
+        prefix_reused: The batch's prefix was in the store. False: it was computed, and `timing` includes
+            that, or the batch has no prefix.
+    """
 
     scores: Scores
     timing: EngineTiming
@@ -87,15 +99,22 @@ class Submission(Protocol):
     """A batch that was handed to the engine."""
 
     def wait(self) -> Outcome:
-        """Return when the batch is computed. Raises EngineLostError when the engine failed for good."""
+        """Wait until the batch is computed.
+
+        Raises:
+            EngineLostError: The engine failed, and cannot compute anything any more.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class PeakMeasurements:
-    """How often a peak was measured, and the least of the rates, FLOP/s.
+    """How often a peak was measured, and the lowest of the rates.
 
-    contended: other processes had the cores in every one of them, so that even the largest is too low.
+    Attributes:
+        least_flops_per_second: The lowest measured rate, in FLOP/s.
+        contended: Other processes used the cores in every measurement, so that even the highest rate is too
+            low.
     """
 
     count: int
@@ -103,6 +122,7 @@ class PeakMeasurements:
     contended: bool
 
     def joined(self, other: PeakMeasurements) -> PeakMeasurements:
+        """Return the measurements of both."""
         return PeakMeasurements(
             self.count + other.count,
             min(self.least_flops_per_second, other.least_flops_per_second),
@@ -112,9 +132,13 @@ class PeakMeasurements:
 
 @dataclass(frozen=True)
 class PeakFlops:
-    """The rate that MFU is a share of: dense, FLOP/s, and where the number comes from.
+    """The device's peak rate of dense products, which MFU is relative to, and its source.
 
-    measured: None where it is known without.
+    Attributes:
+        flops_per_second: The peak, in FLOP/s.
+        source: Where the number comes from, in words.
+        measured: The measurements it is taken from; None for one that was not measured, or was measured once
+            at start-up.
     """
 
     flops_per_second: float
@@ -122,7 +146,7 @@ class PeakFlops:
     measured: PeakMeasurements | None = None
 
     def joined(self, other: PeakFlops) -> PeakFlops:
-        """The larger of two, with the measurements of both."""
+        """Return the larger of two peaks, with the measurements of both."""
         larger = max(self, other, key=lambda peak: peak.flops_per_second)
         if self.measured is None or other.measured is None:
             return larger
@@ -131,8 +155,13 @@ class PeakFlops:
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """The largest batch an engine is asked to take: tokens of a prompt, padding included, and prompts; and
-    the bytes it may keep prefixes in (0: it keeps none)."""
+    """The largest batch that an engine has to accept, and the memory it may use for prefixes.
+
+    Attributes:
+        max_prompt_tokens: Tokens of a prompt, padding included.
+        max_batch_size: Prompts of a batch.
+        prefix_cache_bytes: Bytes for the keys and values of shared prefixes; 0: no prefix is stored.
+    """
 
     max_prompt_tokens: int
     max_batch_size: int
@@ -141,8 +170,19 @@ class EngineLimits:
 
 @dataclass(frozen=True)
 class EngineDescription:
-    """name and version of the library, precision it computes in ("fp32", "tf32", "fp16"), its device's name,
-    the peak for that precision, and a fingerprint of everything that could change an answer."""
+    """What a client and the logs are told about an engine.
+
+    Attributes:
+        name: The library.
+        version: The library's version.
+        precision: The type that products are computed in: "fp32", "tf32" or "fp16".
+        device: The name of the device.
+        peak: The device's peak at this precision.
+        fingerprint: A hash of everything that could change an answer.
+        load_seconds: How long the model took to load.
+        build_seconds: How long the plan or the converted weights took to build; 0 where they were in the
+            cache.
+    """
 
     name: str
     version: str
@@ -155,12 +195,12 @@ class EngineDescription:
 
 
 class Engine(Protocol):
-    """One loaded model on one device. All calls come from one thread, the one that made it.
+    """One loaded model on one device. Only the thread that made an engine may call it.
 
-    depth: how many batches may be submitted before the first is waited for (1: no overlap).
-    length_multiple: its batches' lengths are padded to a multiple of this.
-    max_candidates: of a prompt; None: as many as are asked for.
-    prefixes: what it keeps of prompts' beginnings; None: it computes every prompt whole.
+    Attributes:
+        depth: How many batches may be submitted before the first is waited for (1: no overlap).
+        length_multiple: The lengths of its batches are padded to a multiple of this.
+        max_candidates: The most candidates of a prompt; None: any number.
     """
 
     description: EngineDescription
@@ -169,16 +209,25 @@ class Engine(Protocol):
     max_candidates: int | None
 
     @property
-    def prefixes(self) -> PrefixStore[Any] | None: ...
+    def prefixes(self) -> PrefixStore[Any] | None:
+        """The store of shared prefixes; None for an engine that computes every prompt whole."""
+        ...
 
     def warm_up(self) -> None:
-        """Run every shape class once, so that no request pays for a first time."""
+        """Run a batch of every kind of shape, so that no request pays for a first run."""
         ...
 
-    def submit(self, batch: Batch) -> Submission: ...
+    def submit(self, batch: Batch) -> Submission:
+        """Start to compute a batch."""
+        ...
 
     def measure_peak(self) -> PeakFlops:
-        """Measure it once more where it is measured: the largest so far. No batch may be under way."""
+        """Measure the peak once more, where it is measured, and return the largest so far.
+
+        No batch may be running.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free the engine's memory. Nothing may be called afterwards."""
+        ...

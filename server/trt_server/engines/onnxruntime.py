@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-# From 1.29 on it would write an identifier into the home folder and send what it ran to its makers, while it
-# is measured.
+# From 1.29 on ONNX Runtime writes an identifier into the home folder and sends telemetry about what it runs,
+# which would also disturb what is measured here.
 os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or "1"
 
 import numpy as np
@@ -38,23 +38,33 @@ from trt_server.model.geometry import Geometry
 from trt_server.model.graph import IR_VERSIONS, OPSET, OUTPUTS, Graph, build_graph
 from trt_server.model.weights import Weights
 
-# Of n blocks' scores (n - 1) / 2n are left out: more than eight save little. Eight took 12 % less processor
-# time than one at 805 tokens (100 M parameters, 2 cores), and hold an eighth of the scores in memory.
+# With n blocks (n - 1) / 2n of the attention scores are not computed, so more than eight save little. At 805
+# tokens (100 M parameters, 2 cores) eight took 12 % less processor time than one, and an eighth of the memory
+# for scores.
 _QUERY_BLOCKS = 8
 _WARM_UP_TOKENS = 128
 
 
 class OnnxRuntimeEngine:
-    """depth 1: the CPU has no second queue that a batch could wait in."""
+    """The engine on ONNX Runtime's CPU provider.
+
+    Its depth is 1: the CPU has no second queue in which a batch could wait.
+    """
 
     depth = 1
     length_multiple = 1
     max_candidates: int | None = None
 
     def __init__(self, checkpoint: Checkpoint, limits: EngineLimits, threads: int = 0) -> None:
-        """Load `checkpoint` for batches within `limits` on `threads` cores (0: all this process may use).
+        """Load the model.
 
-        Raises StartError when ONNX Runtime does not take it.
+        Args:
+            checkpoint: The model.
+            limits: The largest batch it has to accept.
+            threads: CPU threads; 0: as many as the cores that this process may use.
+
+        Raises:
+            StartError: ONNX Runtime does not accept the model.
         """
         start = time.perf_counter()
         self._threads = threads or usable_cores()
@@ -81,24 +91,33 @@ class OnnxRuntimeEngine:
         )
 
     def warm_up(self) -> None:
-        """One prompt: all lengths run the same code, and the first run is what reads the weights in."""
+        """Run one prompt.
+
+        All lengths run the same code, and the first run reads the weights from their file.
+        """
         length = min(_WARM_UP_TOKENS, self._limits.max_prompt_tokens)
         tokens, candidates = np.zeros((1, length), np.int32), np.zeros((1, 1), np.int32)
         self.submit(Batch(tokens, np.full(1, length, np.int32), candidates)).wait()
 
     def submit(self, batch: Batch) -> _Submission | ContinuedSubmission:
+        """Return the batch as a submission, which is computed when it is waited for."""
         if self._continuation is not None and batch.prefix is not None:
             return ContinuedSubmission(self._continuation, batch, batch.prefix)
         return _Submission(self._session, batch)
 
     def measure_peak(self) -> PeakFlops:
+        """Time matrix products once more, and return the largest rate so far."""
         return self._peak.measure()
 
     def close(self) -> None:
+        """Free the sessions and the stored prefixes."""
         del self._session, self._continuation, self.prefixes
 
     def _open_continuation(self, geometry: Geometry, weights: Weights) -> Continuation | None:
-        """A second session over the same weights, which are shared file pages; the first stays as it is."""
+        """Open a second session for prompts with a prefix.
+
+        Both sessions map the same file of weights, so that it is in memory once.
+        """
         if not self._limits.prefix_cache_bytes:
             return None
         positions = self._limits.max_prompt_tokens
@@ -112,10 +131,13 @@ class _Submission:
     batch: Batch
 
     def wait(self) -> Outcome:
-        """Run the batch. Raises ScoringError when ONNX Runtime fails on it.
+        """Run the batch.
 
-        A session on the CPU keeps nothing from one run to the next: a failure (memory, mostly) is that
-        batch's own, and the engine is not lost.
+        A CPU session has no state between two runs: a failure (mostly of memory) concerns that batch alone,
+        and the engine is not lost.
+
+        Raises:
+            ScoringError: ONNX Runtime failed on this batch.
         """
         inputs = {
             "token_ids": self.batch.token_ids,
@@ -136,11 +158,11 @@ def _session_options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Packed copies of the weights ran no faster, and the weights as they lie in their file are shared memory.
+    # Packed copies of the weights ran no faster, and weights in their mapped file are shared memory.
     options.add_session_config_entry("session.disable_prepacking", "1")
-    # Threads that spin while they wait take the core from whoever sends the next request.
+    # Threads that spin while they wait take a core from the client that sends the next request.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Every length would leave a plan of its own behind.
+    # Memory patterns are cached for each length, and lengths are many.
     options.enable_mem_pattern = False
     return options
 
@@ -161,7 +183,7 @@ def _open_session(graph: Graph, threads: int) -> ort.InferenceSession:
 
 
 def _matrix_product(threads: int, size: int) -> Callable[[], object]:
-    """Of two square fp32 matrices, with the model's code and threads."""
+    """Return a function that multiplies two fp32 matrices with the code and threads that run the model."""
     shape = [size, size]
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["a", "b"], ["c"])],

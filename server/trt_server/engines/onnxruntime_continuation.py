@@ -1,4 +1,4 @@
-"""Prompts that go on after a shared prefix, on ONNX Runtime: keys and values are computed once and kept."""
+"""Prompts that continue a shared prefix, on ONNX Runtime: the prefix's keys and values are computed once."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from trt_server.model.graph import OUTPUTS, kept_outputs, past_inputs
 # float32 [1, key_value_heads, tokens, head_size] each, in the order of past_inputs.
 KeysAndValues = list[ort.OrtValue]
 
-# A prefix is computed in pieces: no query's scores with what comes after its piece are ever computed, and one
-# piece's scores exist at a time.
+# A prefix is computed in pieces (chunked prefill): no scores are computed between a query and the tokens
+# after its piece, and only one piece's scores are in memory at a time.
 _PIECE_TOKENS = 256
 
 
 class Continuation:
-    """A session of the graph with a past, and the prefixes that were computed with it."""
+    """A session of the graph that takes keys and values as inputs, and the store of its prefixes."""
 
     def __init__(self, session: ort.InferenceSession, geometry: Geometry, limit_bytes: int) -> None:
         self._session = session
@@ -40,9 +40,15 @@ class Continuation:
         self._nothing = [nothing] * len(self._past_names)
 
     def score(self, batch: Batch, prefix: NDArray[np.int32]) -> Outcome:
-        """Scores of what follows int32 [tokens], which is computed first where it is not in the store.
+        """Score the prompts of a batch, each of which continues `prefix`.
 
-        Core time has that in it. Raises ScoringError.
+        Args:
+            batch: What follows the prefix.
+            prefix: int32 [tokens]; it is computed first where it is not in the store, and core time includes
+                that.
+
+        Raises:
+            ScoringError: ONNX Runtime failed on this batch.
         """
         past = self.store.get(prefix)
         timing = EngineTiming(0, 0, 0)
@@ -76,7 +82,7 @@ class Continuation:
         past_length: int,
         kept: NDArray[np.int32],
     ) -> tuple[list[ort.OrtValue], int]:
-        """The outputs, and the nanoseconds of the run."""
+        """Return the outputs of a run, and how long it took in nanoseconds."""
         arrays = {
             "token_ids": batch.token_ids,
             "lengths": batch.lengths,
@@ -96,14 +102,18 @@ class Continuation:
 
 @dataclass(frozen=True)
 class ContinuedSubmission:
-    """A batch that begins with a prefix."""
+    """A batch whose prompts continue a shared prefix; it is computed when it is waited for."""
 
     continuation: Continuation
     batch: Batch
     prefix: NDArray[np.int32]
 
     def wait(self) -> Outcome:
-        """Run the batch. Raises ScoringError."""
+        """Run the batch.
+
+        Raises:
+            ScoringError: ONNX Runtime failed on it.
+        """
         return self.continuation.score(self.batch, self.prefix)
 
 
@@ -115,5 +125,5 @@ def _appended(values: KeysAndValues, new: KeysAndValues) -> KeysAndValues:
 
 
 def failed_on_batch(error: Exception) -> ScoringError:
-    """A session on the CPU keeps nothing from one run to the next: the engine is not lost."""
+    """Return the error of one batch. The engine is not lost: a CPU session has no state between two runs."""
     return ScoringError(f"ONNX Runtime failed on this batch: {one_line(error)}")

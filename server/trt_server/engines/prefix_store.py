@@ -1,4 +1,4 @@
-"""Keys and values of prompts' shared beginnings, kept on the engine's device."""
+"""An LRU cache of the keys and values of prompts' shared prefixes, kept on the engine's device."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ Block = TypeVar("Block")
 
 
 class PrefixStore(Generic[Block]):
-    """Least recently used out first, `limit_bytes` at most. Used by one thread; figures may be read by any.
+    """The least recently used prefixes are evicted once all together would take more than `limit_bytes`.
 
-    A prefix is known by its token ids themselves, never by a hash alone: no two can be taken for each other.
-    max_tokens: of the longest prefix that can be kept, with the store to itself.
+    A prefix is looked up by its token ids themselves, not by a hash, so that no two can be mistaken for each
+    other. One thread uses the store; any thread may read its figures.
+
+    Attributes:
+        limit_bytes: The bytes that all prefixes together may take.
+        max_tokens: The tokens of the longest prefix that fits into an empty store.
+        used_bytes: The bytes that the stored prefixes take now.
     """
 
     def __init__(self, limit_bytes: int, max_tokens: int) -> None:
@@ -25,6 +30,7 @@ class PrefixStore(Generic[Block]):
         self._entries: OrderedDict[bytes, tuple[Block, int]] = OrderedDict()
 
     def get(self, token_ids: NDArray[np.int32]) -> Block | None:
+        """Return the block of a prefix, int32 [tokens], and mark it as just used; None where none is."""
         key = token_ids.tobytes()
         if key not in self._entries:
             return None
@@ -32,9 +38,10 @@ class PrefixStore(Generic[Block]):
         return self._entries[key][0]
 
     def put(self, token_ids: NDArray[np.int32], block: Block, size: int) -> None:
-        """Keep a block of `size` bytes, at the cost of those that were not used for longest.
+        """Store a block of `size` bytes, and evict the least recently used ones to make room for it.
 
-        Raises ValueError for one that can never fit.
+        Raises:
+            ValueError: The block is larger than the whole store.
         """
         if size > self.limit_bytes:
             raise ValueError(f"a prefix of {size} bytes in a store of {self.limit_bytes}")
@@ -44,7 +51,11 @@ class PrefixStore(Generic[Block]):
         self.used_bytes += size
 
     def evict(self) -> Block:
-        """Forget the least recently used block, and return it. Raises KeyError where there is none."""
+        """Remove the least recently used block, and return it.
+
+        Raises:
+            KeyError: The store is empty.
+        """
         _, (block, size) = self._entries.popitem(last=False)
         self.used_bytes -= size
         return block

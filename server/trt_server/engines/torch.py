@@ -1,4 +1,4 @@
-"""Hugging Face transformers in PyTorch: the framework's own forward, which compiled engines are held to."""
+"""Hugging Face transformers in PyTorch: the reference that compiled engines are compared with."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ _GPU_PEAK_RUNS = 8
 
 
 class TorchEngine:
-    """The checkpoint as transformers loads it, with PyTorch's scaled dot-product attention, on the GPU where
-    PyTorch sees one. depth 1: each batch is waited for."""
+    """The checkpoint as transformers loads it, with PyTorch's scaled dot-product attention.
+
+    It runs on the GPU where PyTorch sees one. Its depth is 1: each batch is waited for.
+    """
 
     depth = 1
     length_multiple = 1
@@ -50,10 +52,20 @@ class TorchEngine:
     def __init__(
         self, checkpoint: Checkpoint, limits: EngineLimits, precision: str, threads: int = 0, ordinal: int = 0
     ) -> None:
-        """precision: "fp32" or "fp16". threads 0: PyTorch's own choice, but no more than the cores this
-        process may use. ordinal: CUDA's number of the GPU, where there is one. Raises StartError."""
+        """Load the model onto its device.
+
+        Args:
+            checkpoint: The model.
+            limits: The largest batch it has to accept.
+            precision: "fp32" or "fp16".
+            threads: CPU threads; 0: PyTorch's own choice, but no more than the cores this process may use.
+            ordinal: CUDA's number of the GPU, where there is one.
+
+        Raises:
+            StartError: transformers does not load the model, or the device has too little memory.
+        """
         start = time.perf_counter()
-        # It knows nothing of quotas.
+        # PyTorch does not know the container's CPU quota.
         torch.set_num_threads(threads or min(torch.get_num_threads(), usable_cores()))
         self._limits = limits
         model = _load(checkpoint, _DTYPES[precision])
@@ -78,14 +90,17 @@ class TorchEngine:
         )
 
     def warm_up(self) -> None:
+        """Run the shortest and the longest prompt once."""
         for length in {1, self._limits.max_prompt_tokens}:
             tokens, lengths = np.zeros((1, length), np.int32), np.full(1, length, np.int32)
             self.submit(Batch(tokens, lengths, np.zeros((1, 1), np.int32))).wait()
 
     def submit(self, batch: Batch) -> _Submission:
+        """Return the batch as a submission, which is computed when it is waited for."""
         return _Submission(self._model, self._device, batch)
 
     def measure_peak(self) -> PeakFlops:
+        """Measure a CPU's peak once more; return a GPU's as it was found at start-up."""
         return self.description.peak if self._cpu_peak is None else self._cpu_peak.measure()
 
     def _first_peak(self, precision: str) -> PeakFlops:
@@ -98,6 +113,7 @@ class TorchEngine:
         return self._cpu_peak.measure()
 
     def close(self) -> None:
+        """Free the model."""
         del self._model
 
 
@@ -108,7 +124,11 @@ class _Submission:
     batch: Batch
 
     def wait(self) -> Outcome:
-        """Run the batch. Raises EngineLostError when PyTorch fails."""
+        """Run the batch.
+
+        Raises:
+            EngineLostError: PyTorch failed.
+        """
         try:
             with torch.inference_mode():
                 return self._run()
@@ -124,7 +144,7 @@ class _Submission:
         copied_in = time.perf_counter_ns()
         clock = _CudaClock() if self.device.type == "cuda" else _CpuClock()
         clock.start()
-        # Padding stands to the right of what is scored, where causal attention does not look: no mask.
+        # No mask: padding is to the right of the scored token, and causal attention never looks there.
         hidden = self.model.model(input_ids=token_ids, use_cache=False).last_hidden_state
         rows = hidden[torch.arange(len(last), device=self.device), last]
         logprobs = self.model.lm_head(rows).float().log_softmax(-1)
@@ -140,42 +160,55 @@ class _Submission:
 
 
 class _CpuClock:
+    """Measures the time of synchronous work."""
+
     def start(self) -> None:
+        """Start the clock."""
         self._start = time.perf_counter_ns()
 
     def stop(self) -> int:
+        """Return the nanoseconds since `start`."""
         return time.perf_counter_ns() - self._start
 
 
 class _CudaClock:
-    """Two events on the stream around the work."""
+    """Measures the time between two events on the stream, before and after the work."""
 
     def start(self) -> None:
+        """Record the first event."""
         self._first, self._last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         self._first.record()
 
     def stop(self) -> int:
+        """Wait for the work, and return the nanoseconds that it took."""
         self._last.record()
         self._last.synchronize()
         return int(self._first.elapsed_time(self._last) * 1e6)
 
 
 def _claim_device(ordinal: int) -> torch.device:
-    """For this thread. Raises RuntimeError where CUDA does not give it."""
+    """Make the GPU this thread's current device; return the CPU where PyTorch sees no GPU.
+
+    Raises:
+        RuntimeError: CUDA does not make the device available.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
     device = torch.device("cuda", ordinal)
-    # Its streams and events are those of this thread's current device.
+    # Streams and events are created on the thread's current device.
     torch.cuda.set_device(device)
     return device
 
 
 def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """The weights are those of the checkpoint's files, so that both engines have the same ones where a folder
-    holds several; what becomes of them is left to transformers."""
+    """Load the model through transformers, from the tensors of the checkpoint's own weight files.
+
+    The files are given to transformers, so that the reference reads the same ones as the compiled engine
+    where a folder holds several sets of weights.
+    """
     # Aquila's tensors and computation are Llama's, and transformers has no class of its own for it.
     config_class = LlamaConfig if checkpoint.geometry.family == "aquila" else AutoConfig
-    # It is drawn into a log otherwise, or before an error.
+    # The bar would be drawn into the log.
     transformers.utils.logging.disable_progress_bar()
     try:
         config = config_class.from_pretrained(checkpoint.folder, local_files_only=True)
@@ -206,7 +239,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _gpu_peak(device: torch.device, precision: str) -> PeakFlops:
-    """The datasheet's; of a device that has none here, of large products, once."""
+    """Return the datasheet's peak, or measure a device that is not in the table with large products."""
     if known := datasheet_peak(_device_name(device), precision):
         return known
     left, right = _square_matrices(_GPU_PEAK_SIZE, precision, device)

@@ -11,7 +11,7 @@ import pytest
 from gpu.families import FAMILIES, MAX_TOKENS, write_family
 from trt_server.engines.engine import EngineLimits
 from trt_server.engines.tensorrt.flavour import TENSORRT_RTX, installed_flavour
-from trt_server.engines.tensorrt.profiles import Profile, Span, profiles_for
+from trt_server.engines.tensorrt.profiles import Profile, SizeRange, profiles_for
 from trt_server.engines.tensorrt.target import PlanTarget
 from trt_server.errors import StartError
 from trt_server.model.checkpoint import open_checkpoint
@@ -229,7 +229,7 @@ def test_weights_that_are_gone_are_told_as_that(
 
 
 def test_a_profile_that_cannot_be_is_told(compiler: Compiler, tmp_path: Path) -> None:
-    beyond = Profile(Span(1, 1, 1), Span(1, 16, 8), Span(1, 4, 64))
+    beyond = Profile(SizeRange(1, 1, 1), SizeRange(1, 16, 8), SizeRange(1, 4, 64))
     assert "tokens" in refusal(compiler.graph(), tmp_path / "plan", beyond)
 
 

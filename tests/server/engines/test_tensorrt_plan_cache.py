@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 from checkpoints import write_checkpoint
 from trt_server.engines.engine import EngineLimits
-from trt_server.engines.tensorrt.kept_file import KeptFile
+from trt_server.engines.tensorrt.cache_file import CacheFile
 from trt_server.engines.tensorrt.plan_cache import (
     PLAN,
     RECORD,
     BuiltPlan,
     CachedPlan,
     PlanRecipe,
+    cached_recipe_for,
     find_or_build,
     graph_fingerprint,
-    kept_for,
 )
 from trt_server.engines.tensorrt.plan_digest import PlanDigest, digest_of
 from trt_server.engines.tensorrt.profiles import profiles_for
@@ -168,11 +168,11 @@ def of(*capabilities: str, **changes: Any) -> PlanRecipe:
 def test_a_plan_for_more_targets_is_found_and_built_again_for_them(cache: Path) -> None:
     builds = Builds()
     kept = builds.find(of("sm80", "sm86", "sm89")).path
-    assert kept_for(of("sm86")) == of("sm80", "sm86", "sm89")
-    assert builds.find(kept_for(of("sm86"))).path == kept
+    assert cached_recipe_for(of("sm86")) == of("sm80", "sm86", "sm89")
+    assert builds.find(cached_recipe_for(of("sm86"))).path == kept
     assert builds.count == 1
     kept.write_bytes(b"a plaN")
-    assert builds.find(kept_for(of("sm86"))).path.read_bytes() == b"a plan"
+    assert builds.find(cached_recipe_for(of("sm86"))).path.read_bytes() == b"a plan"
     assert [folder.name for folder in (cache / "plans").iterdir() if folder.is_dir()] == [kept.parent.name]
 
 
@@ -180,9 +180,9 @@ def test_of_several_plans_the_one_for_fewest_targets_is_found() -> None:
     builds = Builds()
     for recipe in (of("sm80", "sm86", "sm89"), of("sm80", "sm86"), of("sm80", precision="fp32")):
         builds.find(recipe)
-    assert kept_for(of("sm80")) == of("sm80", "sm86")
+    assert cached_recipe_for(of("sm80")) == of("sm80", "sm86")
     builds.find(of("sm80"))
-    assert kept_for(of("sm80")) == of("sm80")
+    assert cached_recipe_for(of("sm80")) == of("sm80")
 
 
 OTHERS = {
@@ -196,7 +196,7 @@ OTHERS = {
 @pytest.mark.parametrize("asked", OTHERS.values(), ids=OTHERS)
 def test_no_plan_for_other_targets_or_of_another_recipe_is_found(asked: PlanRecipe) -> None:
     Builds().find(of("sm80", "sm86"))
-    assert kept_for(asked) == asked
+    assert cached_recipe_for(asked) == asked
 
 
 def test_what_is_no_plan_s_record_is_passed_over(cache: Path) -> None:
@@ -205,9 +205,9 @@ def test_what_is_no_plan_s_record_is_passed_over(cache: Path) -> None:
     for number, text in enumerate(("{", "[]", "null", '{"recipe": "{}"}', (folder / RECORD).read_text())):
         (cache / "plans" / str(number)).mkdir()
         (cache / "plans" / str(number) / RECORD).write_text(text)
-    assert kept_for(of("sm86")) == of("sm80", "sm86")
+    assert cached_recipe_for(of("sm86")) == of("sm80", "sm86")
     shutil.rmtree(folder)
-    assert kept_for(of("sm86")) == of("sm86")
+    assert cached_recipe_for(of("sm86")) == of("sm86")
 
 
 @pytest.mark.parametrize("pieces", [[1], [16 << 20], [(16 << 20) - 1, 2, 40 << 20], [0, 33 << 20, 5]])
@@ -225,16 +225,16 @@ def test_the_digest_does_not_depend_on_the_pieces(tmp_path: Path, pieces: list[i
 
 
 def test_kept_files_are_by_name_and_are_never_in_the_way(cache: Path) -> None:
-    file = KeptFile("timings", "tensorrt", "10.16.1", "NVIDIA A100-SXM4-40GB", "sm80", suffix="timing")
+    file = CacheFile("timings", "tensorrt", "10.16.1", "NVIDIA A100-SXM4-40GB", "sm80", suffix="timing")
     assert file.read() == b""
     file.write(b"first")
     file.write(b"second")
     assert file.read() == b"second"
-    assert KeptFile("timings", "tensorrt", "10.16.1", "NVIDIA A30", "sm80", suffix="timing").read() == b""
+    assert CacheFile("timings", "tensorrt", "10.16.1", "NVIDIA A30", "sm80", suffix="timing").read() == b""
     assert [path.name for path in (cache / "timings").iterdir()] == [file.path.name]
 
 
 def test_a_cache_that_takes_nothing_costs_a_warning(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache.write_text("a file where the folder should be")
-    KeptFile("timings", "tensorrt", suffix="timing").write(b"first")
+    CacheFile("timings", "tensorrt", suffix="timing").write(b"first")
     assert "is not kept, and made again next time" in caplog.text

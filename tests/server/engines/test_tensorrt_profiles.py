@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import pytest
 from trt_server.engines.engine import EngineLimits
-from trt_server.engines.tensorrt.past import PastLayout, input_shapes
-from trt_server.engines.tensorrt.profiles import BatchSize, PastSpans, Profile, Span, profiles_for, rounded_up
+from trt_server.engines.tensorrt.kv_cache import KvCacheLayout, input_shapes
+from trt_server.engines.tensorrt.profiles import (
+    BatchSize,
+    KvCacheRanges,
+    Profile,
+    SizeRange,
+    profiles_for,
+    rounded_up,
+)
 
 
 def test_single_prompts_alone() -> None:
     (single,) = profiles_for(EngineLimits(max_prompt_tokens=2048, max_batch_size=1))
-    assert single == Profile(Span(1, 1, 1), Span(1, 832, 2048), Span(1, 4, 64))
+    assert single == Profile(SizeRange(1, 1, 1), SizeRange(1, 832, 2048), SizeRange(1, 4, 64))
 
 
 def test_batches_have_a_profile_of_their_own() -> None:
     single, many = profiles_for(EngineLimits(max_prompt_tokens=4096, max_batch_size=16))
-    assert single.prompts == Span(1, 1, 1)
-    assert many == Profile(Span(2, 16, 16), Span(1, 896, 4096), Span(1, 4, 64))
+    assert single.prompts == SizeRange(1, 1, 1)
+    assert many == Profile(SizeRange(2, 16, 16), SizeRange(1, 896, 4096), SizeRange(1, 4, 64))
 
 
 @pytest.mark.parametrize(("asked", "most"), [(2047, 2048), (2048, 2048), (1, 8), (13, 16)])
@@ -36,7 +43,7 @@ def test_every_batch_within_the_limits_has_exactly_one_profile(batches: int) -> 
 
 
 def test_input_shapes() -> None:
-    profile = Profile(Span(2, 3, 4), Span(1, 16, 32), Span(1, 4, 64))
+    profile = Profile(SizeRange(2, 3, 4), SizeRange(1, 16, 32), SizeRange(1, 4, 64))
     assert input_shapes(profile, None) == {
         "token_ids": ((2, 1), (3, 16), (4, 32)),
         "lengths": ((2,), (3,), (4,)),
@@ -46,25 +53,25 @@ def test_input_shapes() -> None:
 
 # With prefixes.
 
-PAST = PastLayout(
+PAST = KvCacheLayout(
     ("past.0.key", "past.0.value"), ("kept.key", "kept.value"), heads=2, head_size=16, item_bytes=2
 )
 
 
 def test_with_prefixes_there_are_profiles_without_a_past_and_with_one() -> None:
     whole, many, continued, many_continued = profiles_for(EngineLimits(2048, 4), max_prefix_tokens=4096)
-    one, empty, some = Span(1, 1, 1), Span(8, 8, 8), Span(8, 688, 2048)
+    one, empty, some = SizeRange(1, 1, 1), SizeRange(8, 8, 8), SizeRange(8, 688, 2048)
     # A prefix is computed alone, whole and without a past.
-    assert whole.past == PastSpans(empty, Span(1, 1, 2048))
-    assert many.past == PastSpans(empty, one)
-    assert continued.past == many_continued.past == PastSpans(some, one)
+    assert whole.past == KvCacheRanges(empty, SizeRange(1, 1, 2048))
+    assert many.past == KvCacheRanges(empty, one)
+    assert continued.past == many_continued.past == KvCacheRanges(some, one)
     assert (whole.tokens.best, continued.tokens.best) == (832, 128)
-    assert (many.prompts, many_continued.prompts) == (Span(2, 4, 4), Span(2, 4, 4))
+    assert (many.prompts, many_continued.prompts) == (SizeRange(2, 4, 4), SizeRange(2, 4, 4))
 
 
 def test_a_past_is_no_longer_than_what_can_be_kept() -> None:
     *_, continued = profiles_for(EngineLimits(2048, 1), max_prefix_tokens=160)
-    assert continued.past == PastSpans(Span(8, 160, 160), Span(1, 1, 1))
+    assert continued.past == KvCacheRanges(SizeRange(8, 160, 160), SizeRange(1, 1, 1))
 
 
 @pytest.mark.parametrize("size", [BatchSize(1, 8, 1, 8, 1), BatchSize(3, 2048, 64, 2048, 1)])
@@ -77,7 +84,10 @@ def test_what_is_scored_after_a_past_has_a_profile(size: BatchSize) -> None:
 
 def test_input_shapes_with_a_past() -> None:
     profile = Profile(
-        Span(1, 1, 1), Span(1, 16, 32), Span(1, 4, 64), PastSpans(Span(8, 24, 48), Span(1, 1, 32))
+        SizeRange(1, 1, 1),
+        SizeRange(1, 16, 32),
+        SizeRange(1, 4, 64),
+        KvCacheRanges(SizeRange(8, 24, 48), SizeRange(1, 1, 32)),
     )
     assert input_shapes(profile, PAST) == {
         "token_ids": ((1, 1), (1, 16), (1, 32)),
@@ -91,7 +101,7 @@ def test_input_shapes_with_a_past() -> None:
 
 
 def test_tensors_of_a_block_are_aligned_and_apart() -> None:
-    odd = PastLayout(("a", "b"), ("c", "d"), heads=1, head_size=8, item_bytes=2)
+    odd = KvCacheLayout(("a", "b"), ("c", "d"), heads=1, head_size=8, item_bytes=2)
     addresses = odd.addresses(odd.inputs, 4096, tokens=8)
     assert addresses == {"a": 4096, "b": 4096 + 256}
     assert odd.bytes(8) == 512

@@ -1,4 +1,4 @@
-"""ONNX graph → plan file, in TensorRT 8.6, 10, 11 and TensorRT-RTX."""
+"""The build of a plan file from an ONNX graph, with TensorRT 8.6, 10, 11 and TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from trt_common.one_line import one_line
 
+from trt_server.engines.tensorrt.cache_file import CacheFile
 from trt_server.engines.tensorrt.capabilities import set_targets
-from trt_server.engines.tensorrt.kept_file import KeptFile
+from trt_server.engines.tensorrt.kv_cache import KvCacheLayout, input_shapes
 from trt_server.engines.tensorrt.library import FLAVOUR, IS_RTX, TITLE, VERSION, trt
-from trt_server.engines.tensorrt.messages import MESSAGES, no_device, speaks_of_memory
-from trt_server.engines.tensorrt.past import PastLayout, input_shapes
+from trt_server.engines.tensorrt.messages import MESSAGES, is_out_of_memory, no_device
 from trt_server.engines.tensorrt.plan_cache import BuiltPlan
 from trt_server.engines.tensorrt.plan_file import PlanFile
 from trt_server.engines.tensorrt.profiles import Profile
@@ -26,26 +26,32 @@ from trt_server.readable import megabytes
 
 log = logging.getLogger(__name__)
 
-# Libraries that a TensorRT wheel does not bring, and whose kernels 8.6 on leaves out of such networks anyway:
-# what is left out need not be installed, nor loaded into the device's memory.
+# Libraries that are not part of a TensorRT wheel. From 8.6 on their kernels are not chosen for such networks
+# anyway; without them as sources they need not be installed, nor loaded into the device's memory.
 _OUTSIDE_LIBRARIES = ("CUBLAS", "CUBLAS_LT", "CUDNN")
-# Layers without a precision of their own, in networks that are not strongly typed.
+# Layers that have no precision of their own in networks that are not strongly typed.
 _UNTYPED_LAYERS = ("CONSTANT", "SHAPE", "CAST", "IDENTITY", "ASSERTION")
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """precision: "fp16" or "fp32". tf32: fp32 products may run on the tensor cores. past: None where the
-    graph knows none."""
+    """What the builder is told besides the graph.
+
+    Attributes:
+        precision: "fp16" or "fp32".
+        tf32: Whether fp32 products may run on the tensor cores.
+        profiles: The shapes that the plan accepts.
+        past: How the KV cache lies in memory; None where the graph takes none.
+    """
 
     precision: str
     tf32: bool
     profiles: tuple[Profile, ...]
-    past: PastLayout | None = None
+    past: KvCacheLayout | None = None
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """What the builder is told apart from the above, for a plan's fingerprint."""
+        """The builder's other settings, which are part of a plan's fingerprint."""
         typing = "strongly typed" if _strongly_typed() else "fp32 pinned"
         return (typing, f"without {' '.join(_OUTSIDE_LIBRARIES)}")
 
@@ -59,7 +65,16 @@ def build_plan(
 ) -> BuiltPlan:
     """Build the plan and write it to `path`.
 
-    no_memory: the text of the error where memory does not suffice. Raises StartError.
+    Args:
+        graph: What the plan computes.
+        options: The precision and the shapes.
+        target: The devices that the plan is for.
+        path: The file to write.
+        no_memory: The text of the error where memory does not suffice.
+
+    Raises:
+        StartError: TensorRT does not accept the graph or does not build it.
+        OSError: The file cannot be written.
     """
     start = time.perf_counter()
     MESSAGES.forget_errors()
@@ -95,7 +110,7 @@ def _builder() -> trt.Builder:
 
 
 def _strongly_typed() -> bool:
-    """Every tensor has the type that the graph gives it: 10 by this flag, 11 always; 8.6 has no such mode."""
+    """Return whether every tensor has the type that the graph gives it: not in 8.6, always in 11."""
     return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
 
 
@@ -106,10 +121,10 @@ def _network_flags() -> int:
 
 def _parse(network: trt.INetworkDefinition, graph: Graph) -> None:
     parser = trt.OnnxParser(network, MESSAGES)
-    # Weights are read relative to the folder of this path, under which no file need be.
+    # The parser finds the weights relative to this path's folder; the file itself need not exist.
     path = str(graph.weights_folder / "graph.onnx")
-    # Before 10.13 the bindings ask for the buffer with the GIL released: bytes that only this frame holds are
-    # safe then, whatever other threads do.
+    # Before 10.13 the bindings read the buffer with the GIL released. That is safe for bytes that no other
+    # thread has a reference to.
     if parser.parse(graph.model.SerializeToString(), path):
         return
     if missing := _missing_weights(graph):
@@ -120,7 +135,10 @@ def _parse(network: trt.INetworkDefinition, graph: Graph) -> None:
 
 
 def _missing_weights(graph: Graph) -> str | None:
-    """Of which file the weights are not there any more: the parser only says which tensor it cannot take."""
+    """Return which file of weights has gone or was cut short.
+
+    The parser only names the tensor that it cannot read.
+    """
     for array in graph.model.graph.initializer:
         place = {entry.key: entry.value for entry in array.external_data}
         if not place:
@@ -140,9 +158,10 @@ def _describe(error: trt.ParserError, graph: Graph) -> str:
 
 
 def _pin_float32(network: trt.INetworkDefinition) -> tuple[int, int]:
-    """Keep in float32 what the graph computes in float32, where FP16 would let the builder choose (8.6).
+    """Keep in float32 what the graph computes in float32, where the builder could choose fp16 (TensorRT 8.6).
 
-    Returns how many layers that are, and how many matrix products are among them.
+    Returns:
+        How many layers are kept in float32, and how many of them are matrix products.
     """
     pinned: list[Any] = []
     untyped = {getattr(trt.LayerType, name) for name in _UNTYPED_LAYERS if hasattr(trt.LayerType, name)}
@@ -164,15 +183,15 @@ def _is_float32(tensor: trt.ITensor) -> bool:
 
 
 def _config(builder: trt.Builder, options: BuildOptions) -> trt.IBuilderConfig:
-    # No limit on the workspace: the scores of attention that is not fused count in it, and a kernel that
-    # needs more than the limit is not taken, or nothing is left to take.
+    # The workspace has no limit: the scores of unfused attention are part of it, and a limit would exclude
+    # kernels that need more, or all of them.
     config = builder.create_builder_config()
     sources = config.get_tactic_sources()
     for name in _OUTSIDE_LIBRARIES:
         if hasattr(trt.TacticSource, name):
             sources &= ~(1 << int(getattr(trt.TacticSource, name)))
     config.set_tactic_sources(sources)
-    # The layers' names and kernels stay readable in the plan: it costs nothing at run time.
+    # The names of layers and kernels stay readable in the plan; that costs nothing at run time.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
@@ -186,7 +205,7 @@ def _config(builder: trt.Builder, options: BuildOptions) -> trt.IBuilderConfig:
 
 
 def _add_profile(
-    builder: trt.Builder, config: trt.IBuilderConfig, profile: Profile, past: PastLayout | None
+    builder: trt.Builder, config: trt.IBuilderConfig, profile: Profile, past: KvCacheLayout | None
 ) -> None:
     shapes = builder.create_optimization_profile()
     for name, (least, best, most) in input_shapes(profile, past).items():
@@ -197,27 +216,34 @@ def _add_profile(
 
 def _not_built(no_memory: str) -> StartError:
     reason = MESSAGES.take_errors() or "it gives no reason"
-    if speaks_of_memory(reason):
+    if is_out_of_memory(reason):
         return StartError(no_memory)
     return StartError(f"{TITLE} does not build the model: {reason}")
 
 
 class _Timings:
-    """How fast each kernel was on this kind of device, kept from one build to the next: a second build skips
-    what it knows. TensorRT-RTX times no kernels."""
+    """The timing cache: times of kernels on this kind of device, which later builds need not measure.
+
+    TensorRT-RTX times no kernels and has none.
+    """
 
     def __init__(self, config: trt.IBuilderConfig, target: PlanTarget) -> None:
-        """Raises StartError."""
-        self._file = KeptFile(
+        """Set the cache on the builder's configuration.
+
+        Raises:
+            StartError: TensorRT accepts no timing cache.
+        """
+        self._file = CacheFile(
             "timings", FLAVOUR.module, VERSION, target.device, *target.capabilities, suffix="timing"
         )
         self._cache = self._set(config)
 
     def keep(self) -> None:
+        """Write what the build has measured."""
         self._file.write(bytes(memoryview(self._cache.serialize())))
 
     def _set(self, config: trt.IBuilderConfig) -> trt.ITimingCache:
-        """What is known; an empty cache where TensorRT does not take the file."""
+        """Return the cached timings; an empty cache where TensorRT does not accept the file."""
         for content in (self._file.read(), b""):
             cache = config.create_timing_cache(content)
             if cache is not None and config.set_timing_cache(cache, False):

@@ -1,4 +1,4 @@
-"""The compute capabilities that TensorRT-RTX's builder can be told to build for, on any machine."""
+"""The compute capabilities that TensorRT-RTX's builder can build for, on any machine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,24 @@ from trt_server.errors import StartError
 
 
 def target_here(device: str, capability: tuple[int, int]) -> PlanTarget:
-    """Of a device that is here. TensorRT times kernels on it, for its like; TensorRT-RTX takes its capability
-    alone into account."""
+    """Return the target of a device of this machine.
+
+    TensorRT times kernels on the device and builds for its kind; TensorRT-RTX considers its compute
+    capability alone.
+    """
     major, minor = capability
     return PlanTarget("" if IS_RTX else device, (f"sm{major}{minor}",))
 
 
 def target_elsewhere(capabilities: tuple[str, ...]) -> PlanTarget:
-    """capabilities: as "sm80". Raises StartError for what cannot be built without the device."""
+    """Return the target of GPUs of other machines.
+
+    Args:
+        capabilities: Compute capabilities, such as "sm80".
+
+    Raises:
+        StartError: The builder does not know one of them.
+    """
     known = _known()
     for capability in capabilities:
         if capability not in known:
@@ -26,8 +36,10 @@ def target_elsewhere(capabilities: tuple[str, ...]) -> PlanTarget:
 
 
 def set_targets(config: trt.IBuilderConfig, target: PlanTarget) -> None:
-    """Tell the builder, where it can be told. What it has no name for is the device here, which it builds for
-    unless told otherwise."""
+    """Tell TensorRT-RTX's builder what to build for.
+
+    It is not told of a capability that it has no name for: that is this machine's device, its default.
+    """
     if not IS_RTX or not set(target.capabilities) <= set(_known()):
         return
     rtx: Any = config

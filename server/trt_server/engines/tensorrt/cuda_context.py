@@ -1,4 +1,4 @@
-"""The thread's hold on the device: its primary context, two streams, memory."""
+"""A device's CUDA context in one thread: the primary context, two streams and allocated memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-# Before CUDA starts: kernels are loaded when they are first run, not all at once.
+# CUDA reads this as it starts: kernels are loaded when they are first run, not all at once.
 os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
 
 import pycuda.driver as cuda
@@ -20,7 +20,7 @@ from trt_server.devices.device import gpu_label
 from trt_server.engines.tensorrt.layout import Block
 from trt_server.errors import StartError
 
-# CU_STREAM_NON_BLOCKING: no implicit wait for the legacy default stream, which PyTorch uses beside us.
+# CU_STREAM_NON_BLOCKING: no implicit wait for the legacy default stream, which the reference in PyTorch uses.
 _NON_BLOCKING = 1
 _EVENT_PAIRS = 64
 
@@ -29,14 +29,22 @@ _retaining = Lock()
 
 
 class CudaContext:
-    """The primary context of a device, current in the thread that made it until `close`.
+    """The primary context of a device, current in the thread that made this object until `close`.
 
-    The process keeps it from the first time on: making it anew takes time, and loses the kernels in it.
-    compute: the stream that engines run on. copy: the stream that batches come in on.
+    The process retains the primary context until it ends: creating it again takes time and loses its loaded
+    kernels.
+
+    Attributes:
+        compute: The stream that engines run on.
+        copy: The stream that inputs are copied on.
     """
 
     def __init__(self, ordinal: int = 0) -> None:
-        """ordinal: CUDA's number of the device. Raises StartError where there is none, or it is full."""
+        """Make the context of the device with this CUDA number current.
+
+        Raises:
+            StartError: There is no such device, or its memory is full.
+        """
         self._ordinal = ordinal
         self._allocations: list[Any] = []
         try:
@@ -54,25 +62,31 @@ class CudaContext:
 
     @property
     def name(self) -> str:
+        """The name that the driver gives to this kind of device."""
         return str(self.device.name())
 
     @property
     def label(self) -> str:
-        """Its name, and which of those with that name it is."""
+        """The device's name, with its number where there are several."""
         return gpu_label(self.name, self._ordinal)
 
     @property
     def compute_capability(self) -> tuple[int, int]:
+        """The major and minor number of the compute capability."""
         major, minor = self.device.compute_capability()
         return int(major), int(minor)
 
     def memory(self) -> tuple[int, int]:
-        """Free and all bytes of the device."""
+        """Return the device's free bytes and its total bytes."""
         free, total = cuda.mem_get_info()
         return int(free), int(total)
 
     def allocate(self, size: int, what: str = "activations and buffers") -> int:
-        """Address of `size` bytes on the device, valid until `close`. Raises StartError where it is full."""
+        """Return the address of `size` bytes on the device, valid until `close`.
+
+        Raises:
+            StartError: The device has too little free memory.
+        """
         try:
             allocation = cuda.mem_alloc(max(size, 1))
         except cuda.MemoryError as error:
@@ -81,9 +95,10 @@ class CudaContext:
         return int(allocation)
 
     def allocate_host(self, size: int) -> Block:
-        """Pinned host memory, uint8 [size], for as long as it is referred to.
+        """Return pinned host memory, uint8 [size], which lives as long as it is referred to.
 
-        Raises StartError where the host has none to pin.
+        Raises:
+            StartError: The host cannot pin that much.
         """
         try:
             block: Block = cuda.pagelocked_empty(max(size, 1), np.uint8)
@@ -103,7 +118,7 @@ class CudaContext:
         self.compute.synchronize()
 
     def event_cost_ns(self) -> int:
-        """What two events on the stream with nothing between them measure: the median of several pairs."""
+        """Return the nanoseconds between two events with no work between them: the median of 64 pairs."""
         pairs = [(cuda.Event(), cuda.Event()) for _ in range(_EVENT_PAIRS)]
         for first, last in pairs:
             first.record(self.compute)
@@ -112,13 +127,13 @@ class CudaContext:
         return int(np.median([last.time_since(first) for first, last in pairs]) * 1e6)
 
     def close(self) -> None:
-        """Free what was allocated and leave the context. Safe on a device that is lost."""
-        # A device that is lost answers everything with errors; the driver frees it when the process ends.
+        """Free what was allocated, and leave the context. A device that failed does not make this fail."""
+        # A device that has failed answers every call with an error; the driver frees it as the process ends.
         with suppress(cuda.Error):
             for allocation in self._allocations:
                 allocation.free()
         self._allocations.clear()
-        # Streams, events and pinned memory go while their context is still current.
+        # Streams, events and pinned memory have to be freed while their context is current.
         self.compute = self.copy = None
         gc.collect()
         with suppress(cuda.Error):
@@ -141,6 +156,7 @@ def _primary_context(device: Any, ordinal: int) -> Any:
 
 
 def out_of_memory(context: CudaContext, what: str) -> str:
+    """Return the error text for a device that lacks memory for `what`."""
     free, total = context.memory()
     return (
         f"{context.label} is out of memory: {what} are needed and {free:,} of its {total:,} bytes are free; "

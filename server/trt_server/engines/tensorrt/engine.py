@@ -24,11 +24,12 @@ from trt_server.engines.engine import (
     Submission,
 )
 from trt_server.engines.prefix_store import PrefixStore
+from trt_server.engines.tensorrt.batch_buffers import BatchBuffers
 from trt_server.engines.tensorrt.cuda_context import CudaContext, out_of_memory
+from trt_server.engines.tensorrt.kv_cache import KvCache
 from trt_server.engines.tensorrt.layout import input_layout, output_layout
 from trt_server.engines.tensorrt.library import FLAVOUR, TITLE, VERSION
-from trt_server.engines.tensorrt.messages import speaks_of_memory
-from trt_server.engines.tensorrt.past import Past
+from trt_server.engines.tensorrt.messages import is_out_of_memory
 from trt_server.engines.tensorrt.plan_for_device import prepare_on
 from trt_server.engines.tensorrt.prefixes import DevicePrefixes
 from trt_server.engines.tensorrt.prepared_plan import PreparedPlan
@@ -40,7 +41,6 @@ from trt_server.engines.tensorrt.profiles import (
     rounded_up,
 )
 from trt_server.engines.tensorrt.runtime import PlanRuntime
-from trt_server.engines.tensorrt.slot import Slot
 from trt_server.errors import EngineLostError, InvalidRequestError, StartError
 from trt_server.model.checkpoint import Checkpoint
 from trt_server.readable import megabytes
@@ -51,9 +51,9 @@ _DEPTH = 2
 
 
 class TensorRtEngine:
-    """depth 2: the next batch is copied in while one computes.
+    """The engine on TensorRT. The thread that makes it owns the device's primary context until `close`.
 
-    The thread that makes it owns the device's primary context until `close`.
+    Its depth is 2: the next batch is copied to the device while one is computed.
     """
 
     depth = _DEPTH
@@ -69,16 +69,23 @@ class TensorRtEngine:
         ordinal: int = 0,
         prepared: PreparedPlan | None = None,
     ) -> None:
-        """Build the plan or find it, load it, and set up its buffers.
+        """Build the plan or find it in the cache, load it, and allocate its buffers.
 
-        precision: "fp16" or "fp32"; tf32: with "fp32", products run on the tensor cores in TF32. ordinal:
-        CUDA's number of the device. prepared: its plan, where that was made before, for it or one like it.
-        Raises StartError.
+        Args:
+            checkpoint: The model.
+            limits: The largest batch it has to accept.
+            precision: "fp16" or "fp32".
+            tf32: With "fp32": products run on the tensor cores in TF32.
+            ordinal: CUDA's number of the device.
+            prepared: The plan, where it was prepared before for this device or one of its kind.
+
+        Raises:
+            StartError: TensorRT does not accept the model, or the device is unusable or too small.
         """
         start = time.perf_counter()
         self._prefixes: DevicePrefixes | None = None
         self._lost: str | None = None
-        self._free: deque[Slot] = deque()
+        self._free: deque[BatchBuffers] = deque()
         self._device = CudaContext(ordinal)
         try:
             if prepared is None:
@@ -110,12 +117,14 @@ class TensorRtEngine:
 
     @property
     def prefixes(self) -> PrefixStore[Any] | None:
+        """The store of shared prefixes; None where the plan takes no KV cache."""
         return None if self._prefixes is None else self._prefixes.store
 
     def warm_up(self) -> None:
-        """Every profile at its shortest, its best and its longest: kernels load or compile when first run.
+        """Run every profile at its least, best and most sizes, because kernels load or compile at first runs.
 
-        Raises StartError.
+        Raises:
+            StartError: A run failed.
         """
         for profile in self._profiles:
             for end in ("least", "best", "most"):
@@ -128,9 +137,11 @@ class TensorRtEngine:
         self._runtime.keep_kernels()
 
     def submit(self, batch: Batch) -> Submission:
-        """Raises InvalidRequestError for a batch beyond the limits, EngineLostError once something failed.
+        """Start to compute a batch; a prefix that is not in the store is computed first, and waited for.
 
-        A prefix that is not in the store is computed first, and waited for.
+        Raises:
+            InvalidRequestError: The batch is larger than the limits.
+            EngineLostError: The engine has failed.
         """
         if self._prefixes is None:
             return self._submit(batch, None)
@@ -141,8 +152,12 @@ class TensorRtEngine:
         past, timing = self._compute(self._prefixes, batch.prefix)
         return _Continued(self._submit(batch, past), timing)
 
-    def _compute(self, prefixes: DevicePrefixes, prefix: NDArray[np.int32]) -> tuple[Past, EngineTiming]:
-        """Compute a prefix into the store. Returns the past it makes, and what it took."""
+    def _compute(self, prefixes: DevicePrefixes, prefix: NDArray[np.int32]) -> tuple[KvCache, EngineTiming]:
+        """Compute a prefix into the store.
+
+        Returns:
+            The KV cache of a batch that continues the prefix, and how long the computation took.
+        """
         block = prefixes.reserve(prefix)
         tokens = np.zeros((1, rounded_up(len(prefix))), np.int32)
         tokens[0, : len(prefix)] = prefix
@@ -150,36 +165,37 @@ class TensorRtEngine:
         timing = self._submit(batch, prefixes.computing(block)).wait().timing
         return prefixes.keep(prefix, block), timing
 
-    def _submit(self, batch: Batch, past: Past | None) -> Submission:
+    def _submit(self, batch: Batch, past: KvCache | None) -> Submission:
         if self._lost is not None:
             raise EngineLostError(self._lost)
         size = _size(batch, past)
         profile = self._runtime.profile_for(size)
         if profile is None:
             raise InvalidRequestError(_too_large(self._profiles, size))
-        slot = self._free.popleft()
+        buffers = self._free.popleft()
         try:
-            return _Watched(self, slot.submit(batch, past, profile, self._free.append))
+            return _Watched(self, buffers.submit(batch, past, profile, self._free.append))
         except EngineLostError as error:
             self.lose(str(error))
             raise
         except BaseException:
-            self._free.append(slot)
+            self._free.append(buffers)
             raise
 
     def measure_peak(self) -> PeakFlops:
-        """The datasheet's."""
+        """Return the datasheet's peak."""
         return self.description.peak
 
     def lose(self, reason: str) -> None:
-        """Run nothing from now on."""
+        """Refuse every batch from now on, with this reason."""
         self._lost = reason
 
     def layer_information(self) -> str:
-        """What the plan runs, layer by layer with its kernels, as TensorRT's JSON."""
+        """Return the plan's layers and their kernels as TensorRT's JSON."""
         return self._runtime.layer_information()
 
     def close(self) -> None:
+        """Free the plan and the device's memory, and leave its context."""
         self._free.clear()
         if hasattr(self, "_runtime"):
             self._runtime.close()
@@ -188,7 +204,7 @@ class TensorRtEngine:
 
     def _not_warm(self, size: BatchSize, reason: str) -> StartError:
         tokens = f"{size.prompts} × {size.tokens} tokens"
-        if speaks_of_memory(reason):
+        if is_out_of_memory(reason):
             return StartError(out_of_memory(self._device, f"more bytes for {tokens}"))
         return StartError(f"the first batch of {tokens} failed: {reason}")
 
@@ -205,13 +221,13 @@ class TensorRtEngine:
         for layout in (inputs, outputs):
             for tensor in layout.tensors.values():
                 self._runtime.check_tensor(tensor)
-        self._free.extend(Slot(self._device, self._runtime, inputs, outputs) for _ in range(_DEPTH))
+        self._free.extend(BatchBuffers(self._device, self._runtime, inputs, outputs) for _ in range(_DEPTH))
         self.event_cost_ns = self._device.event_cost_ns()
 
 
 @dataclass(frozen=True)
 class _Watched:
-    """A submission that tells its engine when it was lost."""
+    """A submission whose failure makes its engine refuse further batches."""
 
     engine: TensorRtEngine
     submission: Submission
@@ -226,7 +242,11 @@ class _Watched:
 
 @dataclass(frozen=True)
 class _Continued:
-    """A submission that went on after a prefix; prefix_timing: of computing it, None where it was there."""
+    """A submission whose prompts continue a shared prefix.
+
+    Attributes:
+        prefix_timing: How long the prefix took to compute; None where it was in the store.
+    """
 
     submission: Submission
     prefix_timing: EngineTiming | None
@@ -256,7 +276,7 @@ def _describe(device: CudaContext, prepared: PreparedPlan, seconds: float) -> En
     )
 
 
-def _size(batch: Batch, past: Past | None) -> BatchSize:
+def _size(batch: Batch, past: KvCache | None) -> BatchSize:
     (prompts, tokens), candidates = batch.token_ids.shape, batch.candidates.shape[1]
     if past is None:
         return BatchSize(prompts, tokens, candidates)
@@ -264,7 +284,7 @@ def _size(batch: Batch, past: Past | None) -> BatchSize:
 
 
 def _blank(size: BatchSize) -> Batch:
-    """A batch of this size, of the first token alone."""
+    """Return a batch of this size whose tokens are all 0."""
     tokens = np.zeros((size.prompts, size.tokens), np.int32)
     lengths = np.full(size.prompts, size.tokens, np.int32)
     return Batch(tokens, lengths, np.zeros((size.prompts, size.candidates), np.int32))

@@ -1,4 +1,4 @@
-"""Which TensorRT is installed: the one for all of NVIDIA's GPUs, or that for RTX cards, with the same API."""
+"""The TensorRT that is installed: TensorRT itself, or TensorRT-RTX with the same API for RTX cards."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from importlib.util import find_spec
 
 @dataclass(frozen=True)
 class Flavour:
-    """module: as Python imports it, and the engine's name. title: in messages. extra: of this project, that
-    installs it."""
+    """One of the two libraries.
+
+    Attributes:
+        module: The name that Python imports it by, which is also the engine's name.
+        title: Its name in messages.
+        extra: This project's optional dependency that installs it.
+    """
 
     module: str
     title: str
@@ -18,12 +23,13 @@ class Flavour:
 
     @property
     def is_installed(self) -> bool:
+        """Whether this Python can import it."""
         spec = find_spec(self.module)
-        # A folder of that name, as an uninstalled package leaves it, has no origin.
+        # An uninstalled package may leave an empty folder behind, which has no origin.
         return spec is not None and spec.origin is not None
 
     def why_not(self, version: str) -> str | None:
-        """What is wrong with this version of it; None where nothing is known to be."""
+        """Return why this version must not be used; None where nothing is known against it."""
         if self is TENSORRT_RTX or not (10, 0) <= version_numbers(version) < (10, 8):
             return None
         return (
@@ -37,10 +43,10 @@ TENSORRT_RTX = Flavour("tensorrt_rtx", "TensorRT-RTX", "rtx")
 
 
 def version_numbers(version: str) -> tuple[int, ...]:
-    """The first two, which tell what it can do."""
+    """Return the major and minor number of a version."""
     return tuple(map(int, re.findall(r"\d+", version)[:2]))
 
 
 def installed_flavour() -> Flavour | None:
-    """TensorRT where it is installed, else TensorRT-RTX; None where neither is. Imports nothing."""
+    """Return TensorRT where it is installed, else TensorRT-RTX, else None; neither is imported."""
     return next((flavour for flavour in (TENSORRT, TENSORRT_RTX) if flavour.is_installed), None)

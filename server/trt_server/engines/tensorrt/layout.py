@@ -1,4 +1,4 @@
-"""Where a batch's arrays lie in one block of memory, so that each way takes one copy."""
+"""The layout of a batch's arrays in one block of memory, so that each direction takes a single copy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# TensorRT wants its tensors at such addresses.
+# TensorRT requires tensors at addresses that are multiples of this many bytes.
 ALIGNMENT = 256
 
 Block = NDArray[np.uint8]
@@ -17,7 +17,7 @@ Block = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of up to `elements` values, from byte `offset` of its block on."""
+    """A tensor of up to `elements` values that begins at byte `offset` of its block."""
 
     name: str
     dtype: np.dtype[Any]
@@ -25,11 +25,15 @@ class Tensor:
     elements: int
 
     def end(self, shape: tuple[int, ...]) -> int:
-        """The byte after the tensor's last, for this shape."""
+        """Return the offset after the last byte of the tensor, where it has this shape."""
         return self.offset + prod(shape) * self.dtype.itemsize
 
     def view(self, block: Block, shape: tuple[int, ...]) -> NDArray[Any]:
-        """The tensor as it lies in `block`, not a copy. Raises ValueError for a shape it has no room for."""
+        """Return the tensor in `block` as an array that shares its memory.
+
+        Raises:
+            ValueError: The shape has more elements than the tensor has room for.
+        """
         if prod(shape) > self.elements:
             raise ValueError(f"{self.name} has room for {self.elements} values, {list(shape)} has more")
         return block[self.offset : self.end(shape)].view(self.dtype).reshape(shape)
@@ -37,7 +41,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Layout:
-    """Tensors one after the other. bytes: the size of the whole block."""
+    """Tensors one after the other in a block of `bytes` bytes."""
 
     tensors: dict[str, Tensor]
     bytes: int
@@ -47,7 +51,10 @@ class Layout:
 
 
 def input_layout(prompts: int, tokens: int, candidates: int, with_past: bool = False) -> Layout:
-    """For the largest batch. token_ids stand last: what a shorter batch leaves free is not copied."""
+    """Return the layout of the largest batch's inputs.
+
+    token_ids are last, so that a shorter batch copies fewer bytes.
+    """
     past: list[tuple[str, type[np.number[Any]], int]] = [("past_length", np.int32, 1)] if with_past else []
     return _layout(
         *past,
@@ -58,6 +65,7 @@ def input_layout(prompts: int, tokens: int, candidates: int, with_past: bool = F
 
 
 def output_layout(prompts: int, candidates: int) -> Layout:
+    """Return the layout of the largest batch's outputs."""
     return _layout(
         ("top_token", np.int32, prompts),
         ("top_logprob", np.float32, prompts),

@@ -1,6 +1,6 @@
-"""The TensorRT that is installed, as `trt`: the only module that imports it.
+"""The installed TensorRT, as `trt`. This is the only module that imports it.
 
-Where both are installed it is TensorRT, which knows every GPU.
+Where both libraries are installed it is TensorRT, which supports every GPU.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ else:
     trt = import_module(FLAVOUR.module)
 
 VERSION = str(trt.__version__)
-# In front of what it says.
+# The library's name in messages.
 TITLE = f"{FLAVOUR.title} {VERSION}"
-# Its plans are for compute capabilities, made on any machine; kernels are compiled where they first run.
+# TensorRT-RTX builds plans for compute capabilities, on any machine; kernels are compiled at their first run.
 IS_RTX = FLAVOUR is TENSORRT_RTX
 
 __all__ = ["FLAVOUR", "IS_RTX", "TITLE", "VERSION", "trt"]

@@ -1,4 +1,4 @@
-"""What TensorRT says: into our logs, and kept where it is an error."""
+"""TensorRT's messages: they go to our logs, and its errors are remembered for the text of exceptions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from trt_server.errors import StartError
 
 log = logging.getLogger("tensorrt")
 
-# Its errors become the text of an exception that is logged or answered where it is raised; its own wording
-# stands beside it as a warning. VERBOSE is a line for every kernel it tries, and is dropped.
+# An error also becomes the text of an exception, which is logged or answered elsewhere; so TensorRT's own
+# line is only a warning. VERBOSE has a line for every kernel that is tried, and is dropped.
 _LEVELS = {
     trt.ILogger.Severity.INTERNAL_ERROR: logging.WARNING,
     trt.ILogger.Severity.ERROR: logging.WARNING,
@@ -22,21 +22,23 @@ _LEVELS = {
     trt.ILogger.Severity.INFO: logging.DEBUG,
 }
 _ERRORS = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
-_KEPT = 8
-# What is not dropped: how the builder begins to describe a plan, in TensorRT-RTX and in TensorRT.
+_REMEMBERED_ERRORS = 8
+# The VERBOSE messages that are not dropped: the builder's description of a plan begins with one of these in
+# TensorRT-RTX and in TensorRT.
 _LAYERS = ("Layers:\n", "Engine Layer Information:\n")
 
 
 class Messages(trt.ILogger):  # type: ignore[misc]
-    """TensorRT's logger. There is one a process: it keeps the first that it is given."""
+    """The logger that is given to TensorRT; one a process, because TensorRT keeps the first it is given."""
 
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
-        self._errors: deque[str] = deque(maxlen=_KEPT)
+        self._errors: deque[str] = deque(maxlen=_REMEMBERED_ERRORS)
         self._layers = ""
         self.last_warning = ""
 
     def log(self, severity: Any, msg: str) -> None:
+        """Log a message of TensorRT, and remember it where it is an error or describes a plan's layers."""
         level = _LEVELS.get(severity)
         if level is None:
             if msg.startswith(_LAYERS):
@@ -49,16 +51,16 @@ class Messages(trt.ILogger):  # type: ignore[misc]
         log.log(level, "%s", one_line(msg))
 
     def forget_errors(self) -> None:
-        """What begins has its own: builds report kernels that do not fit, and go on."""
+        """Forget earlier errors: builds report kernels that do not fit, and then succeed with others."""
         self._errors.clear()
 
     def take_layers(self) -> str:
-        """The builder's description of the plan that it built last; empty where it gave none."""
+        """Return the builder's description of the plan that was built last; empty where it gave none."""
         layers, self._layers = self._layers, ""
         return layers
 
     def take_errors(self) -> str:
-        """The errors since the last call, in one line; empty where there was none."""
+        """Return the errors since the last call, in one line; empty where there was none."""
         errors = "; ".join(dict.fromkeys(self._errors))
         self._errors.clear()
         return errors
@@ -68,31 +70,38 @@ MESSAGES = Messages()
 
 
 class ErrorRecorder(trt.IErrorRecorder):  # type: ignore[misc]
-    """What went wrong in a runtime, its engine and their contexts, whichever thread it was in."""
+    """The errors of a runtime, its engine and their execution contexts, in whichever thread they occurred."""
 
     def __init__(self) -> None:
         trt.IErrorRecorder.__init__(self)
         self._errors: list[tuple[Any, str]] = []
 
     def report_error(self, code: Any, description: str) -> bool:
+        """Remember an error; the return value says that the call it occurred in failed."""
         self._errors.append((code, one_line(description)))
-        # Every error is fatal for the call that it happened in.
         return True
 
     def get_num_errors(self) -> int:
-        """The name that the bindings look for; the signatures that NVIDIA publishes have another."""
+        """Return the number of errors.
+
+        The bindings call this name; NVIDIA's documentation has another.
+        """
         return len(self._errors)
 
     def get_error_code(self, index: int) -> Any:
+        """Return the code of an error."""
         return self._errors[index][0]
 
     def get_error_desc(self, index: int) -> str:
+        """Return the text of an error."""
         return self._errors[index][1]
 
     def has_overflowed(self) -> bool:
+        """Return whether errors were dropped: never."""
         return False
 
     def clear(self) -> None:
+        """Forget all errors."""
         self._errors.clear()
 
     @property
@@ -102,21 +111,24 @@ class ErrorRecorder(trt.IErrorRecorder):  # type: ignore[misc]
 
 
 def no_device() -> StartError:
-    """What the bindings make a TypeError of: a library that found no device gives them a null pointer."""
+    """Return the error for a TypeError of the bindings, which means that TensorRT found no device.
+
+    The library returns a null pointer then, which the bindings cannot convert.
+    """
     reason = MESSAGES.take_errors() or MESSAGES.last_warning or "it gives no reason"
     return StartError(f"{TITLE} has no usable CUDA device: {reason}")
 
 
-def speaks_of_memory(text: str) -> bool:
-    """Whether an error of TensorRT or CUDA is about memory that was not there."""
-    return _speaks_of(text, "outofmemory", "memoryallocation", "insufficientmemory")
+def is_out_of_memory(text: str) -> bool:
+    """Return whether an error of TensorRT or CUDA says that memory did not suffice."""
+    return _mentions(text, "outofmemory", "memoryallocation", "insufficientmemory")
 
 
-def speaks_of_cuda(text: str) -> bool:
-    """Whether an error of TensorRT is CUDA's, of the device or its driver, not about what it was given."""
-    return _speaks_of(text, "cudaruntime", "cudaerror", "cudainitialization", "cudadriver")
+def is_cuda_failure(text: str) -> bool:
+    """Return whether an error of TensorRT comes from CUDA, the device or its driver."""
+    return _mentions(text, "cudaruntime", "cudaerror", "cudainitialization", "cudadriver")
 
 
-def _speaks_of(text: str, *signs: str) -> bool:
+def _mentions(text: str, *signs: str) -> bool:
     folded = text.lower().replace(" ", "").replace("_", "")
     return any(sign in folded for sign in signs)

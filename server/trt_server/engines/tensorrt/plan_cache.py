@@ -1,7 +1,7 @@
-"""Plans that were built once and are kept: found by fingerprint, checked by hash, never taken on trust.
+"""The cache of built plans: found by fingerprint and verified by hash before they are loaded.
 
-A plan is code that TensorRT runs. What is loaded was written by this server under this name, for exactly this
-recipe, and still has the hash it had then.
+A plan is code that TensorRT runs. So only a plan is loaded that this server wrote, for exactly this recipe,
+and that still has the hash it had then.
 """
 
 from __future__ import annotations
@@ -33,9 +33,18 @@ _KIND = "plans"
 
 @dataclass(frozen=True)
 class PlanRecipe:
-    """Everything that decides what a plan is.
+    """Everything that determines the content of a plan.
 
-    weights, graph: fingerprints. library, version: which TensorRT. settings: what else the builder was told.
+    Attributes:
+        weights: The fingerprint of the weights.
+        graph: The fingerprint of the graph.
+        library: The module name of TensorRT or TensorRT-RTX.
+        version: The version of the library.
+        target: The devices that the plan is for.
+        precision: "fp16" or "fp32".
+        tf32: Whether fp32 products may run in TF32.
+        profiles: The shapes that the plan accepts.
+        settings: The builder's other settings.
     """
 
     weights: str
@@ -50,16 +59,23 @@ class PlanRecipe:
 
     @cached_property
     def text(self) -> str:
+        """The recipe as JSON with sorted keys."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @cached_property
     def fingerprint(self) -> str:
+        """The SHA-256 of the text, which is the name of the plan's folder in the cache."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """digest: of the file that was written. layers: the builder's description of it; empty: it gave none."""
+    """A plan that was just written.
+
+    Attributes:
+        digest: The hash of its file.
+        layers: The builder's description of its layers; empty where it gave none.
+    """
 
     digest: str
     layers: str
@@ -67,7 +83,11 @@ class BuiltPlan:
 
 @dataclass(frozen=True)
 class CachedPlan:
-    """build_seconds: 0 where it was found."""
+    """A plan in the cache.
+
+    Attributes:
+        build_seconds: How long it took to build; 0 where it was in the cache already.
+    """
 
     path: Path
     build_seconds: float
@@ -80,7 +100,7 @@ class CachedPlan:
 
 
 def graph_fingerprint(model: onnx.ModelProto) -> str:
-    """SHA-256 over the nodes and the small arrays in the graph; weights have a fingerprint of their own."""
+    """Return the SHA-256 of the graph's nodes and small arrays; weights have their own fingerprint."""
     digest = hashlib.sha256()
     for node in model.graph.node:
         digest.update(node.SerializeToString(deterministic=True))
@@ -90,32 +110,40 @@ def graph_fingerprint(model: onnx.ModelProto) -> str:
     return digest.hexdigest()
 
 
-def kept_for(recipe: PlanRecipe) -> PlanRecipe:
-    """This recipe; where it has no plan yet and one for more targets is kept, that one's."""
+def cached_recipe_for(recipe: PlanRecipe) -> PlanRecipe:
+    """Return this recipe, or that of a cached plan for more targets where this one is not cached."""
     if (cache_folder() / _KIND / recipe.fingerprint).is_dir():
         return recipe
-    covering = [kept for kept in _kept_recipes(recipe) if kept.target.covers(recipe.target)]
+    covering = [kept for kept in _cached_recipes(recipe) if kept.target.covers(recipe.target)]
     return min(covering, key=lambda kept: (len(kept.target.capabilities), kept.fingerprint), default=recipe)
 
 
-def _kept_recipes(recipe: PlanRecipe) -> Iterator[PlanRecipe]:
-    """Those of kept plans that differ in their targets alone."""
+def _cached_recipes(recipe: PlanRecipe) -> Iterator[PlanRecipe]:
+    """Yield the recipes of cached plans that differ from this one in their targets alone."""
     for record in (cache_folder() / _KIND).glob(f"*/{RECORD}"):
         try:
             target = json.loads(json.loads(record.read_text(encoding="utf-8"))["recipe"])["target"]
             kept = replace(recipe, target=PlanTarget(target["device"], tuple(target["capabilities"])))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        # The name is the hash of the whole recipe: all else is equal then.
+        # The folder's name is the hash of the whole recipe, so everything else is equal.
         if kept.fingerprint == record.parent.name:
             yield kept
 
 
 def find_or_build(recipe: PlanRecipe, what: str, size: int, build: Callable[[Path], BuiltPlan]) -> CachedPlan:
-    """The plan of this recipe, built where there is none, or none that is whole.
+    """Return the plan of this recipe, built where the cache has none, or none that is whole.
 
-    what: it is a plan of, in words. size: bytes it will take, about. build: writes the plan to the path it is
-    given. A second process that asks for the same plan waits for the first. Raises StartError.
+    A second process that asks for the same plan waits for the first.
+
+    Args:
+        recipe: What the plan has to be.
+        what: What it is a plan of, in words.
+        size: The bytes that it will take, approximately.
+        build: Writes the plan to the path it is given.
+
+    Raises:
+        StartError: The plan cannot be built or written.
     """
     seconds = 0.0
 
@@ -125,7 +153,7 @@ def find_or_build(recipe: PlanRecipe, what: str, size: int, build: Callable[[Pat
         try:
             built = build(folder / PLAN)
         except BaseException:
-            # It may be most of what the disk has.
+            # A partial plan may take most of the disk's free space.
             (folder / PLAN).unlink(missing_ok=True)
             raise
         if built.layers:
@@ -153,7 +181,7 @@ def _is_whole(folder: Path, recipe: PlanRecipe) -> bool:
 
 
 def _why_not(folder: Path, recipe: PlanRecipe) -> str:
-    """Empty where the plan is the recipe's and as it was written."""
+    """Return why the cached plan cannot be used; empty where it is the recipe's and its hash is right."""
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         if record["recipe"] != recipe.text:

@@ -1,4 +1,4 @@
-"""The hash that a plan is known by: SHA-256 over its blocks' SHA-256, so that threads share the work."""
+"""The hash of a plan: SHA-256 over the SHA-256 of its blocks, so that several threads can compute it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BLOCK_BYTES = 16 * 1024 * 1024
 
 
 class PlanDigest:
-    """Of a plan that comes in pieces of any size."""
+    """The hash of a plan that arrives in pieces of any size."""
 
     def __init__(self) -> None:
         self._blocks: list[bytes] = []
@@ -23,6 +23,7 @@ class PlanDigest:
         self._room = _BLOCK_BYTES
 
     def update(self, data: Any) -> None:
+        """Add the next bytes."""
         view = memoryview(data)
         while view:
             piece, view = view[: self._room], view[self._room :]
@@ -32,7 +33,7 @@ class PlanDigest:
                 self._end_block()
 
     def hexdigest(self) -> str:
-        """Of all that came so far, after which nothing may come."""
+        """Return the hash of all bytes so far; nothing may be added afterwards."""
         if self._room < _BLOCK_BYTES:
             self._end_block()
         return _over(self._blocks)
@@ -43,7 +44,11 @@ class PlanDigest:
 
 
 def digest_of(plan: Path) -> str:
-    """Of a file: each thread reads a block while others hash theirs. Raises OSError."""
+    """Return the hash of a file; several threads read and hash its blocks.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     with plan.open("rb", buffering=0) as stream, ThreadPoolExecutor(usable_cores()) as threads:
         number, size = stream.fileno(), os.fstat(stream.fileno()).st_size
 

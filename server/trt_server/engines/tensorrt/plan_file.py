@@ -1,4 +1,4 @@
-"""The plan on its way to the disk: written as it comes, hashed as it is written."""
+"""The file that a plan is written to while it is built, hashed as it is written."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from trt_server.engines.tensorrt.library import trt
 from trt_server.engines.tensorrt.plan_digest import PlanDigest
 
-# 10.13 and later write a plan as a stream; older versions hand it over whole.
+# 10.13 and later write a plan as a stream; older versions return it whole.
 _Stream: Any = getattr(trt, "IStreamWriter", object)
 _BLOCK_BYTES = 64 * 1024 * 1024
 
 
 class PlanFile(_Stream):  # type: ignore[misc]
-    """bytes: written so far."""
+    """The file of a plan that is being built; `bytes` is how many have been written."""
 
     def __init__(self, path: Path) -> None:
         _Stream.__init__(self)
@@ -34,15 +34,19 @@ class PlanFile(_Stream):  # type: ignore[misc]
 
     @property
     def digest(self) -> str:
-        """Of all of it, once it is built."""
+        """The hash of the whole plan, once it is built."""
         return self._digest.hexdigest()
 
     def build(
         self, builder: trt.Builder, network: trt.INetworkDefinition, config: trt.IBuilderConfig
     ) -> bool:
-        """Build the plan into the file. False: TensorRT did not build it, and has logged why.
+        """Build the plan into the file.
 
-        Raises OSError where it cannot be written.
+        Returns:
+            False where TensorRT did not build it; it has logged the reason then.
+
+        Raises:
+            OSError: The file cannot be written.
         """
         if hasattr(builder, "build_serialized_network_to_stream"):
             streaming: Any = builder
@@ -50,7 +54,7 @@ class PlanFile(_Stream):  # type: ignore[misc]
         else:
             plan = builder.build_serialized_network(network, config)
             built = plan is not None
-            # In blocks, and through a view: the plan is in memory once.
+            # A view of the plan is written in blocks, so that the plan is in memory only once.
             view = memoryview(plan if built else b"")
             for start in range(0, len(view), _BLOCK_BYTES):
                 self.write(view[start : start + _BLOCK_BYTES])
@@ -59,7 +63,10 @@ class PlanFile(_Stream):  # type: ignore[misc]
         return built
 
     def write(self, data: Any) -> int:
-        """Called with bytes by TensorRT, which takes no exceptions: fewer bytes than given end the build."""
+        """Write bytes for TensorRT, and return how many were written.
+
+        TensorRT cannot pass on an exception: a smaller number than it gave ends the build.
+        """
         try:
             self._file.write(data)
         except OSError as error:

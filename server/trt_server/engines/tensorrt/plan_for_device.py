@@ -1,4 +1,4 @@
-"""The plan for the device that is here."""
+"""The plan for a device of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,19 @@ def prepare_plan(
     ordinal: int = 0,
     opset: int | None = None,
 ) -> PreparedPlan:
-    """Build the plan, or find it, without loading it. opset: as for prepare_for. Raises StartError."""
+    """Build the plan or find it in the cache, without loading it.
+
+    Args:
+        checkpoint: The model.
+        limits: The largest batch that the plan has to accept.
+        precision: "fp16" or "fp32".
+        tf32: Whether fp32 products may run in TF32.
+        ordinal: CUDA's number of the device.
+        opset: The opset of the graph; None: the one that suits this TensorRT best.
+
+    Raises:
+        StartError: The plan cannot be built.
+    """
     device = CudaContext(ordinal)
     try:
         return prepare_on(device, checkpoint, limits, precision, tf32, opset)
@@ -35,6 +47,6 @@ def prepare_on(
     tf32: bool,
     opset: int | None = None,
 ) -> PreparedPlan:
-    """As prepare_plan, where the thread holds the device already."""
+    """Do the same as prepare_plan in a thread that has the device's context already."""
     target = target_here(device.name, device.compute_capability)
     return prepare_for(target, checkpoint, limits, precision, tf32, partial(out_of_memory, device), opset)

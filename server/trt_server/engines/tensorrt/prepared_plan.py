@@ -1,5 +1,7 @@
-"""From a checkpoint to the plan that its engine loads: weights, graph, profiles, built or found. No device is
-asked for anything here."""
+"""The way from a checkpoint to the plan that its engine loads: weights, graph and profiles, built or cached.
+
+Nothing here needs a device.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,15 @@ from trt_server.devices.memory import host_memory
 from trt_server.engines.engine import EngineLimits
 from trt_server.engines.tensorrt.attention_graph import graph_opset
 from trt_server.engines.tensorrt.build import BuildOptions, build_plan
+from trt_server.engines.tensorrt.kv_cache import KvCacheLayout
 from trt_server.engines.tensorrt.library import FLAVOUR, VERSION
-from trt_server.engines.tensorrt.past import PastLayout
 from trt_server.engines.tensorrt.plan_cache import (
     BuiltPlan,
     CachedPlan,
     PlanRecipe,
+    cached_recipe_for,
     find_or_build,
     graph_fingerprint,
-    kept_for,
 )
 from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE, profiles_for, rounded_up
 from trt_server.engines.tensorrt.target import PlanTarget
@@ -39,11 +41,16 @@ _DTYPES = {"fp16": "float16", "fp32": "float32"}
 
 @dataclass(frozen=True)
 class PreparedPlan:
-    """past: None where the plan knows none. build_seconds: of the plan and the weights it was built from."""
+    """A plan that is ready to be loaded.
+
+    Attributes:
+        past: The layout of its KV cache; None where it takes none.
+        build_seconds: How long the plan and the weights that it was built from took to make.
+    """
 
     plan: CachedPlan
     recipe: PlanRecipe
-    past: PastLayout | None
+    past: KvCacheLayout | None
     build_seconds: float
 
 
@@ -56,16 +63,25 @@ def prepare_for(
     no_memory: Callable[[str], str],
     opset: int | None = None,
 ) -> PreparedPlan:
-    """Build the plan for this target, or find it, without loading it.
+    """Build the plan for this target or find it in the cache, without loading it.
 
-    no_memory: the text of the error where memory does not suffice for what it is given. opset: of the graph,
-    where it is not the one that suits this TensorRT best. Raises StartError.
+    Args:
+        target: The devices that the plan is for.
+        checkpoint: The model.
+        limits: The largest batch that the plan has to accept.
+        precision: "fp16" or "fp32".
+        tf32: Whether fp32 products may run in TF32.
+        no_memory: Returns the text of the error where memory does not suffice for what it is given.
+        opset: The opset of the graph; None: the one that suits this TensorRT best.
+
+    Raises:
+        StartError: The plan cannot be built.
     """
     start = time.perf_counter()
     weights = weights_as(checkpoint, _DTYPES[precision])
     converted = time.perf_counter() - start
     past, max_prefix_tokens = _past_layout(checkpoint, limits, precision)
-    # A past need not end at a multiple, and padding after it has positions too.
+    # The KV cache need not end at a multiple, so that padding may begin up to one multiple later.
     positions = rounded_up(limits.max_prompt_tokens) + (LENGTH_MULTIPLE if past else 0)
     graph = build_graph(
         checkpoint.geometry,
@@ -87,7 +103,7 @@ def prepare_for(
         profiles=options.profiles,
         settings=options.settings,
     )
-    recipe = kept_for(asked)
+    recipe = cached_recipe_for(asked)
     size = sum(tensor.elements for tensor in weights.values()) * ITEM_SIZES[_DTYPES[precision]]
 
     def build(path: Path) -> BuiltPlan:
@@ -100,7 +116,11 @@ def prepare_for(
 
 
 def _check_host_memory(size: int) -> None:
-    """size: of the weights, which a build holds once at the least. Raises StartError."""
+    """Check that the host has memory for the weights, `size` bytes, which a build holds at least once.
+
+    Raises:
+        StartError: It has less.
+    """
     free = host_memory().free
     if size > free:
         raise StartError(
@@ -111,9 +131,9 @@ def _check_host_memory(size: int) -> None:
 
 def _past_layout(
     checkpoint: Checkpoint, limits: EngineLimits, precision: str
-) -> tuple[PastLayout | None, int]:
-    """How prefixes lie in their memory, and the tokens of the longest; None and 0 where it has no room."""
-    layout = PastLayout.of(checkpoint.geometry, ITEM_SIZES[_DTYPES[precision]])
+) -> tuple[KvCacheLayout | None, int]:
+    """Return the layout of the KV cache and the length of the longest prefix; None and 0 where none fits."""
+    layout = KvCacheLayout.of(checkpoint.geometry, ITEM_SIZES[_DTYPES[precision]])
     tokens = layout.max_tokens(limits.prefix_cache_bytes)
     if limits.prefix_cache_bytes and not tokens:
         log.warning(

@@ -16,7 +16,13 @@ _DRIVER = "install NVIDIA's driver; in a container, start it with the GPU (docke
 
 @dataclass(frozen=True)
 class Gpu:
-    """ordinal: CUDA's number of it. pci_bus_id: as NVML spells it."""
+    """A GPU that CUDA shows.
+
+    Attributes:
+        name: The name that the driver gives to its kind.
+        pci_bus_id: Its PCI bus id, as NVML spells it.
+        ordinal: CUDA's number of it.
+    """
 
     name: str
     pci_bus_id: str
@@ -25,19 +31,26 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Missing:
-    """reason: what is missing and how to get it, in one line that may follow a colon."""
+    """The answer where TensorRT cannot run.
+
+    Attributes:
+        reason: What is missing and how to get it, in one line that can follow a colon.
+    """
 
     reason: str
 
 
 def find_gpu() -> Gpu | Missing:
-    """The GPU that TensorRT would use where none is named."""
+    """Return the GPU that TensorRT uses where none is named."""
     found = find_gpus()
     return found if isinstance(found, Missing) else found[0]
 
 
 def find_gpus() -> tuple[Gpu, ...] | Missing:
-    """Every GPU that TensorRT could use, in CUDA's order. Makes no context: any thread may ask."""
+    """Return every GPU that TensorRT can use, in CUDA's order.
+
+    Any thread may call this: it makes no CUDA context.
+    """
     flavour = installed_flavour()
     no_pycuda = find_spec("pycuda") is None
     if flavour is None:
@@ -46,7 +59,7 @@ def find_gpus() -> tuple[Gpu, ...] | Missing:
         return Missing(f"{absent} in this Python; {ways}")
     if no_pycuda:
         return Missing(f"no pycuda in this Python; pip install 'trt-server[{flavour.extra}]'")
-    # Before CUDA starts: devices in the order that nvidia-smi shows, kernels loaded when they are first run.
+    # CUDA reads these as it starts: devices in nvidia-smi's order, kernels loaded when they are first run.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
     name = "pycuda"

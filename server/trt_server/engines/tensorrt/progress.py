@@ -1,4 +1,4 @@
-"""How far a build is: bars on a terminal, a log line for each stage elsewhere."""
+"""The progress of a build: bars on a terminal, a log line for each phase elsewhere."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from trt_server.engines.tensorrt.library import trt
 
 log = logging.getLogger(__name__)
 
-# 10 and later have a monitor; in 8.6 a build tells nothing before it is done.
+# TensorRT 10 and later report a build's progress; 8.6 does not.
 _Monitor: Any = getattr(trt, "IProgressMonitor", object)
 
 
 class BuildProgress(_Monitor):  # type: ignore[misc]
-    """Phases lie in one another; each has steps. Called by the builder's threads."""
+    """The progress monitor that the builder's threads call. Phases are nested, and each has steps."""
 
     @classmethod
     @contextmanager
     def show(cls, config: trt.IBuilderConfig) -> Iterator[None]:
-        """Show how far the build with this configuration is, where this TensorRT tells."""
+        """Show the progress of the build with this configuration, where this TensorRT reports it."""
         if _Monitor is object:
             yield
             return
@@ -44,6 +44,7 @@ class BuildProgress(_Monitor):  # type: ignore[misc]
         self._depths: dict[str, int] = {}
 
     def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+        """Show a new phase under its parent."""
         depth = self._depths.get(parent_phase or "", -1) + 1
         self._depths[phase_name] = depth
         if depth <= 1 and self._bars.disable:
@@ -51,12 +52,13 @@ class BuildProgress(_Monitor):  # type: ignore[misc]
         self._tasks[phase_name] = self._bars.add_task("  " * depth + phase_name, total=num_steps)
 
     def step_complete(self, phase_name: str, step: int) -> bool:
-        """Returns whether the build is to go on."""
+        """Show a step as done, and return that the build may go on."""
         if phase_name in self._tasks:
             self._bars.update(self._tasks[phase_name], completed=step + 1)
         return True
 
     def phase_finish(self, phase_name: str) -> None:
+        """Remove a phase that is done."""
         if phase_name in self._tasks:
             self._bars.remove_task(self._tasks.pop(phase_name))
         self._depths.pop(phase_name, None)

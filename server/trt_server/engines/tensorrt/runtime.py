@@ -1,4 +1,4 @@
-"""A plan on the device: one execution context a profile, all in one block of memory."""
+"""A plan on the device, with one execution context for each profile, all in one block of memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from trt_server.engines.tensorrt.library import IS_RTX, TITLE, trt
 from trt_server.engines.tensorrt.messages import (
     MESSAGES,
     ErrorRecorder,
+    is_cuda_failure,
+    is_out_of_memory,
     no_device,
-    speaks_of_cuda,
-    speaks_of_memory,
 )
 from trt_server.engines.tensorrt.profiles import BatchSize, Profile
 from trt_server.engines.tensorrt.runtime_cache import RuntimeCache
@@ -29,7 +29,11 @@ class PlanRuntime:
     """Runs batches on the device's compute stream, one after the other."""
 
     def __init__(self, plan: Path, profiles: Sequence[Profile], device: CudaContext) -> None:
-        """Raises StartError where the plan does not load or the device's memory does not suffice."""
+        """Load the plan and create its execution contexts.
+
+        Raises:
+            StartError: The plan does not load, or the device's memory does not suffice.
+        """
         self._device = device
         self._profiles = profiles
         self._errors = ErrorRecorder()
@@ -48,7 +52,11 @@ class PlanRuntime:
         device.compute.synchronize()
 
     def check_tensor(self, tensor: Tensor) -> None:
-        """Raises StartError where the plan has it in another type than our buffers."""
+        """Check that the plan and our buffers have the same type for a tensor.
+
+        Raises:
+            StartError: They have not.
+        """
         expected = trt.int32 if tensor.dtype == np.int32 else trt.float32
         found = self._engine.get_tensor_dtype(tensor.name)
         if found != expected:
@@ -57,14 +65,18 @@ class PlanRuntime:
             )
 
     def profile_for(self, size: BatchSize) -> int | None:
-        """The number of the profile that takes such a batch; None where none does."""
+        """Return the number of the profile that accepts such a batch; None where none does."""
         fitting = (number for number, profile in enumerate(self._profiles) if profile.holds(size))
         return next(fitting, None)
 
     def prepare(
         self, profile: int, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]
     ) -> trt.IExecutionContext:
-        """The profile's context, set to run these input shapes at these addresses. Raises EngineLostError."""
+        """Return the profile's execution context, set to these input shapes and addresses.
+
+        Raises:
+            EngineLostError: TensorRT refuses one of them.
+        """
         context = self._contexts[profile]
         done = [context.set_input_shape(name, shape) for name, shape in shapes.items()]
         done += [context.set_tensor_address(name, address) for name, address in addresses.items()]
@@ -73,51 +85,62 @@ class PlanRuntime:
         return context
 
     def enqueue(self, context: trt.IExecutionContext) -> None:
-        """Raises EngineLostError."""
+        """Put the run of an execution context on the compute stream.
+
+        Raises:
+            EngineLostError: TensorRT refuses to run it.
+        """
         if not context.execute_async_v3(self._device.compute.handle):
             self.raise_lost()
 
     def check(self) -> None:
-        """Raises EngineLostError where TensorRT has reported an error."""
+        """Check that TensorRT has reported no error.
+
+        Raises:
+            EngineLostError: It has reported one.
+        """
         if self._errors.get_num_errors():
             self.raise_lost()
 
     def raise_lost(self) -> None:
+        """Raise EngineLostError with the reason that TensorRT gives."""
         reason = self._errors.text or MESSAGES.take_errors() or "it gives no reason"
         raise EngineLostError(f"TensorRT failed: {reason}; the server has to be started again")
 
     def layer_information(self) -> str:
-        """What the plan runs, layer by layer with its kernels, as TensorRT's JSON."""
+        """Return the plan's layers and their kernels as TensorRT's JSON."""
         inspector = self._engine.create_engine_inspector()
         return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
     def keep_kernels(self) -> None:
-        """Those that were compiled here, for the next start, once all that will run has run."""
+        """Write the kernels that were compiled here for the next start, after everything has run once."""
         if self._cache is not None:
             self._cache.keep()
 
     def close(self) -> None:
-        # In this order: each lives in the next one's memory.
+        """Free the plan and its execution contexts."""
+        # The order matters: each object uses the memory of the next one.
         self._contexts.clear()
         self._cache = None
         del self._engine, self._runtime
 
     def _deserialize(self, plan: Path) -> trt.ICudaEngine:
-        """The plan is mapped, not read: its pages are the system's, and go as they are copied to the device.
+        """Load the plan from a mapped file, whose pages can be dropped once they are on the device.
 
-        Before 10.13 the bindings take the buffer with the GIL released. With other threads about (gRPC's run
-        already) that is a race where one of them may hold the object too, or where its export makes Python
-        objects. A map that only this frame holds is safe: taking its buffer changes two counters of its own.
+        Before 10.13 the bindings take the buffer with the GIL released. gRPC's threads are running by then,
+        and that would be a race if another thread had a reference to the object, or if taking the buffer made
+        Python objects. A map that only this frame refers to is safe: taking its buffer only changes two
+        counters of its own.
         """
         with plan.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             engine = self._runtime.deserialize_cuda_engine(content)
         if engine is not None:
             return engine
         reason = self._errors.text or MESSAGES.take_errors() or "it gives no reason"
-        if speaks_of_memory(reason):
+        if is_out_of_memory(reason):
             size = plan.stat().st_size
             raise StartError(out_of_memory(self._device, f"{size:,} bytes for the weights"))
-        if speaks_of_cuda(reason):
+        if is_cuda_failure(reason):
             raise StartError(
                 f"{TITLE} cannot load {plan} because CUDA failed: {reason}; see whether nvidia-smi shows the "
                 "device and its driver is as new as this TensorRT wants"
@@ -128,10 +151,10 @@ class PlanRuntime:
         context = self._create_context()
         if context is None:
             reason = self._errors.text or MESSAGES.take_errors()
-            if speaks_of_memory(reason):
+            if is_out_of_memory(reason):
                 raise StartError(out_of_memory(self._device, "more bytes for an execution context"))
             raise StartError(f"{TITLE} makes no execution context: {reason}")
-        # What is set on the engine holds for contexts made from then on; this one is made sure of.
+        # The engine's recorder is passed on to its contexts; this makes sure of it.
         context.error_recorder = self._errors
         if hasattr(context, "set_device_memory"):
             sized: Any = context
@@ -147,7 +170,7 @@ class PlanRuntime:
         return context
 
     def _create_context(self) -> trt.IExecutionContext | None:
-        """One that is given its memory."""
+        """Create an execution context that uses memory which we allocate."""
         engine: Any = self._engine
         strategies: Any = getattr(trt, "ExecutionContextAllocationStrategy", None)
         if strategies is None:
@@ -159,6 +182,6 @@ class PlanRuntime:
 
 
 def _activation_bytes(engine: trt.ICudaEngine) -> int:
-    """What the most demanding profile needs; the first of these names that this version has."""
+    """Return the bytes for activations of the largest profile, by the name that this version has."""
     sizes = (getattr(engine, name, None) for name in ("device_memory_size_v2", "device_memory_size"))
     return next(int(size) for size in sizes if size is not None)

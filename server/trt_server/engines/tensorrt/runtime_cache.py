@@ -1,4 +1,4 @@
-"""The kernels that TensorRT-RTX compiles for this device as a plan is first run, kept for the next start."""
+"""The cache of kernels that TensorRT-RTX compiles for this device when a plan is first run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import logging
 from typing import Any
 
-from trt_server.engines.tensorrt.kept_file import KeptFile
+from trt_server.engines.tensorrt.cache_file import CacheFile
 from trt_server.engines.tensorrt.library import FLAVOUR, TITLE, VERSION, trt
 from trt_server.readable import megabytes
 
@@ -16,18 +16,28 @@ _HASH_BYTES = hashlib.sha256().digest_size
 
 
 class RuntimeCache:
-    """TensorRT-RTX's own, of one engine. Kernels are programs as plans are: the file begins with the hash of
-    what follows, and nothing else is taken. TensorRT-RTX refuses those of other devices or versions.
+    """TensorRT-RTX's runtime cache of one engine.
 
-    config: for its execution contexts. They keep to kernels for any shape: what is compiled for one shape
-    would be compiled, or run in place of another kernel, while requests are answered.
+    Kernels are code, as plans are: the file begins with the hash of the rest, and is not used where that
+    differs. TensorRT-RTX itself refuses kernels for other devices and of other versions.
+
+    Attributes:
+        config: The configuration for execution contexts. It limits them to kernels for dynamic shapes:
+            kernels specialized to one shape would be compiled, and replace others, while requests are
+            answered.
     """
 
     def __init__(self, engine: trt.ICudaEngine, device: str, fingerprint: str) -> None:
-        """device: its name. fingerprint: the plan's."""
+        """Read the kernels that an earlier start has written.
+
+        Args:
+            engine: The loaded plan.
+            device: The name of the device.
+            fingerprint: The fingerprint of the plan.
+        """
         rtx: Any = engine
         library: Any = trt
-        self._file = KeptFile("kernels", FLAVOUR.module, VERSION, device, fingerprint, suffix="cache")
+        self._file = CacheFile("kernels", FLAVOUR.module, VERSION, device, fingerprint, suffix="cache")
         self.config: Any = rtx.create_runtime_config()
         strategies = library.DynamicShapesKernelSpecializationStrategy
         self.config.dynamic_shapes_kernel_specialization_strategy = strategies.NONE
@@ -36,14 +46,14 @@ class RuntimeCache:
         self.config.set_runtime_cache(self._cache)
 
     def keep(self) -> None:
-        """Once everything that will run has run."""
+        """Write the compiled kernels, once everything has run that will run."""
         content = bytes(memoryview(self._cache.serialize()))
         if content != self._found:
             self._file.write(hashlib.sha256(content).digest() + content)
             log.info("%s keeps the kernels it compiled, %s", TITLE, megabytes(len(content)))
 
     def _read(self) -> bytes:
-        """What was found and taken; empty where nothing was."""
+        """Load the file into TensorRT-RTX's cache and return its content; empty where nothing was loaded."""
         file = self._file.read()
         digest, content = file[:_HASH_BYTES], file[_HASH_BYTES:]
         if not file:

@@ -1,4 +1,4 @@
-"""What a plan is good for: one kind of device, or every GPU of some compute capabilities."""
+"""The devices that a plan can run on: one kind of device, or every GPU of some compute capabilities."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PlanTarget:
-    """device: the kind, by the driver's name; empty: any of these capabilities. capabilities: as "sm80"."""
+    """The devices that a plan is for.
+
+    Attributes:
+        device: The kind of device, by the driver's name; empty: every GPU of these compute capabilities.
+        capabilities: Compute capabilities, such as "sm80".
+    """
 
     device: str
     capabilities: tuple[str, ...]
 
     def covers(self, other: PlanTarget) -> bool:
-        """Whether a plan for this is good for the other too."""
+        """Return whether a plan for this target also runs on the other."""
         return self.device == other.device and set(other.capabilities) <= set(self.capabilities)
 
     def __str__(self) -> str:

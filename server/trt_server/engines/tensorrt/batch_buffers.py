@@ -1,4 +1,4 @@
-"""One batch on its way through the device: buffers of its own, and events between its stages."""
+"""The buffers of one batch on its way through the device, and the events between its stages."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from trt_common.one_line import one_line
 
 from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
 from trt_server.engines.tensorrt.cuda_context import CudaContext
+from trt_server.engines.tensorrt.kv_cache import KvCache
 from trt_server.engines.tensorrt.layout import Layout
-from trt_server.engines.tensorrt.past import Past
 from trt_server.engines.tensorrt.runtime import PlanRuntime
 from trt_server.errors import EngineLostError
 
 
-class Slot:
-    """Pinned buffers here, buffers on the device, and the events of one batch.
+class BatchBuffers:
+    """Pinned host buffers, device buffers and events of one batch.
 
-    The copy in runs on a stream of its own, so that it overlaps the compute of the batch before. The copy out
-    is a few bytes a prompt and follows the compute on its stream.
+    Inputs are copied on a stream of their own, so that the copy overlaps the computation of the batch before.
+    Outputs are a few bytes a prompt and are copied on the compute stream after the computation.
     """
 
     def __init__(self, device: CudaContext, runtime: PlanRuntime, inputs: Layout, outputs: Layout) -> None:
-        """Raises StartError where the device's memory does not suffice."""
+        """Allocate the buffers.
+
+        Raises:
+            StartError: The memory of the device or the host does not suffice.
+        """
         self._device, self._runtime = device, runtime
         self._inputs, self._outputs = inputs, outputs
         self._host_in = device.allocate_host(inputs.bytes)
@@ -33,7 +37,7 @@ class Slot:
         self._device_in = device.allocate(inputs.bytes)
         self._device_out = device.allocate(outputs.bytes)
         self._copy_starts, self._copied, self._core_starts, self._core_ends = (cuda.Event() for _ in range(4))
-        # Whoever waits for a batch sleeps: the other threads want the processor.
+        # A thread that waits for this event sleeps, and leaves the processor to the other threads.
         self._done = cuda.Event(cuda.event_flags.BLOCKING_SYNC)
         self._addresses = {
             tensor.name: base + tensor.offset
@@ -42,17 +46,27 @@ class Slot:
         }
 
     def submit(
-        self, batch: Batch, past: Past | None, profile: int, release: Callable[[Slot], None]
-    ) -> SlotSubmission:
-        """Queue all stages and return. past: None where the plan knows none. Raises EngineLostError."""
+        self, batch: Batch, past: KvCache | None, profile: int, release: Callable[[BatchBuffers], None]
+    ) -> BatchSubmission:
+        """Put all stages of a batch on the streams and return.
+
+        Args:
+            batch: The batch.
+            past: The KV cache that it continues; None where the plan takes none.
+            profile: The number of the profile.
+            release: Called with these buffers when the batch is done.
+
+        Raises:
+            EngineLostError: The device or TensorRT failed.
+        """
         try:
             return self._submit(batch, past, profile, release)
         except cuda.Error as error:
             raise _lost(error) from error
 
     def _submit(
-        self, batch: Batch, past: Past | None, profile: int, release: Callable[[Slot], None]
-    ) -> SlotSubmission:
+        self, batch: Batch, past: KvCache | None, profile: int, release: Callable[[BatchBuffers], None]
+    ) -> BatchSubmission:
         compute, copy = self._device.compute, self._device.copy
         arrays = {
             "token_ids": batch.token_ids,
@@ -79,12 +93,13 @@ class Slot:
         out_end = self._outputs["candidate_logprobs"].end(batch.candidates.shape)
         cuda.memcpy_dtoh_async(self._host_out[:out_end], self._device_out, compute)
         self._done.record(compute)
-        return SlotSubmission(self, batch.candidates.shape, release)
+        return BatchSubmission(self, batch.candidates.shape, release)
 
     def wait(self, shape: tuple[int, ...]) -> Outcome:
-        """The outcome of the batch that was submitted, whose candidates have this shape.
+        """Wait for the submitted batch, whose candidates have this shape.
 
-        Raises EngineLostError.
+        Raises:
+            EngineLostError: The device or TensorRT failed.
         """
         try:
             self._done.synchronize()
@@ -94,14 +109,14 @@ class Slot:
         self._runtime.check()
         prompts = shape[:1]
         views = {"candidate_logprobs": shape, "top_token": prompts, "top_logprob": prompts}
-        # Copies: the buffers are the next batch's.
+        # The arrays are copied, because the next batch overwrites the buffers.
         logprobs, tokens, top_logprobs = (
             np.array(self._outputs[name].view(self._host_out, size)) for name, size in views.items()
         )
         return Outcome(Scores(logprobs, tokens, top_logprobs), timing)
 
     def _timing(self) -> EngineTiming:
-        """An error that the device reports late comes here as well."""
+        """Return the times between the events; an error that the device reports late is raised here too."""
         return EngineTiming(
             copy_in_ns=_nanoseconds(self._copy_starts, self._copied),
             core_ns=_nanoseconds(self._core_starts, self._core_ends),
@@ -111,13 +126,19 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class SlotSubmission:
-    slot: Slot
+class BatchSubmission:
+    """A batch that was submitted with its buffers."""
+
+    slot: BatchBuffers
     candidates_shape: tuple[int, ...]
-    release: Callable[[Slot], None]
+    release: Callable[[BatchBuffers], None]
 
     def wait(self) -> Outcome:
-        """Raises EngineLostError."""
+        """Wait for the batch and release its buffers.
+
+        Raises:
+            EngineLostError: The device or TensorRT failed.
+        """
         try:
             return self.slot.wait(self.candidates_shape)
         finally:

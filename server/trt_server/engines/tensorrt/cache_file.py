@@ -1,4 +1,4 @@
-"""Small files in the cache that save time and nothing else: what they hold can always be made again."""
+"""Small files in the cache that only save time: what they hold can always be made again."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ from trt_server.cache.folder import cache_folder
 log = logging.getLogger(__name__)
 
 
-class KeptFile:
-    """Of two that write it at once, the last one's stays."""
+class CacheFile:
+    """A file in the cache. Where two processes write it at once, the last one's content stays."""
 
     def __init__(self, kind: str, *name: str, suffix: str) -> None:
-        """kind: its folder in the cache. name: what it is for."""
+        """Name the file; nothing is read yet.
+
+        Args:
+            kind: Its folder in the cache.
+            name: The words of its name: what its content is valid for.
+            suffix: The suffix of its name.
+        """
         words = (re.sub(r"[^A-Za-z0-9._]+", "-", word) for word in name if word)
         self.path = cache_folder() / kind / f"{'-'.join(words)}.{suffix}"
 
     def read(self) -> bytes:
-        """Empty where there is none that can be read."""
+        """Return the content; empty where there is none, or it cannot be read."""
         try:
             return self.path.read_bytes() if self.path.is_file() else b""
         except OSError as error:
@@ -32,8 +38,10 @@ class KeptFile:
             return b""
 
     def write(self, content: bytes) -> None:
-        """Under another name first: what bears its name is complete. A cache that takes nothing is no reason
-        to fail: what the file is for was done without it."""
+        """Write the content under a temporary name and rename it, so that a file is always complete.
+
+        A failure is only logged, because the content is not needed to go on.
+        """
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.{threading.get_ident()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
