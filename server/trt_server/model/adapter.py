@@ -1,4 +1,4 @@
-"""Adapters (LoRA and its like): trained differences to a model, refused until they are merged into it."""
+"""Adapters (LoRA and the like), which are refused until they are merged into their model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,18 @@ _MERGE = "merge it into its model with peft's merge_and_unload and write that wi
 
 
 def refuse_adapter_files(folder: Path, is_model: bool) -> None:
-    """transformers applies an adapter that lies beside a model wherever peft is installed, and else does not:
-    neither may happen unseen. is_model: whether there is a model beside it. Raises StartError."""
+    """Refuse a folder with an adapter in it.
+
+    transformers applies an adapter beside a model where peft is installed, and ignores it elsewhere. Neither
+    may happen without the user knowing.
+
+    Args:
+        folder: The checkpoint folder.
+        is_model: Whether the folder also holds a model.
+
+    Raises:
+        StartError: The folder holds an adapter.
+    """
     found = next((name for name in _FILES if (folder / name).exists()), None)
     if found is None:
         return
@@ -33,7 +43,11 @@ def refuse_adapter_files(folder: Path, is_model: bool) -> None:
 
 
 def refuse_adapter_tensors(folder: Path, names: Iterable[str]) -> None:
-    """Raises StartError where an adapter was saved in one file with the model."""
+    """Refuse a checkpoint whose weight files hold an adapter's tensors.
+
+    Raises:
+        StartError: One of the names is that of an adapter's tensor.
+    """
     adapter = next((name for name in names if ".lora_" in name), None)
     if adapter is not None:
         raise StartError(f"{folder} holds {adapter}, part of an adapter, which is not supported: {_MERGE}")

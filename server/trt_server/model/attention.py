@@ -1,4 +1,4 @@
-"""Causal attention with rotary positions as ONNX nodes: what all layers share, and each layer's own."""
+"""Causal attention with rotary position embeddings as ONNX nodes: those of all layers, and each layer's."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from trt_server.model.geometry import Geometry
 from trt_server.model.node_list import NodeList
 from trt_server.model.rope import rope_tables
 
-# The first with the operator `Attention`.
+# The first opset with the operator `Attention`.
 _ATTENTION_OPSET = 23
-# A position that no query looks at.
+# A position after every query's, which no query attends to.
 _NOWHERE = 2**30
-# Far below any score, and still a number when it is added to one.
+# Added to a masked score: far below any score, and the sum is still finite.
 _MASKED = {np.float32: -3.0e38, np.float16: -6.0e4}
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Queries from position `start` up to `end`, and the keys up to there; int32 [1] each, by name.
+    """The queries from position `start` up to `end`, and the keys from 0 up to `end`.
 
-    scope: what its nodes' names begin with. start, end: None where one block is all there is.
+    Attributes:
+        scope: What its nodes' names begin with.
+        start: The name of an int32 [1]; None where there is only one block.
+        end: The name of an int32 [1]; None where there is only one block.
     """
 
     scope: str
@@ -35,18 +38,18 @@ class _Block:
 
 
 class Attention:
-    """Adds a layer's attention to the graph; its shapes, rotations and masks are computed once a run.
+    """Adds each layer's attention to the graph; shapes, rotations and masks are computed once for all layers.
 
-    With several query blocks each takes the keys up to its own end only: of n blocks' scores the (n - 1) / 2n
-    that no query may look at are never computed, and one block's scores exist at a time. Answers are the
-    same: what is left out has a share of 0.
+    With several query blocks, each block takes only the keys up to its own end. With n blocks the (n - 1) /
+    2n of the scores that causal attention masks anyway are never computed, and only one block's scores are in
+    memory at a time. The result is the same, because masked scores have a share of 0.
 
-    With a past, all prompts go on where past_length [1] says, and each layer's keys and values begin with
-    those of past_inputs. Slots of the past from there on are padding and are never looked at.
+    With a past, all prompts continue at position past_length [1], and each layer's keys and values begin with
+    those of past_inputs. Positions of the past from past_length on are padding, and are masked.
 
-    Where the opset has `Attention`, it takes the place of both products and the softmax between them. Heads
-    go in as they are, and a mask only where a window or a past asks for one. The operator's own attribute for
-    the softmax's type is left out: TensorRT's parser refuses it, and decides for itself.
+    Where the opset has the operator `Attention`, it replaces both products and the softmax between them. It
+    takes grouped heads as they are, and a mask only where there is a window or a past. The attribute for the
+    type of its softmax is left out, because TensorRT's parser refuses it and chooses the type itself.
     """
 
     def __init__(
@@ -58,8 +61,20 @@ class Attention:
         softmax_in_float32: bool,
         with_past: bool,
     ) -> None:
-        """Raises ValueError for query blocks with a past, where each would copy nearly all of its keys, and
-        with `Attention`, which takes all queries."""
+        """Add the nodes that all layers share.
+
+        Args:
+            geometry: The sizes of the model.
+            nodes: The graph that is built.
+            positions: The number of positions that rotations are tabulated for.
+            query_blocks: The number of blocks that queries are taken in.
+            softmax_in_float32: Whether scores and their softmax are float32 even where products are float16.
+            with_past: Whether the graph takes a KV cache.
+
+        Raises:
+            ValueError: There are several query blocks with a past, where each would copy nearly all of its
+                keys, or with `Attention`, which takes all queries.
+        """
         self._is_one_operator = nodes.opset >= _ATTENTION_OPSET
         if query_blocks > 1 and with_past:
             raise ValueError("queries that follow a past are few: take them in one block")
@@ -67,7 +82,7 @@ class Attention:
             raise ValueError("the operator `Attention` takes all queries: take them in one block")
         self._geometry = geometry
         self._nodes = nodes
-        # The operator wants its mask in the type of its queries.
+        # The operator requires a mask of the same type as its queries.
         widened = softmax_in_float32 and not self._is_one_operator
         in_float32 = widened or nodes.onnx_type == TensorProto.FLOAT
         self._score_type: type[np.floating[Any]] = np.float32 if in_float32 else np.float16
@@ -83,7 +98,15 @@ class Attention:
         }
 
     def add_layer(self, hidden: str, layer: int) -> str:
-        """[prompts × length, hidden_size] to the same."""
+        """Add one layer's attention, from [prompts × length, hidden_size] to the same shape.
+
+        Args:
+            hidden: The name of the normalized hidden states.
+            layer: The number of the layer.
+
+        Returns:
+            The name of the output.
+        """
         geometry, nodes = self._geometry, self._nodes
         weights, window = f"model.layers.{layer}.self_attn", geometry.sliding_windows[layer]
         query = self._heads(hidden, f"{weights}.q_proj", "query", "query.shape")
@@ -100,7 +123,7 @@ class Attention:
         return nodes.linear(context, f"{weights}.o_proj", "output")
 
     def _attend(self, query: str, key: str, value: str, window: int | None) -> str:
-        """What the queries draw from the values, [prompts, length, query_heads, head_size]."""
+        """Return the attention's output, [prompts, length, query_heads, head_size]."""
         if self._is_one_operator:
             return self._context_of_operator(query, key, value, *self._masks.get(window, []))
         key, value = self._spread(key, "key"), self._spread(value, "value")
@@ -110,7 +133,7 @@ class Attention:
         ]
         return contexts[0] if len(contexts) == 1 else self._nodes.add("Concat", contexts, "context", axis=1)
 
-    # Once a run.
+    # Nodes that all layers share.
 
     def _add_shapes(self) -> None:
         geometry, nodes = self._geometry, self._nodes
@@ -119,7 +142,7 @@ class Attention:
             nodes.add("Concat", ["token_ids.shape", sizes], f"{name}.shape", axis=0)
 
     def _add_positions(self) -> None:
-        """position [length]; with a past also key.position [past + length]."""
+        """Add `position` [length], and with a past also `key.position` [past + length]."""
         nodes = self._nodes
         if not self._with_past:
             nodes.add("Range", [nodes.int32(0), "length", nodes.int32(1)], "position")
@@ -137,10 +160,10 @@ class Attention:
         nodes.add("Concat", ["prompts.size", nodes.sizes(1, 1, 1)], "past.each_prompt", axis=0)
 
     def _add_rotations(self, positions: int) -> None:
-        """Cosine and sine for this run's positions, [1, 1, length, head_size].
+        """Add cosine and sine of this run's positions, [1, 1, length, head_size].
 
-        The half of a head that goes in with a minus sign gets it from the sine. Queries have a pair of their
-        own, with the attention's 1 / √head_size in it: scaling then costs nothing.
+        The first half of the sine is negated here, so that rotating a head needs no negation. Queries have a
+        pair of their own that includes attention's factor 1 / √head_size, so that scaling costs nothing.
         """
         nodes = self._nodes
         for name, table in zip(("cosine", "sine"), rope_tables(self._geometry, positions), strict=True):
@@ -163,17 +186,23 @@ class Attention:
         return [_Block(f"blocks.{number}", start, end) for number, (start, end) in enumerate(pairwise(ends))]
 
     def _add_boundary(self, number: int, count: int) -> str:
-        """The position where block `number` of `count` begins, length · number / count."""
+        """Add the position where block `number` of `count` begins, length · number / count."""
         with self._nodes.scope(f"boundaries.{number}"):
             product = self._nodes.add("Mul", ["length.vector", self._nodes.int32(number)], "product")
             return self._nodes.add("Div", [product, self._nodes.int32(count)], "position")
 
     def _needs_mask(self, window: int | None) -> bool:
-        """`Attention` knows what is causal where queries and keys begin together, and nothing of windows."""
+        """Return whether this window needs a mask.
+
+        `Attention` masks by itself where queries and keys begin at the same position, and knows no windows.
+        """
         return not self._is_one_operator or self._with_past or window is not None
 
     def _add_mask(self, window: int | None, block: _Block) -> str:
-        """Added to a block's scores, of their type: 0 where a query sees a key. [1, 1, queries, keys]."""
+        """Add a block's mask, [1, 1, queries, keys] of the scores' type: 0 where a query sees a key.
+
+        It is added to the scores.
+        """
         nodes = self._nodes
         with nodes.scope(f"mask.{window or 'full'}.{block.scope}"):
             query = self._queries_of(block, "position", 0, "query.position")
@@ -191,20 +220,20 @@ class Attention:
             return self._add_as_heads(nodes.add("Where", [visible, shown, masked], "rows"), "bias")
 
     def _add_as_heads(self, values: str, name: str) -> str:
-        """Of the rank of what it meets in every layer: TensorRT's parser would reshape it there each time."""
+        """Add two leading axes once, because TensorRT's parser would do it again in every layer."""
         return self._nodes.add("Unsqueeze", [values, self._nodes.sizes(0, 1)], name)
 
-    # Each layer.
+    # Nodes of one layer.
 
     def _heads(self, hidden: str, weights: str, name: str, shape: str) -> str:
-        """Project to heads: [prompts, heads, length, head_size]."""
+        """Project hidden states to heads, [prompts, heads, length, head_size]."""
         with self._nodes.scope(name):
             projected = self._nodes.linear(hidden, weights, "projected")
             heads = self._nodes.add("Reshape", [projected, shape], "split")
             return self._nodes.add("Transpose", [heads], "heads", perm=[0, 2, 1, 3])
 
     def _rotate(self, heads: str, name: str) -> str:
-        """Rotary position embedding: x · cosine + (x's halves swapped) · sine."""
+        """Apply the rotary position embedding: x · cosine + (x with its halves swapped) · sine."""
         nodes = self._nodes
         with nodes.scope(f"{name}.rope"):
             first, second = nodes.halves(heads, "halves")
@@ -214,7 +243,7 @@ class Attention:
             return nodes.add("Add", [along, across], "rotated")
 
     def _append(self, heads: str, past: str) -> str:
-        """The past's heads with the new ones after them; of the new ones, those that are kept go out too."""
+        """Append the new heads to the past's, and add the output of the new heads that `kept` names."""
         nodes, kind = self._nodes, past.rpartition(".")[2]
         with nodes.scope("kept"):
             nodes.add("Gather", [heads, "kept"], kind, axis=2)
@@ -223,7 +252,7 @@ class Attention:
             return nodes.add("Concat", [each, heads], "appended", axis=2)
 
     def _spread(self, heads: str, name: str) -> str:
-        """Give every query head its key or value head: [prompts, query_heads, length, head_size]."""
+        """Repeat each key or value head for its query heads, [prompts, query_heads, length, head_size]."""
         geometry, nodes = self._geometry, self._nodes
         if geometry.query_heads == geometry.key_value_heads:
             return heads
@@ -231,12 +260,12 @@ class Attention:
         with nodes.scope(f"{name}.spread"):
             grouped = nodes.add("Unsqueeze", [heads, nodes.sizes(2)], "grouped")
             expanded = nodes.add("Expand", [grouped, nodes.sizes(1, 1, copies, 1, 1)], "expanded")
-            # 0: as it was; -1: what is left.
+            # In Reshape 0 means the size as it was, and -1 the size that is left.
             shape = nodes.sizes(0, geometry.query_heads, -1, geometry.head_size)
             return nodes.add("Reshape", [expanded, shape], "heads")
 
     def _context(self, query: str, key: str, value: str, block: _Block, mask: str) -> str:
-        """What a block's queries draw from the values, [prompts, queries, query_heads, head_size]."""
+        """Return a block's attention output, [prompts, queries, query_heads, head_size]."""
         nodes = self._nodes
         with nodes.scope(block.scope):
             query = self._queries_of(block, query, 2, "query")
@@ -254,7 +283,7 @@ class Attention:
             return nodes.add("Transpose", [context], "context.transposed", perm=[0, 2, 1, 3])
 
     def _context_of_operator(self, query: str, key: str, value: str, mask: str | None = None) -> str:
-        """The same of all queries through `Attention`; queries are scaled already."""
+        """Return the output of all queries, which are scaled already, through the operator `Attention`."""
         nodes = self._nodes
         with nodes.scope("all"):
             context = nodes.add(

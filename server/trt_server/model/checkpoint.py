@@ -19,10 +19,16 @@ from trt_server.model.weights import Weights, fit_weights
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """config: config.json as it stands. weights: the tensors the geometry needs, none else.
-    weight_files: what was read to find them, in that order.
+    """A checkpoint that was opened.
 
-    fingerprint: equal for the same configuration and weights, on any machine and however they are sharded.
+    Attributes:
+        folder: Where it is.
+        config: The content of config.json.
+        geometry: The model's sizes.
+        weights: The tensors that the geometry needs, and no others.
+        weight_files: The files that were read to find them, in this order.
+        fingerprint: A hash of the configuration and the weights, the same on every machine and for every way
+            to shard them.
     """
 
     folder: Path
@@ -34,15 +40,16 @@ class Checkpoint:
 
     @property
     def architecture(self) -> str:
-        """The class that config.json names ("LlamaForCausalLM"); its model_type where it names none."""
+        """The class that config.json names, such as "LlamaForCausalLM", or else its model_type."""
         architectures = self.config.get("architectures")
         return str(architectures[0]) if architectures else self.geometry.family
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Read the checkpoint in `folder`: its configuration and the headers of its weights.
+    """Read the configuration of the checkpoint in `folder` and the headers of its weights.
 
-    Raises StartError, in one line, for whatever is not there, not whole or not supported.
+    Raises:
+        StartError: Something is missing, incomplete or not supported; the message is one line.
     """
     config, geometry = open_configuration(folder)
     try:
@@ -55,7 +62,11 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def open_configuration(folder: Path) -> tuple[dict[str, Any], Geometry]:
-    """config.json alone, and what it says of the model's sizes. Raises StartError."""
+    """Read config.json alone, and the model's sizes from it.
+
+    Raises:
+        StartError: It is missing, damaged or not supported.
+    """
     if not folder.is_dir():
         raise _no_folder(folder)
     try:

@@ -1,6 +1,6 @@
-"""A field of config.json as the type that it has to have; what is of another is refused by name.
+"""Fields of config.json, each read as the type that it must have; another type is refused by name.
 
-A field that is left out has its default. One that is null has none: what null means, the caller says.
+A missing field has its default. A field that is null has no default: the caller decides what null means.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ Fields = Mapping[str, Any]
 
 
 def size(fields: Fields, name: str, default: int | None = None) -> int:
-    """A positive whole number. Raises StartError."""
+    """Return a positive whole number.
+
+    Raises:
+        StartError: The field is something else.
+    """
     value = fields.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise _refused(name, value, "a positive whole number")
@@ -23,12 +27,20 @@ def size(fields: Fields, name: str, default: int | None = None) -> int:
 
 
 def optional_size(fields: Fields, name: str) -> int | None:
-    """None where it is null or left out. Raises StartError."""
+    """Return a positive whole number; None where the field is null or missing.
+
+    Raises:
+        StartError: The field is something else.
+    """
     return None if fields.get(name) is None else size(fields, name)
 
 
 def count(fields: Fields, name: str) -> int:
-    """A whole number, 0 included. Raises StartError."""
+    """Return a whole number that is 0 or larger.
+
+    Raises:
+        StartError: The field is something else.
+    """
     value = fields.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise _refused(name, value, "a whole number")
@@ -36,7 +48,11 @@ def count(fields: Fields, name: str) -> int:
 
 
 def number(fields: Fields, name: str, default: float | None = None) -> float:
-    """A positive number. Raises StartError."""
+    """Return a positive number.
+
+    Raises:
+        StartError: The field is something else.
+    """
     value = fields.get(name, default)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
         raise _refused(name, value, "a positive number")
@@ -44,12 +60,20 @@ def number(fields: Fields, name: str, default: float | None = None) -> float:
 
 
 def optional_number(fields: Fields, name: str) -> float | None:
-    """None where it is null or left out. Raises StartError."""
+    """Return a positive number; None where the field is null or missing.
+
+    Raises:
+        StartError: The field is something else.
+    """
     return None if fields.get(name) is None else number(fields, name)
 
 
 def flag(fields: Fields, name: str, default: bool = False) -> bool:
-    """Raises StartError."""
+    """Return true or false.
+
+    Raises:
+        StartError: The field is something else.
+    """
     value = fields.get(name, default)
     if not isinstance(value, bool):
         raise _refused(name, value, "true or false")

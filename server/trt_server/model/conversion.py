@@ -1,4 +1,4 @@
-"""Weights in a type the engine takes, converted once into the cache."""
+"""Weights in a type that the engine accepts, converted once into the cache."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from trt_server.model.tensor_file import ITEM_SIZES, TensorLocation, read_tensor
 from trt_server.model.weight_files import SINGLE_FILE
 from trt_server.model.weights import Weights
 
-# 32 MiB of float32: what conversion holds of a tensor at a time.
+# Conversion has this much of a tensor in memory at a time: 32 MiB of float32.
 _CHUNK_ELEMENTS = 8 * 1024 * 1024
 _FINGERPRINT = "fingerprint"
 
 
 def weights_as(checkpoint: Checkpoint, dtype: str) -> Weights:
-    """The checkpoint's weights as `dtype`, "float32" or "float16".
+    """Return the checkpoint's weights as `dtype`, "float32" or "float16".
 
-    They are the checkpoint's own files where all have that type already. Otherwise all of them are written
-    into the cache once, a chunk at a time. The copy is kept under the checkpoint's fingerprint and its files'
-    sizes and times, and is written anew when its own fingerprint no longer holds.
-    Raises StartError when float16 cannot hold a weight, or the cache cannot be written.
+    Where all tensors have that type already, these are the checkpoint's own files. Otherwise all tensors are
+    written into the cache once, a chunk at a time. The cached copy is found by the checkpoint's fingerprint
+    and its files' sizes and times, and is written again where its own fingerprint is no longer right.
+
+    Raises:
+        StartError: A weight is too large for float16, or the cache cannot be written.
     """
     weights = checkpoint.weights
     if all(tensor.dtype == dtype for tensor in weights.values()):

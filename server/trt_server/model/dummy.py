@@ -1,4 +1,7 @@
-"""`dummy:<geometry>`: random weights in the shape of a known model, for speed without a download."""
+"""Models named `dummy:<geometry>`: random weights in the shape of a known model.
+
+They measure speed without a download.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,22 @@ from trt_server.model.weight_files import SINGLE_FILE
 
 NOTICE = "random weights"
 
-# Changing how the weights are drawn has to change this: it is part of the cache's key.
+# Part of the cache's key: it must change whenever the way to draw the weights does.
 _RECIPE = 1
 _SEED = 20240607
-# A prime number of random values, so that the same ones do not meet the same columns again.
+# A prime number of random values, so that their repetitions do not line up with the rows of a matrix.
 _BLOCK_ELEMENTS = 8_388_593
 
 
 def _config(model_type: str, sizes: tuple[int, ...], **fields: Any) -> dict[str, Any]:
-    """sizes: layers, hidden, intermediate, query heads, key-value heads, vocabulary, positions."""
+    """Return a config.json.
+
+    Args:
+        model_type: The family.
+        sizes: The layers, hidden size, intermediate size, query heads, key-value heads, vocabulary size and
+            positions.
+        fields: Further fields.
+    """
     names = (
         "num_hidden_layers",
         "hidden_size",
@@ -82,18 +92,29 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 
 
 def dummy_geometry(name: str) -> Geometry:
-    """Raises StartError."""
+    """Return the sizes of a known model.
+
+    Raises:
+        StartError: The name is not known.
+    """
     return read_geometry(_known_config(name))
 
 
 def dummy_folder(name: str, precision: str) -> Path:
-    """A checkpoint folder with random weights in the shape `name`, in "fp32" or "fp16", from the cache.
+    """Return a checkpoint folder with random weights, which is made once and kept in the cache.
 
-    The weights are made once: one block of 8 M values of a uniform distribution is drawn from a fixed seed,
-    and each tensor is cut from it round and round, from a place of its own. That writes as fast as the disk
-    takes it, 14 GB as well as 14 MB. A product's weights have variance 1 / inputs and norms are 1, so that
-    activations keep their size through any number of layers, in fp16 too; the two products that write to the
-    residual stream have 1 / √(2 · layers) of that deviation. Biases are 0. There is no tokenizer.
+    One block of 8 M values of a uniform distribution is drawn from a fixed seed, and the tensors are cut from
+    it one after the other, again and again from its start. That writes as fast as the disk can, 14 GB as well
+    as 14 MB. The weights of a product have variance 1 / inputs and those of norms are 1, so that activations
+    keep their magnitude through any number of layers, in fp16 too; the two products that add to the residual
+    stream have 1 / √(2 · layers) of that deviation. Biases are 0. There is no tokenizer.
+
+    Args:
+        name: The name of a known model.
+        precision: "fp32" or "fp16".
+
+    Raises:
+        StartError: The name is not known, or the cache cannot be written.
     """
     config = _known_config(name)
     dtype = {"fp32": "float32", "fp16": "float16"}[precision]
@@ -156,7 +177,7 @@ def _deviation(name: str, inputs: int, layers: int) -> float:
 
 
 def _write_round(stream: Any, block: NDArray[Any], start: int, count: int) -> int:
-    """Write `count` elements of the block from `start` on, round and round; returns where it stopped."""
+    """Write `count` elements of the endlessly repeated block from `start` on; return where they end."""
     while count:
         piece = block[start : start + count]
         piece.tofile(stream)

@@ -1,4 +1,4 @@
-"""The families of models, as data: what sets each apart, and what its config.json may leave out."""
+"""The families of models as data: how their layers differ, and the defaults of their config.json."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Family:
-    """What a family's layers have, whatever its config.json says, and which of its fields they heed.
+    """The parts of a family's layers, and the fields of config.json that it uses.
 
-    defaults: what a field stands for where config.json leaves it out, the value of the family's configuration
-    class in transformers 5.24; None: it follows from other fields.
-    windows: "none": every layer sees all positions, whatever layer_types says; "every layer" has the window,
-    or "later layers", those from max_window_layers on; where there are layer_types, those that they name.
-    heads_divide_hidden_size: whether hidden_size has to be a multiple of num_attention_heads, as transformers
-    demands.
+    Attributes:
+        defaults: The value of a field that config.json leaves out, as in the family's configuration class in
+            transformers 5.24; None: it follows from other fields.
+        heeds_attention_bias: Whether the field attention_bias is used.
+        heeds_mlp_bias: Whether the field mlp_bias is used.
+        query_key_value_bias: Whether the query, key and value products always have a bias.
+        query_key_norm: Whether queries and keys pass through RMSNorm, head by head.
+        windows: The layers with a sliding window. "none": no layer, whatever layer_types says. "every layer"
+            and "later layers" (those from max_window_layers on) hold where there are no layer_types, which
+            otherwise name them.
+        heads_divide_hidden_size: Whether hidden_size has to be a multiple of num_attention_heads, as
+            transformers requires.
     """
 
     defaults: Mapping[str, Any]
@@ -58,7 +64,7 @@ _QWEN: dict[str, Any] = {
 # By model_type.
 FAMILIES: dict[str, Family] = {
     "llama": _LLAMA,
-    # transformers has no class of its own for it; its tensors and computation are Llama's.
+    # transformers has no class for Aquila; its tensors and computation are Llama's.
     "aquila": _LLAMA,
     "mistral": Family(
         {

@@ -1,4 +1,4 @@
-"""What tells one set of weights from another without reading all of it."""
+"""The fingerprint of a set of weights, for which only a sample of them is read."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Mapping
 
 from trt_server.model.tensor_file import TensorLocation
 
-# A tensor is sampled in blocks; what fits into all of them is read whole.
+# A tensor is sampled in this many blocks; one that has no more bytes than all of them is read whole.
 _BLOCK_BYTES = 4096
 _BLOCKS = 16
 
 
 def weights_fingerprint(weights: Mapping[str, TensorLocation]) -> str:
-    """SHA-256 over every tensor's name, type, shape and content, the content sampled.
+    """Return the SHA-256 over every tensor's name, type, shape and a sample of its content.
 
-    Of a tensor up to 64 KiB all bytes are hashed, of a larger one 16 blocks of 4 KiB, spread evenly from its
-    first byte to its last: 7 B parameters take a fraction of a second. Training touches every block, so two
-    checkpoints of one shape differ; single bytes changed by hand in a large tensor may go unseen.
+    All bytes of a tensor up to 64 KiB are hashed, and of a larger one 16 blocks of 4 KiB that are spread
+    evenly from its first byte to its last: 7 B parameters take a fraction of a second. Training changes every
+    block, so that two checkpoints of one shape differ; a few bytes changed by hand in a large tensor may go
+    unnoticed.
     """
     digest = hashlib.sha256()
     for name in sorted(weights):
@@ -31,7 +32,7 @@ def weights_fingerprint(weights: Mapping[str, TensorLocation]) -> str:
 
 
 def _sample(length: int) -> list[tuple[int, int]]:
-    """Start and size of each block of a tensor of `length` bytes that goes into its fingerprint."""
+    """Return the start and size of each hashed block of a tensor of `length` bytes."""
     if length <= _BLOCKS * _BLOCK_BYTES:
         return [(0, length)]
     last = length - _BLOCK_BYTES

@@ -1,4 +1,4 @@
-"""`config.json` → the sizes of a model and the differences between families, as data."""
+"""The sizes of a model and the differences between families, read from config.json."""
 
 from __future__ import annotations
 
@@ -15,9 +15,27 @@ from trt_server.model.rope_parameters import RopeParameters, read_rope_parameter
 
 @dataclass(frozen=True)
 class Geometry:
-    """Everything about a decoder that its graph depends on, weights aside.
+    """Everything that the graph of a decoder depends on, except its weights.
 
-    sliding_windows: for each layer, how many positions back a query sees, itself included; None: all.
+    Attributes:
+        family: The model_type.
+        layers: The number of layers.
+        hidden_size: The width of the residual stream.
+        intermediate_size: The width of the MLP.
+        query_heads: The number of query heads.
+        key_value_heads: The number of key and of value heads.
+        head_size: The width of a head.
+        vocabulary_size: The number of token ids.
+        max_positions: The longest prompt, in tokens, that the model was made for.
+        rms_epsilon: The ε of RMSNorm.
+        rope: The rotary position embedding.
+        sliding_windows: For each layer, how many positions a query sees, its own included; None: all before
+            it.
+        query_key_value_bias: Whether the query, key and value products have a bias.
+        attention_output_bias: Whether attention's output product has a bias.
+        mlp_bias: Whether the MLP's products have a bias.
+        query_key_norm: Whether queries and keys pass through RMSNorm, head by head.
+        tied_embeddings: Whether the head's weight is that of the embedding.
     """
 
     family: str
@@ -40,27 +58,27 @@ class Geometry:
 
     @property
     def query_size(self) -> int:
-        """Width of all query heads together."""
+        """The width of all query heads together."""
         return self.query_heads * self.head_size
 
     @property
     def key_value_size(self) -> int:
-        """Width of all key heads together; the value heads have the same."""
+        """The width of all key heads together, which is also that of all value heads."""
         return self.key_value_heads * self.head_size
 
     @property
     def matmul_parameters(self) -> int:
-        """Weights in the layers' matrix products: embedding, head, norms and biases are not among them."""
+        """The number of weights in the layers' matrix products, without embedding, head, norms and biases."""
         attention = self.hidden_size * (2 * self.query_size + 2 * self.key_value_size)
         return self.layers * (attention + 3 * self.hidden_size * self.intermediate_size)
 
     @property
     def total_parameters(self) -> int:
-        """Every weight of the model; a tied embedding counts once."""
+        """The number of all weights of the model; a tied embedding counts once."""
         return sum(prod(shape) for shape in self.tensor_shapes().values())
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every tensor that the graph reads; a product's weight is [out, in]."""
+        """Return the name and shape of every tensor that the graph reads; a product's weight is [out, in]."""
         shapes: dict[str, tuple[int, ...]] = {
             "model.embed_tokens.weight": (self.vocabulary_size, self.hidden_size),
             "model.norm.weight": (self.hidden_size,),
@@ -109,10 +127,12 @@ class Geometry:
 
 
 def read_geometry(config: Mapping[str, Any]) -> Geometry:
-    """The geometry that a config.json describes, in the words of transformers 4 or 5.
+    """Read the sizes from the content of a config.json as transformers 4 or 5 writes it.
 
-    What it leaves out is what transformers 5 assumes for the family. Raises StartError, in one line, for what
-    is not supported or does not fit together.
+    A missing field has the default of transformers 5 for the family.
+
+    Raises:
+        StartError: Something is not supported or does not fit together; the message is one line.
     """
     name = config.get("model_type")
     family = FAMILIES.get(name) if isinstance(name, str) else None
@@ -206,7 +226,7 @@ def _sliding_windows(family: Family, fields: Fields, layers: int) -> tuple[int |
 
 
 def _layer_types(fields: Fields, layers: int) -> list[str] | None:
-    """What config.json says of each layer; None where it says nothing."""
+    """Return the kind of attention of each layer; None where config.json names none."""
     kinds = fields.get("layer_types")
     if kinds is None:
         return None

@@ -1,8 +1,8 @@
-"""Geometry and weights → one ONNX graph that scores prompts; the same graph for every engine.
+"""The ONNX graph that scores prompts, made of geometry and weights; every engine runs the same.
 
-Opset 17 has primitive operators only, each of which stands in the operator table of TensorRT 8.6's parser for
-the types it is used with. Opset 23 differs in attention alone, which is one operator there. Weights are named
-by file, offset and length, never copied.
+Opset 17 has primitive operators only, each of which is in the operator table of TensorRT 8.6's parser for the
+types it is used with. Opset 23 differs only in attention, which is one operator there. The graph refers to
+weights by file, offset and length, and never copies them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from trt_server.model.node_list import NodeList
 from trt_server.model.weights import Weights
 
 OPSET = 17
-# The first with `Attention`.
+# The first opset with the operator `Attention`.
 ATTENTION_OPSET = 23
-# The version of ONNX's file format that came with each.
+# The version of ONNX's file format for each opset.
 IR_VERSIONS = {OPSET: 8, ATTENTION_OPSET: 11}
 
 OUTPUTS = ("candidate_logprobs", "top_token", "top_logprob")
@@ -29,7 +29,12 @@ OUTPUTS = ("candidate_logprobs", "top_token", "top_logprob")
 
 @dataclass(frozen=True)
 class Graph:
-    """weights_folder: what the graph's external data are relative to."""
+    """A graph and the folder of its weights.
+
+    Attributes:
+        model: The graph.
+        weights_folder: The folder that the paths of its external data are relative to.
+    """
 
     model: onnx.ModelProto
     weights_folder: Path
@@ -44,33 +49,38 @@ def build_graph(
     with_past: bool = False,
     opset: int = OPSET,
 ) -> Graph:
-    """The graph that scores prompts of up to `positions` tokens.
+    """Build the graph that scores prompts of up to `positions` tokens.
 
-    Inputs, int32: token_ids [prompts, length], padded on the right; lengths [prompts];
-    candidates [prompts, width].
-    Outputs, all for the token that follows each prompt: candidate_logprobs float32 [prompts, width],
-    top_token int32 [prompts], top_logprob float32 [prompts].
+    Its inputs, all int32, are token_ids [prompts, length], padded on the right; lengths [prompts]; candidates
+    [prompts, width]. Its outputs, for the token that follows each prompt, are candidate_logprobs float32
+    [prompts, width], top_token int32 [prompts] and top_logprob float32 [prompts].
 
-    It computes in the weights' type, float32 or float16, which must be one for all of them; RMSNorm and the
-    logits' log-probabilities are float32 in either case, attention's softmax unless told otherwise. There is
-    no mask for padding: it stands to the right of what is scored, and causal attention never looks right.
+    It computes in the type of the weights, which must be float32 for all or float16 for all. RMSNorm and the
+    log-probabilities are always float32, attention's softmax unless softmax_in_float32 is False. Padding
+    needs no mask: it is to the right of the scored token, and causal attention never looks there.
 
-    query_blocks: in how many blocks each layer's attention takes its queries. With 1 the pattern is the plain
-    one, which TensorRT may fuse into a kernel of its own.
-    softmax_in_float32: False leaves attention's scores, and what the softmax makes of them, in the weights'
-    type, as such a kernel has them; whether it adds them up in float32 is the engine's business then, and
-    always with `Attention`.
+    With a past, prompts continue a KV cache of an earlier run, which is the same for all of them, and
+    token_ids and lengths are those of the rest. Further inputs: past_length int32 [1]; past_inputs of the
+    weights' type, each [1, key_value_heads, past, head_size] and padded on the right; kept int32 [kept], the
+    new tokens whose keys and values are returned. Further outputs: kept_outputs, each [prompts,
+    key_value_heads, kept, head_size].
 
-    with_past: prompts go on after keys and values of an earlier run, the same for all of them; token_ids and
-    lengths are those of what follows. Further inputs: past_length int32 [1]; past_inputs of the weights'
-    type, each [1, key_value_heads, past, head_size] and padded on the right; kept int32 [kept], which of the
-    new tokens' keys and values are wanted. Further outputs: kept_outputs, each [prompts, key_value_heads,
-    kept, head_size]. query_blocks has to be 1 then.
+    Args:
+        geometry: The sizes of the model.
+        weights: Its weights.
+        positions: The tokens of the longest prompt, that of a past included.
+        query_blocks: In how many blocks each layer's attention takes its queries. With 1 the nodes have the
+            usual pattern, which TensorRT may fuse into one kernel. It has to be 1 with a past and with
+            ATTENTION_OPSET.
+        softmax_in_float32: False: attention's scores and their softmax have the type of the weights, as a
+            fused kernel requires; whether that sums in float32 is up to the engine. With ATTENTION_OPSET that
+            is always so.
+        with_past: Whether the graph takes a KV cache.
+        opset: OPSET, or ATTENTION_OPSET, with which each layer's attention is one `Attention` node. That node
+            takes grouped heads as they are, and no mask where a query sees all keys before it.
 
-    opset: with ATTENTION_OPSET each layer's attention is one `Attention` node, which takes grouped heads as
-    they are and, where a query sees all keys before it, needs no mask. query_blocks has to be 1 then too.
-
-    Raises ValueError for query blocks where there can be none.
+    Raises:
+        ValueError: There are several query blocks where only one is possible.
     """
     nodes = NodeList(weights, opset)
     _add_sizes(nodes)
@@ -104,19 +114,19 @@ def build_graph(
 
 
 def past_inputs(layers: int) -> list[str]:
-    """Names, keys and values of each layer in turn."""
+    """Return the names of the KV cache's inputs: keys and values of each layer in turn."""
     return [f"past.{layer}.{kind}" for layer in range(layers) for kind in ("key", "value")]
 
 
 def kept_outputs(layers: int) -> list[str]:
-    """Names, in the order of past_inputs."""
+    """Return the names of the outputs with new keys and values, in the order of past_inputs."""
     return [f"layers.{layer}.attention.kept.{kind}" for layer in range(layers) for kind in ("key", "value")]
 
 
 def _past_values(
     geometry: Geometry, onnx_type: int
 ) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
-    """What a graph with a past has as inputs and outputs besides."""
+    """Return the further inputs and outputs of a graph with a past."""
     heads, size = geometry.key_value_heads, geometry.head_size
     inputs = [
         helper.make_tensor_value_info("past_length", TensorProto.INT32, [1]),
@@ -140,7 +150,10 @@ def _add_sizes(nodes: NodeList) -> None:
 
 
 def _decode(geometry: Geometry, nodes: NodeList, attention: Attention) -> None:
-    """Hidden states are [prompts × length, hidden_size] between layers: one matrix product a weight."""
+    """Add all layers.
+
+    Between them hidden states are [prompts × length, hidden_size]: one product a weight.
+    """
     embedded = nodes.add("Gather", [nodes.weight("model.embed_tokens.weight"), "token_ids"], "embedding")
     hidden = nodes.add("Reshape", [embedded, nodes.sizes(-1, geometry.hidden_size)], "hidden")
     for layer in range(geometry.layers):
@@ -150,7 +163,7 @@ def _decode(geometry: Geometry, nodes: NodeList, attention: Attention) -> None:
 
 
 def _size(nodes: NodeList, axis: int, name: str) -> None:
-    """One size of token_ids as an int32 number, and as `name`.vector, int32 [1]."""
+    """Add one size of token_ids as an int32 number, and as `name`.vector, int32 [1]."""
     size = nodes.add("Gather", ["token_ids.shape", nodes.sizes(axis)], f"{name}.size", axis=0)
     vector = nodes.add("Cast", [size], f"{name}.vector", to=TensorProto.INT32)
     nodes.add("Squeeze", [vector, nodes.sizes(0)], name)
@@ -169,7 +182,7 @@ def _layer(geometry: Geometry, nodes: NodeList, attention: Attention, hidden: st
 
 
 def _mlp(nodes: NodeList, hidden: str, weights: str) -> str:
-    """down(silu(gate(x)) · up(x)) (Shazeer 2020, "GLU Variants Improve Transformer")."""
+    """Add down(silu(gate(x)) · up(x)) (Shazeer 2020, "GLU Variants Improve Transformer")."""
     gate = nodes.linear(hidden, f"{weights}.gate_proj", "gate")
     up = nodes.linear(hidden, f"{weights}.up_proj", "up")
     gate = nodes.add("Mul", [gate, nodes.add("Sigmoid", [gate], "gate.sigmoid")], "gate.silu")
@@ -196,7 +209,7 @@ def _score(geometry: Geometry, nodes: NodeList, hidden: str) -> None:
 
 
 def _last_rows(nodes: NodeList, hidden: str) -> str:
-    """The hidden state of each prompt's last real token, [prompts, hidden_size]."""
+    """Return the hidden state of each prompt's last real token, [prompts, hidden_size]."""
     prompt = nodes.add("Range", [nodes.int32(0), "prompts", nodes.int32(1)], "prompt")
     start = nodes.add("Mul", [prompt, "length"], "start")
     end = nodes.add("Add", [start, "lengths"], "end")

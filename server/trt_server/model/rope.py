@@ -1,4 +1,4 @@
-"""Rotary position embeddings: the cosines and sines that queries and keys are turned by."""
+"""Rotary position embeddings: the cosines and sines of the angles that queries and keys are rotated by."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from trt_server.model.rope_parameters import RopeParameters
 
 
 def rope_tables(geometry: Geometry, positions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosine and sine, float32 [positions, head_size / 2] each, for positions 0 to `positions` - 1.
+    """Return cosine and sine for positions 0 to `positions` - 1, float32 [positions, head_size / 2] each.
 
-    Column i is the angle that elements i and i + head_size / 2 of a head are turned by: its first half is
-    paired with its second, as in the checkpoints that transformers writes (Su et al. 2021, "RoFormer",
-    equation 34, in that order).
+    Column i has the angle that elements i and i + head_size / 2 of a head are rotated by: the first half of a
+    head is paired with the second, as in the checkpoints that transformers writes (Su et al. 2021,
+    "RoFormer", equation 34, in that order).
 
-    The angles are computed in float32 as the models were trained with; float64 would move the angle of a far
-    position by up to positions × 6e-8 rad.
+    The angles are computed in float32, as when the models were trained; float64 would change the angle of a
+    far position by up to positions × 6e-8 rad.
     """
     frequencies, attention_factor = _frequencies(geometry.rope, geometry.head_size)
     angles = np.arange(positions, dtype=np.float32)[:, None] * frequencies[None, :]
@@ -27,7 +27,7 @@ def rope_tables(geometry: Geometry, positions: int) -> tuple[NDArray[np.float32]
 
 
 def _frequencies(rope: RopeParameters, head_size: int) -> tuple[NDArray[np.float32], float]:
-    """Radians a position, float32 [head_size / 2], and what cosine and sine are multiplied with."""
+    """Return radians for each position, float32 [head_size / 2], and the factor of cosine and sine."""
     exponents = np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size)
     frequencies = np.float32(1) / np.power(np.float32(rope.theta), exponents)
     if rope.kind == "linear":
@@ -41,7 +41,7 @@ def _frequencies(rope: RopeParameters, head_size: int) -> tuple[NDArray[np.float
 
 
 def _llama3(rope: RopeParameters, frequencies: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Llama 3.1's scaling: long waves are stretched, short ones kept, those between interpolated.
+    """Apply Llama 3.1's scaling: long waves are stretched, short ones kept, those between interpolated.
 
     Source: `apply_scaling` in meta-llama/llama-models, models/llama3/model.py.
     """
@@ -55,10 +55,10 @@ def _llama3(rope: RopeParameters, frequencies: NDArray[np.float32]) -> NDArray[n
 
 
 def _yarn(rope: RopeParameters, frequencies: NDArray[np.float32], head_size: int) -> NDArray[np.float32]:
-    """YaRN: Peng et al. 2023 (arXiv 2309.00071), section 3.2, "NTK-by-parts".
+    """Apply YaRN's scaling: Peng et al. 2023 (arXiv 2309.00071), section 3.2, "NTK-by-parts".
 
-    Pairs that turn more than beta_fast times within the trained positions are kept, those that turn less than
-    beta_slow times are interpolated, with a linear ramp over the pair's number between.
+    Pairs that rotate more than beta_fast times within the trained positions are kept, and those that rotate
+    less than beta_slow times are interpolated, with a linear ramp over the pair's number between the two.
     """
     low = _pair_that_turns(rope.beta_fast, rope, head_size)
     high = _pair_that_turns(rope.beta_slow, rope, head_size)
@@ -75,13 +75,13 @@ def _yarn(rope: RopeParameters, frequencies: NDArray[np.float32], head_size: int
 
 
 def _pair_that_turns(turns: float, rope: RopeParameters, head_size: int) -> float:
-    """Number of the pair that makes `turns` full turns within the trained positions."""
+    """Return the number of the pair that makes `turns` full rotations within the trained positions."""
     wavelength = rope.original_max_positions / (turns * 2 * math.pi)
     return head_size * math.log(wavelength) / (2 * math.log(rope.theta))
 
 
 def _yarn_attention_factor(rope: RopeParameters) -> float:
-    """The paper's √(1/t) = 0.1 ln(factor) + 1, with DeepSeek's `mscale` where the config gives both."""
+    """Return the paper's √(1/t) = 0.1 ln(factor) + 1, with DeepSeek's `mscale` where both are given."""
     if rope.attention_factor is not None:
         return rope.attention_factor
     if rope.mscale and rope.mscale_all_dim:

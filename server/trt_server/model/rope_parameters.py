@@ -1,4 +1,4 @@
-"""`config.json` → how a model's rotary position embedding turns its queries and keys."""
+"""The parameters of a model's rotary position embedding, read from config.json."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _DEFAULT_THETA = 10_000.0
 
 @dataclass(frozen=True)
 class RopeParameters:
-    """Rotary position embedding: its base, and how it is scaled beyond the trained positions.
+    """The base of a rotary position embedding, and how it is scaled beyond the trained positions.
 
-    kind: "default", "linear", "dynamic", "llama3" or "yarn"; the other fields are those that kind reads,
-    under the names they have in a config.json.
+    Attributes:
+        kind: "default", "linear", "dynamic", "llama3" or "yarn". The other fields are those that this kind
+            reads, named as in a config.json.
     """
 
     kind: str = "default"
@@ -35,11 +36,13 @@ class RopeParameters:
 
 
 def read_rope_parameters(fields: Fields, max_positions: int) -> RopeParameters:
-    """As transformers 5 reads them, in its own words and those of transformers 4.
+    """Read the parameters as transformers 5 does, in its own format and that of transformers 4.
 
-    rope_scaling comes before rope_parameters, and is all that counts then: its rope_theta, else that at the
-    top of config.json. original_max_position_embeddings is the other way round: that at the top comes first.
-    Raises StartError.
+    Where there is rope_scaling, rope_parameters are ignored; rope_theta is taken from there, else from the
+    top level. original_max_position_embeddings is taken from the top level first.
+
+    Raises:
+        StartError: Something is not supported or has the wrong type.
     """
     given = fields.get("rope_scaling") or fields.get("rope_parameters") or {}
     if not isinstance(given, Mapping):
@@ -93,7 +96,7 @@ def _llama3(given: Fields, max_positions: int, original: int) -> dict[str, Any]:
 
 
 def _yarn(given: Fields, max_positions: int, original: int) -> dict[str, Any]:
-    # DeepSeek's way: null stands for the ratio of the two lengths.
+    # DeepSeek's configurations have null here for the ratio of the two lengths.
     by_lengths = "factor" in given and given["factor"] is None
     return {
         "factor": max_positions / original if by_lengths else number(given, "factor"),

@@ -1,4 +1,4 @@
-"""What `--model` names → a checkpoint folder on this machine."""
+"""The checkpoint folder on this machine that `--model` names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ _HUB_FILES = ("*.safetensors", "*.json", "tokenizer.model", "*.tiktoken", "merge
 
 @dataclass(frozen=True)
 class ModelSource:
-    """notice: what a reader of this model's accuracy has to know; empty: nothing."""
+    """A checkpoint folder and its name.
+
+    Attributes:
+        model_id: The name that clients are told.
+        folder: Where it is.
+        notice: What a reader of this model's accuracy has to know; empty: nothing.
+    """
 
     model_id: str
     folder: Path
@@ -40,9 +46,14 @@ def resolve_model(
 ) -> ModelSource:
     """Find, download or make the checkpoint that `name` stands for.
 
-    name: `demo`, `dummy:<geometry>`, a folder, or a hub id. precision: "fp32" or "fp16", what random weights
-    are made in. check: given the model's sizes before weights are downloaded or made; raises StartError where
-    it is no use. Raises StartError, in one line.
+    Args:
+        name: `demo`, `dummy:<geometry>`, a folder, or a hub id.
+        precision: "fp32" or "fp16", the type of random weights.
+        check: Called with the model's sizes before weights are downloaded or made; it raises StartError where
+            they would be of no use.
+
+    Raises:
+        StartError: There is no such checkpoint, or it cannot be downloaded or used; the message is one line.
     """
     if name == demo_checkpoint.NAME:
         check(open_configuration(demo_checkpoint.FOLDER)[1])
@@ -67,7 +78,7 @@ def resolve_model(
 
 
 def _is_hub_id(name: str) -> bool:
-    """owner/name, as the hub allows them: no path that begins with a dot or ends with a slash is one."""
+    """Return whether the name is owner/name as the hub allows it, and not a path."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -79,15 +90,19 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _stored_item_size(config: Mapping[str, Any]) -> int:
-    """Bytes of a weight in the checkpoint's files; 0 where its configuration does not tell."""
+    """Return the bytes of a weight in the checkpoint's files; 0 where its configuration does not tell."""
     return ITEM_SIZES.get(str(config.get("dtype") or config.get("torch_dtype")), 0)
 
 
 def _check_disk(hub_id: str, snapshot: Path, size: int) -> None:
-    """Whether the hub's cache has room for what is missing of weights of `size` bytes. Raises StartError."""
+    """Check that the hub's cache has room for what is missing of `size` bytes of weights.
+
+    Raises:
+        StartError: It has not.
+    """
     folder = snapshot.parents[1]
     missing = size - sum(file.stat().st_size for file in folder.glob("blobs/*"))
-    # What is there has headers, and other files, on top.
+    # Headers and other files are in the folder too, so that this may be below 0.
     if missing <= 0:
         return
     check_disk(f"--model {hub_id}", missing, folder, "make room there, or set HF_HOME to another folder")
@@ -95,9 +110,9 @@ def _check_disk(hub_id: str, snapshot: Path, size: int) -> None:
 
 
 def _download(hub_id: str, files: Sequence[str]) -> Path:
-    """The hub's snapshot in the hub's cache, with these files of it downloaded on first use.
+    """Return the hub's snapshot in the hub's cache; files that are not there yet are downloaded.
 
-    Without a network: with those that are there.
+    Without a network the files that are there have to do.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError

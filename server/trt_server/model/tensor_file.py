@@ -1,4 +1,4 @@
-"""One safetensors file: where each tensor lies in it, and how such a file is begun."""
+"""One safetensors file: the place of each tensor in it, and the header that such a file begins with."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ from numpy.typing import NDArray
 
 from trt_server.errors import StartError
 
-# The names of safetensors and of numpy for the types a model is kept in.
+# safetensors' name → numpy's name, for the types of weights that are supported.
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
-# The format's own bound; a length beyond it means that this is another kind of file.
+# The format's own limit; a longer header means that this is not a safetensors file.
 _MAX_HEADER_BYTES = 100_000_000
 _ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
 class TensorLocation:
-    """A tensor in a file: `length` bytes from byte `offset` on, row-major, little-endian.
+    """The place of a tensor: `length` bytes of a file from byte `offset` on, row-major and little-endian.
 
-    dtype: "float32", "float16" or "bfloat16", or safetensors' own name of any other type.
+    Attributes:
+        file: The file.
+        offset: The first byte.
+        length: The number of bytes.
+        dtype: "float32", "float16" or "bfloat16", or safetensors' name of any other type.
+        shape: The size of each axis.
     """
 
     file: Path
@@ -38,29 +43,33 @@ class TensorLocation:
     shape: tuple[int, ...]
 
     def read(self, start: int, count: int) -> NDArray[Any]:
-        """Elements `start` to `start + count` of the flat tensor; bfloat16 comes as uint16 bit patterns."""
+        """Return elements `start` to `start + count` of the flat tensor; bfloat16 as uint16 bit patterns."""
         item = ITEM_SIZES[self.dtype]
         stored = np.dtype(np.uint16 if self.dtype == "bfloat16" else self.dtype)
         return np.fromfile(self.file, stored, count, offset=self.offset + start * item)
 
     def values(self, start: int, count: int) -> NDArray[Any]:
-        """Up to `count` elements from `start` on, fewer at the tensor's end; bfloat16 comes as float32."""
+        """Return up to `count` elements of the flat tensor from `start` on; bfloat16 as float32."""
         stored = self.read(start, min(count, self.elements - start))
         if self.dtype == "bfloat16":
-            # It is the upper half of a float32.
+            # A bfloat16 is the upper half of a float32.
             return (stored.astype(np.uint32) << 16).view(np.float32)
         return stored
 
     @property
     def elements(self) -> int:
+        """The number of elements."""
         return prod(self.shape)
 
 
 def read_tensor_file(path: Path) -> dict[str, TensorLocation]:
-    """Name → place of every tensor in the safetensors file at `path`, links resolved.
+    """Return the place of every tensor in a safetensors file, by name; links are resolved.
 
-    Raises StartError when the file is not safetensors, is cut short, or contradicts itself.
     Format: https://huggingface.co/docs/safetensors (8 bytes of header length, JSON header, data).
+
+    Raises:
+        StartError: The file is not safetensors, is cut short, or contradicts itself.
+        OSError: The file cannot be read.
     """
     file = path.resolve()
     size = file.stat().st_size
@@ -131,9 +140,9 @@ def _locate(path: Path, file: Path, data_start: int, name: str, entry: Any) -> T
 
 
 def tensor_file_header(shapes: Mapping[str, tuple[int, ...]], dtype: str) -> bytes:
-    """What a safetensors file begins with that holds tensors of one dtype, packed in the order of `shapes`.
+    """Return the header of a safetensors file with tensors of one dtype, packed in the order of `shapes`.
 
-    Padded with spaces, as the format allows, so that the data start on a 64-byte boundary.
+    It is padded with spaces, as the format allows, so that the data begin at a multiple of 64 bytes.
     """
     stored = {name: key for key, name in DTYPES.items()}[dtype]
     header: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Which files of a checkpoint folder hold its weights, and which of several sets is meant."""
+"""The files of a checkpoint folder that hold its weights, and the choice where there are several sets."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ SHARD_INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 _INDEX_SUFFIX = ".safetensors.index.json"
 _OTHER_FORMATS = ("*.bin", "*.pth", "*.pt", "*.h5", "*.msgpack")
-# Names the file of weights where it is none of the usual ones.
+# The field of config.json that names the file of weights where it has none of the usual names.
 _OWN_NAME = "transformers_weights"
 
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """A set of files with all weights, and the tensors in them.
+    """A set of files that together hold all weights.
 
-    name: what the set is called in a message. files: in the order in which they are read; where two hold a
-    tensor of one name, the later one counts.
+    Attributes:
+        name: The name of the set in messages.
+        files: The files in the order in which they are read; of two tensors with one name the later one
+            counts.
+        tensors: The place of each tensor, by name.
     """
 
     name: str
@@ -40,13 +43,14 @@ class WeightFiles:
 
 
 def find_weight_files(folder: Path, config: Mapping[str, Any]) -> WeightFiles:
-    """The weights of the checkpoint in `folder`, as transformers chooses among its files.
+    """Find the weights of the checkpoint in `folder`, choosing among its files as transformers does.
 
-    That is the file that config.json names as transformers_weights, else model.safetensors, else the shards
-    of model.safetensors.index.json; beyond that, shards that are complete by their own numbers. Where there
-    are several whole sets, they have to hold the same, and the log says which was taken.
-    Raises StartError for other formats, missing shards, sets that differ and files that are not what they
-    should be.
+    The choice is the file that config.json names as transformers_weights, else model.safetensors, else the
+    shards of model.safetensors.index.json, else shards that are complete by the numbers in their names. Where
+    there are several complete sets, they have to hold the same weights, and the log says which one is used.
+
+    Raises:
+        StartError: The weights are in another format, incomplete or damaged, or there are sets that differ.
     """
     if config.get(_OWN_NAME) is not None:
         return _named_by_config(folder, config[_OWN_NAME])
@@ -83,7 +87,7 @@ def _read(name: str, folder: Path, files: list[str]) -> WeightFiles:
 
 
 def _compare(folder: Path, taken: WeightFiles, name: str, files: list[str]) -> None:
-    """Refuse another whole set beside the one that is taken, unless it is the same model once more."""
+    """Refuse another complete set beside the one that is used, unless it holds the same weights."""
     try:
         other = _read(name, folder, files)
     except StartError as error:
@@ -112,8 +116,11 @@ def _named_by_config(folder: Path, name: object) -> WeightFiles:
 
 
 def _indexed_shards(folder: Path, has_other_set: bool) -> list[str]:
-    """What the index names, where there is one. With another whole set beside it, one that is damaged, or
-    that names files which are gone, is passed over with a warning."""
+    """Return the shards that the index names; empty where there is no index.
+
+    Where there is another complete set, an index that is damaged or names missing files is ignored with a
+    warning.
+    """
     if not (folder / SHARD_INDEX).is_file():
         return []
     try:
@@ -146,13 +153,13 @@ def _shard_names(folder: Path, index: str) -> list[str]:
 
 
 def _stays_inside(name: str) -> bool:
-    """A path that leads out of the checkpoint's folder is none of its files."""
+    """Return whether a path stays inside the checkpoint's folder."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def _numbered_shards(folder: Path) -> dict[int, list[str]]:
-    """Shards in the folder that are complete by the numbers in their names, by how many there are."""
+    """Return the shards that are complete by the numbers in their names, by their total number."""
     numbers: dict[int, dict[int, str]] = {}
     for path in sorted(folder.glob("model-*-of-*.safetensors")):
         if match := _SHARD.fullmatch(path.name):
@@ -186,6 +193,7 @@ def _no_safetensors(folder: Path) -> StartError:
 
 
 def gguf_refusal(folder: Path, name: str) -> StartError:
+    """Return the error for a folder with weights in GGUF."""
     return StartError(
         f"{folder} holds its weights as {name}, and GGUF is not supported: take the checkpoint that it was "
         f"made from, or load it with transformers (gguf_file='{name}') and write it with save_pretrained"

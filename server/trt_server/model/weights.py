@@ -1,4 +1,4 @@
-"""A checkpoint's tensors, held against what its geometry asks for."""
+"""A checkpoint's tensors, checked against those that its geometry needs."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ log = logging.getLogger(__name__)
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 
-# A checkpoint of the layers alone, without a head, has its names without this.
+# A checkpoint of the base model, without a head, has its tensors' names without this prefix.
 _PREFIX = "model."
-# Written by old versions of transformers; it follows from the configuration.
+# Old versions of transformers wrote this tensor; its values follow from the configuration.
 _IGNORED = re.compile(r"(.*\.)?rotary_emb\.inv_freq")
 _LAYER_NUMBER = re.compile(r"(?:model\.)?layers\.(\d+)\.")
 _COMPARED_ELEMENTS = 1024 * 1024
 
 
 def fit_weights(folder: Path, tensors: Weights, geometry: Geometry) -> tuple[Geometry, Weights]:
-    """The geometry as the weights have it, and those of `tensors` that it needs, under its own names.
+    """Return the geometry as the weights have it, and the tensors that it needs, under the geometry's names.
 
-    What transformers does is done here too: names without "model." get it, and where config.json ties the
-    head to the embedding, one tensor stands for both, under either name; but a head whose values are others
-    than the embedding's is used as it is, and the geometry is then not tied.
-    Raises StartError where the two do not fit each other, or there are tensors that the family does not have.
+    This does what transformers does: names without "model." get it, and where config.json ties the head to
+    the embedding, one tensor is used for both, under either name. But a head whose values differ from the
+    embedding's is used as it is, and the returned geometry is not tied.
+
+    Raises:
+        StartError: Tensors are missing, of another shape or type, or not known to the family.
     """
     weights = _named_as(geometry, folder, tensors)
     if geometry.tied_embeddings:
@@ -88,9 +90,10 @@ def _check_tensor(name: str, tensor: TensorLocation, shape: tuple[int, ...]) -> 
 
 
 def _refuse_unknown(folder: Path, weights: Weights, geometry: Geometry) -> None:
-    """A tensor that the graph would pass over (a bias, a scale, an adapter) would change the answers.
+    """Refuse tensors that the graph would ignore (a bias, a scale, an adapter).
 
-    Layers beyond those that config.json counts are passed over, as transformers does.
+    Ignoring them would change the answers. Layers beyond the number in config.json are ignored with a
+    warning, as in transformers.
     """
     known = {*geometry.tensor_shapes(), HEAD}
     beyond = set()
@@ -113,7 +116,7 @@ def _refuse_unknown(folder: Path, weights: Weights, geometry: Geometry) -> None:
 
 
 def _equal(one: TensorLocation, other: TensorLocation) -> bool:
-    """Whether two tensors hold the same values. Those of types that are not supported count as different."""
+    """Return whether two tensors hold the same values; tensors of unsupported types count as different."""
     if one.shape != other.shape or one.dtype not in ITEM_SIZES or other.dtype not in ITEM_SIZES:
         return False
     return all(
