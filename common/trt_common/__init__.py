@@ -1,0 +1,1 @@
+"""What the server and the client both use: the tokenizer, the bundled checkpoint, and the command line."""

@@ -1,4 +1,4 @@
-"""The bundled checkpoint: the server's `--model demo`, and the client's `--tokenizer demo`."""
+"""The bundled checkpoint: the server's `--model demo` and the client's `--tokenizer demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text → token ids, by a checkpoint's own tokenizer files. Server and client both read them through this."""
+"""Texts → token ids, by a checkpoint's own tokenizer files, for the server and the client."""
 
 from __future__ import annotations
 

@@ -1,19 +1,19 @@
-"""Which special tokens stand before a text.
+"""The special tokens before a text.
 
 The checkpoint's files alone decide, so that no version of a library changes a prompt:
 
-1. `add_bos_token` in tokenizer_config.json, where it is there. true: the BOS that the files name is put
-   first. false: nothing is, even where the template of tokenizer.json does.
-2. Where it is left out and `tokenizer_class` is Llama's, the BOS is put first: that is the class's default,
-   and the template of tokenizer.json is of no account to it. Not in files that transformers 5 wrote, which
-   have `backend` and say all of it in tokenizer.json. tokenizer.model alone is Llama's kind too.
-3. Else the template of tokenizer.json decides.
+1. `add_bos_token` in tokenizer_config.json, where it is given. true: the BOS that the files name comes first.
+   false: nothing does, even where the template of tokenizer.json has it.
+2. Where it is not given and `tokenizer_class` is Llama's, the BOS comes first: that is the default of the
+   class, which ignores the template of tokenizer.json. This does not hold for files that transformers 5
+   wrote, which have `backend` and put everything into tokenizer.json. A tokenizer.model alone counts as Llama's.
+3. Otherwise the template of tokenizer.json decides.
 
-1 and 2 are what transformers' LlamaTokenizerFast did up to version 4.57 (`update_post_processor`). Models
-were trained with it whose tokenizer.json has no template, like DeepSeek's; version 5 reads neither.
+1 and 2 are what transformers' LlamaTokenizerFast did up to version 4.57 (`update_post_processor`). It was
+used to train models whose tokenizer.json has no template, such as DeepSeek's; version 5 does neither.
 
-A BOS that is to be put and that the vocabulary does not have is an error. An EOS is never put behind a text,
-whether a template or `add_eos_token` asks for it: what is scored is what follows the text.
+A BOS that should come first and is not in the vocabulary is an error. No EOS is ever added to a text, even
+where a template or `add_eos_token` asks for it, because the token that follows the text is scored.
 """
 
 from __future__ import annotations
@@ -29,15 +29,28 @@ BOS_OF_CLASS = "<s>"
 
 @dataclass(frozen=True)
 class Beginning:
-    """ids: of the special tokens before every text. notes: what was done that the vocabulary's own file does
-    not say, each in a line."""
+    """The special tokens before every text.
+
+    Attributes:
+        ids: Their token ids.
+        notes: Where this differs from the vocabulary's own file, one line each.
+    """
 
     ids: tuple[int, ...]
     notes: tuple[str, ...]
 
 
 def beginning(configuration: Configuration, model: VocabularyModel, other: str | None) -> Beginning:
-    """other: who has a template beside the configuration, in words; None: nobody. Raises TokenizerError."""
+    """Decide which special tokens come before every text.
+
+    Args:
+        configuration: The files beside the vocabulary.
+        model: The vocabulary.
+        other: The name of what else has a template; None where nothing has.
+
+    Raises:
+        TokenizerError: The BOS that should come first is not in the vocabulary.
+    """
     before = model.template.before
     bos = configuration.bos or _bos_of_class(configuration, model)
     bos_id = None if bos is None else model.token_id(bos)
@@ -65,13 +78,13 @@ def _puts_bos(configuration: Configuration) -> bool:
 
 
 def _bos_of_class(configuration: Configuration, model: VocabularyModel) -> str | None:
-    """Llama's, where none is named."""
+    """Return Llama's BOS, where the class is Llama's and the vocabulary has it."""
     is_there = configuration.puts_bos_by_class and model.token_id(BOS_OF_CLASS) is not None
     return BOS_OF_CLASS if is_there else None
 
 
 def _bos_notes(configuration: Configuration, bos: str, bos_id: int, other: str | None) -> tuple[str, ...]:
-    """None where the configuration says it and nobody says otherwise."""
+    """Return a note on the BOS; none where the configuration asks for it and nothing else disagrees."""
     if configuration.add_bos and other is None:
         return ()
     why = f"{CONFIGURATION} says add_bos_token: true" if configuration.add_bos else "Llama's tokenizers do so"

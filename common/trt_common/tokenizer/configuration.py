@@ -1,4 +1,4 @@
-"""What lies beside a vocabulary: tokenizer_config.json, special_tokens_map.json, added_tokens.json."""
+"""The files beside a vocabulary: tokenizer_config.json, special_tokens_map.json, added_tokens.json."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONFIGURATION, SPECIAL_TOKENS, ADDED_TOKENS = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-# These put a BOS first where nothing says otherwise, whatever the template of tokenizer.json says.
+# The classes that put a BOS first by default, whatever the template of tokenizer.json has.
 BOS_CLASSES = frozenset({"LlamaTokenizer", "CodeLlamaTokenizer"})
 # The names of special tokens in these files.
 SINGLE_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -26,7 +26,12 @@ FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 @dataclass(frozen=True)
 class Token:
-    """A token as these files describe it. flags: those of FLAGS that they give."""
+    """A token as these files describe it.
+
+    Attributes:
+        content: Its text.
+        flags: Those of FLAGS that the files give.
+    """
 
     content: str
     flags: Mapping[str, bool] = field(default_factory=dict)
@@ -34,10 +39,16 @@ class Token:
 
 @dataclass(frozen=True)
 class Configuration:
-    """add_bos: None where the files do not say. bos: None where they name none.
+    """What these files say about special tokens and added tokens.
 
-    puts_bos_by_class: what counts where add_bos is None. special: every special token that is named.
-    added: id → token. splits_special: special tokens within a text are taken as plain text.
+    Attributes:
+        add_bos: Whether a BOS comes first; None where the files do not say.
+        puts_bos_by_class: Whether a BOS comes first where add_bos is None.
+        add_eos: Whether the files ask for an EOS at the end.
+        bos: The text of the BOS; None where the files name none.
+        special: All special tokens that are named.
+        added: The tokens that were added to the vocabulary, by id.
+        splits_special: Whether special tokens within a text are encoded as plain text.
     """
 
     add_bos: bool | None = None
@@ -50,9 +61,13 @@ class Configuration:
 
 
 def read_configuration(folder: Path) -> Configuration:
-    """Raises TokenizerError."""
+    """Read the files of a folder; missing ones are empty.
+
+    Raises:
+        TokenizerError: A file is damaged, or holds something unexpected.
+    """
     settings, named = (_read(folder / name) for name in (CONFIGURATION, SPECIAL_TOKENS))
-    # A file that lists its added tokens was written whole: the other is what older versions kept beside it.
+    # A tokenizer_config.json with added_tokens_decoder is complete and wins; without it the older file does.
     names = {**named, **settings} if "added_tokens_decoder" in settings else {**settings, **named}
     tokens = {name: _token(value, name) for name, value in names.items() if name in SINGLE_TOKENS and value}
     lists = [token for name in TOKEN_LISTS for token in _listed(names.get(name), name)]
@@ -71,7 +86,13 @@ def read_configuration(folder: Path) -> Configuration:
 
 
 def _added(decoder: Any, older: dict[str, Any], special: tuple[Token, ...]) -> dict[int, Token]:
-    """From added_tokens_decoder (id → token), or added_tokens.json (text → id) where that is not there."""
+    """Return the added tokens by id.
+
+    Args:
+        decoder: added_tokens_decoder (id → token).
+        older: added_tokens.json (text → id), which is used where there is no decoder.
+        special: The special tokens.
+    """
     if decoder is None:
         names = {token.content for token in special}
         pairs = [
@@ -113,7 +134,7 @@ def _token(value: Any, name: str) -> Token:
 
 
 def _listed(value: Any, name: str) -> list[Token]:
-    """transformers 5 may give each of them a name of its own, too."""
+    """Return the tokens of a list; transformers 5 may write an object with a name for each."""
     values = list(value.values()) if isinstance(value, dict) else value or []
     return [_token(each, name) for each in values]
 

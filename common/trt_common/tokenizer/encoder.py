@@ -12,7 +12,7 @@ __all__ = ["TextEncoder", "TokenIds"]
 
 
 class TextEncoder:
-    """The tokenizer of one checkpoint. May be used by several threads at once."""
+    """The tokenizer of one checkpoint. Several threads may use it at once."""
 
     def __init__(self, model: VocabularyModel, begins: Beginning) -> None:
         self._model = model
@@ -20,23 +20,31 @@ class TextEncoder:
 
     @property
     def first(self) -> tuple[int, ...]:
-        """Ids of the special tokens before every text."""
+        """The ids of the special tokens before every text."""
         return self._begins.ids
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was done that the vocabulary's file alone does not say: a line each."""
+        """Where this encoder differs from the vocabulary's own file, one line each."""
         return self._begins.notes
 
     @property
     def library(self) -> Any | None:
-        """The `tokenizers.Tokenizer` that it encodes with; None where it is no such one."""
+        """The `tokenizers.Tokenizer` that it encodes with; None where it uses another library."""
         return self._model.library
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Token ids of each text, with a BOS where the files say so. Raises TokenizerError."""
+        """Return the token ids of each text, with a BOS where the files ask for it.
+
+        Raises:
+            TokenizerError: A text cannot be encoded.
+        """
         return [[*self.first, *ids] for ids in self._model.encode(texts)]
 
     def encode_rest(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Token ids of each text without a BOS or the like. Raises TokenizerError."""
+        """Return the token ids of each text without special tokens before it.
+
+        Raises:
+            TokenizerError: A text cannot be encoded.
+        """
         return self._model.encode(texts)

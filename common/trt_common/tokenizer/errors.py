@@ -1,7 +1,7 @@
-"""What is wrong with a checkpoint's tokenizer."""
+"""The error of a checkpoint's tokenizer."""
 
 from __future__ import annotations
 
 
 class TokenizerError(Exception):
-    """Its files cannot be used, or not on this text. The text is one line."""
+    """The files of a tokenizer cannot be used, or not for this text. The message is one line."""

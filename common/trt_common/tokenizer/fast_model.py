@@ -1,4 +1,4 @@
-"""A vocabulary of the `tokenizers` library: tokenizer.json."""
+"""A vocabulary that the `tokenizers` library reads: tokenizer.json."""
 
 from __future__ import annotations
 
@@ -18,12 +18,23 @@ PROBE = "Answer: A"
 
 
 class FastModel:
-    """Past transformers' padding and masks: a third of the time a prompt."""
+    """A vocabulary of the `tokenizers` library.
+
+    Without transformers' padding and masks a prompt takes a third of the time.
+    """
 
     def __init__(self, library: Any, configuration: Configuration) -> None:
-        """library: a tokenizers.Tokenizer, which is changed. Raises TokenizerError."""
+        """Take the vocabulary over and add the tokens of the configuration.
+
+        Args:
+            library: A tokenizers.Tokenizer, which is modified.
+            configuration: The files beside the vocabulary.
+
+        Raises:
+            TokenizerError: An added token has another id in the vocabulary.
+        """
         self.library = library
-        # What its file may ask for of these is for training.
+        # The file may ask for truncation, padding and dropout, which are for training.
         library.no_truncation()
         library.no_padding()
         if getattr(library.model, "dropout", None):
@@ -36,19 +47,26 @@ class FastModel:
 
     @cached_property
     def template(self) -> Template:
+        """The special tokens that tokenizer.json itself puts around a text."""
         plain = self.library.encode(PROBE, add_special_tokens=False)
         return template_of(plain.ids, self.library.post_process(plain).ids)
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Return the token ids of each text, without special tokens before or after it."""
         encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def token_id(self, token: str) -> int | None:
+        """Return the id of a token; None where the vocabulary does not have it."""
         found: int | None = self.library.token_to_id(token)
         return found
 
     def _add(self, token_id: int, token: Token) -> None:
-        """One that another file lists under this id, with its flags there. Raises TokenizerError."""
+        """Add a token that another file lists with this id and these flags.
+
+        Raises:
+            TokenizerError: The vocabulary gives it another id.
+        """
         added = tokenizers.AddedToken(token.content, **token.flags)
         before = self.library.get_added_tokens_decoder().get(token_id)
         if before is None or repr(before) != repr(added):
@@ -61,7 +79,10 @@ class FastModel:
             )
 
     def _mark_special(self, token: Token) -> None:
-        """A special token is found whole in a text. One that the vocabulary does not have gets no id here."""
+        """Make a token special, so that it is found whole in a text.
+
+        A token that the vocabulary lacks gets no id here.
+        """
         if self.token_id(token.content) is None:
             return
         if all(token.content != each.content for each in self.library.get_added_tokens_decoder().values()):
@@ -70,10 +91,14 @@ class FastModel:
 
 
 def read_library(path: Path) -> Any:
-    """The tokenizers.Tokenizer in a tokenizer.json. Raises TokenizerError."""
+    """Return the tokenizers.Tokenizer of a tokenizer.json.
+
+    Raises:
+        TokenizerError: The file does not load.
+    """
     try:
         return tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # it has no class of errors
+    except Exception as error:  # the library has no error class of its own
         raise TokenizerError(
             f"{path.name} does not load: {reason_of(error)}; copy it again from where the model is from"
         ) from error

@@ -1,4 +1,4 @@
-"""A folder's tokenizer files → the encoder that they make."""
+"""The choice of the library that reads a folder's tokenizer files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKENIZER_JSON, SENTENCEPIECE, VOCABULARY, MERGES = (
     "vocab.json",
     "merges.txt",
 )
-# What a tokenizer is built from. config.json tells transformers the family.
+# The files that a tokenizer is made from. transformers finds the family in config.json.
 FILE_NAMES = (
     TOKENIZER_JSON,
     CONFIGURATION,
@@ -38,24 +38,35 @@ FILE_NAMES = (
 
 
 def holds_tokenizer(folder: Path) -> bool:
+    """Return whether a folder holds a vocabulary."""
     return any((folder / name).is_file() for name in (TOKENIZER_JSON, SENTENCEPIECE, VOCABULARY))
 
 
 def needs_transformers(folder: Path) -> bool:
-    """Whether only transformers reads its tokenizer, whose import takes seconds."""
+    """Return whether only transformers reads the folder's tokenizer; importing it takes seconds."""
     return not any((folder / name).is_file() for name in (TOKENIZER_JSON, SENTENCEPIECE))
 
 
 def library_encoder(library: Any, configuration: Configuration | None = None) -> TextEncoder:
-    """library: a tokenizers.Tokenizer, which is changed. Raises TokenizerError."""
+    """Return an encoder that uses a tokenizers.Tokenizer, which is modified.
+
+    Raises:
+        TokenizerError: The configuration does not fit the vocabulary.
+    """
     configuration = configuration or Configuration()
     model = FastModel(library, configuration)
     return TextEncoder(model, beginning(configuration, model, f"the template of {TOKENIZER_JSON}"))
 
 
 def load_tokenizer(folder: Path) -> TextEncoder:
-    """Through `tokenizers` where there is a tokenizer.json, through `sentencepiece` where there is a
-    tokenizer.model alone, through transformers else. Raises TokenizerError."""
+    """Load the tokenizer of a folder.
+
+    tokenizer.json is read with `tokenizers`, a tokenizer.model without it with `sentencepiece`, and
+    everything else with transformers.
+
+    Raises:
+        TokenizerError: The files are damaged or do not fit together, or a library is missing.
+    """
     configuration = read_configuration(folder)
     if (path := folder / TOKENIZER_JSON).is_file():
         return library_encoder(read_library(path), configuration)

@@ -1,4 +1,4 @@
-"""What a vocabulary can do, whichever library reads it."""
+"""The interface of a vocabulary, whichever library reads it."""
 
 from __future__ import annotations
 
@@ -13,32 +13,48 @@ TokenIds = list[int]
 
 @dataclass(frozen=True)
 class Template:
-    """Ids of the special tokens that its own file puts before and after every text."""
+    """The ids of the special tokens that a vocabulary's own file puts before and after every text."""
 
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
 
 
 class VocabularyModel(Protocol):
-    """template: of its own file. library: that of the `tokenizers` library, where it is one."""
+    """A vocabulary that encodes texts."""
 
     @property
-    def template(self) -> Template: ...
+    def template(self) -> Template:
+        """The special tokens that its own file puts around a text."""
+        ...
 
     @property
-    def library(self) -> Any | None: ...
+    def library(self) -> Any | None:
+        """The `tokenizers.Tokenizer`; None where another library reads it."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Token ids of each text, without special tokens before or after it. Raises TokenizerError."""
+        """Return the token ids of each text, without special tokens before or after it.
+
+        Raises:
+            TokenizerError: A text cannot be encoded.
+        """
         ...
 
     def token_id(self, token: str) -> int | None:
-        """None where the vocabulary does not have it."""
+        """Return the id of a token; None where the vocabulary does not have it."""
         ...
 
 
 def template_of(plain: Sequence[int], whole: Sequence[int]) -> Template:
-    """plain: the ids of a text alone. whole: with special tokens. Raises TokenizerError."""
+    """Return the special tokens around a text.
+
+    Args:
+        plain: The ids of the text alone.
+        whole: The ids with special tokens.
+
+    Raises:
+        TokenizerError: The text's ids are not in the whole ones.
+    """
     for place in range(len(whole) - len(plain) + 1):
         if list(whole[place : place + len(plain)]) == list(plain):
             return Template(tuple(whole[:place]), tuple(whole[place + len(plain) :]))

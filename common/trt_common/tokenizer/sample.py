@@ -1,8 +1,8 @@
-"""A text whose ids tell tokenizers apart."""
+"""A text that different tokenizers turn into different ids."""
 
 from __future__ import annotations
 
-# A prompt's own words, and what tokenizers treat each in its way: runs of blanks and of new lines, digits,
+# The wording of a prompt, and what tokenizers treat differently: runs of blanks and of line breaks, digits,
 # signs, capitals, contractions, other scripts, characters of several bytes.
 SAMPLE_TEXT = (
     "The following are multiple choice questions (with answers) about  abstract algebra.\n\n"

@@ -1,7 +1,7 @@
-"""A vocabulary of the `sentencepiece` library: tokenizer.model without a tokenizer.json.
+"""A vocabulary that the `sentencepiece` library reads: tokenizer.model without a tokenizer.json.
 
-Its ids are sentencepiece's own, for the whole text at once: a user-defined symbol in it is a token, a control
-symbol (`<s>`) is plain text.
+Ids are those that sentencepiece gives to the whole text: a user-defined symbol in it is one token, and a
+control symbol (`<s>`) is plain text.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from trt_common.tokenizer.configuration import Configuration
 from trt_common.tokenizer.errors import TokenizerError
 from trt_common.tokenizer.model import Template, TokenIds
 
-QUIET = 3  # its own account of a file that does not load goes to stderr otherwise
+QUIET = 3  # sentencepiece would also print to stderr that a file does not load
 
 
 class SentencePieceModel:
+    """A vocabulary of the `sentencepiece` library. Its file has no template."""
+
     template = Template()
     library: Any | None = None
 
     def __init__(self, processor: Any, configuration: Configuration) -> None:
-        """processor: a sentencepiece.SentencePieceProcessor."""
+        """Take a sentencepiece.SentencePieceProcessor, and the tokens that were added to it."""
         self._processor = processor
-        # Tokens that were added to the model later, of which sentencepiece knows nothing.
+        # Tokens that were added to the model later, and that tokenizer.model does not have.
         self._foreign = {
             token.content: token_id
             for token_id, token in configuration.added.items()
@@ -34,6 +36,11 @@ class SentencePieceModel:
         }
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Return the token ids of each text.
+
+        Raises:
+            TokenizerError: A text contains a token that tokenizer.model does not have.
+        """
         for token in self._foreign:
             if any(token in text for text in texts):
                 raise TokenizerError(
@@ -44,24 +51,29 @@ class SentencePieceModel:
         return found
 
     def token_id(self, token: str) -> int | None:
+        """Return the id of a token; None where neither the file nor the configuration has it."""
         return self._foreign.get(token, self._piece_id(token))
 
     @property
     def bos(self) -> str | None:
-        """The BOS that the file itself names."""
+        """The BOS that the file itself names; None where it names none."""
         place = self._processor.bos_id()
         return None if place < 0 else str(self._processor.id_to_piece(place))
 
     def _piece_id(self, piece: str) -> int | None:
-        # A piece that is not there has the id of the unknown one.
+        # sentencepiece gives a piece that it does not have the id of the unknown token.
         place = int(self._processor.piece_to_id(piece))
         return place if self._processor.id_to_piece(place) == piece else None
 
 
 def load_sentencepiece(path: Path, configuration: Configuration) -> tuple[SentencePieceModel, Configuration]:
-    """The model, and the configuration with what this kind of file has where that is silent.
+    """Load a tokenizer.model.
 
-    Raises TokenizerError.
+    Returns:
+        The vocabulary, and the configuration with this kind of file's defaults where it says nothing.
+
+    Raises:
+        TokenizerError: The file does not load, or the package is missing.
     """
     try:
         import sentencepiece

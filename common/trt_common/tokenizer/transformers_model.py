@@ -1,4 +1,4 @@
-"""A vocabulary that only transformers reads: vocab.json and merges.txt. How words are split is its code."""
+"""A vocabulary that only transformers reads: vocab.json and merges.txt, whose words its code splits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trt_common.tokenizer.model import Template, TokenIds, VocabularyModel, temp
 
 
 class SlowModel:
-    """One that transformers has in Python only."""
+    """A tokenizer that transformers implements in Python only."""
 
     library: Any | None = None
 
@@ -25,12 +25,15 @@ class SlowModel:
 
     @cached_property
     def template(self) -> Template:
+        """The special tokens that transformers puts around a text."""
         return template_of(*(self._ids([PROBE], special=special)[0] for special in (False, True)))
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Return the token ids of each text, without special tokens before or after it."""
         return self._ids(texts, special=False)
 
     def token_id(self, token: str) -> int | None:
+        """Return the id of a token; None where the vocabulary does not have it."""
         found: int | None = self._tokenizer.get_vocab().get(token)
         return found
 
@@ -40,7 +43,13 @@ class SlowModel:
 
 
 def load_with_transformers(folder: Path, configuration: Configuration) -> VocabularyModel:
-    """Takes seconds: it imports PyTorch where that is installed. Raises TokenizerError."""
+    """Load a folder's tokenizer with transformers.
+
+    This takes seconds, because transformers imports PyTorch where that is installed.
+
+    Raises:
+        TokenizerError: transformers is missing, or does not load the files.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     what = "without a tokenizer.json the tokenizer is read through transformers"
@@ -52,7 +61,7 @@ def load_with_transformers(folder: Path, configuration: Configuration) -> Vocabu
         ) from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # it raises whatever a broken file makes it raise
+    except Exception as error:  # a damaged file can make it raise anything
         raise TokenizerError(f"{what}, and version {__version__} says: {reason_of(error)}") from error
     fast = getattr(tokenizer, "backend_tokenizer", None)
     return SlowModel(tokenizer) if fast is None else FastModel(fast, configuration)
