@@ -6,7 +6,7 @@ import argparse
 import math
 
 from mmlu_client.figures.stages import LATENCY, STAGES, Goal
-from mmlu_client.prompts.limit import MODEL, Asked
+from mmlu_client.prompts.limit import MODEL, RequestedLimit
 
 SWEPT = ("concurrency", "request-rate")
 
@@ -28,7 +28,7 @@ def count(value: str) -> int:
     return number
 
 
-def prompt_tokens(value: str) -> Asked:
+def prompt_tokens(value: str) -> RequestedLimit:
     try:
         return MODEL if value.strip() == MODEL else count(value)
     except argparse.ArgumentTypeError as error:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mmlu_client.errors import InputError
 from mmlu_client.figures.stages import Goal
 from mmlu_client.load.pacing import ArrivalPattern, ClosedLoop, Offline, OpenLoop, Pacing
-from mmlu_client.prompts.limit import Asked
+from mmlu_client.prompts.limit import RequestedLimit
 from mmlu_client.service.address import Address
 from mmlu_client.text import shortest
 
@@ -69,7 +69,7 @@ class Settings:
     limit: int | None
     few_shots: int
     prompt_format: str
-    max_prompt_tokens: Asked
+    max_prompt_tokens: RequestedLimit
     tokenizer: str | None
     output: Path | None
     server_timeout: float

@@ -1,4 +1,4 @@
-"""Question → prompt: token ids, candidate ids, shared prefix."""
+"""The prompt of a question: token ids, candidate ids and the length of the shared prefix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ Candidates = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Head:
-    """Header and shots. cut: None where a prompt that begins with them is encoded whole."""
+    """The header and shots of a subject.
+
+    Attributes:
+        text: Their text.
+        ids: Their token ids.
+        cut: Where a prompt that begins with them can be cut; None where it has to be encoded whole.
+    """
 
     text: str
     ids: TokenIds
@@ -29,9 +35,13 @@ class Head:
 class Prompt:
     """What is sent for one question.
 
-    candidate_ids: of " A" to " D" after this prompt. shared_prefix_tokens: how many of the first tokens are
-    those of the subject's header and shots. shots: how many were kept whole. truncated: whether anything was
-    left out, for the prompt to be short enough.
+    Attributes:
+        question: The question.
+        token_ids: The prompt.
+        candidate_ids: The ids of " A" to " D" after this prompt.
+        shared_prefix_tokens: How many of the first tokens are those of the subject's header and shots.
+        shots: How many shots are in the prompt in full.
+        truncated: Whether shots or tokens were left out because of the limit.
     """
 
     question: Question
@@ -44,20 +54,21 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Unaskable:
-    """A question whose prompt cannot be made short enough."""
+    """A question whose prompt is longer than the limit even without shots."""
 
     question: Question
     reason: str
 
 
 class PromptBuilder:
-    """Builds the prompts of one run. Not for several threads at once.
+    """Builds the prompts of one run. Only one thread may use it.
 
-    Candidate ids: for BPE, ids are the encoding of a text if and only if every two neighbours among them are
-    the encoding of theirs, so the last token of a prompt decides what may follow it; Unigram and WordPiece
-    models decide within a word, and " A" begins one. The definition (encode the prompt with " A" appended,
-    take what comes after the prompt's own ids) is therefore carried out in full for every subject and every
-    last token met in it, and its outcome holds for the subject's other prompts with that last token.
+    A candidate's id is defined by encoding the prompt with " A" appended and taking what comes after the
+    prompt's own ids. This is done once for every subject and every last token of a prompt in it, and the
+    result is used for the subject's other prompts with that last token. That is correct for BPE: ids are the
+    encoding of a text if and only if every two neighbours among them are the encoding of their own text, so
+    that the last token decides what can follow. It is correct for Unigram and WordPiece, because they encode
+    word by word and " A" begins a word.
     """
 
     def __init__(
@@ -68,7 +79,15 @@ class PromptBuilder:
         max_tokens: int,
         vocabulary_size: int,
     ) -> None:
-        """shots: those of each subject. max_tokens: of the longest prompt."""
+        """Prepare to build prompts.
+
+        Args:
+            tokenizer: The tokenizer of the served model.
+            style: The format of prompts.
+            shots: The shots of each subject.
+            max_tokens: The limit on a prompt, in tokens, BOS included.
+            vocabulary_size: The number of the model's token ids.
+        """
         self._tokenizer = tokenizer
         self._style = style
         self._shots = shots
@@ -78,7 +97,11 @@ class PromptBuilder:
         self._candidates: dict[tuple[str, int], Candidates] = {}
 
     def build(self, questions: Sequence[Question]) -> list[Prompt | Unaskable]:
-        """One prompt a question, in order. Raises InputError where the tokenizer does not fit the model."""
+        """Return one prompt for each question, in order.
+
+        Raises:
+            InputError: The tokenizer does not fit the model.
+        """
         heads = [self._head(question.subject, self._shots[question.subject]) for question in questions]
         bodies = [self._style.body(question) for question in questions]
         encodings = self._encode(list(zip(heads, bodies, strict=True)))
@@ -99,24 +122,28 @@ class PromptBuilder:
         self._check_vocabulary(max(ids[shared:], default=0))
         candidates = self._candidate_ids(question.subject, head.text + body, ids)
         if len(ids) > self._max_tokens:
-            # Cut where the limit falls, BOS and header gone: nothing is shared any more.
+            # The prompt is cut at the limit, without its BOS and header: it shares no prefix any more.
             kept = self._shots_behind(len(ids) - self._max_tokens, question.subject, ids)
             return Prompt(question, ids[-self._max_tokens :], candidates, 0, kept, truncated=True)
         truncated = len(shots) < len(self._shots[question.subject])
         return Prompt(question, ids, candidates, min(shared, len(ids) - 1), len(shots), truncated)
 
     def _shots_behind(self, cut: int, subject: str, ids: TokenIds) -> int:
-        """How many of the shots begin at this token of the prompt's or later.
+        """Return how many shots begin at token `cut` of the prompt or later.
 
-        A shot begins where the prompt no longer is what header and shots before it are alone: a token or two
-        early where a blank line is encoded otherwise before a word, so that none counts that is not whole.
+        A shot begins where the prompt no longer equals header and earlier shots alone. That may be a token or
+        two early, where a blank line is encoded differently before a word, so that no incomplete shot is
+        counted.
         """
         shots = self._shots[subject]
         heads = (self._head(subject, shots[:number]) for number in range(len(shots)))
         return sum(common_prefix(ids, head.ids) >= cut for head in heads)
 
     def _encode(self, texts: Sequence[tuple[Head, str]]) -> list[TokenIds]:
-        """Token ids of each head and body; of the head only what is behind its cut is encoded again."""
+        """Return the token ids of each head with its body.
+
+        Of a head only what is after its cut is encoded again.
+        """
         rests = iter(self._tokenizer.encode_rest([head.cut.rest + body for head, body in texts if head.cut]))
         joined = [_joined(head.cut, next(rests)) if head.cut else None for head, _ in texts]
         missing = [head.text + body for (head, body), ids in zip(texts, joined, strict=True) if ids is None]
@@ -160,14 +187,14 @@ class PromptBuilder:
 
 
 def _joined(cut: Cut, rest: TokenIds) -> TokenIds | None:
-    """What stands before the cut and after it; None where the cut does not hold."""
+    """Return the ids before and after the cut; None where the cut is not valid for this text."""
     return [*cut.ids, *rest] if rest[:1] == [cut.first] else None
 
 
 def common_prefix(left: TokenIds, right: TokenIds) -> int:
-    """How many leading ids both have in common."""
+    """Return the number of leading ids that both have in common."""
     length = min(len(left), len(right))
-    # Where head and question meet, at most the last few tokens differ: from the end it takes a step or two.
+    # Only the last tokens, where head and question meet, can differ: from the end it takes a step or two.
     while length and left[:length] != right[:length]:
         length -= 1
     return length

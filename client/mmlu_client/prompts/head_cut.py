@@ -1,21 +1,21 @@
-"""Where a prompt may be cut, so that what a subject's prompts begin with is encoded once.
+"""The place where a prompt can be cut, so that the beginning of a subject's prompts is encoded once.
 
-The encoding of a text is not in general that of its parts one after the other. It is here where all of this
-holds, and a prompt is encoded whole where any of it does not:
+In general the encoding of a text is not that of its parts one after the other. It is where all of the
+following holds, and a prompt is encoded whole where any of it does not:
 
-- The cut is right before the last word of the shots, ` X` of `Answer: X`, after a character that is no space.
-  Normalizers and splitters of words look no further than the next character or two there, which are always
-  the same; that this tokenizer's do not is tried with questions that begin with every kind of character.
+- The cut is directly before the last word of the shots, ` X` of `Answer: X`, after a character that is no
+  space. Normalizers and word splitters look at most one or two characters ahead there, and these are always
+  the same. That this holds for the tokenizer is tried with questions that begin with every kind of character.
 - The model is BPE. Ids are BPE's encoding of a text if and only if every two neighbours among them are the
-  encoding of theirs: which of two merges comes first hangs on their ranks and places alone, so what happens
-  between two tokens happens without regard to the others. (Unigram chooses over a whole word at once.) The
-  first id after the cut is the same in the head alone and in front of the question, so each pair of
-  neighbours stands in one of two encodings that were made whole.
-- No added token, which is looked for before all else, has the cut inside it.
+  encoding of their own text: the order of two merges depends only on their ranks and places, so that what
+  happens between two tokens does not depend on the others. (Unigram chooses over a whole word at once.) The
+  first id after the cut is the same in the head alone and before the question, so each pair of neighbours is
+  in one of two encodings that were made whole.
+- No added token, which is searched for first of all, can contain the cut.
 
-It pays: of the first 12 questions of each of MMLU's subjects (the bundled tokenizer, five shots), a prompt
-took 1.12 to 1.33 ms of processor time whole and 0.53 to 0.72 ms with the cut: 1.86 times, the median of five
-rounds in turn.
+It pays: for the first 12 questions of each of MMLU's subjects (the bundled tokenizer, five shots), a prompt
+took 1.12 to 1.33 ms of processor time whole and 0.53 to 0.72 ms with the cut: 1.86 times as fast, in the
+median of five alternating rounds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from trt_common.tokenizer import TextEncoder, TokenIds
 
-# What questions may begin with, as splitters of words tell characters apart.
+# Beginnings of questions, one for every kind of character that word splitters distinguish.
 PROBES = (
     "", "Which", "which of", " of", "\n\nThe", "\n", "\t", "12345", "'s", "...", "$x$", "▁", "_", "é",
     "\u0301", "日本", "😀", "\u00a0", "\u200d", "\r\n",
@@ -34,8 +34,13 @@ PROBES = (
 
 @dataclass(frozen=True)
 class Cut:
-    """ids: of the text before the cut, BOS included. rest: the text after it, to be put before a question and
-    encoded without a BOS. first: the id that this must begin with, or the cut does not hold."""
+    """A place to cut a text.
+
+    Attributes:
+        ids: The ids of the text before the cut, BOS included.
+        rest: The text after the cut, which is put before a question and encoded without a BOS.
+        first: The first id of the rest; where it is another one, the cut is not valid.
+    """
 
     ids: TokenIds
     rest: str
@@ -43,14 +48,14 @@ class Cut:
 
 
 class HeadCutter:
-    """Cuts heads for one tokenizer. What their last lines have in common is tried once for each such line."""
+    """Finds the cuts of heads for one tokenizer. Each different last line of a head is tried once."""
 
     def __init__(self, encoder: TextEncoder) -> None:
         self._encoder = encoder
         self._left_out: dict[str, int | None] = {}
 
     def cut(self, head: str) -> Cut | None:
-        """head: a subject's header and shots. None: encode it whole."""
+        """Return the cut of a subject's header and shots; None where they have to be encoded whole."""
         place = head.rstrip().rfind(" ")
         if place < 1 or head[place - 1].isspace():
             return None
@@ -61,14 +66,14 @@ class HeadCutter:
         return None if left_out is None else self._joining(head, place, left_out, ("",))
 
     def _try(self, head: str, place: int) -> int | None:
-        """How many characters the rest begins behind the cut; None where no cut holds."""
+        """Return how many characters after the cut the rest begins; None where no cut is valid."""
         if not _is_local(self._encoder, head[place - 1 : place + 1]):
             return None
-        # Some tokenizers put a space before every text: there the cut takes it away.
+        # Some tokenizers put a space before every text; the rest then begins after its own space.
         return next((out for out in (0, 1) if self._joining(head, place, out, PROBES)), None)
 
     def _joining(self, head: str, place: int, left_out: int, probes: Sequence[str]) -> Cut | None:
-        """The cut, where its parts give the ids of the whole with each of these behind the head."""
+        """Return the cut, if its parts give the ids of the whole text with each probe after the head."""
         rest = head[place + left_out :]
         before, *wholes = self._encoder.encode([head[:place], *(head + probe for probe in probes)])
         afters = self._encoder.encode_rest([rest + probe for probe in probes])
@@ -77,7 +82,7 @@ class HeadCutter:
 
 
 def _is_local(encoder: TextEncoder, around: str) -> bool:
-    """around: the characters right before and after the cut."""
+    """Return whether a cut between these two characters can be valid with this tokenizer."""
     from tokenizers import models
 
     tokenizer = encoder.library
@@ -86,6 +91,6 @@ def _is_local(encoder: TextEncoder, around: str) -> bool:
     model = tokenizer.model
     if not isinstance(model, models.BPE):
         return False
-    if model.ignore_merges and tokenizer.pre_tokenizer is None:  # a text that is one token as a whole is it
+    if model.ignore_merges and tokenizer.pre_tokenizer is None:  # a whole text can be one token
         return False
     return not any(around in token.content for token in tokenizer.get_added_tokens_decoder().values())

@@ -1,4 +1,4 @@
-"""How long a prompt may be, and whose limit that is."""
+"""The limit on a prompt's length, and where it comes from."""
 
 from __future__ import annotations
 
@@ -9,28 +9,42 @@ from mmlu_client.errors import InputError
 from mmlu_client.prompts.format import PromptFormat
 
 MODEL: Literal["model"] = "model"
-# What `--max-prompt-tokens` takes; None: what the format says.
-Asked = int | Literal["model"] | None
+# The values of `--max-prompt-tokens`; None: the format's own limit.
+RequestedLimit = int | Literal["model"] | None
 
 
 @dataclass(frozen=True)
 class PromptLimit:
-    """tokens: of the longest prompt, BOS included. source: whose limit it is, in words."""
+    """The limit on a prompt's length.
+
+    Attributes:
+        tokens: The tokens of the longest prompt, BOS included.
+        source: Whose limit it is, in words.
+    """
 
     tokens: int
     source: str
 
 
-def prompt_limit(style: PromptFormat, asked: Asked, server_tokens: int) -> PromptLimit:
-    """server_tokens: of the longest prompt that every server takes. Raises InputError for more than it."""
-    if isinstance(asked, int) and asked > server_tokens:
+def prompt_limit(style: PromptFormat, requested: RequestedLimit, server_tokens: int) -> PromptLimit:
+    """Return the limit on a run's prompts.
+
+    Args:
+        style: The format.
+        requested: The value of --max-prompt-tokens.
+        server_tokens: The longest prompt that every server accepts.
+
+    Raises:
+        InputError: The requested limit is larger than server_tokens.
+    """
+    if isinstance(requested, int) and requested > server_tokens:
         raise InputError(
-            f"--max-prompt-tokens {asked} is more than the {server_tokens} that the server takes: ask for "
-            f"fewer, or for `{MODEL}`, or start trt-server with a larger --max-prompt-tokens"
+            f"--max-prompt-tokens {requested} is more than the {server_tokens} that the server takes: ask "
+            f"for fewer, or for `{MODEL}`, or start trt-server with a larger --max-prompt-tokens"
         )
-    if isinstance(asked, int):
-        return PromptLimit(asked, "--max-prompt-tokens")
-    own = style.max_tokens if asked is None else None
+    if isinstance(requested, int):
+        return PromptLimit(requested, "--max-prompt-tokens")
+    own = style.max_tokens if requested is None else None
     if own is not None and own <= server_tokens:
         return PromptLimit(own, f"{style.name}'s own program")
     return PromptLimit(server_tokens, "the server")

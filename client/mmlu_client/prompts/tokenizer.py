@@ -1,4 +1,4 @@
-"""Text → token ids, with the tokenizer of the model that is being served."""
+"""The tokenizer of the served model: texts → token ids."""
 
 from __future__ import annotations
 
@@ -18,44 +18,60 @@ TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
 
 
 class Tokenizer:
-    """A BOS is put where the tokenizer's own files say so: trt_common.tokenizer.beginning has the rule."""
+    """A tokenizer and its name.
+
+    A BOS comes first where the tokenizer's own files ask for it, by the rule in
+    trt_common.tokenizer.beginning.
+    """
 
     def __init__(self, encoder: TextEncoder, name: str) -> None:
-        """name: what messages call it."""
+        """Take an encoder, and the name that messages call it by."""
         self.name = name
         self._encoder = encoder
         self._cutter = HeadCutter(encoder)
 
     @property
     def first(self) -> tuple[int, ...]:
-        """Ids of the special tokens before every text."""
+        """The ids of the special tokens before every text."""
         return self._encoder.first
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was done that the vocabulary's file alone does not say: a line each."""
+        """Where the tokenizer differs from the vocabulary's own file, one line each."""
         return self._encoder.notes
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Token ids of each text. Raises InputError."""
+        """Return the token ids of each text.
+
+        Raises:
+            InputError: A text cannot be encoded.
+        """
         try:
             return self._encoder.encode(texts)
         except TokenizerError as error:
             raise InputError(f"{self.name}: {error}") from None
 
     def encode_rest(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Token ids of each text without a BOS or the like. Raises InputError."""
+        """Return the token ids of each text without special tokens before it.
+
+        Raises:
+            InputError: A text cannot be encoded.
+        """
         try:
             return self._encoder.encode_rest(texts)
         except TokenizerError as error:
             raise InputError(f"{self.name}: {error}") from None
 
     def cut(self, head: str) -> Cut | None:
-        """Where texts that begin with this one may be cut; None: they are to be encoded whole."""
+        """Return where texts that begin with this one can be cut; None where they must be encoded whole."""
         return self._cutter.cut(head)
 
     def difference(self, text: str, ids: Sequence[int]) -> str | None:
-        """Where the text becomes other ids here than these; None: nowhere. Raises InputError."""
+        """Return in words where this tokenizer's ids of a text differ from these; None where they are equal.
+
+        Raises:
+            InputError: The text cannot be encoded.
+        """
         (mine,) = self.encode([text])
         if mine == list(ids):
             return None
@@ -70,9 +86,13 @@ class Tokenizer:
 
 
 def load_checked(named: str | None, served: ServedTokenizer | None, model_id: str) -> Tokenizer:
-    """The tokenizer that is named, else the server's, held against the ids that the server makes of a text.
+    """Load the named tokenizer, or else the server's, and compare its ids of a sample text with the server's.
 
-    Both sides read the same files, but maybe with other versions of the libraries. Raises ClientError.
+    Both sides read the same files, but possibly with different versions of the libraries.
+
+    Raises:
+        InputError: There is no tokenizer, it does not load, or the named one is not the model's.
+        RunError: The server's tokenizer gives other ids here.
     """
     if named is not None:
         tokenizer = named_tokenizer(named)
@@ -99,7 +119,12 @@ def load_checked(named: str | None, served: ServedTokenizer | None, model_id: st
 
 
 def served_tokenizer(files: Mapping[str, bytes]) -> Tokenizer:
-    """The tokenizer from the server's files: file name → content. Raises RunError, InputError."""
+    """Load the tokenizer from the server's files (file name → content).
+
+    Raises:
+        InputError: The files do not load.
+        RunError: The files cannot be written to a temporary folder.
+    """
     for name in files:
         if Path(name).name != name:
             raise RunError(f"the server's tokenizer has a file named {name!r}, not a plain file name")
@@ -113,7 +138,11 @@ def served_tokenizer(files: Mapping[str, bytes]) -> Tokenizer:
 
 
 def named_tokenizer(source: str) -> Tokenizer:
-    """What `--tokenizer` names: `demo`, a folder, or a hub id, downloaded on first use. Raises InputError."""
+    """Load the tokenizer that `--tokenizer` names: `demo`, a folder, or a hub id, downloaded on first use.
+
+    Raises:
+        InputError: There is none, or it does not load.
+    """
     name = f"--tokenizer {source}"
     if source == demo_checkpoint.NAME:
         return _load(demo_checkpoint.FOLDER, name)
