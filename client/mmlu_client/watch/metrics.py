@@ -1,4 +1,4 @@
-"""What Prometheus scrapes of a run: every name and help text in one place."""
+"""A run's Prometheus metrics, with all names and help texts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.service.model import ServedModel
 from mmlu_client.watch.prometheus import CollectorRegistry, Counter, Gauge, Histogram, Info
 
-# From 1 ms to a minute 24 a decade, each a tenth above the one before: a median that is interpolated in one
-# is off by a twentieth at the most.
+# From 1 ms to a minute there are 24 buckets a decade, each 10 % above the one before, so that an interpolated
+# median is wrong by 5 % at most.
 LATENCY_BUCKETS = (
     *(0.0001, 0.00025, 0.0005),
     *(float(f"{10 ** (step / 24 - 3):.3g}") for step in range(116)),
@@ -27,7 +27,10 @@ KINDS = ("logical", "computed")
 
 
 class Metrics:
-    """One run's metrics, over all its starts, in a registry of their own: the compiled engine's answers."""
+    """The metrics of one run over all its starts, in a registry of their own.
+
+    They are those of the compiled engine's answers.
+    """
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
@@ -69,7 +72,7 @@ class Metrics:
             registry=r,
         )
         self._info = Info("mmlu_client", "What is measured, and on what.", registry=r)
-        # By start of the client and server.
+        # By the number of the client's start and the name of the server.
         self._peaks: dict[tuple[int, str], float] = {}
         self._core_seconds: dict[tuple[int, str], float] = collections.defaultdict(float)
         self._earlier_seconds = 0.0
@@ -84,7 +87,18 @@ class Metrics:
         batch_size: int,
         reuse_prefix: bool,
     ) -> None:
-        """Set what stands fixed once the model is known; counters begin at 0, or a rate misses the first."""
+        """Set what does not change once the model is known, and make all counters begin at 0.
+
+        A counter that appeared later would hide its first increase from `rate`.
+
+        Args:
+            questions: What will be asked.
+            model: The model and its engine.
+            data: The name of the questions.
+            prompt_format: The name of the prompt format.
+            batch_size: The number of prompts in a request.
+            reuse_prefix: Whether prefixes may be reused.
+        """
         for subject, count in questions.counts().items():
             self._planned.labels(subject).set(count)
             for outcome in OUTCOMES:
@@ -105,9 +119,14 @@ class Metrics:
         )
 
     def add_server(self, name: str, session: int, peak_flops: float) -> None:
-        """Before the first record of one that it answered in this start of the client. peak_flops: FLOP/s.
+        """Set the peak of a server, before the first record that it answered in this start of the client.
 
-        Again, where it came back in the same start with a larger one: that then counts from the beginning.
+        Where a server comes back in the same start with a larger peak, that peak counts from the beginning.
+
+        Args:
+            name: The name of the server.
+            session: The number of the client's start.
+            peak_flops: The peak in FLOP/s.
         """
         place = session, name
         grown = peak_flops - self._peaks.get(place, peak_flops)
@@ -115,7 +134,7 @@ class Metrics:
         self._possible_flops.inc(grown * self._core_seconds[place])
 
     def add_earlier(self, records: RecordTable) -> None:
-        """Count what an earlier start of the client left."""
+        """Count the records of earlier starts of the client."""
         scored, correct = records.is_scored, records.correct
         outcomes = np.where(correct, "correct", np.where(scored, "wrong", "failed"))
         for (subject, outcome), count in collections.Counter(
@@ -154,9 +173,9 @@ class Metrics:
         self._latency.observe(latency_seconds)
 
     def watch_in_flight(self, requests: Callable[[], float]) -> None:
-        """Asked at every scrape."""
+        """Set the function that returns the number of requests in flight; it is called at every scrape."""
         self._in_flight.set_function(requests)
 
     def set_whole_seconds(self, seconds: float) -> None:
-        """seconds: this start's alone."""
+        """Set the whole time of this start of the client, in seconds."""
         self._seconds.set(self._earlier_seconds + seconds)

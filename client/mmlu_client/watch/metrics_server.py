@@ -1,4 +1,4 @@
-"""The HTTP door of a run's metrics, and how long it stays open after the run."""
+"""The HTTP server of a run's metrics, and how long it stays up after the run."""
 
 from __future__ import annotations
 
@@ -11,44 +11,51 @@ from typing import Any
 from mmlu_client.errors import InputError
 from mmlu_client.watch.prometheus import CollectorRegistry, make_wsgi_app, start_http_server
 
-# A recording rule is evaluated between two scrapes: it has the last figures when they were read twice.
+# A recording rule is evaluated between two scrapes, so it has the last figures once they were scraped twice.
 LAST_SCRAPES = 2
-# Scrapes come at an even pace; half an interval is left for one that is late.
+# Scrapes come at regular intervals; half an interval more is left for one that is late.
 LATE = 1.5
 LONGEST_INTERVAL = 60.0
 POLL_SECONDS = 0.05
-# Every Prometheus sends it, and so do those that scrape like one; a person's browser does not. It is never
-# longer than the interval.
+# Prometheus and programs that scrape like it send this header, browsers do not. The timeout is never longer
+# than the interval.
 TIMEOUT = "HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS"
 
 
 class MetricsServer:
+    """Serves a run's metrics until it is closed."""
+
     def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
-        """Answer scrapes from now on. Raises InputError where the port cannot be had."""
+        """Answer scrapes from now on.
+
+        Raises:
+            InputError: The port cannot be listened on.
+        """
         try:
             self._server, self._thread = start_http_server(port, host, registry)
         except OSError as error:
             raise InputError(f"--metrics-port {port}: cannot listen on {host}: {error.strerror}") from None
         self._answer: Callable[..., Iterable[bytes]] = make_wsgi_app(registry)
         self._server.set_app(self._note)
-        # Monotonic seconds at which Prometheus asked, and how long it would have waited.
+        # The monotonic seconds of the last scrapes, and the scrape timeout.
         self._scrapes: deque[float] = deque(maxlen=LAST_SCRAPES)
         self._timeout = 0.0
 
     @property
     def port(self) -> int:
+        """The port that it listens on."""
         return self._server.server_port
 
     @property
     def patience(self) -> float:
-        """Seconds in which it should be read LAST_SCRAPES times; 0 where no Prometheus has come yet."""
+        """The seconds in which LAST_SCRAPES scrapes should come; 0 where no Prometheus has come yet."""
         if not self._scrapes:
             return 0.0
         between = self._scrapes[-1] - self._scrapes[0]
         return min(max(between, self._timeout), LONGEST_INTERVAL) * LAST_SCRAPES * LATE
 
     async def wait_for_last_scrapes(self, is_stopped: Callable[[], bool]) -> None:
-        """Return when Prometheus has read what stands now, at the latest after `patience`."""
+        """Wait until Prometheus has scraped the present figures, for `patience` seconds at most."""
         now = time.monotonic()
         deadline = now + self.patience
         while time.monotonic() < deadline and not is_stopped():
@@ -57,6 +64,7 @@ class MetricsServer:
             await asyncio.sleep(POLL_SECONDS)
 
     def close(self) -> None:
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -71,7 +79,7 @@ class MetricsServer:
 
 
 def _seconds(text: str) -> float:
-    """A header's number; 0 for what is none, or not a time."""
+    """Return the number in a header; 0 for what is no number, or not a time."""
     try:
         seconds = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a person sees while it runs, on stderr: a bar on a terminal, plain lines now and then elsewhere."""
+"""The progress of a run on stderr: bars on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -16,16 +16,33 @@ from mmlu_client.rundir.record import VAL, Record
 from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.text import accuracy
 
-# Of lines for logs: a tenth of the questions apart, but neither more often nor more rarely than this.
+# Lines in logs are a tenth of the questions apart, but at least and at most this far in time.
 LEAST_SECONDS, MOST_SECONDS = 10.0, 60.0
 SHOW_SECONDS = 0.1
 
 
 class Tally:
-    """Counts so far. subject: the one that is being asked; finished: those with every question recorded."""
+    """The counts of a phase so far.
+
+    Attributes:
+        is_reference: Whether the reference is asked.
+        questions: The number of all questions.
+        subjects: The number of questions of each subject.
+        done: The recorded questions of each subject.
+        correct: The correct answers of each subject.
+        answered: The answered questions of each subject.
+        tokens: The logical tokens of this start of the client.
+        subject: The subject that was asked last.
+    """
 
     def __init__(self, questions: Selection, notice: str, phase: str) -> None:
-        """questions: all that will be asked. notice: the model's."""
+        """Begin to count.
+
+        Args:
+            questions: All questions that will be asked.
+            notice: The model's notice.
+            phase: The phase of the run.
+        """
         self.is_reference = phase == VAL
         self.questions = len(questions)
         self.subjects = questions.counts()
@@ -38,6 +55,7 @@ class Tally:
         self._started = time.monotonic()
 
     def add(self, record: Record) -> None:
+        """Count a record."""
         subject = record.question.subject
         self.subject = subject
         self.done[subject] += 1
@@ -47,26 +65,31 @@ class Tally:
             self.tokens += record.score.logical_tokens
 
     def add_earlier(self, records: RecordTable) -> None:
-        """Count what an earlier start of the client left."""
+        """Count the records of earlier starts of the client."""
         scored, right = records.is_scored, records.correct
         self.done.update(records["subject"].tolist())
         self.answered.update(records["subject"][scored].tolist())
         self.correct.update(records["subject"][right].tolist())
 
     def is_finished(self, subject: str) -> bool:
+        """Return whether every question of a subject is recorded."""
         return self.done[subject] == self.subjects[subject]
 
     @property
     def total_done(self) -> int:
+        """The number of recorded questions."""
         return self.done.total()
 
     def subject_accuracy(self, subject: str) -> str:
+        """Return the accuracy on a subject as text."""
         return self._accuracy(self.correct[subject], self.answered[subject])
 
     def total_accuracy(self) -> str:
+        """Return the accuracy on all subjects as text."""
         return self._accuracy(self.correct.total(), self.answered.total())
 
     def throughput(self) -> str:
+        """Return the tokens per second since the start as text."""
         return f"{self.tokens / max(time.monotonic() - self._started, 1e-9):,.0f} tokens/s"
 
     def _accuracy(self, correct: int, answered: int) -> str:
@@ -74,34 +97,50 @@ class Tally:
 
 
 class Progress(Protocol):
-    def start(self, tally: Tally) -> None: ...
+    """Shows the progress of a run."""
+
+    def start(self, tally: Tally) -> None:
+        """Show the progress of a phase from now on."""
+        ...
 
     def update(self, records: Sequence[Record]) -> None:
-        """Take note of new records."""
+        """Show new records."""
         ...
 
     def say(self, text: str) -> None:
-        """A line for the person."""
+        """Print a line for the user."""
         ...
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        """End the phase."""
+        ...
 
 
 def make_progress(*, is_whole: bool) -> Progress:
-    """is_whole: with a line for each finished subject, where nobody looks on."""
+    """Return bars for a terminal that can draw them, lines elsewhere.
+
+    Args:
+        is_whole: Whether there is also a line for each finished subject.
+    """
     console = Console(stderr=True, highlight=False)
-    # rich draws nothing on a terminal that cannot move its cursor, nor on one that says it has no columns.
+    # rich draws nothing on a terminal that cannot move its cursor, or reports a width of 0.
     can_draw = console.is_terminal and not console.is_dumb_terminal and console.width > 0
     return BarProgress(console) if can_draw else LineProgress(console, is_whole=is_whole)
 
 
 class LineProgress:
-    """For logs: a line now and then, and one when all is answered."""
+    """Progress for logs: a line now and then, and one when all questions are recorded."""
 
     def __init__(
         self, console: Console, *, is_whole: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """is_whole: one for each finished subject too. clock: seconds."""
+        """Write to this console.
+
+        Args:
+            console: Where lines go.
+            is_whole: Whether there is also a line for each finished subject.
+            clock: Returns the time in seconds.
+        """
         self._console = console
         self._is_whole = is_whole
         self._clock = clock
@@ -110,10 +149,12 @@ class LineProgress:
         self._line_done = 0
 
     def start(self, tally: Tally) -> None:
+        """Count from now on."""
         self._tally = tally
         self._line_at, self._line_done = self._clock(), tally.total_done
 
     def update(self, records: Sequence[Record]) -> None:
+        """Count the records, and print a line if it is time."""
         tally = self._tally
         if tally is None:
             return
@@ -133,9 +174,11 @@ class LineProgress:
         return tally.total_done == tally.questions or is_tenth or waited >= MOST_SECONDS
 
     def say(self, text: str) -> None:
+        """Print a line for the user."""
         print(f"mmlu-client: {text}", file=self._console.file, flush=True)
 
     def stop(self) -> None:
+        """Stop counting."""
         self._tally = None
 
     def _line(self, tally: Tally, start: str) -> None:
@@ -148,7 +191,7 @@ class LineProgress:
 
 
 class BarProgress:
-    """For a terminal: one bar for the run, one for the subject."""
+    """Progress for a terminal: a bar for the run, and one for the subject."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -167,11 +210,13 @@ class BarProgress:
         self._subject = self._bars.add_task("subject", total=None, figures="")
 
     def start(self, tally: Tally) -> None:
+        """Show the bars."""
         self._tally = tally
         self._show(tally)
         self._bars.start()
 
     def update(self, records: Sequence[Record]) -> None:
+        """Count the records, and draw the bars a few times a second."""
         if self._tally is None:
             return
         for record in records:
@@ -182,10 +227,12 @@ class BarProgress:
             self._show(self._tally)
 
     def say(self, text: str) -> None:
-        # Broken between words alone, so that a path can be copied.
+        """Print a line for the user above the bars."""
+        # Lines are broken only between words, so that a path can be copied.
         self._console.print(f"mmlu-client: {text}", markup=False, overflow="ignore", crop=False)
 
     def stop(self) -> None:
+        """Remove the bars."""
         if self._tally is not None:
             self._show(self._tally)
             self._bars.stop()

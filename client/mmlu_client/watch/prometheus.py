@@ -1,11 +1,11 @@
-"""prometheus_client as a program of one process needs it: the only module that imports it."""
+"""prometheus_client as a program of one process needs it; this is the only module that imports it."""
 
 from __future__ import annotations
 
 import os
 
-# Left over from another program, they would make it keep each metric in a file of that folder. It reads
-# them as it is imported.
+# prometheus_client reads these variables as it is imported. Left over from another program, they would make
+# it keep each metric in a file of that folder.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 os.environ.pop("prometheus_multiproc_dir", None)
 

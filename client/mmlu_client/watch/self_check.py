@@ -1,4 +1,4 @@
-"""Whether the client kept up: what it measures of itself while it runs."""
+"""The client's check of itself: whether it limited the run that it measured."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from types import TracebackType
 
 TICK_NS = 20_000_000
-# The event loop's timers are this coarse: so late is on time.
+# The resolution of the event loop's timers: this late is on time.
 TIMER_NS = 1_000_000
-# From these shares on the client, not the server, is what was measured: where a tenth of a request's time
-# is the client's, so is a tenth of its latency; a loop busy for nine tenths of a run has no more to give.
+# Above these shares the client was measured as well as the server: if a tenth of a request's time is the
+# client's, so is a tenth of its latency; and a loop that is busy for nine tenths of a run has no reserve.
 LATE_SHARE = 0.10
 LAG_SHARE = 0.10
 BUSY_SHARE = 0.90
 
 
 class LoopWatch:
-    """How late the event loop runs what is due, and how busy its thread is: an asyncio context manager around
-    the load, in the loop's own thread."""
+    """Measures how late the event loop runs what is due, and how busy its thread is.
+
+    It is an asyncio context manager around the load, in the loop's own thread.
+    """
 
     def __init__(self) -> None:
         self._worst_ns = 0
@@ -29,6 +31,7 @@ class LoopWatch:
         self._task: asyncio.Task[None] | None = None
 
     def as_json(self) -> dict[str, float]:
+        """Return the measured times in seconds, and the share of the time in which the thread computed."""
         wall, cpu = (after - before for before, after in zip(self._started, self._ended, strict=True))
         return {
             "lag_mean_seconds": self._late_ns / self._ticks / 1e9 if self._ticks else 0.0,
@@ -60,16 +63,23 @@ class LoopWatch:
 
 
 def _clocks() -> tuple[int, int]:
-    """Nanoseconds: the wall's, and those that this thread computed."""
+    """Return the monotonic time and the processor time of this thread, in nanoseconds."""
     return time.monotonic_ns(), time.thread_time_ns()
 
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """late_share: of the requests' time from ready to reply, what they waited for the client to send them.
-    lag_share: the event loop's mean lateness, of a request's mean time from sent to reply. busy_share: of the
-    run, how long its thread computed. starved_share: of the run, how long requests that were due waited for
-    their prompts; it is in late_share too. lag_mean, lag_worst: seconds.
+    """What the client measured of itself during a run.
+
+    Attributes:
+        late_share: The share of the requests' time, from ready to reply, in which they waited for the client
+            to send them.
+        lag_share: The event loop's mean lateness, relative to a request's mean time from sent to reply.
+        lag_mean: The event loop's mean lateness in seconds.
+        lag_worst: The event loop's greatest lateness in seconds.
+        busy_share: The share of the run in which the loop's thread computed.
+        starved_share: The share of the run in which requests that were due waited for their prompts;
+            late_share includes it.
     """
 
     late_share: float
@@ -81,9 +91,11 @@ class SelfCheck:
 
     @property
     def is_bottleneck(self) -> bool:
+        """Whether any share is above its limit."""
         return bool(self._beyond())
 
     def statement(self) -> str:
+        """Return a sentence that says whether the client kept up, with the figures."""
         measured = (
             f"requests stood ready and unsent for {self.late_share:.1%} of their time, the event loop was "
             f"{self.lag_mean * 1e3:.1f} ms late on average, {self.lag_share:.1%} of a request's time "
