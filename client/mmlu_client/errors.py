@@ -1,4 +1,4 @@
-"""What ends a run, as classes that carry their exit status. The text is one line."""
+"""The errors that end a run, with the exit status of each. Messages are one line."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from pathlib import Path
 
 
 class ClientError(Exception):
-    """The run cannot go on. `exit_status` is what the process ends with."""
+    """The run cannot go on; `exit_status` is the exit status of the process."""
 
     exit_status = 1
 
     def add(self, text: str) -> None:
-        """Say this too."""
+        """Append a text to the message."""
         self.args = (f"{self}; {text}",)
 
 
 class InputError(ClientError):
-    """A flag, or the data or tokenizer it names, is wrong."""
+    """A flag is wrong, or the data or the tokenizer that it names."""
 
     exit_status = 2
 
 
 class RunError(ClientError):
-    """The server, the disk or the network let the run down."""
+    """The server, the disk or the network failed."""
 
 
 class NotWrittenError(RunError):
@@ -36,11 +36,11 @@ class NotWrittenError(RunError):
 
 
 class FlawedRunError(RunError):
-    """A run came to its end, but questions failed, or the engine does not hold against the reference."""
+    """A run was completed, but questions failed, or the engine differs too much from the reference."""
 
 
 class StoppedError(ClientError):
-    """A signal ended the run; the exit status is the shell's for it: 130 for Ctrl-C, 143 for SIGTERM."""
+    """A signal ended the run. The exit status is the shell's for it: 130 for Ctrl-C, 143 for SIGTERM."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(f"stopped by {number.name}")
@@ -48,4 +48,4 @@ class StoppedError(ClientError):
 
 
 class StreamLostError(Exception):
-    """The stream of scores broke; what was unanswered may be asked again."""
+    """The stream of scores broke; questions without an answer may be asked again."""

@@ -1,4 +1,4 @@
-"""When this process began: before its interpreter ran, and long before the first line of this program."""
+"""The time at which this process was started, before its interpreter ran."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-# Of /proc/self/stat, counted from the field after the name: starttime, in ticks since the machine's boot.
+# The field starttime of /proc/self/stat, counted from the field after the name: ticks since the boot.
 START_TICKS = 19
 
 
 def process_started() -> float:
-    """Seconds on the monotonic clock, a hundredth early at the most; now, where the system does not tell."""
+    """Return when the process was started, in seconds on the monotonic clock.
+
+    It may be a hundredth of a second early. Where the system does not tell, it is now.
+    """
     try:
         age = _age()
     except (OSError, ValueError, IndexError, ImportError):
@@ -22,7 +25,7 @@ def process_started() -> float:
 
 def _age() -> float:
     if sys.platform == "linux":
-        # psutil knows Linux's time of boot to a second only.
+        # psutil knows the time of Linux's boot only to the second.
         fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
         ticks = int(fields[START_TICKS])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""Standard error, which may be gone before the run is over: `2>&1 | head`, a full disk under a log."""
+"""Standard error, which may be closed or full before the run is over: `2>&1 | head`, a log on a full disk."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 
 class _LossyFile(io.FileIO):
-    """Loses what cannot be written."""
+    """A file that drops what cannot be written."""
 
     def write(self, data: Any) -> int:
+        """Write the data, and report all of it as written."""
         try:
             return super().write(data) or 0
         except OSError:
@@ -18,9 +19,9 @@ class _LossyFile(io.FileIO):
 
 
 def outlive_standard_error() -> None:
-    """From now on, what cannot be written there is lost, and nothing else."""
+    """From now on drop what cannot be written to standard error, instead of failing."""
     stream = sys.stderr
-    # What else may stand there, in a program that calls this one, has no file of its own.
+    # A program that calls this one may have replaced sys.stderr by something that is no file.
     if isinstance(stream, io.TextIOWrapper) and isinstance(stream.buffer, io.BufferedWriter | io.FileIO):
         lossy = io.BufferedWriter(_LossyFile(stream.fileno(), "w", closefd=False))
         sys.stderr = io.TextIOWrapper(lossy, stream.encoding, stream.errors, line_buffering=True)
