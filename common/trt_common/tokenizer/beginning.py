@@ -6,7 +6,8 @@ The checkpoint's files alone decide, so that no version of a library changes a p
    false: nothing does, even where the template of tokenizer.json has it.
 2. Where it is not given and `tokenizer_class` is Llama's, the BOS comes first: that is the default of the
    class, which ignores the template of tokenizer.json. This does not hold for files that transformers 5
-   wrote, which have `backend` and put everything into tokenizer.json. A tokenizer.model alone counts as Llama's.
+   wrote, which have `backend` and put everything into tokenizer.json. A tokenizer.model alone counts as
+   Llama's.
 3. Otherwise the template of tokenizer.json decides.
 
 1 and 2 are what transformers' LlamaTokenizerFast did up to version 4.57 (`update_post_processor`). It was
