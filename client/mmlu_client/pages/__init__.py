@@ -1,0 +1,1 @@
+"""Figures as HTML pages with charts."""

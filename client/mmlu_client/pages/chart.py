@@ -1,4 +1,4 @@
-"""A chart of a page, and how all of them look."""
+"""The parts that all charts of the pages are made of."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mmlu_client.text import significant
 
 BINS = 50
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6fbb", "#e08a1e", "#3a9a5c", "#c2453d", "#8a8f98"
-# For series of which nobody knows how many there are.
+# The colors of any number of series.
 PALETTE = (BLUE, ORANGE, GREEN, RED, "#7b5ea7", "#2a9d9d", "#a0522d", "#c77cb0")
-# Of the stages that a latency is made of, from blue for the client to green for the engine.
+# The colors of the stages of a request, from blue for the client to green for the engine.
 STAGE_COLORS = {
     "client_queue": "#9db8dc",
     "network": BLUE,
@@ -28,13 +28,19 @@ STAGE_COLORS = {
     "copy_out": "#7fbf94",
     "server_other": GREY,
 }
-# Where the largest of all values is so many times the smallest, an axis has a decade a step.
+# Where the largest value is more than this many times the smallest, the axis is logarithmic.
 WIDE_RANGE = 50.0
 
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend. traces: which of the figure's have this name."""
+    """An entry of a legend.
+
+    Attributes:
+        name: The name of the series.
+        color: Its color.
+        traces: The numbers of the figure's traces that have this name.
+    """
 
     name: str
     color: str
@@ -43,9 +49,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Chart:
-    """about: what it shows and how it was computed, for the reader. is_wide: it takes the page's width.
+    """A chart and its text.
 
-    rows: how many names its vertical axis has; on a narrow screen they stand above their rows, not beside.
+    Attributes:
+        title: Its heading.
+        about: What it shows and how that was computed.
+        figure: The plot.
+        is_wide: Whether it takes the whole width of the page.
+        rows: The number of names on its vertical axis, which on a narrow screen are above their rows.
     """
 
     title: str
@@ -56,7 +67,7 @@ class Chart:
 
     @property
     def legend(self) -> list[Key]:
-        """Nothing where there is a single series. The page shows it above the plot, where it has room."""
+        """The entries of the legend, which the page shows above the plot; empty for a single series."""
         places: dict[str, list[int]] = {}
         for place, trace in enumerate(self.figure.data):
             if trace.name:
@@ -68,11 +79,18 @@ class Chart:
 
 
 def color_of(place: int) -> str:
+    """Return the color of the series with this number."""
     return PALETTE[place % len(PALETTE)]
 
 
 def styled(figure: go.Figure, height: int = 300, room: int = 20) -> go.Figure:
-    """height, room at the right: pixels. Numbers are written out: 3,620 and not 3.62e+03 or 3.62k."""
+    """Set the look that all charts share; numbers are in full: 3,620 and not 3.62e+03 or 3.62k.
+
+    Args:
+        figure: The plot, which is modified.
+        height: Its height in pixels.
+        room: The margin on the right in pixels.
+    """
     figure.update_layout(
         template="plotly_white",
         height=height,
@@ -89,9 +107,15 @@ def styled(figure: go.Figure, height: int = 300, room: int = 20) -> go.Figure:
 def histogram(
     series: Sequence[tuple[str, NDArray[np.float64], str]], x: str, y: str, *, as_share: bool = False
 ) -> go.Figure:
-    """Counted here, so that a page does not grow with its run. The first is filled, the others are outlines.
+    """Return a histogram whose bins are counted here, so that a page does not grow with its run.
 
-    as_share: of each series' own values, so that series of different length lie over each other.
+    Args:
+        series: The name, the values and the color of each series. The first is filled, the others are
+            outlines.
+        x: The title of the horizontal axis.
+        y: The title of the vertical axis.
+        as_share: Whether counts are divided by each series' length, so that series of different length
+            compare.
     """
     everything = np.concatenate([values for _, values, _ in series])
     is_wide = everything.min() > 0 and everything.max() / everything.min() > WIDE_RANGE
@@ -99,7 +123,7 @@ def histogram(
     figure = go.Figure()
     for place, (name, values, color) in enumerate(series):
         counts = np.histogram(values, bins=edges)[0] / (max(len(values), 1) if as_share else 1)
-        # From one edge to the next at one height, and down to nothing at both ends.
+        # A step from edge to edge, which ends at 0 on the right.
         figure.add_scatter(
             x=[*edges, edges[-1]],
             y=[*counts, counts[-1], 0],
@@ -118,7 +142,7 @@ def histogram(
 
 
 def add_lines(figure: go.Figure, places: Sequence[float], name: str, color: str) -> None:
-    """From the bottom to the top of what is drawn. The legend has their name: on the plot names overlap."""
+    """Add vertical lines as high as the plot; their name is in the legend, because names would overlap."""
     top = highest(figure)
     figure.add_scatter(
         x=[x for place in places for x in (place, place, None)],
@@ -131,7 +155,7 @@ def add_lines(figure: go.Figure, places: Sequence[float], name: str, color: str)
 
 
 def add_bands(figure: go.Figure, spans: Sequence[tuple[float, float]], name: str, color: str) -> None:
-    """From one place to another each, as high as what is drawn."""
+    """Add vertical bands from start to end, as high as the plot."""
     top = highest(figure)
     figure.add_scatter(
         x=[x for start, end in spans for x in (start, start, end, end, None)],
@@ -146,12 +170,15 @@ def add_bands(figure: go.Figure, spans: Sequence[tuple[float, float]], name: str
 
 
 def add_row_names(figure: go.Figure, names: Sequence[str], x: float) -> None:
-    """Above their rows, from x to the right, after all other traces; shown on a narrow screen alone."""
+    """Add the names above their rows, from x to the right, which only a narrow screen shows.
+
+    They have to be added after all other traces.
+    """
     figure.add_scatter(
         x=[x] * len(names),
         y=list(names),
         text=list(names),
-        # What cannot be seen lifts a name from what is drawn in its row.
+        # Invisible markers move the names up, away from what is drawn in their rows.
         mode="markers+text",
         marker={"size": 10, "opacity": 0},
         textposition="top right",
@@ -163,13 +190,13 @@ def add_row_names(figure: go.Figure, names: Sequence[str], x: float) -> None:
 
 
 def highest(figure: go.Figure) -> float:
-    """Of the values on it; 1 where there is none."""
+    """Return the largest value of the plot; 1 where there is none."""
     values = [float(y) for trace in figure.data for y in trace.y if y is not None]
     return max(values, default=0.0) or 1.0
 
 
 def decades(low: float, high: float) -> dict[str, Any]:
-    """A logarithmic axis with 1, 2 and 5 of each decade, or with the decades alone where those are many."""
+    """Return a logarithmic axis with ticks at 1, 2 and 5 of each decade, or at 1 alone for many decades."""
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     steps = (1, 2, 5) if len(powers) < 5 else (1,)
     ticks = [step * 10.0**power for power in powers for step in steps]

@@ -1,4 +1,4 @@
-"""Figures of a run as plotly charts."""
+"""The charts of a run's page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from mmlu_client.rundir.record import INFER
 from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.text import significant
 
-# Windows of time that a run is cut into: so many, fewer where each would hold few replies.
+# A run is divided into this many windows of time, or fewer so that each has about this many replies.
 WINDOWS, REPLIES = 60, 8
 CHANCE = 0.25
 PERCENTILES = ((50, BLUE), (90, ORANGE), (99, RED))
@@ -41,7 +41,7 @@ AWAY = "#f3c6c3"
 
 
 def charts(run: FinishedRun) -> list[Chart]:
-    """Those for which the run has data."""
+    """Return the charts for which the run has data."""
     infer = run.records.phase(INFER)
     requests = infer.requests()
     if not len(requests):
@@ -67,7 +67,7 @@ def charts(run: FinishedRun) -> list[Chart]:
 
 
 def run_seconds(axis: TimeAxis, requests: RecordTable) -> NDArray[np.float64]:
-    """When each request's reply came."""
+    """Return when each request's reply came, in seconds on the run's time axis."""
     seconds = np.zeros(len(requests))
     for session in np.unique(requests["session"]):
         mine = requests["session"] == session
@@ -76,6 +76,7 @@ def run_seconds(axis: TimeAxis, requests: RecordTable) -> NDArray[np.float64]:
 
 
 def waterfall(requests: RecordTable) -> Chart:
+    """Return the chart of a request's stages one after the other."""
     means = {name: float(values.mean()) * 1e3 for name, values in stage_seconds(requests).items()}
     inside = [name for name in STAGES if name != "tokenize"]
     starts = np.concatenate([[0.0], np.cumsum([means[name] for name in inside])])
@@ -104,6 +105,7 @@ def waterfall(requests: RecordTable) -> Chart:
 
 
 def latency_histogram(requests: RecordTable) -> Chart:
+    """Return the histogram of latencies with their percentiles."""
     values = latency(requests) * 1e3
     figure = histogram([("requests", values, GREY)], "latency, ms", "requests")
     for share, color in PERCENTILES:
@@ -117,6 +119,7 @@ def latency_histogram(requests: RecordTable) -> Chart:
 
 
 def latency_over_time(requests: RecordTable, seconds: NDArray[np.float64]) -> Chart:
+    """Return the chart of the latency's percentiles over time."""
     values = latency(requests) * 1e3
     figure = go.Figure()
     for share, color in PERCENTILES:
@@ -130,6 +133,7 @@ def latency_over_time(requests: RecordTable, seconds: NDArray[np.float64]) -> Ch
 
 
 def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Chart:
+    """Return the chart of whole and core throughput over time."""
     tokens, core = infer.request_sums("tokens.logical"), infer.requests()["server_ns.core"] / 1e9
     width = _width(seconds)
     figure = go.Figure()
@@ -146,6 +150,7 @@ def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Ch
 
 
 def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.float64]) -> Chart:
+    """Return the chart of MFU over time."""
     requests = infer.requests()
     possible = run.possible_flops(requests)
     flops = infer.request_sums("flops")
@@ -169,6 +174,7 @@ def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.floa
 
 
 def accuracy_by_subject(infer: RecordTable) -> Chart:
+    """Return the chart of each subject's accuracy."""
     found = sorted(subject_accuracies(infer).items(), key=lambda pair: (pair[1].share or 0.0, pair[0]))
     shares = [accuracy.share or 0.0 for _, accuracy in found]
     intervals = [accuracy.interval for _, accuracy in found]
@@ -204,6 +210,7 @@ def accuracy_by_subject(infer: RecordTable) -> Chart:
 
 
 def token_lengths(scored: RecordTable) -> Chart:
+    """Return the histogram of prompts' lengths."""
     figure = histogram(
         [
             ("prompt", scored["tokens.logical"].astype(float), BLUE),
@@ -216,6 +223,7 @@ def token_lengths(scored: RecordTable) -> Chart:
 
 
 def token_kinds(scored: RecordTable) -> Chart:
+    """Return the chart of computed, reused and padding tokens."""
     logical, computed = scored["tokens.logical"].sum(), scored["tokens.computed"].sum()
     padding = scored.requests()["batch.padding_tokens"].sum()
     kinds = (("computed", computed, GREEN), ("reused", logical - computed, BLUE), ("padding", padding, GREY))
@@ -239,7 +247,7 @@ def token_kinds(scored: RecordTable) -> Chart:
 
 
 def device_charts(run: FinishedRun, axis: TimeAxis) -> list[Chart]:
-    """Memory of each server, and power and temperature of each device where it tells them."""
+    """Return the charts of each server's memory, and of each device's power and temperature where known."""
     readings = [each for each in run.readings if axis.has(each.phase, each.session)]
     several = len({reading.device_key for reading in readings}) > 1
     wanted: tuple[tuple[str, str, Callable[[Reading], float | None], Callable[[Reading], str]], ...] = (
@@ -273,12 +281,12 @@ def device_charts(run: FinishedRun, axis: TimeAxis) -> list[Chart]:
 
 
 def _holder(several: bool) -> Callable[[Reading], str]:
-    """Which server holds it, and on which device where there are several."""
+    """Return a function that names the server of a reading, and its device where there are several."""
     return lambda reading: f"{reading.server}, {reading.device.name}" if several else reading.server
 
 
 def _device_name(reading: Reading) -> str:
-    """Devices of one name are told apart by the beginning of their identity."""
+    """Return a device's name with the beginning of its id, which tells devices of one name apart."""
     return f"{reading.device.name}, {(reading.device.id or reading.server)[:12]}"
 
 
@@ -293,7 +301,7 @@ def _width(seconds: NDArray[np.float64]) -> float:
 def _windowed(
     seconds: NDArray[np.float64], figure: Callable[[NDArray[np.int64]], float | None]
 ) -> tuple[list[float], list[float | None]]:
-    """The middle of each window, and the figure of the rows in it; None where it is empty."""
+    """Return the middle of each window in seconds, and the figure of its rows; None for an empty one."""
     width, windows = _width(seconds), range(_windows(seconds))
     place = np.minimum((seconds / width).astype(int), len(windows) - 1)
     rows = [np.flatnonzero(place == window) for window in windows]
@@ -310,7 +318,7 @@ def _time_axes(figure: go.Figure, unit: str) -> go.Figure:
 
 
 def marked(chart: Chart, run: FinishedRun, axis: TimeAxis) -> Chart:
-    """The chart, over time, with what happened then: the client started again, a server was away."""
+    """Add to a chart over time when a server was away, and when the client was started again."""
     figure, first = chart.figure, _first(chart.figure)
     away = [
         (float(start), float(end))
@@ -328,11 +336,12 @@ def marked(chart: Chart, run: FinishedRun, axis: TimeAxis) -> Chart:
 
 
 def hover(unit: str) -> str:
+    """Return the text that is shown where the pointer is."""
     return f"%{{y:,.4~r}} {unit} at %{{x:,.4~r}} s"
 
 
 def _first(figure: go.Figure) -> float:
-    """Where the earliest of its lines begins."""
+    """Return where the earliest line of the plot begins, 0 at the latest."""
     return min([0.0, *(float(trace.x[0]) for trace in figure.data if len(trace.x))])
 
 

@@ -1,4 +1,4 @@
-"""Runs beside each other as plotly charts."""
+"""The charts of a comparison of runs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from mmlu_client.pages.chart import (
 from mmlu_client.report.compare import Contrast, Effect, Side
 
 NAMES = {figure.key: figure.chart_name for figure in RATIOS if figure.has_interval}
-# From here on an axis of ratios is a logarithmic one.
+# Where the largest ratio is more than this many times the smallest, the axis is logarithmic.
 WIDE_RATIOS = 10.0
 
 
 def comparison_charts(sides: Sequence[Side], contrasts: Sequence[Contrast]) -> list[Chart]:
-    """Those for which the runs have data."""
+    """Return the charts for which the runs have data."""
     made = [
         accuracies(sides),
         ratios(contrasts),
@@ -40,6 +40,7 @@ def comparison_charts(sides: Sequence[Side], contrasts: Sequence[Contrast]) -> l
 
 
 def accuracies(sides: Sequence[Side]) -> Chart:
+    """Return the chart of each run's accuracy."""
     figure = go.Figure()
     for place, side in enumerate(sides):
         found = accuracy_of(side.infer)
@@ -56,6 +57,7 @@ def accuracies(sides: Sequence[Side]) -> Chart:
 
 
 def ratios(contrasts: Sequence[Contrast]) -> Chart:
+    """Return the chart of each figure's ratio to the first run's."""
     figure = go.Figure()
     for place, contrast in enumerate(contrasts, 1):
         known = {
@@ -88,6 +90,7 @@ def ratios(contrasts: Sequence[Contrast]) -> Chart:
 
 
 def latencies(sides: Sequence[Side]) -> Chart:
+    """Return the histogram of each run's latencies."""
     series = [
         (side.label, latency(side.infer.requests()) * 1e3, color_of(place))
         for place, side in enumerate(sides)
@@ -103,6 +106,7 @@ def latencies(sides: Sequence[Side]) -> Chart:
 
 
 def subject_differences(contrasts: Sequence[Contrast]) -> Chart:
+    """Return the chart of the differences of each subject's accuracy."""
     figure, names = go.Figure(), list[str]()
     for place, contrast in enumerate(contrasts, 1):
         known = {
@@ -132,6 +136,7 @@ def subject_differences(contrasts: Sequence[Contrast]) -> Chart:
 
 
 def stages(sides: Sequence[Side]) -> Chart:
+    """Return the chart of each run's stages of a request."""
     figure = go.Figure()
     answered = [side for side in sides if side.summary.requests]
     for stage, color in STAGE_COLORS.items() if answered else ():
@@ -175,7 +180,7 @@ def _add_points(
     intervals: Sequence[Interval],
     form: str,
 ) -> None:
-    """One a row, with its interval. place: of the run among all."""
+    """Add a value with its interval in each row, in the color of the run with number `place`."""
     figure.add_scatter(
         x=list(values),
         y=list(names),

@@ -19,7 +19,7 @@ from mmlu_client.text import exact
 
 
 def comparison_page(sides: Sequence[Side], contrasts: Sequence[Contrast], file: Path) -> str:
-    """file: where it will lie, for its links to the runs' own pages."""
+    """Return the page; `file` is where it will be written, for the links to the runs' own pages."""
     notices = dict.fromkeys(side.run.model.notice for side in sides if side.run.model.notice)
     return page(
         "compare.html.jinja",

@@ -1,4 +1,4 @@
-"""Pages that open without a network: a template, and what stands in every one of them."""
+"""HTML pages that open without a network, made of a template and charts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from mmlu_client.pages.chart import Chart
 from mmlu_client.text import significant
 
-# A chart and the part of a page that shows it.
+# A chart, and the HTML that shows it.
 DrawnChart: TypeAlias = tuple[Chart, Markup]
 
 
@@ -24,7 +24,14 @@ def page(
     manifest: Mapping[str, Any],
     **values: Any,
 ) -> str:
-    """template: a file of this package's. values: what it names."""
+    """Render a page.
+
+    Args:
+        template: The name of a file in this package.
+        charts: The charts.
+        manifest: The manifest that the page lists.
+        values: The other values that the template uses.
+    """
     environment = Environment(
         loader=PackageLoader("mmlu_client.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -38,12 +45,12 @@ def page(
 
 
 def drawn(charts: Sequence[Chart]) -> list[DrawnChart]:
-    """What takes the most of a page's time."""
+    """Return the HTML of the charts, which takes most of the time that a page takes."""
     return [(chart, Markup(_drawn(chart.figure))) for chart in charts]
 
 
 def flattened(manifest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted names and values."""
+    """Yield the dotted names and the values of a manifest."""
     for name, value in manifest.items():
         if isinstance(value, Mapping):
             yield from flattened(value, f"{prefix}{name}.")
@@ -53,6 +60,6 @@ def flattened(manifest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
 
 
 def _drawn(figure: Any) -> str:
-    """A div with its script; the library itself stands once in the page."""
+    """Return a div with its script; plotly's own script is in the page once."""
     config = {"displaylogo": False, "responsive": True, "displayModeBar": False}
     return str(pio.to_html(figure, include_plotlyjs=False, full_html=False, config=config))

@@ -1,4 +1,4 @@
-"""report.html of a run."""
+"""The page of a run, report.html."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from mmlu_client.rundir.finished_run import FinishedRun
 
 
 def drawn_charts(run: FinishedRun) -> list[DrawnChart]:
+    """Return the run's charts with their HTML."""
     return drawn(charts(run))
 
 
 def html_report(run: FinishedRun, summary: Summary, charts: Sequence[DrawnChart]) -> str:
-    """charts: of the run."""
+    """Return the page of a run with these charts."""
     return page(
         "report.html.jinja",
         charts,

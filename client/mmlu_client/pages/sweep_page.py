@@ -1,4 +1,4 @@
-"""A sweep's table and page: throughput and latency over its loads."""
+"""The table and the page of a sweep: throughput and latency by load."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PERCENTILES = (("p50", BLUE), ("p90", ORANGE), ("p99", RED))
 
 @dataclass(frozen=True)
 class Point:
-    """One load of a sweep, and what it gave."""
+    """One load of a sweep and its run."""
 
     plan: LoadPlan
     run: FinishedRun
@@ -32,36 +32,39 @@ class Point:
 
     @property
     def name(self) -> str:
+        """The name of the load, which is also that of its folder."""
         return name_of(self.plan)
 
     @property
     def load(self) -> float:
+        """The requests per second of an open loop; the requests in flight of a closed one."""
         return self.plan.rate if self.plan.mode == "open" else self.plan.concurrency
 
     def milliseconds(self, percentile: str) -> float | None:
+        """Return a percentile ("p50") of the latency in ms."""
         seconds: float | None = getattr(self.summary, f"latency_{percentile}_seconds")
         return None if seconds is None else seconds * 1e3
 
 
 def name_of(plan: LoadPlan) -> str:
-    """The folder of one point."""
+    """Return the name of a load, which is also that of its folder."""
     if plan.mode == "open":
         return f"request-rate-{shortest(plan.rate)}"
     return f"concurrency-{plan.concurrency}"
 
 
 def sweep_table(points: Sequence[Point]) -> str:
-    """Markdown: what was measured, and a row for each load."""
+    """Return Markdown that says what was measured, with a row for each load."""
     return "\n\n".join([measured(points), markdown_table(sweep_rows(points)), *marks(points)])
 
 
 def sweep_rows(points: Sequence[Point]) -> list[tuple[str, ...]]:
-    """The head, and each load's."""
+    """Return the rows of the table, the head first."""
     return [HEAD, *((point.name, *_cells(point.summary)) for point in points)]
 
 
 def sweep_page(points: Sequence[Point]) -> str:
-    """points: one at least."""
+    """Return the page of a sweep with at least one load."""
     first = points[0].run
     return page(
         "sweep.html.jinja",
@@ -78,19 +81,20 @@ def sweep_page(points: Sequence[Point]) -> str:
 
 
 def marks(points: Sequence[Point]) -> list[str]:
-    """What the marks in the rows mean."""
+    """Return lines that explain the marks in the rows."""
     return mfu_lines([point.summary for point in points])
 
 
 def measured(points: Sequence[Point]) -> str:
-    """Of what model and engine."""
+    """Return which model, data and engine were measured."""
     run, summary = points[0].run, points[0].summary
-    # Loads differ in this alone, and their rows have the mark.
+    # Whether requests were merged differs between loads; each row is marked instead.
     label = replace(summary, merged_share=None).engine_label
     return f"{run.model.id} on {run.manifest.data.name}, {label}, {summary.precision}, bs {summary.bs}"
 
 
 def sweep_charts(points: Sequence[Point]) -> list[Chart]:
+    """Return all charts of a sweep."""
     return [
         throughput_and_latency(points),
         throughput_by_load(points),
@@ -101,6 +105,7 @@ def sweep_charts(points: Sequence[Point]) -> list[Chart]:
 
 
 def throughput_and_latency(points: Sequence[Point]) -> Chart:
+    """Return the chart of latency over throughput, with a point for each load."""
     figure = go.Figure()
     for percentile, color in PERCENTILES:
         figure.add_scatter(
@@ -129,6 +134,7 @@ def throughput_and_latency(points: Sequence[Point]) -> Chart:
 
 
 def throughput_by_load(points: Sequence[Point]) -> Chart:
+    """Return the chart of throughput by load."""
     figure = _by_load(
         points,
         [
@@ -141,6 +147,7 @@ def throughput_by_load(points: Sequence[Point]) -> Chart:
 
 
 def latency_by_load(points: Sequence[Point]) -> Chart:
+    """Return the chart of latency by load."""
     figure = _by_load(
         points,
         [(name, color, [point.milliseconds(name) for point in points]) for name, color in PERCENTILES],
@@ -150,6 +157,7 @@ def latency_by_load(points: Sequence[Point]) -> Chart:
 
 
 def stages_by_load(points: Sequence[Point]) -> Chart:
+    """Return the chart of a request's stages by load."""
     figure = go.Figure()
     for stage, color in STAGE_COLORS.items():
         seconds = [getattr(point.summary, f"stage_{stage}_seconds") for point in points]
@@ -172,6 +180,7 @@ def stages_by_load(points: Sequence[Point]) -> Chart:
 
 
 def use_by_load(points: Sequence[Point]) -> Chart:
+    """Return the chart of MFU, and of goodput where there is any, by load."""
     series = [("MFU", GREEN, [point.summary.mfu for point in points])]
     if any(point.summary.goodput_share is not None for point in points):
         series.append(("goodput", ORANGE, [point.summary.goodput_share for point in points]))

@@ -1,4 +1,4 @@
-"""Where in a run something was, for its charts: the starts of the client follow each other without a gap."""
+"""The time axis of a run's charts, on which the starts of the client follow each other without a gap."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mmlu_client.rundir.record_table import RecordTable
 
 
 class TimeAxis:
-    """Seconds in which a run asked; 0 where it began to ask the engine, after the reference.
+    """The seconds in which a run asked; 0 is where it began to ask the engine, after the reference.
 
-    Each start of the client is told by its own clock: a machine that was started again has another.
+    Each start of the client has its own clock, because a machine that was started again has another.
     """
 
     def __init__(self, records: RecordTable) -> None:
@@ -29,16 +29,19 @@ class TimeAxis:
 
     @property
     def restarts(self) -> list[float]:
-        """Where another start of the client began to ask."""
+        """Where each later start of the client began to ask, in seconds."""
         keys = list(self._starts)
         return [self._starts[key] for before, key in pairwise(keys) if key[1] != before[1]]
 
     def has(self, phase: str, session: int) -> bool:
-        """Whether anything was answered then."""
+        """Return whether anything was answered in this phase and start of the client."""
         return (phase, session) in self._spans
 
     def seconds(self, phase: str, session: int, monotonic_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What came right before a start's first request or after its last reply is put where that was."""
+        """Return the place of these times, in monotonic ns, on the axis.
+
+        Times before a start's first request or after its last reply are moved there.
+        """
         span = self._spans[phase, session]
         inside = np.clip(monotonic_ns, span.due, span.last_reply)
         return self._starts[phase, session] + (inside - span.due) / 1e9

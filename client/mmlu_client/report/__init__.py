@@ -1,0 +1,1 @@
+"""Figures as text: for a terminal, in Markdown, and in the formats of other programs."""

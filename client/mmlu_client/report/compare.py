@@ -1,4 +1,4 @@
-"""Runs side by side: how each differs from the first in its figures, its answers and its manifest."""
+"""The comparison of runs: how each differs from the first in figures, answers and manifest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmlu_client.rundir.manifest import differences
 from mmlu_client.rundir.record import INFER
 from mmlu_client.rundir.record_table import RecordTable
 
-# Of no interest beside the figures: they differ between any two runs, or load.description has them.
+# Not reported: these differ between any two runs, or are part of load.description.
 ALWAYS_DIFFERENT = (
     "started", "sessions", "command_line", "flags", "device.memory", "device.energy", "device.power",
     "device.temperature", "device.sm_clock", "peak.flops_per_second", "engine.load_seconds",
@@ -32,7 +32,13 @@ ALWAYS_DIFFERENT = (
 
 @dataclass(frozen=True)
 class Side:
-    """One of the runs. label: what it is called beside the others: A, B, …"""
+    """One of the compared runs.
+
+    Attributes:
+        label: Its name in the comparison: A, B, …
+        run: The run.
+        summary: Its figures.
+    """
 
     label: str
     run: FinishedRun
@@ -40,16 +46,23 @@ class Side:
 
     @property
     def infer(self) -> RecordTable:
+        """The records of the compiled engine."""
         return self.run.records.phase(INFER)
 
     def figure(self, name: str) -> float | None:
+        """Return a figure of the summary by its name."""
         value: float | None = getattr(self.summary, name)
         return value
 
 
 @dataclass(frozen=True)
 class Effect:
-    """How a figure differs: its ratio to the first run's, or difference from it. interval: 95 %, if known."""
+    """How a figure differs between two runs: as a ratio or as a difference.
+
+    Attributes:
+        value: The ratio to the first run's figure, or the difference from it.
+        interval: Its 95 % interval, where one can be computed.
+    """
 
     value: float | None
     interval: Interval | None = None
@@ -57,7 +70,16 @@ class Effect:
 
 @dataclass(frozen=True)
 class Letters:
-    """A question on which two runs chose other letters. logprob_difference: the largest of a candidate's."""
+    """A question on which two runs chose different letters.
+
+    Attributes:
+        subject: The subject.
+        index: The number of the question in its subject.
+        answer: The correct letter.
+        first: The first run's letter.
+        other: The other run's letter.
+        logprob_difference: The largest difference of a candidate's log-probability, in nats.
+    """
 
     subject: str
     index: int
@@ -69,9 +91,17 @@ class Letters:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A run against the first. ratios: other / first; accuracies: other - first, on what both answered.
+    """The comparison of a run with the first.
 
-    subjects: the same of each subject. manifest: what the manifests differ in, under dotted names.
+    Attributes:
+        first: The first run.
+        other: The other run.
+        ratios: other / first, by figure.
+        accuracies: other - first on the questions that both answered, by figure.
+        subjects: The same for each subject.
+        agreement: How far their answers agree.
+        letters: The questions on which they chose different letters.
+        manifest: The entries in which the manifests differ: dotted name, first value, other value.
     """
 
     first: Side
@@ -85,11 +115,12 @@ class Contrast:
 
 
 def sides_of(runs: Sequence[FinishedRun]) -> list[Side]:
+    """Label the runs and compute their figures."""
     return [Side(_label(place), run, summarize(run)) for place, run in enumerate(runs)]
 
 
 def contrasts_of(sides: Sequence[Side]) -> list[Contrast]:
-    """Of each after the first with the first."""
+    """Compare each run after the first with the first."""
     first, *others = sides
     draws = [resampled(side.run, seed) for seed, side in enumerate(sides)]
     return [
@@ -141,7 +172,7 @@ def _accuracy(name: str, first: Side, other: Side, left: RecordTable, right: Rec
 
 
 def _difference(left: RecordTable, right: RecordTable) -> Effect:
-    """Of the shares that are right, of the same questions."""
+    """Return the difference of the shares of correct answers on the same questions."""
     mine, theirs = left.correct, right.correct
     counts = (int(each.sum()) for each in (theirs & mine, theirs & ~mine, mine & ~theirs, ~theirs & ~mine))
     return Effect(
@@ -174,6 +205,6 @@ def _manifest(first: FinishedRun, other: FinishedRun) -> list[tuple[str, Any, An
 
 
 def _comparable(run: FinishedRun) -> dict[str, Any]:
-    """The manifest with each server in a few words."""
+    """Return the manifest with each server described in a few words."""
     servers = dict.fromkeys(f"{server.name} on {server.device}" for server in run.manifest.servers)
     return {**run.manifest.as_json(), "servers": ", ".join(servers)}

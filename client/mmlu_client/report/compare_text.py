@@ -1,4 +1,4 @@
-"""A comparison as a terminal shows it: a table for each run after the first, what differs in a few lines."""
+"""A comparison as text for a terminal: for each run after the first a table and a few lines."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mmlu_client.report.table import markdown_table
 from mmlu_client.text import percent, significant, teraflops
 
 WIDTH = 100
-# Of a value of a manifest, and of the lines of all of them.
+# The most characters of a manifest's value, and the most lines for all of them.
 VALUE_LETTERS, MANIFEST_LINES = 36, 4
-# Peaks of one machine that were measured beside nobody else are closer to each other.
+# Peaks that were measured on one idle machine differ by less than this.
 PEAKS_DIFFER = 0.05
 
 
 def comparison(sides: Sequence[Side], contrasts: Sequence[Contrast]) -> str:
-    """At most WIDTH columns, but for what cannot be broken."""
+    """Return the whole text, at most WIDTH columns wide, except for words that cannot be broken."""
     parts = ["\n".join(_named(side) for side in sides)]
     for contrast in contrasts:
         parts += [table(contrast), "\n".join(_wrapped(line) for line in statements(contrast))]
@@ -32,16 +32,18 @@ def _named(side: Side) -> str:
 
 
 def described(side: Side) -> str:
+    """Return the model, the engine, the precision and the batch size of a run."""
     summary = side.summary
     return f"{side.run.model.id} on {summary.engine_label}, {summary.precision}, bs {summary.bs}"
 
 
 def table(contrast: Contrast) -> str:
+    """Return the table of figures in Markdown."""
     return markdown_table(table_rows(contrast))
 
 
 def table_rows(contrast: Contrast) -> list[tuple[str, ...]]:
-    """The first is the head. Figures that neither run has are left out."""
+    """Return the rows of the table, the head first, without figures that neither run has."""
     first, other = contrast.first, contrast.other
     rows: list[tuple[str, ...]] = [
         ("figure", first.label, other.label, f"{other.label} to {first.label} (95 % interval)"),
@@ -60,14 +62,14 @@ def table_rows(contrast: Contrast) -> list[tuple[str, ...]]:
 
 
 def effect_of(contrast: Contrast, key: str) -> str:
-    """`× 1.03 (1.01 … 1.05)`, `+0.012 (-0.003 … +0.027)`; nothing for a figure that has no such thing."""
+    """Return `× 1.03 (1.01 … 1.05)` or `+0.012 (-0.003 … +0.027)`; empty for one not compared."""
     if key in contrast.accuracies:
         return _with_interval(contrast.accuracies[key], "+.4f")
     return _with_interval(contrast.ratios[key], ",.3f", "× ") if key in contrast.ratios else ""
 
 
 def statements(contrast: Contrast) -> list[str]:
-    """What there is to say of answers and manifests."""
+    """Return the lines about answers and manifests."""
     first, other, found = contrast.first.label, contrast.other.label, contrast.agreement
     lines = [f"accuracy: {found.statement(first, other)}"]
     if found.questions:
@@ -83,7 +85,7 @@ def statements(contrast: Contrast) -> list[str]:
 
 
 def peak_lines(contrast: Contrast) -> list[str]:
-    """What peaks that differ make of the ratio of two MFUs."""
+    """Return a warning where the peaks differ, because then MFUs cannot be compared."""
     before, after = contrast.first.summary.peak_flops, contrast.other.summary.peak_flops
     if not before or not after or abs(after / before - 1) <= PEAKS_DIFFER:
         return []
@@ -95,14 +97,14 @@ def peak_lines(contrast: Contrast) -> list[str]:
 
 
 def plain(value: Any) -> str:
-    """A value of a manifest in words."""
+    """Return a manifest's value in words."""
     if isinstance(value, list):
         return ", ".join(map(plain, value)) or "none"
     return "none" if value is None else str(value)
 
 
 def _manifest_line(found: Sequence[tuple[str, Any, Any]]) -> str:
-    """As many as a few lines hold."""
+    """Return the line about differences of the manifests, with as many as fit into a few lines."""
     items = [
         f"{name} {_shortened(plain(before), VALUE_LETTERS)} → {_shortened(plain(after), VALUE_LETTERS)}"
         for name, before, after in found

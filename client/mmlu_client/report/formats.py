@@ -1,4 +1,4 @@
-"""Figures in the forms that other programs read: FlagPerf, lm-evaluation-harness, JSON, CSV."""
+"""Figures in the formats that other programs read: FlagPerf, lm-evaluation-harness, JSON, CSV."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmlu_client.rundir.finished_run import FinishedRun
 
 
 def formatted(run: FinishedRun, summary: Summary, form: str) -> str:
-    """What `--format` prints for other programs."""
+    """Return a run's figures in the format that `--format` names."""
     if form == "flagperf":
         return flagperf(run, summary)
     if form == "lm-eval":
@@ -30,7 +30,11 @@ def formatted(run: FinishedRun, summary: Summary, form: str) -> str:
 
 
 def formatted_sweep(points: Sequence[Point], form: str) -> str:
-    """The same of a sweep: each load's lines for the suite, a document a line, or one with a row a load."""
+    """Return a sweep's figures in the format that `--format` names.
+
+    FlagPerf's lines are printed for each load, lm-eval's document is one line for each load, and JSON and CSV
+    have one row for each load.
+    """
     if form == "flagperf":
         return "\n\n".join(flagperf(point.run, point.summary) for point in points)
     if form == "lm-eval":
@@ -43,7 +47,7 @@ def formatted_sweep(points: Sequence[Point], form: str) -> str:
 def sweep_rows(
     points: Sequence[Point], figures: Callable[[Summary], dict[str, Any]]
 ) -> list[dict[str, object]]:
-    """One a load: its name, what it was in numbers, and the figures of its summary."""
+    """Return a row for each load: its name, its concurrency or rate, and the figures of its summary."""
     return [
         {
             "load": point.name,
@@ -56,7 +60,7 @@ def sweep_rows(
 
 
 def formatted_comparison(sides: Sequence[Side], contrasts: Sequence[Contrast], form: str) -> str:
-    """What `compare --format` prints: a JSON document, or CSV with a row for each run."""
+    """Return a comparison as a JSON document, or as CSV with a row for each run."""
     if form == "csv":
         empty = dict.fromkeys(_flat(contrasts[0]))
         against = [empty, *map(_flat, contrasts)]
@@ -102,7 +106,7 @@ def _effect(effect: Effect) -> dict[str, float | None]:
 
 
 def _flat(contrast: Contrast) -> dict[str, object]:
-    """Columns of a CSV row, beside the run's own figures."""
+    """Return the columns of a CSV row that come after the run's own figures."""
     effects = {
         **{f"ratio_{name}": effect for name, effect in contrast.ratios.items()},
         **{f"difference_{name}": effect for name, effect in contrast.accuracies.items()},
@@ -125,11 +129,11 @@ def _flat(contrast: Contrast) -> dict[str, object]:
 
 
 def flagperf(run: FinishedRun, summary: Summary) -> str:
-    """The suite's finish line, one dict under its own keys and with its three decimals, and its Markdown row.
+    """Return FlagPerf's last line, a dict with its keys and three decimals, and its row in Markdown.
 
-    A query is a token. Accuracy, in both, is that of the whole vocabulary's arg-max. `flops` are a second's:
-    two a parameter and token of core throughput, the reference's where the engine was not asked; null where a
-    prefix was reused, which the suite does not know.
+    A query is a token. Accuracy is that of the whole vocabulary's arg-max in both. `flops` is FLOP/s: two for
+    each parameter and token of core throughput, the reference's where the engine was not asked. It is null
+    where a prefix was reused, which FlagPerf does not know.
     """
     core = summary.p_val_core if summary.p_infer_core is None else summary.p_infer_core
     is_whole = summary.computed_tokens == summary.logical_tokens
@@ -152,7 +156,7 @@ def flagperf(run: FinishedRun, summary: Summary) -> str:
 
 
 def vendor(device: str) -> str:
-    """Who made the device, as far as its name tells."""
+    """Return the maker of a device, as far as its name tells."""
     known = {
         "nvidia": "nvidia",
         "tesla": "nvidia",
@@ -165,7 +169,7 @@ def vendor(device: str) -> str:
 
 
 def comma_separated(rows: Sequence[Mapping[str, object]]) -> str:
-    """A head and the rows, which have the same keys."""
+    """Return the rows, which have the same keys, as CSV with a head."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""A results file as EleutherAI's lm-evaluation-harness (0.4.13) writes it for its task `mmlu`."""
+"""The results file that EleutherAI's lm-evaluation-harness (0.4.13) writes for its task `mmlu`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ from mmlu_client.rundir.record import INFER
 
 ALL = "mmlu"
 ALIASES = {group.task: group.alias for group in HARNESS_GROUPS}
-# Of the harness's files for these tasks and groups.
+# The versions of the harness's own files for these tasks and groups.
 TASK_VERSION, GROUP_VERSION = 1.0, "2"
 
 
 def lm_eval_results(run: FinishedRun) -> dict[str, Any]:
-    """Subjects are tasks; groups weigh them by their questions. Subjects it does not know stand in `mmlu`."""
+    """Return the content of a results file.
+
+    Subjects are tasks, and groups weight them by their numbers of questions. Subjects that the harness does
+    not know are directly below `mmlu`.
+    """
     subjects = subject_accuracies(run.records.phase(INFER))
     tasks = {f"mmlu_{name}": accuracy for name, accuracy in subjects.items()}
     subtasks = _subtasks(list(subjects))
     groups = {name: _group(name, _leaves(name, subtasks), tasks) for name in subtasks}
-    # The harness says these of a group only where tasks are right below it: not of all of MMLU.
+    # The harness lists a group here only where tasks are directly below it, which excludes all of MMLU.
     names = [*(group for group, below in subtasks.items() if not tasks.keys().isdisjoint(below)), *tasks]
     return {
         "results": {**groups, **{name: _task(name, accuracy) for name, accuracy in tasks.items()}},
@@ -63,12 +67,12 @@ def lm_eval_results(run: FinishedRun) -> dict[str, Any]:
 
 
 def sanitized(model: str) -> str:
-    """A model's name as the harness makes a folder's of it."""
+    """Return a model's name as the harness turns it into the name of a folder."""
     return re.sub(r'["<>:/|\\?*\[\]]+', "__", model)
 
 
 def _subtasks(subjects: Sequence[str]) -> dict[str, list[str]]:
-    """Group → what is right below it, for the groups that have a subject here."""
+    """Return what is directly below each group that has a subject here."""
     by_group = {
         group.task: [f"mmlu_{name}" for name in subjects if HARNESS_GROUP_OF.get(name) is group]
         for group in HARNESS_GROUPS
@@ -107,13 +111,19 @@ def _group(name: str, leaves: Sequence[str], tasks: Mapping[str, Accuracy]) -> d
 
 
 def task_stderr(accuracy: Accuracy) -> float | None:
-    """The harness's: the sample's standard deviation (n - 1) over √n. None for fewer than two."""
+    """Return the harness's standard error of a task: the sample's standard deviation (n - 1) over √n.
+
+    It is None for fewer than two questions.
+    """
     share, count = accuracy.share, accuracy.answered
     return math.sqrt(share * (1 - share) / (count - 1)) if share is not None and count > 1 else None
 
 
 def pooled_stderr(accuracies: Sequence[Accuracy]) -> float | None:
-    """The harness's, of a group: from the pooled variance of its tasks. None where a task has none."""
+    """Return the harness's standard error of a group, from the pooled variance of its tasks.
+
+    It is None where a task has none.
+    """
     errors = [task_stderr(each) for each in accuracies]
     known = [error for error in errors if error is not None]
     if not known or len(known) < len(errors):
@@ -128,7 +138,7 @@ def _or_not_available(error: float | None) -> float | str:
 
 
 def _config(run: FinishedRun, name: str) -> dict[str, Any]:
-    """A task's settings, those of the harness's own file for it that hold here too, under its names."""
+    """Return a task's settings under the harness's names: those of its own file that also hold here."""
     subject = name.removeprefix("mmlu_")
     style = FORMATS[run.manifest.prompt_format]
     text = "{{question.strip()}}" if style.stripped else "{{question}}"

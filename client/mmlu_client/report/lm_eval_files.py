@@ -1,7 +1,7 @@
-"""A run's files as lm-evaluation-harness (0.4.13) leaves them with `--output_path … --log_samples`.
+"""A run's files as lm-evaluation-harness (0.4.13) writes them with `--output_path … --log_samples`.
 
-Its own tools read them: `results_<time>.json` and, a task each, `samples_<task>_<time>.jsonl`, in a folder
-that is named after the model.
+Its own tools read them: `results_<time>.json` and for each task `samples_<task>_<time>.jsonl`, in a folder
+named after the model.
 """
 
 from __future__ import annotations
@@ -32,10 +32,20 @@ COLUMNS = (
 
 
 def write_lm_eval_files(run: FinishedRun, load: Callable[[], Benchmark]) -> Path:
-    """Returns the folder that they are in. load: what was asked; prompts are written again from it.
+    """Write the files into the run's folder.
 
-    Written once more, after --resume, they take the place of the first. Raises ClientError, after the results
-    are written, where the questions cannot be read, or are others by now.
+    Files of an earlier start of the same run are replaced.
+
+    Args:
+        run: The run.
+        load: Loads the questions that were asked, from which the prompts are made again.
+
+    Returns:
+        The folder that the files are in.
+
+    Raises:
+        ClientError: The questions cannot be read, or are not those that were asked; the results are written
+            by then.
     """
     folder = run.folder / FOLDER / sanitized(run.model.id)
     make_folder(folder)
@@ -63,13 +73,13 @@ def _write_results(folder: Path, time: str, results: dict[str, Any]) -> None:
 
 
 def _time(run: FinishedRun) -> str:
-    """When the run began, as the harness names files: no colons, microseconds, no zone."""
+    """Return when the run began in the harness's format: no colons, microseconds, no time zone."""
     started = datetime.fromtimestamp(run.manifest.started.epoch_ns / 1e9, timezone.utc)
     return started.strftime("%Y-%m-%dT%H-%M-%S.%f")
 
 
 def _tasks(run: FinishedRun) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Each subject's answered questions as rows of their records, in the order of their file."""
+    """Yield each subject's answered questions, as rows of their records, in the order of their file."""
     infer = run.records.phase(INFER)
     scored = infer.where(infer.is_scored)
     for subject in np.unique(scored["subject"].astype(str)).tolist():
@@ -80,7 +90,10 @@ def _tasks(run: FinishedRun) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def _sample(run: FinishedRun, benchmark: Benchmark, answer: dict[str, Any]) -> dict[str, Any]:
-    """One question as the harness logs it. resps: log-probability, and whether it was the arg-max of all."""
+    """Return one question as the harness logs it.
+
+    Each of `resps` is a log-probability, and whether the candidate was the arg-max of the whole vocabulary.
+    """
     question = benchmark.test[answer["subject"]][answer["index"]]
     context, right = _context(run, benchmark, question, answer["shots"]), LETTERS.index(question.answer)
     scores = [
@@ -112,7 +125,10 @@ def _sample(run: FinishedRun, benchmark: Benchmark, answer: dict[str, Any]) -> d
 
 
 def _context(run: FinishedRun, benchmark: Benchmark, question: Question, kept: int) -> str:
-    """The prompt's text. One that lost tokens, and not shots, is whole here, as in the harness."""
+    """Return the text of a prompt.
+
+    As in the harness it is complete where tokens, and not shots, were left out.
+    """
     style = FORMATS[run.manifest.prompt_format]
     shots = benchmark.dev.get(question.subject, ())[: run.manifest.few_shots]
     return style.head(question.subject, _kept(style, shots, kept)) + style.body(question)

@@ -1,4 +1,4 @@
-"""The figures of a run: written into its folder, and printed."""
+"""The figures of a run, which are written into its folder and printed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ from mmlu_client.rundir.folder import HTML, SUMMARY, TABLE, write_text
 def figure_files(
     run: FinishedRun, summary: Summary, charts: Sequence[DrawnChart]
 ) -> dict[Path, Callable[[], str]]:
-    """Path → what makes the content. charts: the run's, for the page."""
+    """Return what makes the content of each file of figures, by path.
+
+    Args:
+        run: The run.
+        summary: Its figures.
+        charts: Its charts, for the page.
+    """
     return {
         run.folder / SUMMARY: lambda: json.dumps(summary.figures(), indent=2) + "\n",
         run.folder / TABLE: lambda: summary_page(run, summary),
@@ -34,7 +40,7 @@ def figure_files(
 
 
 def write_files(files: Mapping[Path, Callable[[], str]]) -> list[NotWrittenError]:
-    """As many as can be. Returns what went wrong."""
+    """Write as many files as possible, and return the errors of the others."""
     lost: list[NotWrittenError] = []
     for path, content in files.items():
         with noted(lost):
@@ -44,7 +50,7 @@ def write_files(files: Mapping[Path, Callable[[], str]]) -> list[NotWrittenError
 
 @contextlib.contextmanager
 def noted(lost: list[NotWrittenError]) -> Iterator[None]:
-    """What cannot be written is put in the list, and is no error here."""
+    """Add the error of a file that cannot be written to the list, instead of raising it."""
     try:
         yield
     except NotWrittenError as error:
@@ -52,7 +58,15 @@ def noted(lost: list[NotWrittenError]) -> Iterator[None]:
 
 
 def printed(run: FinishedRun, summary: Summary, form: str, *, is_whole: bool, is_written: bool) -> str:
-    """What `--format` prints. is_whole: with every line of summary.md."""
+    """Return what `--format` prints.
+
+    Args:
+        run: The run.
+        summary: Its figures.
+        form: The format.
+        is_whole: Whether every line of summary.md is printed.
+        is_written: Whether the files of figures were written, which the text then says.
+    """
     if form != "table":
         return formatted(run, summary, form)
     text = run_text(run, summary, this_terminal(is_whole=is_whole))
@@ -60,17 +74,21 @@ def printed(run: FinishedRun, summary: Summary, form: str, *, is_whole: bool, is
 
 
 def print_text(text: str) -> None:
-    """Raises RunError where nothing takes it."""
+    """Print a text to standard output.
+
+    Raises:
+        RunError: It cannot be written.
+    """
     try:
         print(text, flush=True)
     except OSError as error:
-        # What stands in the buffer would fail again at the exit.
+        # What is left in the buffer would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise RunError(f"cannot print the figures: {error.strerror}") from None
 
 
 def joined(trouble: ClientError | None, others: Iterable[ClientError]) -> ClientError | None:
-    """One error of all: the first, whose exit status counts, with what the others say."""
+    """Return one error for all: the first, whose exit status counts, with the messages of the others."""
     for other in others:
         if trouble is None:
             trouble = other
@@ -80,7 +98,12 @@ def joined(trouble: ClientError | None, others: Iterable[ClientError]) -> Client
 
 
 def loss(lost: Sequence[NotWrittenError], remedy: str) -> list[RunError]:
-    """One for all files that could not be written. remedy: flags of this program that write them."""
+    """Return one error for all files that could not be written.
+
+    Args:
+        lost: The errors of the files.
+        remedy: The arguments of this program that write them.
+    """
     if not lost:
         return []
     reasons = ", ".join(dict.fromkeys(str(error.reason) for error in lost))
@@ -95,7 +118,7 @@ def loss(lost: Sequence[NotWrittenError], remedy: str) -> list[RunError]:
 
 
 def flaw(run: FinishedRun, summary: Summary) -> FlawedRunError | None:
-    """What is wrong with a run that came to its end."""
+    """Return what is wrong with a run that was completed; None where nothing is."""
     parts = []
     if summary.validated is False:
         parts.append(validation_failure(run, summary))

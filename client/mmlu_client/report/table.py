@@ -1,4 +1,4 @@
-"""Figures → the table and the lines that explain it."""
+"""Figures as the suite's table, and the lines that explain it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Row: TypeAlias = tuple[str, ...]
 
 
 def summary_page(run: FinishedRun, summary: Summary) -> str:
-    """The suite's table in Markdown, what is needed to read it, and accuracy by group and subject."""
+    """Return summary.md: the suite's table, what is needed to read it, and accuracy by group and subject."""
     lines = "\n".join(f"- {line}" for line in notes(run, summary))
     tables = map(markdown_table, accuracy_rows(summary, run.model.notice))
     parts = [table(summary, run.model.notice), lines, *tables]
@@ -40,12 +40,12 @@ def summary_page(run: FinishedRun, summary: Summary) -> str:
 
 
 def accuracy_rows(summary: Summary, notice: str) -> list[list[Row]]:
-    """A table of MMLU's groups, where the data has any, and one of subjects, head first."""
+    """Return a table of MMLU's groups, where the data have any, and one of subjects, the head first."""
     return [_accuracy_rows(name, figures, notice) for name, figures in accuracy_parts(summary)]
 
 
 def accuracy_parts(summary: Summary) -> list[tuple[str, AccuracyFigures]]:
-    """Accuracy by group and by subject, what there is of them, under names for people."""
+    """Return the accuracies by group and by subject, where there are any, under names for people."""
     groups = {
         "STEM" if name == "stem" else name.replace("_", " "): figures
         for name, figures in (summary.acc_by_group or {}).items()
@@ -70,7 +70,7 @@ def _accuracy_rows(name: str, figures: AccuracyFigures, notice: str) -> list[Row
 
 
 def cells(summary: Summary, notice: str) -> Row:
-    """The suite's own row, in the order of COLUMNS; `/` where a thing was not measured."""
+    """Return the suite's row in the order of COLUMNS; `/` stands for what was not measured."""
     return (
         summary.engine_label,
         summary.precision,
@@ -87,11 +87,12 @@ def cells(summary: Summary, notice: str) -> Row:
 
 
 def table(summary: Summary, notice: str) -> str:
+    """Return the suite's table in Markdown."""
     return markdown_table([COLUMNS, cells(summary, notice)])
 
 
 def remarks(run: FinishedRun, summary: Summary) -> list[str]:
-    """What went otherwise than it should, or makes a figure another one than it seems."""
+    """Return lines on what went wrong, and on figures that mean something else than they seem to."""
     return [
         *failure_lines(run),
         *ending_lines(run, summary.ended_early),
@@ -103,7 +104,7 @@ def remarks(run: FinishedRun, summary: Summary) -> list[str]:
 
 
 def markdown_table(rows: list[Row]) -> str:
-    """The first row is the head."""
+    """Return the rows, of which the first is the head, as a table in Markdown."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     ruled = [rows[0], tuple("-" * width for width in widths), *rows[1:]]
     return "\n".join(
@@ -113,6 +114,7 @@ def markdown_table(rows: list[Row]) -> str:
 
 
 def notes(run: FinishedRun, summary: Summary) -> list[str]:
+    """Return all lines that explain the table."""
     model = run.model
     lines = [
         *alarms(run, summary),
@@ -169,7 +171,10 @@ def _prompt_lines(run: FinishedRun, summary: Summary) -> list[str]:
 
 
 def _peaks(run: FinishedRun) -> str:
-    """What MFU was computed with: of a server that told several in one start of the client the largest."""
+    """Return the peaks that MFU was computed with.
+
+    Of a server that reported several in one start of the client it is the largest.
+    """
     peaks = sorted({server.peak_flops / 1e12 for server in run.manifest.servers})
     source = f"({run.model.peak_source}{_spread(run)})"
     if len(peaks) == 1:
@@ -288,7 +293,7 @@ def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
 
 
 def server_line(run: FinishedRun, name: str) -> str:
-    """What the engine of one of several servers did."""
+    """Return what the engine of one of several servers did."""
     infer = run.records.phase(INFER)
     mine = infer.where(infer["server"] == name)
     return f"server {name}: {_work(mine)}"
@@ -303,4 +308,5 @@ def _work(records: RecordTable) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
+    """Return the two ends of an interval as text."""
     return "/" if low is None or high is None else f"{low:.3f} … {high:.3f}"

@@ -1,4 +1,4 @@
-"""What a person reads in a terminal at the end of a run: its row, a few lines, and accuracy by subject."""
+"""The text at the end of a run for a terminal: the suite's row, a few lines, and accuracy by subject."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ from mmlu_client.text import accuracy, labelled, milliseconds, number
 
 @dataclass(frozen=True)
 class View:
-    """How much is shown. width: characters in a line. is_whole: every line of summary.md.
+    """How much is shown.
 
-    is_watched: a person looks at it, and wants to see each subject.
+    Attributes:
+        width: The characters in a line.
+        is_whole: Whether every line of summary.md is shown.
+        is_watched: Whether a person is at the terminal, who gets each subject's accuracy.
     """
 
     width: int
@@ -39,11 +42,12 @@ class View:
 
 
 def this_terminal(*, is_whole: bool) -> View:
-    """80 columns where standard output is no terminal, or COLUMNS."""
+    """Return the view for standard output; its width is COLUMNS, or 80 where it is no terminal."""
     return View(shutil.get_terminal_size().columns, is_whole, sys.stdout.isatty())
 
 
 def run_text(run: FinishedRun, summary: Summary, view: View) -> str:
+    """Return the text of a run."""
     row = stacked([COLUMNS, cells(summary, run.model.notice)], view.width)
     if view.is_whole:
         lines = wrapped((f"- {line}" for line in notes(run, summary)), view.width)
@@ -54,7 +58,7 @@ def run_text(run: FinishedRun, summary: Summary, view: View) -> str:
 
 
 def brief_lines(run: FinishedRun, summary: Summary) -> list[str]:
-    """What the row means, in short."""
+    """Return the most important lines that explain the row."""
     notice = run.model.notice
     return [
         *alarms(run, summary),
@@ -91,7 +95,7 @@ def _subjects(run: FinishedRun, summary: Summary, view: View) -> list[str]:
 
 
 def _in_columns(figures: AccuracyFigures, width: int) -> str:
-    """As many side by side as the width takes; read downwards."""
+    """Return the accuracies in as many columns as the width allows, to be read downwards."""
     longest = max(map(len, figures))
     each = [f"{name:<{longest}} {number(part['acc'], '.3f')}" for name, part in figures.items()]
     columns = max(1, (width + 2) // (longest + 8))
@@ -100,7 +104,7 @@ def _in_columns(figures: AccuracyFigures, width: int) -> str:
 
 
 def sweep_text(points: Sequence[Point], view: View) -> str:
-    """points: one at least."""
+    """Return the text of a sweep with at least one load."""
     head = textwrap.fill(measured(points), view.width, break_long_words=False, break_on_hyphens=False)
     names, *rows = sweep_rows(points)
     short = tuple(name.replace("tokens/s", "tok/s") for name in names)
@@ -109,6 +113,7 @@ def sweep_text(points: Sequence[Point], view: View) -> str:
 
 
 def load_line(point: Point) -> str:
+    """Return one line about a load of a sweep."""
     summary = point.summary
     return (
         f"{point.name}: {summary.answered:,} of {summary.questions:,} questions, "
@@ -118,7 +123,7 @@ def load_line(point: Point) -> str:
 
 
 def wrapped(lines: Iterable[str], width: int) -> str:
-    """Broken between words alone, so that a path can be copied."""
+    """Wrap the lines between words only, so that a path can be copied."""
     return "\n".join(
         textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
         for line in lines
@@ -126,9 +131,12 @@ def wrapped(lines: Iterable[str], width: int) -> str:
 
 
 def stacked(rows: Sequence[Row], width: int, repeated: int = 0) -> str:
-    """The table as one, or where it is too wide as several below each other.
+    """Return a table, which is split into several below each other where it is too wide.
 
-    repeated: how many of the first columns stand in each of them.
+    Args:
+        rows: The rows, the head first.
+        width: The characters in a line.
+        repeated: How many of the first columns are repeated in each part.
     """
     columns = list(zip(*rows, strict=True))
     first, parts = columns[:repeated], [columns[:repeated]]
