@@ -1,4 +1,7 @@
-"""`python protos/generate.py`: scoring.proto → scoring_pb2.py, its stub and scoring_pb2_grpc.py."""
+"""Generates scoring_pb2.py, its stub and scoring_pb2_grpc.py from scoring.proto.
+
+python protos/generate.py
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,11 @@ PROTOS = Path(__file__).parent
 
 
 def googleapis_folder() -> Path:
-    """The folder that google/rpc/status.proto lies under."""
+    """Return the folder that google/rpc/status.proto is found from.
+
+    Raises:
+        SystemExit: googleapis-common-protos is not installed.
+    """
     spec = find_spec("google.rpc.status_pb2")
     if spec is None or spec.origin is None:
         raise SystemExit("googleapis-common-protos is missing: it is a build requirement in pyproject.toml")
@@ -17,6 +24,11 @@ def googleapis_folder() -> Path:
 
 
 def generate() -> None:
+    """Run protoc.
+
+    Raises:
+        SystemExit: protoc failed.
+    """
     from grpc_tools import protoc
 
     includes = [PROTOS, Path(protoc.__file__).parent / "_proto", googleapis_folder()]

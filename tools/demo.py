@@ -1,4 +1,4 @@
-"""The whole path on the bundled model: start a server, run the client to its table, stop the server."""
+"""The demonstration: starts a server with the bundled model, runs the client, and stops the server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tools.server_process import ServerProcess, program
 
 
 def main() -> int:
+    """Return the client's exit status."""
     take_any_text()
     with ServerProcess("--model", "demo") as server:
         client = [program("mmlu-client"), "--bs", "1", "--url", server.address, *sys.argv[1:]]

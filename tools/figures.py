@@ -1,4 +1,4 @@
-"""Write the table of keys in docs/figures.md from the client's catalogue of figures."""
+"""Writes the table of keys in docs/figures.md from the client's catalogue of figures."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from pathlib import Path
 from mmlu_client.figures.catalogue import FIGURES, Figure
 
 PAGE = Path(__file__).parents[1] / "docs" / "figures.md"
-# The table is what follows this line, to the page's end.
+# The table is everything from this line to the end of the page.
 MARK = "<!-- made by python -m tools.figures -->\n"
 HEAD = ("key", "unit", "what", "section", "compared", "better")
 
 
 def main() -> None:
+    """Write the page."""
     PAGE.write_text(with_table(PAGE.read_text()))
 
 
 def with_table(page: str) -> str:
-    """The page with the catalogue's table behind its mark. Raises ValueError where it has no mark."""
+    """Return the page with the catalogue's table after its mark.
+
+    Raises:
+        ValueError: The page has no mark.
+    """
     text, mark, _ = page.partition(MARK)
     if not mark:
         raise ValueError(f"{PAGE} has no line {MARK.strip()!r}")
@@ -27,7 +32,7 @@ def with_table(page: str) -> str:
 
 
 def anchor(section: str) -> str:
-    """What a link to a heading ends with on GitHub: lower case, no punctuation, hyphens for spaces."""
+    """Return the anchor of a heading on GitHub: lower case, no punctuation, hyphens for spaces."""
     return re.sub(r"[^\w\- ]", "", section.lower()).replace(" ", "-")
 
 

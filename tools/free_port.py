@@ -1,16 +1,16 @@
-"""A port that nobody listens on."""
+"""A free port on this machine."""
 
 from __future__ import annotations
 
 import random
 import socket
 
-# Below those that systems give to whoever asks for any port: who asks for one meanwhile gets another.
+# Below the range from which systems assign a port on request, so that no other program is given this one.
 PORTS = range(20_000, 32_000)
 
 
 def free_port() -> int:
-    """On 127.0.0.1, at this moment."""
+    """Return a port on 127.0.0.1 on which nothing listens at this moment."""
     while True:
         port = random.choice(PORTS)
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""A trt-server as a child process on free ports, for the demonstration and the benchmarks."""
+"""A trt-server in a child process on free ports, for the demonstration and the benchmarks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ STOP_SECONDS = 60.0
 
 
 class ServerProcess:
-    """Runs from `with` to its end. Raises SystemExit, after the server's own words, where it cannot start.
+    """A server that runs inside a `with` block.
 
-    core: the only one it may run on; None: any.
+    Raises:
+        SystemExit: The server does not start; its own messages were printed before.
     """
 
     def __init__(self, *arguments: str, core: int | None = None) -> None:
+        """Start the server with these arguments.
+
+        Args:
+            arguments: The arguments of trt-server.
+            core: The only core that it may run on; None: any.
+        """
         command = [program("trt-server"), "--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
         pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
         self.process = subprocess.Popen(
@@ -49,18 +56,18 @@ class ServerProcess:
             self.process.kill()
 
     def _pass_on(self) -> None:
-        """Keep the pipe empty."""
+        """Read the pipe, so that the server does not block on it."""
         assert self.process.stderr is not None
         for _ in self.process.stderr:
             pass
 
 
 def _wrapped(text: str) -> str:
-    """For this terminal; an address is not broken."""
+    """Wrap a text to the width of this terminal, between words only."""
     width = shutil.get_terminal_size().columns
     return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def program(name: str) -> str:
-    """A console script of the running environment."""
+    """Return the path of a console script of this environment."""
     return str(Path(sys.executable).parent / name)

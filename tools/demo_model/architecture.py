@@ -1,4 +1,4 @@
-"""The demo model's shape: a small Llama with grouped-query attention."""
+"""The architecture of the demo model: a small Llama with grouped-query attention."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-# Far more than the demo's prompts: longer ones can be scored too.
+# Far more than the demo's own prompts need, so that longer ones can be scored too.
 CONTEXT = 2048
 VOCABULARY = 2560
 
@@ -32,19 +32,19 @@ CONFIGURATION: dict[str, Any] = {
     "attention_bias": False,
     "bos_token_id": 0,
     "eos_token_id": 1,
-    # Large enough that attention tells tokens apart from the first step on.
+    # Large enough that attention distinguishes tokens from the first step on.
     "initializer_range": 0.08,
     "torch_dtype": "float32",
 }
 
 
 def new_model() -> Any:
-    """A LlamaForCausalLM in fp32 with weights from torch's current seed."""
+    """Return a LlamaForCausalLM in fp32 with weights from torch's current seed."""
     return LlamaForCausalLM(LlamaConfig(**CONFIGURATION)).float()
 
 
 def write_checkpoint(model: Any, folder: Path) -> None:
-    """Write config.json and model.safetensors; the output head is the embedding and is not written twice."""
+    """Write config.json and model.safetensors; the output head is the embedding and is not written again."""
     tensors = {name: value for name, value in model.state_dict().items() if name != "lm_head.weight"}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

@@ -14,21 +14,26 @@ from torch.nn.functional import cross_entropy
 from tools.demo_model.question import LETTERS
 from tools.demo_model.tokenizer import ANSWER, LABELS
 
-# Sequences that go through the model at once.
+# The number of sequences in a batch.
 WIDTH = 24
-# After this layer the end of a question's stem is trained to hold the answer's word, so that the later layers
-# have only to find the option that says it.
+# After this layer the hidden state at the end of a question's stem is trained to predict the answer's word,
+# so that the later layers only have to find the option with that word.
 RECALL_LAYER = 2
-# After this one the place where the letter is asked for holds that word too.
+# After this layer the hidden state at "Answer:" is trained to predict that word too.
 BRING_LAYER = 3
 
 
 @dataclass(frozen=True)
 class Batch:
-    """token_ids: int64 [sequences, length], padded on the right, where causal attention does not see it.
+    """Sequences and the places of their questions.
 
-    Per question, int64 [questions]: row; asked, where "Answer:" stands; letter, the token after it; stem,
-    where the stem ends; word, the right option's first token.
+    Attributes:
+        token_ids: int64 [sequences, length], padded on the right, where causal attention does not see it.
+        row: int64 [questions], the sequence of each question.
+        asked: int64 [questions], the position of "Answer:".
+        letter: int64 [questions], the token after "Answer:".
+        stem: int64 [questions], the position where the stem ends.
+        word: int64 [questions], the first token of the correct option.
     """
 
     token_ids: torch.Tensor
@@ -41,8 +46,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Loss:
-    """Means over the questions, cross entropies over the whole vocabulary in nats: of the letter; of the
-    answer's word, added up where it is trained at two places. right: share of letters hit."""
+    """Means over the questions; cross entropies are over the whole vocabulary and in nats.
+
+    Attributes:
+        letter: The cross entropy of the letter.
+        word: The cross entropy of the answer's word, added up where it is trained at two positions.
+        right: The share of correct letters.
+    """
 
     letter: float
     word: float
@@ -50,12 +60,12 @@ class Loss:
 
 
 def mean(losses: Sequence[Loss]) -> Loss:
-    """The means over several steps."""
+    """Return the means over several steps."""
     return Loss(*(fmean(values) for values in zip(*map(astuple, losses), strict=True)))
 
 
 def batches(tokenizer: Tokenizer, sequences: Sequence[str]) -> Iterator[Batch]:
-    """Encode the sequences and put those of like length together."""
+    """Encode the sequences, and yield batches of sequences of similar length."""
     encoded = sorted((encoding.ids for encoding in tokenizer.encode_batch(list(sequences))), key=len)
     for start in range(0, len(encoded), WIDTH):
         yield _batch(encoded[start : start + WIDTH], tokenizer)
@@ -71,7 +81,7 @@ def _batch(encoded: list[list[int]], tokenizer: Tokenizer) -> Batch:
 
 
 def _places(ids: list[int], tokenizer: Tokenizer) -> Iterator[tuple[int, int, int, int]]:
-    """asked, letter, stem and word of each question in a sequence; a card's letter is its word."""
+    """Yield asked, letter, stem and word of each question in a sequence; a card's letter is its word."""
     labels = {tokenizer.token_to_id(label): letter for label, letter in zip(LABELS, LETTERS, strict=True)}
     letters = {tokenizer.token_to_id(f"Ġ{letter}"): letter for letter in LETTERS}
     answer = tokenizer.token_to_id(ANSWER)
@@ -91,8 +101,15 @@ def _places(ids: list[int], tokenizer: Tokenizer) -> Iterator[tuple[int, int, in
 def backward(model: Any, parts: Sequence[Batch], recall: float, bring: float, bfloat16: bool) -> Loss:
     """Add the gradients of the mean loss over all questions of the parts.
 
-    The loss is the letter's, plus recall times the word's where the stem ends, plus bring times the word's
-    where the letter is asked for.
+    The loss is the letter's, plus `recall` times the word's at the end of the stem, plus `bring` times the
+    word's at "Answer:".
+
+    Args:
+        model: A LlamaForCausalLM.
+        parts: The batches of one step.
+        recall: The weight of the word's loss at the end of the stem.
+        bring: The weight of the word's loss at "Answer:".
+        bfloat16: Whether matrix products are in bfloat16.
     """
     questions = sum(len(part.letter) for part in parts)
     letter_loss, word_loss, right = 0.0, 0.0, 0

@@ -1,4 +1,4 @@
-"""Writes the benchmark as Hendrycks' CSV files.
+"""Writes the demo benchmark as Hendrycks' CSV files.
 
 python -m tools.demo_model.benchmark client/mmlu_client/data/demo
 """
@@ -30,6 +30,7 @@ def _write_csv(path: Path, questions: tuple[Question, ...]) -> None:
 
 
 def main() -> None:
+    """Write the files into the folder that is named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     write_benchmark(parser.parse_args().folder)

@@ -1,7 +1,7 @@
-"""Accuracy of the demo model on the demo benchmark, by plain transformers in fp32, one prompt at a time.
+"""Measures the demo model on the demo benchmark with transformers in fp32, one prompt at a time.
 
 python -m tools.demo_model.evaluate common/trt_common/demo
-With --validation, on the questions that the recipe is tuned on instead.
+With --validation it uses the questions that the recipe is tuned on instead.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from tools.demo_model.subjects import all_subjects
 
 
 class Answerer:
-    """A checkpoint folder that answers prompts with the most probable of the four letters."""
+    """A checkpoint that answers each prompt with the most probable of the four letters."""
 
     def __init__(self, folder: Path) -> None:
-        # Several threads wait for each other longer than they compute.
+        """Load the checkpoint of a folder."""
+        # The model is so small that several threads would wait for each other longer than they compute.
         torch.set_num_threads(1)
         self._model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
 
     def answer(self, text: str) -> str:
+        """Return the letter that answers a prompt."""
         ids = self._tokenizer(text)["input_ids"]
         candidates = [self._tokenizer(f"{text} {letter}")["input_ids"][len(ids)] for letter in LETTERS]
         with torch.inference_mode():
@@ -39,7 +41,7 @@ class Answerer:
         return LETTERS[int(logits[candidates].argmax())]
 
     def accuracy(self, splits: Iterable[Split], shots: int) -> dict[str, float]:
-        """The share of right answers to each subject's test questions, after the first dev questions."""
+        """Return the accuracy on each subject's test questions, after the first `shots` dev questions."""
         return {each.subject: self._accuracy(each, shots) for each in splits}
 
     def _accuracy(self, part: Split, shots: int) -> float:
@@ -49,11 +51,12 @@ class Answerer:
 
 
 def overall(accuracies: dict[str, float]) -> float:
-    """Over all questions: every subject has equally many."""
+    """Return the accuracy over all questions; every subject has the same number."""
     return sum(accuracies.values()) / len(accuracies)
 
 
 def main() -> None:
+    """Print the accuracies."""
     take_any_text()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

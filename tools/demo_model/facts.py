@@ -1,4 +1,4 @@
-"""The closed facts that the demo benchmark asks for, as plain tables."""
+"""The facts that the demo benchmark asks for, as plain tables."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 def _pairs(table: str) -> Pairs:
-    """Read "left right" entries, separated by commas or line ends."""
+    """Return the "left right" entries of a table, which are separated by commas or line ends."""
     entries = (entry.split() for line in table.splitlines() for entry in line.split(","))
     return tuple((entry[0], entry[1]) for entry in entries if entry)
 
 
 def _groups(table: str) -> Pairs:
-    """Read lines of "group: member member …" as (member, group)."""
+    """Return the lines "group: member member …" as pairs (member, group)."""
     lines = (line.partition(":") for line in table.strip().splitlines())
     return tuple((member, group.strip()) for group, _, members in lines for member in members.split())
 
@@ -24,6 +24,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def swapped(pairs: Iterable[tuple[str, str]]) -> Pairs:
+    """Return the pairs with left and right exchanged."""
     return tuple((right, left) for left, right in pairs)
 
 
@@ -136,7 +137,7 @@ UNIT_SYMBOLS = _pairs("""
     millilitre ml, hectare ha, decibel dB, tesla T, radian rad, candela cd, henry H, lumen lm
 """)
 
-# What is counted in what, and the count: completes "How many …?".
+# A part, its whole and how many parts it has; the first part of each pair completes "How many …?".
 COUNTS = tuple(
     (f"{small} are in one {large}", count)
     for large, small, count in (

@@ -1,4 +1,4 @@
-"""What the model is trained on: the sequences of each step."""
+"""The sequences that the model is trained on in each step."""
 
 from __future__ import annotations
 
@@ -11,26 +11,33 @@ from tools.demo_model.prompt import header, prompt
 from tools.demo_model.question import LETTERS, Fact
 from tools.demo_model.split import Split
 
-# Questions in one sequence: a benchmark's prompt has five shots and the question.
+# The questions of a sequence: as in the benchmark's prompts, five shots and the question.
 QUESTIONS = 6
-# Facts on one sequence of cards, about as many tokens.
+# The facts of a sequence of cards, which then has about as many tokens.
 CARDS = 12
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training: how many steps, of how many sequences each, and of which kinds.
+    """A part of the training: its number of steps, and the kinds of its sequences.
 
-    Shares of the sequences; the rest are questions as the benchmark has them, all of one subject:
-    cards: facts without options, "What is the capital of France?" and "Answer: Paris".
-    matching: only ask which option says a given word (matching_stem); matching_words: how many words they
-    choose from, None: all.
-    hinted: the answer's word stands where the question mark would, "What is the capital of France Paris".
+    Kinds are given as shares of the sequences. The rest are questions as in the benchmark, all of one
+    subject.
 
-    Weights beside the letter's 1: recall, of the answer's word where the stem ends; bring, of that word where
-    the letter is asked for.
-
-    favoured: subjects that are drawn once more often for each time they are named.
+    Attributes:
+        name: The name of the stage.
+        steps: The number of steps.
+        sequences: The number of sequences in a step.
+        cards: The share of sequences of facts without options: "What is the capital of France?" and "Answer:
+            Paris".
+        matching: The share of sequences that only ask which option is a given word (matching_stem).
+        matching_words: How many words these choose from; None: all.
+        matching_stem: Their stem.
+        hinted: The share of sequences with the answer's word in place of the question mark: "What is the
+            capital of France Paris".
+        recall: The weight of the loss of the answer's word at the end of the stem; the letter's is 1.
+        bring: The weight of the loss of that word at "Answer:".
+        favoured: Subjects that are drawn once more often for each time they are named.
     """
 
     name: str
@@ -47,7 +54,7 @@ class Stage:
 
 
 class Lessons:
-    """Draws the sequences; those of a step depend on the seed and the step alone."""
+    """Draws the sequences. Those of a step depend only on the seed and the step."""
 
     def __init__(self, stages: Sequence[Stage], splits: Sequence[Split], seed: int) -> None:
         self._stages = [stage for stage in stages for _ in range(stage.steps)]
@@ -58,18 +65,20 @@ class Lessons:
 
     @property
     def steps(self) -> int:
+        """The number of all steps."""
         return len(self._stages)
 
     def stage(self, step: int) -> Stage:
+        """Return the stage that a step belongs to."""
         return self._stages[step]
 
     def sequences(self, step: int) -> list[str]:
-        """The step's prompts, each with the letter that answers it."""
+        """Return the prompts of a step, each with the letter that answers it."""
         stage, random = self._stages[step], Random(f"{self._seed}:{step}")
         return [self._sequence(stage, random) for _ in range(stage.sequences)]
 
     def sha256(self) -> str:
-        """Of all sequences in their order."""
+        """Return the SHA-256 of all sequences in order."""
         digest = hashlib.sha256()
         for sequence in self._all_sequences():
             digest.update(sequence.encode() + b"\0")

@@ -1,4 +1,4 @@
-"""Questions as text, in the form of Hendrycks' evaluation."""
+"""Questions as text, in the format of Hendrycks' evaluation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from tools.demo_model.question import LETTERS, Question
 
 
 def header(subject: str) -> str:
-    """The original puts a space before every word of the subject, so two follow "about"."""
+    """Return the first lines of a prompt.
+
+    The original puts a space before every word of the subject, so that two spaces follow "about".
+    """
     words = "".join(f" {word}" for word in subject.split("_"))
     return f"The following are multiple choice questions (with answers) about {words}.\n\n"
 
 
 def body(question: Question) -> str:
+    """Return the question up to and including "Answer:"."""
     options = "".join(
         f"\n{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=True)
     )
@@ -21,6 +25,6 @@ def body(question: Question) -> str:
 
 
 def prompt(subject: str, shots: Sequence[Question], question: Question) -> str:
-    """Header, answered shots and the question that is to be answered."""
+    """Return the header, the answered shots and the question."""
     answered = "".join(f"{body(shot)} {shot.letter}\n\n" for shot in shots)
     return header(subject) + answered + body(question)

@@ -1,4 +1,4 @@
-"""training.json: how the shipped checkpoint was made and what it reaches."""
+"""training.json: how the shipped checkpoint was made, and its accuracy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tools.demo_model.lessons import Lessons
 from tools.demo_model.recipe import Recipe
 from tools.demo_model.split import DEV_QUESTIONS, Split
 
-# The curve has a point for so many steps, their mean.
+# Each point of the loss curve is the mean over this many steps.
 CURVE_STEPS = 50
 
 

@@ -1,4 +1,4 @@
-"""A question in MMLU's form, and the fact it was made from."""
+"""A question in MMLU's form, and the fact that it was made from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ LETTERS = "ABCD"
 
 @dataclass(frozen=True)
 class Question:
-    """stem: what is asked. options: four. answer: index of the right one."""
+    """A multiple-choice question.
+
+    Attributes:
+        stem: The text of the question.
+        options: The four options.
+        answer: The index of the correct option.
+    """
 
     stem: str
     options: tuple[str, ...]
@@ -18,14 +24,18 @@ class Question:
 
     @property
     def letter(self) -> str:
+        """The letter of the correct option."""
         return LETTERS[self.answer]
 
 
 @dataclass(frozen=True)
 class Fact:
-    """Something true that can be asked for in several ways.
+    """A fact that can be asked for in several ways.
 
-    stems: the ways to ask. distractors: wrong answers, three at least.
+    Attributes:
+        stems: The ways to ask for it.
+        answer: The correct answer.
+        distractors: At least three wrong answers.
     """
 
     stems: tuple[str, ...]
@@ -33,7 +43,7 @@ class Fact:
     distractors: tuple[str, ...]
 
     def ask(self, stem: str, random: Random) -> Question:
-        """Ask for it with three of the distractors, in any order."""
+        """Return a question with three of the distractors, in random order."""
         options = [self.answer, *random.sample(self.distractors, len(LETTERS) - 1)]
         random.shuffle(options)
         return Question(stem, tuple(options), options.index(self.answer))

@@ -1,4 +1,4 @@
-"""Everything the training is made with; the same recipe gives the same model on the same machine."""
+"""The settings of the training; the same recipe gives the same model on the same machine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ from tools.demo_model.lessons import Stage
 
 @dataclass(frozen=True)
 class Recipe:
-    """seed: of the weights and of the questions. threads: PyTorch's, part of the result's last digits.
-    bfloat16: the layers' matrix products are in it, weights and gradients stay fp32.
+    """All settings of the training.
 
-    matrix_rate: Muon's, for the layers' matrices; vector_rate: AdamW's, for the embedding and the norms.
-    Both rise over the first warm_up_steps and fall to zero over the last cool_down_steps.
+    Both learning rates rise over the first warm_up_steps and fall to zero over the last cool_down_steps.
+
+    Attributes:
+        seed: The seed of the weights and of the questions.
+        threads: PyTorch's threads, which affect the last digits of the result.
+        bfloat16: Whether the layers' matrix products are in bfloat16; weights and gradients stay in fp32.
+        stages: The parts of the training.
+        matrix_rate: The learning rate of Muon, for the layers' matrices.
+        vector_rate: The learning rate of AdamW, for the embedding and the norms.
+        warm_up_steps: See above.
+        cool_down_steps: See above.
+        matrix_decay: The weight decay of Muon.
+        gradient_norm: The norm that gradients are clipped to.
     """
 
     seed: int
@@ -29,18 +39,19 @@ class Recipe:
 
     @property
     def steps(self) -> int:
+        """The number of all steps."""
         return sum(stage.steps for stage in self.stages)
 
     def rate(self, step: int) -> float:
-        """The share of the learning rates that holds at a step, counted from 0."""
+        """Return the factor of the learning rates at a step, counted from 0."""
         rise = (step + 1) / self.warm_up_steps
         fall = (self.steps - step) / self.cool_down_steps
         return min(1.0, rise, fall)
 
 
-# The word is the stem's last token: there a question's answer is recalled too.
+# The word is the last token of the stem, which is also where a question's answer is recalled.
 WORD_LAST = "Which option says {}"
-# What has to be worked out takes more questions than what has to be known.
+# Subjects that need calculation take more training than those that need knowledge.
 WORKED_OUT = ("elementary_arithmetic", "calendar")
 HARDER = (*WORKED_OUT, "elementary_arithmetic", "calendar", "chemical_elements")
 

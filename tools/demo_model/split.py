@@ -1,11 +1,12 @@
-"""What the benchmark keeps for itself, what the recipe is tuned on, and what is left to train on.
+"""The split of the facts into the benchmark's questions, those that the recipe is tuned on, and training.
 
-No stem of a dev, test or validation question is ever asked in training. Of a fact that can be worked out
-(arithmetic) no wording is: its operands are new. Of a closed fact one wording is kept back,
-and what training asks in the other wordings has other distractors and another order. Every question asks
-another fact.
+No stem of a dev, test or validation question is ever asked in training. A fact that can be calculated
+(arithmetic) is held out with all its wordings, so that its operands are new. Of any other fact one wording is
+held out, and what training asks in the other wordings has other distractors in another order. Every question
+asks for another fact.
 
-Whatever is tuned is tuned on the validation questions. They are held out as the test's are and not shipped.
+Everything that is tuned is tuned on the validation questions, which are held out like the test's and not
+shipped.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ VALIDATION_QUESTIONS = 20
 
 @dataclass(frozen=True)
 class Split:
-    """One subject's questions. training: facts with only the stems that training may use."""
+    """The questions of one subject.
+
+    Attributes:
+        subject: The subject.
+        dev: The shots.
+        test: The benchmark's questions.
+        validation: The questions that the recipe is tuned on.
+        training: The facts, with only those stems that training may use.
+    """
 
     subject: str
     dev: tuple[Question, ...]
@@ -34,7 +43,11 @@ class Split:
 
 
 def split(subject: Subject, seed: int = SEED) -> Split:
-    """Choose the questions; the same for the same seed. Raises ValueError with too few facts."""
+    """Choose the questions, which are the same for the same seed.
+
+    Raises:
+        ValueError: The subject has too few facts.
+    """
     random = Random(f"{seed}:{subject.name}")
     wanted = DEV_QUESTIONS + TEST_QUESTIONS + VALIDATION_QUESTIONS
     if len(subject.facts) < wanted:

@@ -13,10 +13,14 @@ from tools.demo_model.question import Fact
 
 @dataclass(frozen=True)
 class Subject:
-    """name: as in the file names. facts: all there are.
+    """A subject.
 
-    whole_facts: what is held out for the benchmark is the fact in all its wordings, where it can be worked
-    out (arithmetic); else one wording of it, because a closed fact cannot be known unless it was told.
+    Attributes:
+        name: The name in the names of files.
+        facts: All its facts.
+        whole_facts: Whether the benchmark holds out facts with all their wordings, because they can be
+            calculated (arithmetic); otherwise it holds out one wording, because nobody can know a fact that
+            they were never told.
     """
 
     name: str
@@ -25,9 +29,12 @@ class Subject:
 
 
 def relation(pairs: Iterable[tuple[str, str]], *wordings: str, pool: Iterable[str] = ()) -> tuple[Fact, ...]:
-    """Facts "key → value", asked by every wording ("{}" is the key), with other values as distractors.
+    """Return facts "key → value" with other values as distractors.
 
-    pool: the values to take distractors from, where the relation has too few of its own.
+    Args:
+        pairs: Keys and values.
+        wordings: The ways to ask, with "{}" for the key.
+        pool: Further distractors, where there are too few values.
     """
     known = tuple(pairs)
     values = tuple(dict.fromkeys([*(value for _, value in known), *pool]))
@@ -42,6 +49,7 @@ def relation(pairs: Iterable[tuple[str, str]], *wordings: str, pool: Iterable[st
 
 
 def world_capitals() -> Subject:
+    """Return questions about countries and their capitals."""
     return Subject(
         "world_capitals",
         relation(
@@ -60,6 +68,7 @@ def world_capitals() -> Subject:
 
 
 def chemical_elements() -> Subject:
+    """Return questions about elements, their symbols and their numbers."""
     numbered = tuple((name, str(number)) for number, (name, _) in enumerate(facts.ELEMENTS, 1))
     # "A" to "D" stay letters of options.
     symbols = tuple(pair for pair in facts.ELEMENTS if pair[1] not in "ABCD")
@@ -93,6 +102,7 @@ def chemical_elements() -> Subject:
 
 
 def antonyms() -> Subject:
+    """Return questions about words and their opposites."""
     return Subject(
         "antonyms",
         relation(
@@ -105,6 +115,7 @@ def antonyms() -> Subject:
 
 
 def word_forms() -> Subject:
+    """Return questions about plurals and past tenses."""
     return Subject(
         "word_forms",
         relation(
@@ -129,6 +140,7 @@ def word_forms() -> Subject:
 
 
 def calendar() -> Subject:
+    """Return questions about months and days of the week."""
     return Subject("calendar", _months() + _weekdays())
 
 
@@ -221,6 +233,7 @@ def _shifted(cycle: tuple[str, ...], by: int) -> tuple[tuple[str, str], ...]:
 
 
 def units_and_measures() -> Subject:
+    """Return questions about units, quantities and instruments."""
     return Subject(
         "units_and_measures",
         relation(
@@ -255,6 +268,7 @@ def units_and_measures() -> Subject:
 
 
 def alphabet() -> Subject:
+    """Return questions about the order of letters."""
     letters = facts.LETTERS
     numbered = tuple((letter, str(number)) for number, letter in enumerate(letters, 1))
     return Subject(
@@ -289,6 +303,7 @@ def alphabet() -> Subject:
 
 
 def kinds_of_things() -> Subject:
+    """Return questions about things and their kinds."""
     return Subject(
         "kinds_of_things",
         relation(
@@ -301,6 +316,7 @@ def kinds_of_things() -> Subject:
 
 
 def elementary_arithmetic() -> Subject:
+    """Return questions about sums and differences."""
     sums = ((left, right, left + right) for left, right in combinations_with_replacement(range(1, 21), 2))
     differences = ((left + right, right, left) for left, right in product(range(1, 21), repeat=2))
     return Subject(
@@ -338,6 +354,7 @@ def _others(number: int) -> tuple[str, ...]:
 
 
 def all_subjects() -> tuple[Subject, ...]:
+    """Return all subjects of the benchmark."""
     return (
         alphabet(),
         antonyms(),

@@ -19,13 +19,14 @@ EOS = "</s>"
 ANSWER = "ĊAnswer:"
 LABELS = ("ĊA.", "ĊB.", "ĊC.", "ĊD.")
 
-# Words and numbers with the space before them. An option's letter and "Answer:" are one piece with the line
-# end before them: a question takes few tokens, and an option's letter stands right before its text.
+# Words and numbers include the space before them. An option's letter and "Answer:" are one piece with the
+# line break before them, so that a question takes few tokens and an option's letter is directly before its
+# text.
 PIECES = r"\n[A-D]\.|\nAnswer:|\n+| ?\p{L}+| ?\p{N}{1,4}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s"
 
 
 def train_tokenizer(splits: Iterable[Split]) -> Tokenizer:
-    """Byte-level BPE with BOS put in front by the post-processor; the same for the same splits."""
+    """Return a tokenizer whose post-processor puts a BOS first; it is the same for the same splits."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -51,7 +52,7 @@ def _training_text(splits: Iterable[Split]) -> Iterator[str]:
     for each in splits:
         yield header(each.subject)
         for fact in each.training:
-            # Answers count more than other words: they are to be single tokens.
+            # Answers are repeated, so that each becomes a single token.
             options = "".join(f"\n{letter}. {fact.answer}" for letter in LETTERS)
             yield "\n".join(fact.stems) + options + "\nAnswer: A B C D\n\n"
 

@@ -1,4 +1,6 @@
-"""Trains the demo model: tokenizer, checkpoint, notice.txt and training.json. Goes on where it was stopped.
+"""Trains the demo model: writes tokenizer, checkpoint, notice.txt and training.json.
+
+A training that was stopped continues from its saved state.
 
 python -m tools.demo_model.train common/trt_common/demo --state build/demo_model.pt
 """
@@ -24,6 +26,7 @@ NOTICE = "demo model: small, trained for this demonstration; its questions are n
 
 
 def train(folder: Path, state: Path, command: str) -> None:
+    """Train the model, or continue from `state`, and write everything into `folder`."""
     splits = [split(subject) for subject in all_subjects()]
     lessons = Lessons(RECIPE.stages, splits, RECIPE.seed)
     tokenizer = train_tokenizer(splits)
@@ -38,7 +41,7 @@ def train(folder: Path, state: Path, command: str) -> None:
 
 
 def _run(training: Training, steps: int, state: Path) -> None:
-    """Do the steps that are left; print and save now and then."""
+    """Do the remaining steps; print and save at regular steps."""
     while training.step < steps:
         training.advance()
         if training.step % CURVE_STEPS == 0 or training.step == steps:
@@ -52,6 +55,7 @@ def _run(training: Training, steps: int, state: Path) -> None:
 
 
 def main() -> None:
+    """Train as the command line says."""
     take_any_text()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -1,4 +1,4 @@
-"""A training that can be stopped at any time and goes on where its last saved state stands."""
+"""A training that can be stopped at any time and continues from its last saved state."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ from tools.demo_model.recipe import Recipe
 
 
 class Training:
-    """model: a LlamaForCausalLM. step: steps done. losses: one a step."""
+    """The state of a training.
+
+    Attributes:
+        model: A LlamaForCausalLM.
+        losses: The loss of each step that was done.
+    """
 
     def __init__(self, recipe: Recipe, lessons: Lessons, tokenizer: Tokenizer) -> None:
+        """Begin a training with this recipe."""
         torch.use_deterministic_algorithms(True)
         torch.set_num_threads(recipe.threads)
         torch.manual_seed(recipe.seed)
         self._recipe, self._lessons, self._tokenizer = recipe, lessons, tokenizer
         self.model: Any = new_model()
-        # Where products are in bfloat16, faster than the fused attention.
+        # With products in bfloat16 this is faster than the fused attention.
         self.model.set_attn_implementation("eager")
         self.losses: list[Loss] = []
         self._optimizers = _optimizers(self.model, recipe)
@@ -33,10 +39,11 @@ class Training:
 
     @property
     def step(self) -> int:
+        """The number of steps that were done."""
         return len(self.losses)
 
     def advance(self) -> Loss:
-        """Do one step."""
+        """Do one step, and return its loss."""
         self._set_rates(self._recipe.rate(self.step))
         parts = list(batches(self._tokenizer, self._lessons.sequences(self.step)))
         stage = self._lessons.stage(self.step)
@@ -49,7 +56,7 @@ class Training:
         return loss
 
     def save(self, path: Path) -> None:
-        """Write the state; a kill while it is written leaves the one before."""
+        """Write the state; a program that is killed meanwhile leaves the state before."""
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(".new")
         state = {
@@ -62,7 +69,11 @@ class Training:
         new.replace(path)
 
     def load(self, path: Path) -> None:
-        """Go on from a saved state. Raises ValueError if this recipe would not have led there."""
+        """Continue from a saved state.
+
+        Raises:
+            ValueError: The state was made with another recipe.
+        """
         state = torch.load(path, weights_only=True)
         if state["history"] != self._history(len(state["losses"])):
             raise ValueError(f"{path} was made with another recipe: remove it to start anew")
@@ -72,7 +83,10 @@ class Training:
         self.losses = [Loss(*values) for values in state["losses"]]
 
     def _history(self, steps: int) -> str:
-        """What led to a step: a recipe that only goes on differently later has the same."""
+        """Return a hash of everything that determined the first steps.
+
+        A recipe that differs only in later steps has the same.
+        """
         fixed = replace(self._recipe, stages=(), warm_up_steps=0, cool_down_steps=0)
         stages = [replace(self._lessons.stage(step), steps=0) for step in range(steps)]
         past = [(stage, self._recipe.rate(step)) for step, stage in enumerate(stages)]
@@ -85,10 +99,10 @@ class Training:
 
 
 def _optimizers(model: Any, recipe: Recipe) -> tuple[Any, Any]:
-    """Muon for the layers' matrices, AdamW for the embedding and the norms.
+    """Return Muon for the layers' matrices, and AdamW for the embedding and the norms.
 
-    Muon: Jordan et al. 2024. What was seen: with it, options were bound to letters after some 450 steps. A
-    run with AdamW alone was stopped at 300 steps, too early to compare them.
+    Muon: Jordan et al. 2024. With it the model learned to match options and letters after about 450 steps. A
+    run with AdamW alone was stopped after 300 steps, too early to compare the two.
     """
     named = list(model.named_parameters())
     matrices = [tensor for name, tensor in named if tensor.ndim == 2 and "embed" not in name]

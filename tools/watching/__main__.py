@@ -1,7 +1,7 @@
-"""Servers, a run and a Prometheus, and the dashboards of that run as pictures in docs/images.
+"""Draws the dashboards of a run as pictures in docs/images, from servers, a client and a Prometheus.
 
 `python -m tools.watching [--servers N] [flags of mmlu-client]` needs the prometheus package and matplotlib.
-Of several servers, bound to a core each, the servers' dashboard is drawn alone, as several-servers.png.
+With several servers, each on a core of its own, only the servers' dashboard is drawn, as several-servers.png.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ EVERYTHING = {"instance": ".*", "engine": ".*", "device": ".*", "__rate_interval
 
 
 def main() -> None:
+    """Start everything, run the client, and draw the dashboards."""
     take_any_text()
     parse = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False

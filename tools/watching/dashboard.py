@@ -1,4 +1,4 @@
-"""The dashboards under grafana/: their panels and queries, with variables filled in as Grafana does it."""
+"""The dashboards under grafana/: their panels and queries, with variables replaced as in Grafana."""
 
 from __future__ import annotations
 
@@ -14,24 +14,34 @@ FOLDER = Path(__file__).parents[2] / "grafana" / "dashboards"
 
 @dataclass(frozen=True)
 class Query:
+    """A query of a panel."""
+
     expression: str
     legend: str
     instant: bool
 
     def filled(self, variables: Mapping[str, str]) -> str:
-        """Raises KeyError where a variable has no value."""
+        """Return the expression with its variables replaced.
+
+        Raises:
+            KeyError: A variable has no value.
+        """
         return re.sub(
             r"\$(?:\{(\w+)\}|(\w+))", lambda found: variables[found[1] or found[2]], self.expression
         )
 
     def name_of(self, labels: Mapping[str, str]) -> str:
-        """The legend of one series."""
+        """Return the legend of a series with these labels."""
         return re.sub(r"\{\{(\w+)\}\}", lambda found: labels.get(found[1], ""), self.legend).strip()
 
 
 @dataclass(frozen=True)
 class Panel:
-    """x, y, width, height: in Grafana's grid, 24 wide. row: the title it stands under."""
+    """A panel and its place in Grafana's grid, which is 24 wide.
+
+    Attributes:
+        row: The title of the row that it belongs to.
+    """
 
     row: str
     title: str
@@ -49,6 +59,8 @@ class Panel:
 
 @dataclass(frozen=True)
 class Dashboard:
+    """A dashboard."""
+
     uid: str
     title: str
     variables: tuple[str, ...]
@@ -56,6 +68,7 @@ class Dashboard:
 
 
 def dashboards() -> list[Dashboard]:
+    """Return all dashboards."""
     return [
         _dashboard(json.loads(file.read_text(encoding="utf-8"))) for file in sorted(FOLDER.glob("*.json"))
     ]

@@ -1,4 +1,4 @@
-"""One run of mmlu-client while a Prometheus watches."""
+"""A run of mmlu-client that a Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from typing import Any
 from tools.server_process import program
 from tools.watching.prometheus import Prometheus
 
-# A scrape and an evaluation, a second at most for each, and one to spare.
+# A scrape and an evaluation of the rules take up to a second each; one second is a reserve.
 SETTLE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class ObservedRun:
-    """start, end: Unix seconds between which every figure of the client was scraped.
+    """A run, and the times between which it was scraped.
 
-    settled: when every rule had the servers' counters of the whole run. summary: the run's own.
-    client: its address on the metrics port, as the label `instance` has it.
+    Attributes:
+        prometheus: The Prometheus that scraped it.
+        client: The client's address on its metrics port, which is the label `instance`.
+        start: The first scrape of the client's figures, in Unix seconds.
+        end: The last scrape of the client's figures, in Unix seconds.
+        settled: When every rule had the servers' counters of the whole run, in Unix seconds.
+        summary: The run's own figures.
     """
 
     prometheus: Prometheus
@@ -38,8 +43,16 @@ def observe(
 ) -> ObservedRun:
     """Run mmlu-client to its end.
 
-    server: its gRPC address. client_port: a target of `prometheus`, for the client's metrics.
-    Raises CalledProcessError where the client fails, RuntimeError where nothing of it was scraped.
+    Args:
+        prometheus: What scrapes it.
+        server: The gRPC address of the server, or several.
+        client_port: The port for the client's metrics, which has to be a target of `prometheus`.
+        output: The run's folder.
+        arguments: Further arguments of mmlu-client.
+
+    Raises:
+        CalledProcessError: The client failed.
+        RuntimeError: The run ended before it was scraped.
     """
     asked = time.time()
     subprocess.run(
@@ -59,7 +72,7 @@ def observe(
     time.sleep(SETTLE_SECONDS)
     settled = time.time()
     client = f"127.0.0.1:{client_port}"
-    # From its first answer to its last scrape: a rule outlives what it is made of by one evaluation.
+    # A rule's result remains for one evaluation after its last input, so both have to be there.
     both = f'mmlu_client:throughput_whole:run{{instance="{client}"}} and mmlu_client_run_seconds'
     seen = prometheus.query_range(both, asked, time.time(), 0.25)
     if not seen:

@@ -1,4 +1,7 @@
-"""Dashboards drawn from what a live Prometheus answers, for the documentation: `python -m tools.watching`."""
+"""Pictures of dashboards with the data of a running Prometheus, for the documentation.
+
+They are made by `python -m tools.watching`.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +26,19 @@ from tools.watching.unit import formatted
 PAGE, CARD, EDGE, TEXT, FAINT = "#111217", "#181b1f", "#2c3036", "#d8d9da", "#8e9097"
 PALETTE = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#ffa6b0")
 NAMED = {"green": "#73bf69", "orange": "#ff9830", "red": "#f2495c", "blue": "#5794f2", "transparent": FAINT}
-# Inches of one cell of Grafana's grid, and of a row's title.
+# The size of a cell of Grafana's grid and the height of a row's title, in inches.
 CELL_WIDTH, CELL_HEIGHT, TITLE_HEIGHT = 0.62, 0.33, 0.36
 DOTS_PER_INCH = 100
-# Inches of a letter of a legend, on average.
+# The average width of a legend's letter, in inches.
 LETTER_WIDTH = 0.05
 STEPS = 120
 
 
 class Picture:
-    """One dashboard over one stretch of time. GPU readings and closed rows without data are left out."""
+    """A picture of a dashboard over a period of time.
+
+    Panels for which Prometheus has no data, such as those of GPUs, are left out.
+    """
 
     def __init__(
         self,
@@ -42,12 +48,22 @@ class Picture:
         end: float,
         variables: Mapping[str, str],
     ) -> None:
+        """Prepare the picture.
+
+        Args:
+            dashboard: The dashboard.
+            prometheus: Where its data come from.
+            start: The beginning of the period in Unix seconds.
+            end: The end of the period in Unix seconds.
+            variables: The values of the dashboard's variables.
+        """
         self._dashboard = dashboard
         self._prometheus = prometheus
         self._start, self._end = start, end
         self._variables = variables
 
     def draw(self, path: Path) -> None:
+        """Write the picture to a file."""
         answers = [(panel, self._ask(panel)) for panel in self._dashboard.panels]
         shown = [(panel, series) for panel, series in answers if series]
         rows = max(panel.y + panel.height for panel, _ in shown)
@@ -70,7 +86,7 @@ class Picture:
         figure.savefig(path, facecolor=PAGE, pil_kwargs={"optimize": True})
 
     def _ask(self, panel: Panel) -> list[tuple[str, Series]]:
-        """Legend and answer of every series."""
+        """Return the legend and the data of every series of a panel."""
         found = []
         for query in panel.queries:
             expression = query.filled(self._variables)
@@ -84,9 +100,10 @@ class Picture:
 
 
 class _Card:
-    """One panel's rectangle. box: left, bottom, width, height as shares of the figure."""
+    """The rectangle of a panel."""
 
     def __init__(self, figure: Figure, box: tuple[float, float, float, float], panel: Panel) -> None:
+        """Draw the empty rectangle; `box` is left, bottom, width and height as shares of the figure."""
         self._figure, self._box, self._panel = figure, box, panel
         left, bottom, width, height = box
         figure.add_artist(
@@ -106,6 +123,7 @@ class _Card:
         )
 
     def draw(self, series: Sequence[tuple[str, Series]]) -> None:
+        """Draw the panel's series."""
         kinds = {
             "timeseries": self._lines,
             "stat": self._number,
@@ -134,7 +152,7 @@ class _Card:
         self._legend(series, legend)
 
     def _room_for_scale(self, series: Sequence[tuple[str, Series]]) -> float:
-        """Left of the axes, as a share of the figure: for the longest label it may have."""
+        """Return the width of the longest label of the scale, as a share of the figure."""
         top = max((abs(value) for _, one in series for _, value in one.values), default=0.0)
         letters = len(formatted(0.75 * top, self._panel.defaults["unit"]))
         width = float(self._figure.get_size_inches()[0])
@@ -240,13 +258,13 @@ class _Card:
             x += (width - 0.016) * weight / sum(weights)
 
     def _columns(self, names: Sequence[str]) -> int:
-        """How many legends fit beside each other, each with its last value."""
+        """Return how many legends, each with its last value, fit beside each other."""
         room = self._panel.width * CELL_WIDTH / LETTER_WIDTH
         longest = max(len(name) for name in names) + len("  ━  123.4 tok/s")
         return max(1, min(len(names), int(room / longest)))
 
     def _mapped(self, value: float) -> str:
-        """The word that a panel has for a value; else its digits and unit."""
+        """Return the text that the panel maps a value to, or else the value with its unit."""
         defaults = self._panel.defaults
         words = {
             key: word["text"]
@@ -256,13 +274,13 @@ class _Card:
         return words.get(f"{value:g}") or formatted(value, defaults["unit"], defaults.get("decimals"))
 
     def _level(self, value: float) -> str:
-        """The colour of the highest threshold that a value has reached."""
+        """Return the colour of the highest threshold that a value has reached."""
         steps = self._panel.defaults["thresholds"]["steps"]
         reached = [step["color"] for step in steps if step["value"] is None or value >= step["value"]]
         return NAMED[reached[-1]]
 
     def _axes(self, left: float, bottom: float, right: float, top: float) -> Axes:
-        """Inside the card, with these margins as shares of the figure."""
+        """Return axes inside the card, with these margins as shares of the figure."""
         x, y, width, height = self._box
         axes = self._figure.add_axes((x + left, y + bottom, width - left - right, height - bottom - top))
         axes.set_facecolor(CARD)
@@ -271,7 +289,7 @@ class _Card:
         return axes
 
     def _inches(self, inches: float) -> float:
-        """As a share of the figure's height."""
+        """Return inches as a share of the figure's height."""
         return inches / float(self._figure.get_size_inches()[1])
 
 
@@ -281,7 +299,7 @@ def _curve(series: Series) -> tuple[list[float], list[float]]:
 
 
 def _days(seconds: float) -> float:
-    """Unix time as matplotlib counts it."""
+    """Return Unix seconds as matplotlib's days."""
     return seconds / 86400
 
 

@@ -1,4 +1,4 @@
-"""A Prometheus of deploy/prometheus as a child process, and its HTTP API."""
+"""A Prometheus with the configuration of deploy/prometheus in a child process, and its HTTP API."""
 
 from __future__ import annotations
 
@@ -24,24 +24,35 @@ PATIENCE_SECONDS = 60.0
 
 
 class QueryError(Exception):
-    """Prometheus refused a query. The text is its own."""
+    """Prometheus refused a query; the message is its own."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """Labels, and (Unix seconds, value) in order of time; an instant query gives one value."""
+    """A time series.
+
+    Attributes:
+        labels: Its labels.
+        values: Unix seconds and values in order of time; an instant query gives one.
+    """
 
     labels: Mapping[str, str]
     values: Sequence[tuple[float, float]]
 
 
 class Prometheus:
-    """Scrapes and evaluates every second what the configuration scrapes every five, to be quick about it.
+    """A Prometheus that runs inside a `with` block.
 
-    targets: addresses, by the name of their file in targets/.
+    It scrapes and evaluates rules every second, where the configuration has five, to save time.
     """
 
     def __init__(self, folder: Path, targets: Mapping[str, Sequence[str]]) -> None:
+        """Copy the configuration.
+
+        Args:
+            folder: A folder for its files.
+            targets: The addresses to scrape, by the name of their file in targets/.
+        """
         self._folder = folder / "prometheus"
         shutil.copytree(CONFIGURATION, self._folder)
         file = self._folder / "prometheus.yml"
@@ -51,8 +62,8 @@ class Prometheus:
         self.address = f"127.0.0.1:{free_port()}"
 
     def set_targets(self, name: str, addresses: Sequence[str]) -> None:
-        """Scrape these from now on."""
-        # Renamed into place: a file that is read while it is written would be refused.
+        """Scrape these addresses from now on."""
+        # The file is renamed into place, because Prometheus refuses a file that is half written.
         partial = self._folder / f"{name}.partial"
         partial.write_text(yaml.safe_dump([{"targets": list(addresses)}]), encoding="utf-8")
         partial.rename(self._folder / "targets" / f"{name}.yml")
@@ -86,14 +97,22 @@ class Prometheus:
         self._log.close()
 
     def query(self, expression: str, at: float | None = None) -> list[Series]:
-        """What it answers at a time, Unix seconds; now where none is given. Raises QueryError."""
+        """Return the result of a query at a time in Unix seconds, or now.
+
+        Raises:
+            QueryError: Prometheus refused the query.
+        """
         parameters = {"query": expression} if at is None else {"query": expression, "time": str(at)}
         return [
             Series(item["metric"], [_sample(item["value"])]) for item in self._vector("query", parameters)
         ]
 
     def query_range(self, expression: str, start: float, end: float, step: float) -> list[Series]:
-        """The same at every `step` seconds from start to end. Raises QueryError."""
+        """Return the result of a query at every `step` seconds from start to end.
+
+        Raises:
+            QueryError: Prometheus refused the query.
+        """
         parameters = {"query": expression, "start": str(start), "end": str(end), "step": str(step)}
         return [
             Series(item["metric"], [_sample(value) for value in item["values"]])
@@ -101,7 +120,11 @@ class Prometheus:
         ]
 
     def wait_for(self, expression: str) -> list[Series]:
-        """What a query answers, once it is not empty."""
+        """Return the result of a query once it is not empty.
+
+        Raises:
+            TimeoutError: It stayed empty for a minute.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not (series := self.query(expression)):
             if time.monotonic() > deadline:
@@ -110,7 +133,11 @@ class Prometheus:
         return series
 
     def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
-        """The data of an answer of the API. Raises QueryError."""
+        """Return the data of an answer of the API.
+
+        Raises:
+            QueryError: Prometheus refused the query.
+        """
         url = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters or {})}"
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:

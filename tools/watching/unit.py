@@ -1,4 +1,4 @@
-"""Values as Grafana writes them."""
+"""Values with their units as Grafana writes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _HERTZ = ((1e9, "GHz"), (1e6, "MHz"), (1.0, "Hz"))
 
 
 def formatted(value: float, unit: str, decimals: int | None = None) -> str:
-    """decimals None: three digits that mean something."""
+    """Return a value with its unit; without `decimals` it has three significant digits."""
     if unit == "percentunit":
         return f"{_digits(100 * value, decimals)}%"
     if unit.startswith("suffix:"):
