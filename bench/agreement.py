@@ -1,4 +1,4 @@
-"""What two programs that scored the same questions say alike: prompts, letters, answers, results files."""
+"""Where two programs that scored the same questions agree: prompts, letters, answers, results files."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from typing import Any
 
 from mmlu_client.data.question import LETTERS
 
-# Of a results file, what both have to say alike. The rest is each one's settings.
+# The parts of a results file that must be equal; the rest are each program's settings.
 PARTS = ("results", "groups", "group_subtasks", "versions", "n-shot", "higher_is_better", "n-samples")
 GROUPS = ("mmlu", "mmlu_stem", "mmlu_humanities", "mmlu_social_sciences", "mmlu_other")
 
-# Subject and index.
+# The subject and the index of a question.
 Place = tuple[str, int]
-# The keys down to an entry.
+# The keys that lead to an entry.
 Path = tuple[str, ...]
 Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A question's prompt, as the model got it, and its answer. logprobs: of the four letters."""
+    """A question's prompt as the model got it, and its answer.
+
+    Attributes:
+        logprobs: The log-probabilities of the four letters.
+    """
 
     prompt_ids: tuple[int, ...]
     truncated: bool
@@ -33,13 +37,17 @@ class Scored:
 
     @property
     def predicted(self) -> str:
+        """The most probable letter."""
         return LETTERS[self.logprobs.index(max(self.logprobs))]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of each pair the harness's comes first, then ours. documents: the results files. tables: what the
-    harness prints of each.
+    """The answers of two programs; of each pair the harness's comes first, then ours.
+
+    Attributes:
+        documents: The results files.
+        tables: The tables that the harness prints of each.
     """
 
     pairs: Mapping[Place, tuple[Scored, Scored]]
@@ -47,18 +55,18 @@ class Agreement:
     tables: tuple[list[str], list[str]]
 
     def alike(self, what: Callable[[Scored], object]) -> int:
-        """Of how many questions both say the same."""
+        """Return on how many questions both have the same."""
         return sum(what(theirs) == what(ours) for theirs, ours in self.pairs.values())
 
     def entries(self) -> dict[Path, tuple[Any, Any]]:
-        """Every entry that either file has in PARTS, by where it stands; None where one has it not."""
+        """Return every entry that either file has in PARTS, by its keys; None where a file lacks it."""
         left, right = (
             dict(_entries({part: document[part] for part in PARTS})) for document in self.documents
         )
         return {path: (left.get(path), right.get(path)) for path in sorted(left.keys() | right.keys())}
 
     def counts(self) -> dict[str, tuple[int, int]]:
-        """What is compared → how many are the same, of how many."""
+        """Return how many are the same, of how many, by what is compared."""
         questions, entries = len(self.pairs), self.entries()
         return {
             "prompts, token for token": (self.alike(lambda each: each.prompt_ids), questions),
@@ -73,7 +81,7 @@ class Agreement:
         }
 
     def differences(self) -> dict[Place, float]:
-        """Of each question, the largest between two log-probabilities of a letter."""
+        """Return the largest difference between two log-probabilities of a letter for each question."""
         return {
             place: max(abs(one - other) for one, other in zip(theirs.logprobs, ours.logprobs, strict=True))
             for place, (theirs, ours) in self.pairs.items()
@@ -90,12 +98,13 @@ def _entries(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 def _alike(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, float):
-        # Sums in another order.
+        # Sums may have been added up in another order.
         return math.isclose(one, other, rel_tol=1e-12)
     return type(one) is type(other) and bool(one == other)
 
 
 def print_agreement(agreement: Agreement) -> None:
+    """Print what is the same and what differs."""
     print("| the same in both | | of |\n|---|---|---|")
     for name, (same, compared) in agreement.counts().items():
         print(f"| {name} | {same} | {compared} |")

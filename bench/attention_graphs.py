@@ -1,9 +1,10 @@
-"""Both graphs of attention in the compiler that is installed: kernels a layer and memory, in fp16.
+"""Compares both graphs of attention in the installed compiler: kernels a layer and memory, in fp16.
 
     python -m bench.attention_graphs [--target sm86] [--tokens 2048] [--large]
 
-Needs TensorRT-RTX, and no GPU. For every family, small, and for a layer of 2,048 with heads of 128; with
---large also at the width of 7 B parameters, which takes some GB of memory. Prints a table in Markdown.
+It needs TensorRT-RTX and no GPU. It compiles a small model of every family, and a layer of 2,048 with heads
+of 128; with --large also layers as wide as those of 7 B parameters, which takes some GB of memory. It prints
+a table in Markdown.
 """
 
 from __future__ import annotations
@@ -38,26 +39,32 @@ _HEADS_OF_128 = {"hidden_size": 2048, "intermediate_size": 5504, "num_attention_
 
 @dataclass(frozen=True)
 class Compiled:
-    """What the compiler makes of a graph. scratch_bytes: of the profile that needs most."""
+    """What the compiler makes of a graph.
+
+    Attributes:
+        scratch_bytes: The scratch memory of the profile that needs most.
+    """
 
     profiles: list[list[Kernel]]
     scratch_bytes: int
 
     @property
     def kernels_a_layer(self) -> int:
+        """The number of kernels in a layer."""
         return max(map(kernels_a_layer, self.profiles))
 
     def is_fused(self, layers: int) -> bool:
-        """One kernel of attention in each layer, whatever the profile."""
+        """Return whether attention is one kernel in each layer, in every profile."""
         return all(
             attention_is_one_kernel(kernels, layer) for kernels in self.profiles for layer in range(layers)
         )
 
 
 def compiled(checkpoint: Checkpoint, limits: EngineLimits, target: PlanTarget, opset: int) -> Compiled:
-    """The graph of this opset, built as the engine builds it; no plan of it may be kept yet.
+    """Build the graph of this opset as the engine does; there must be no plan of it in the cache.
 
-    Raises StartError.
+    Raises:
+        StartError: It does not build.
     """
     with _scratch_bytes() as sizes:
         plan = prepare_for(target, checkpoint, limits, "fp16", False, str, opset).plan
@@ -65,14 +72,14 @@ def compiled(checkpoint: Checkpoint, limits: EngineLimits, target: PlanTarget, o
 
 
 def spread_bytes(geometry: Geometry, tokens: int) -> int:
-    """What one layer's keys and values take more in fp16 where every query head gets its own."""
+    """Return the further bytes of one layer's keys and values in fp16 where every query head has its own."""
     copies = geometry.query_heads - geometry.key_value_heads
     return 2 * copies * rounded_up(tokens) * geometry.head_size * 2
 
 
 @contextmanager
 def _scratch_bytes() -> Iterator[list[int]]:
-    """What builders say meanwhile of the memory that a profile needs, as it is said."""
+    """Collect the scratch memory of each profile that builders report meanwhile."""
     sizes: list[int] = []
 
     class Reader(logging.Handler):
@@ -94,7 +101,7 @@ def _scratch_bytes() -> Iterator[list[int]]:
 
 
 def _cases(large: bool, tokens: int) -> Iterator[tuple[str, str, Mapping[str, int], int]]:
-    """What it is, its family, sizes and longest prompt."""
+    """Yield description, family, sizes and longest prompt of each model."""
     for family in FAMILIES:
         yield f"{family}, small", family, {}, MAX_TOKENS
     for heads in (16, 4):
@@ -111,6 +118,7 @@ def _cases(large: bool, tokens: int) -> Iterator[tuple[str, str, Mapping[str, in
 
 
 def main() -> None:
+    """Print the table."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--target", default="sm86", help="compute capability to build for")
     parse.add_argument("--tokens", type=int, default=2048, help="longest prompt of the wider layers")

@@ -1,8 +1,8 @@
-"""What is believed of the engine on a GPU that has not run it, so that a first run confirms or refutes it.
+"""What is expected of the engine on a GPU that has not run it, to be confirmed or refuted by a first run.
 
-Figures are of layers as wide as a 7 B model's, in fp16, for a prompt of 805 tokens. The gates on an H100 are
-0.9, 1.2 and 4 ms a layer; elsewhere they are as many times what a layer's products take at the rate that the
-device reached (0.42 ms at 790 TFLOP/s).
+Figures are for layers as wide as a 7 B model's, in fp16, and a prompt of 805 tokens. The limits on an H100
+are 0.9, 1.2 and 4 ms a layer. Elsewhere they are the same multiples of the time that a layer's products take
+at the rate that the device reached (0.42 ms at 790 TFLOP/s).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 _GOOD, _OLD_KERNELS, _FLOAT32 = 0.9 / 0.42, 1.2 / 0.42, 4.0 / 0.42
 _LAYERS_OF_7B = 32
-# Share of the datasheet's rate that products reach, where the device's own was not measured.
+# The assumed share of the datasheet's rate that products reach, where the device's own rate was not measured.
 _USUAL_RATE = 0.8
 
 Found = Mapping[str, Mapping[str, Any]]
@@ -21,14 +21,19 @@ Found = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Belief:
-    """check: whether what was found confirms it; raises KeyError where there is nothing to tell by. matters:
-    the engine is not fit for use where it is refuted."""
+    """An expectation of a first run.
+
+    Attributes:
+        check: Returns whether the findings confirm it; raises KeyError where they do not tell.
+        matters: Whether the engine is unfit for use where it is refuted.
+    """
 
     text: str
     check: Callable[[Found], bool]
     matters: bool = False
 
     def verdict(self, found: Found) -> str:
+        """Return whether it is confirmed, refuted or open."""
         try:
             return "confirmed" if self.check(found) else "REFUTED"
         except KeyError:
@@ -36,34 +41,48 @@ class Belief:
 
 
 def layer_ms(found: Found, name: str = "TensorRT") -> float:
-    """Core milliseconds that a layer adds, from plans of 2 and of 6. Raises KeyError."""
+    """Return the core milliseconds that a layer adds, from plans of 2 and of 6 layers.
+
+    Raises:
+        KeyError: They were not measured.
+    """
     two, six = found[f"{name}, 2 layers"], found[f"{name}, 6 layers"]
     return float(six["core_ms"] - two["core_ms"]) / 4
 
 
 def layer_flops(found: Found) -> float:
+    """Return the FLOPs of a layer."""
     return float(found["TensorRT, 6 layers"]["flops"] - found["TensorRT, 2 layers"]["flops"]) / 4
 
 
 def products_rate(found: Found) -> float:
-    """FLOP/s that fp16 products reach here. Raises KeyError."""
+    """Return the FLOP/s that fp16 products reach here.
+
+    Raises:
+        KeyError: Neither the rate nor the device is known.
+    """
     if "rate" in found:
         return float(found["rate"]["rate"])
     return _USUAL_RATE * _sheet(found)
 
 
 def whole_ms(found: Found) -> float:
-    """Of 32 such layers: extrapolated, and without the head of a large vocabulary."""
+    """Return the milliseconds of 32 such layers, extrapolated and without the head of a large vocabulary."""
     return float(found["TensorRT, 2 layers"]["core_ms"]) + (_LAYERS_OF_7B - 2) * layer_ms(found)
 
 
 def whole_mfu(found: Found) -> float:
+    """Return the MFU of 32 such layers."""
     flops = found["TensorRT, 2 layers"]["flops"] + (_LAYERS_OF_7B - 2) * layer_flops(found)
     return float(flops) / (whole_ms(found) / 1e3 * _sheet(found))
 
 
 def _sheet(found: Found) -> float:
-    """Raises KeyError where the device is in no table."""
+    """Return the datasheet's rate.
+
+    Raises:
+        KeyError: The device is not in the table.
+    """
     sheet = found["TensorRT, 2 layers"]["sheet"]
     if not sheet:
         raise KeyError("sheet")
@@ -71,7 +90,7 @@ def _sheet(found: Found) -> float:
 
 
 def _layer_in_products(found: Found) -> float:
-    """What a layer takes, in times of what its products would at the device's own rate."""
+    """Return a layer's time as a multiple of its products' time at the device's own rate."""
     return layer_ms(found) / 1e3 / (layer_flops(found) / products_rate(found))
 
 
@@ -137,8 +156,10 @@ BELIEFS = (
 
 
 def wanted_variant(found: Found) -> str | None:
-    """What to time besides, by the rule that was fixed before anything was seen: "graph", the other graph of
-    attention, or "past", the plan that goes on after a prefix. None: neither."""
+    """Return which variant is timed besides, by a rule that was fixed before any measurement.
+
+    It is "graph", the other graph of attention; "past", the plan that takes a KV cache; or None.
+    """
     line = found.get("TensorRT, 2 layers", {})
     fused = line.get("kernels", {}).get("fused")
     if fused is False and line["other_opset"] is not None:

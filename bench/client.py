@@ -42,7 +42,7 @@ OPTIONS = ("one", "two", "three", "four")
 
 
 def write_data(folder: Path, questions: int, tokens: int) -> None:
-    """One subject whose prompts, five shots in, are at least so many tokens of the demo's tokenizer."""
+    """Write one subject whose prompts with five shots have at least this many of the demo's tokens."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
@@ -61,7 +61,7 @@ def write_data(folder: Path, questions: int, tokens: int) -> None:
 
 
 class Instant:
-    """Answers each request with one reply, whatever it asks; its id and candidates are patched in."""
+    """A server that answers each request with the same reply, with its own id and candidates."""
 
     def __init__(self) -> None:
         files = ("tokenizer.json", "tokenizer_config.json")
@@ -83,7 +83,7 @@ class Instant:
         self._response = b""
 
     def answer(self, request: bytes) -> bytes:
-        """A ScoreRequest begins with its id: tag, length, text."""
+        """Return the reply to a request, which begins with its id: tag, length, text."""
         request_id = request[2 : 2 + request[1]].decode()
         if not self._response:
             self._response = self._first_response(request)
@@ -110,17 +110,21 @@ class Instant:
         ).SerializeToString()
 
     async def stream(self, requests: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]:
+        """Answer the requests of a stream."""
         async for request in requests:
             yield self.answer(request)
 
     async def model(self, *_: Any) -> bytes:
+        """Return the model."""
         return self._model
 
     async def tokenizer(self, *_: Any) -> bytes:
+        """Return the demo's tokenizer."""
         return self._tokenizer
 
 
 def serve(port: Connection) -> None:
+    """Serve in a process of its own, and send the port to the parent."""
     asyncio.run(_serve(port))
 
 
@@ -142,7 +146,7 @@ async def _serve(port: Connection) -> None:
 
 
 def measure(port: int, data: Path, output: Path) -> dict[str, Any]:
-    """One run of the client: its summary, and the most memory it held, in MiB."""
+    """Run the client once; return its summary, and the most memory it held in MiB."""
     program = Path(sys.executable).parent / "mmlu-client"
     command = [program, "--url", f"localhost:{port}", "--data", data, "--output", output]
     command += ["--concurrency", "64", "--max-prompt-tokens", "model"]
@@ -155,6 +159,7 @@ def measure(port: int, data: Path, output: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure each number of questions and print the figures."""
     take_any_text()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--questions", type=count, nargs="+", default=[5_000, 20_000])

@@ -38,10 +38,14 @@ from tools.server_process import ServerProcess, program
 
 @dataclass(frozen=True)
 class Round:
-    """Questions a second; `reusing` with shared prefixes computed once; pytorch: None where it was left out.
+    """The questions per second of one round.
 
-    tokens: logical ones for each that was computed with reuse. difference: the largest between two of our
-    log-probabilities, without reuse and with. same_predictions: of all that were asked.
+    Attributes:
+        reusing: Ours with shared prefixes computed once.
+        pytorch: PyTorch's; None where it was left out.
+        tokens: Logical tokens for each that was computed with reuse.
+        difference: The largest difference between our log-probabilities without and with reuse.
+        same_predictions: The number of questions on which both chose the same letter.
     """
 
     ours: float
@@ -54,6 +58,7 @@ class Round:
 
 
 def main() -> None:
+    """Run the rounds and print the figures."""
     take_any_text()
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--data", default="demo")
@@ -128,12 +133,12 @@ def _round(
 def _ours(
     options: argparse.Namespace, server: ServerProcess, output: Path, *flags: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The summary, and the records of what was scored, in the order of the benchmark."""
+    """Return the summary, and the records of the scored questions in the benchmark's order."""
     command = [program("mmlu-client"), "--url", server.address, "--bs", str(options.bs), *flags]
     command += ["--data", options.data, "--tokenizer", options.tokenizer, "--output", str(output)]
     command += [] if options.subjects is None else ["--subjects", options.subjects]
     command += [] if options.limit is None else ["--limit", str(options.limit)]
-    # Status 1: a question too long for the model is reported as failed.
+    # The exit status is 1 where a question is too long for the model, which is reported as failed.
     done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode > 1 or not (output / "summary.json").exists():
         sys.exit(f"bench.cpu: mmlu-client failed: {done.stderr.strip().splitlines()[-1]}")
@@ -146,7 +151,7 @@ def _ours(
 
 
 def _pytorch(model: Any, prompts: list[Prompt], batch_size: int) -> tuple[list[str], float]:
-    """Predicted letters, and seconds of the forwards; prompts of a batch are padded on the right."""
+    """Return the predicted letters and the seconds of the forwards; prompts are padded on the right."""
     with torch.inference_mode():
         return _forward_all(model, prompts, batch_size)
 

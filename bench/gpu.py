@@ -49,16 +49,22 @@ from trt_server.observe.accounting import prompt_flops
 from bench.reference_python import reference_environment, reference_python
 
 HERE = Path(__file__).parent
-# What a measurement needs at least; one that takes longer is ended when the time is up.
+# The least seconds to begin a measurement with; one that takes longer is ended when the time is up.
 _LEAST_SECONDS = 20.0
-# The shots of so many subjects have room: 512 KiB a token of a 7 B model with full heads.
+# The memory for prefixes holds the shots of this many subjects: 512 KiB a token of a 7 B model without grouped
+# heads.
 _REUSE_SUBJECTS = 4
 _PREFIXES = str(6 * 1024**3)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One way to run the prompts at one batch size. flops, tokens: computed, padding excluded."""
+    """One way to run the prompts at one batch size.
+
+    Attributes:
+        tokens: The computed tokens, without padding.
+        flops: Their FLOPs.
+    """
 
     name: str
     bs: int
@@ -70,6 +76,7 @@ class Measured:
     difference: float | None
 
     def line(self, rate: float | None, sheet: float | None) -> str:
+        """Return the row of the table."""
         cells = (
             f"{self.name:<18}",
             f"{self.bs:>3}",
@@ -95,7 +102,7 @@ _HEADER = (
 
 @dataclass(frozen=True)
 class Runner:
-    """A program of this bench, and the Python and environment that it runs in."""
+    """A program of this bench, with the Python and the environment that it runs in."""
 
     python: str
     program: list[str]
@@ -104,26 +111,31 @@ class Runner:
 
 @dataclass(frozen=True)
 class PromptFile:
-    """5-shot prompts: [{"ids": […], "shared": n, "candidates": […]}, …], n: how many of the first ids are
-    shared."""
+    """A file of 5-shot prompts: [{"ids": […], "shared": n, "candidates": […]}, …].
+
+    The first n ids are those of the shared prefix.
+    """
 
     path: Path
 
     @property
     def name(self) -> str:
+        """The file's name without its suffix."""
         return self.path.stem
 
     def read(self) -> list[dict[str, Any]]:
+        """Return the prompts."""
         found: list[dict[str, Any]] = json.loads(self.path.read_text(encoding="utf-8"))
         return found
 
     def description(self) -> str:
+        """The number of prompts and their tokens, in words."""
         lengths = [len(prompt["ids"]) for prompt in self.read()]
         return f"{len(lengths)} prompts of {sum(lengths) / len(lengths):.0f} tokens on average"
 
 
 class Bench:
-    """Runs the measurements one by one while there is time."""
+    """Runs the measurements one after the other while there is time."""
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self._folder = folder
@@ -131,7 +143,10 @@ class Bench:
         self.left_out: list[str] = []
 
     def run(self, name: str, runner: Runner, prompts: PromptFile, *flags: str) -> list[dict[str, Any]]:
-        """What the program printed as lines of JSON, each with the prompts' name; else it is left out."""
+        """Return the lines of JSON that the program printed, each with the prompts' name.
+
+        It is empty where the measurement was left out.
+        """
         left = self._end - time.monotonic()
         if left < _LEAST_SECONDS:
             self.left_out.append(f"{name}: no time left")
@@ -152,6 +167,7 @@ class Bench:
 
 
 def main() -> None:
+    """Run the measurements and print the table."""
     take_any_text()
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--model", default="dummy:aquila-7b", help="dummy:<geometry> or a folder")
@@ -182,12 +198,12 @@ def main() -> None:
 
 
 def _prompts(options: argparse.Namespace, geometry: Geometry, path: Path, most_subjects: int) -> PromptFile:
-    """As many questions of each of so many subjects."""
+    """Write the same number of questions of each of the subjects."""
     benchmark = load_benchmark(options.data)
     subjects = benchmark.pick_subjects(None)[:most_subjects]
     each = -(-options.questions // len(subjects))
     builder = PromptBuilder(
-        # Its ids are in every vocabulary, and any ids take the same time.
+        # The demo's ids are in every vocabulary, and all ids take the same time.
         named_tokenizer("demo"),
         FORMATS["hendrycks"],
         benchmark.shots(subjects, 5),
@@ -227,11 +243,11 @@ def _measure(
             layers = ["--layers", str(options.layers / f"{plan}.json")] if options.layers else []
             found.extend(bench.run(name, ours, prompts, *flags, *layers))
 
-    # The longest and least certain, a plan's build, comes after what it is compared with.
+    # Building a plan takes longest and is least certain, so it comes after what it is compared with.
     ask_pytorch("matrix products", "rate", "1")
     ask_pytorch("PyTorch", "eager", *sizes)
     if "1" in sizes:
-        # A plan of its own: what it holds is what single prompts need.
+        # bs 1 has a plan of its own, whose memory is what single prompts need.
         ask_tensorrt("TensorRT, bs 1", "bs-1", spread, "--bs", "1")
     if options.reuse:
         name = "TensorRT, with shared prefixes"
@@ -286,13 +302,16 @@ def _report(
 
 
 def _work(geometry: Geometry, prompts: list[dict[str, Any]], reused: bool) -> tuple[int, int]:
-    """Tokens that are computed, and their FLOPs; reused: after what the prompts share."""
+    """Return the computed tokens and their FLOPs; with `reused` those after the shared prefixes."""
     sizes = [(len(prompt["ids"]), prompt["shared"] if reused else 0) for prompt in prompts]
     return sum(all_ - shared for all_, shared in sizes), sum(prompt_flops(geometry, *size) for size in sizes)
 
 
 def _difference(line: dict[str, Any], found: list[dict[str, Any]]) -> float | None:
-    """The largest of a log-probability from the first that was asked these prompts; None: it is the first."""
+    """Return the largest difference of a log-probability from the first program that ran these prompts.
+
+    It is None for the first program itself.
+    """
     first = next(other for other in found if "answers" in other and other["prompts"] == line["prompts"])
     if line is first:
         return None
@@ -300,7 +319,7 @@ def _difference(line: dict[str, Any], found: list[dict[str, Any]]) -> float | No
 
 
 def _check_numbers(found: list[dict[str, Any]]) -> None:
-    """Ends the program where an answer is infinite or not a number."""
+    """Exit where an answer is infinite or not a number."""
     for line in found:
         if not np.isfinite(line.get("answers", 0)).all():
             sys.exit(f"bench.gpu: {line['name']} at bs {line['bs']} answers what is no number")

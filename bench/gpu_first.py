@@ -47,7 +47,7 @@ _TOP_KERNELS = 12
 
 
 class FirstContact:
-    """Runs the steps, and writes what they find as it comes."""
+    """Runs the steps, and writes their findings as they come."""
 
     def __init__(self, output: Path, scratch: Path, seconds: float, width: int) -> None:
         self._output, self._scratch, self._width = output, scratch, width
@@ -57,14 +57,17 @@ class FirstContact:
         self._table = (output / "table.txt").open("w")
 
     def say(self, line: str) -> None:
-        """On the screen and in the table, at once."""
+        """Print a line, and write it into the table at once."""
         print(line, flush=True)
         print(line, file=self._table, flush=True)
 
     def run(
         self, name: str, limit: float, command: Sequence[str], environment: dict[str, str] | None = None
     ) -> str:
-        """What the step printed; empty where it failed or was not done in time. Its errors go to a log."""
+        """Return what a step printed; empty where it failed or was not done in time.
+
+        Its errors go to a log.
+        """
         limit = min(limit, self._end - time.monotonic())
         if limit <= 0:
             self.say(f"{name:<26} not done: no time left")
@@ -96,7 +99,7 @@ class FirstContact:
         return done.stdout
 
     def step(self, name: str, limit: float, step: str, folder: Path, *flags: str) -> dict[str, Any]:
-        """The step's line, which is kept under its name; empty where it has none."""
+        """Return a step's last line of JSON, which is also kept under its name; empty where it has none."""
         arguments = [step, str(folder), "--width", str(self._width), *flags]
         out = self.run(name, limit, [sys.executable, "-m", "bench.gpu_first_step", *arguments])
         line = _last_object(out)
@@ -105,6 +108,7 @@ class FirstContact:
         return line
 
     def keep(self, name: str, line: dict[str, Any]) -> None:
+        """Keep a finding and write all of them."""
         self.found[name] = line
         shown = {
             key: value for key, value in line.items() if key not in ("step", "name", "answers", "version")
@@ -114,7 +118,7 @@ class FirstContact:
         (self._output / "found.json").write_text(json.dumps(self.found, indent=2))
 
     def steps(self) -> bool:
-        """False where there is nothing to go on with."""
+        """Run the steps; return False where the engine does not run at all."""
         weights = self._in_background("wide")
         try:
             return self._steps(weights)
@@ -145,7 +149,7 @@ class FirstContact:
         return True
 
     def _in_background(self, step: str) -> subprocess.Popen[str]:
-        """A step whose result is files, beside the others."""
+        """Start a step beside the others, whose result is files."""
         command = [sys.executable, "-m", "bench.gpu_first_step", step, str(self._scratch)]
         with (self._output / f"{step}.log").open("w") as log:
             return subprocess.Popen(
@@ -170,7 +174,7 @@ class FirstContact:
                 self.keep(f"PyTorch eager, {layers} layers", {**line, "core_ms": core_ms})
 
     def _kernels(self) -> None:
-        """Names and times of the kernels that one prompt runs."""
+        """Find the names and the times of the kernels that one prompt runs."""
         if (ncu := shutil.which("ncu")) is None:
             self.say(f"{'kernels by time':<26} not done: no ncu on the path")
             return
@@ -179,14 +183,14 @@ class FirstContact:
         out = self.run("kernels by time", 90, [*command, "--profile-from-start", "off", *program])
         (self._output / "kernels.csv").write_text(out)
         times: dict[str, float] = defaultdict(float)
-        # What the program and ncu itself say stands around the table.
+        # Messages of the program and of ncu are before and after the table.
         for row in csv.DictReader(line for line in out.splitlines() if line.startswith('"')):
             times[row["Kernel Name"]] += float(row["Metric Value"].replace(",", ""))
         for name, duration in sorted(times.items(), key=lambda item: -item[1])[:_TOP_KERNELS]:
             self.say(f"{'':<26}   {duration / sum(times.values()):6.1%} {name[:100]}")
 
     def report(self) -> bool:
-        """The beliefs, one a line, and the verdict. False where one that matters is refuted."""
+        """Print each belief and the verdict; return False where one that matters is refuted."""
         told = [(belief, belief.verdict(self.found)) for belief in BELIEFS]
         for belief, verdict in told:
             self.say(f"{verdict:<10} {belief.text}")
@@ -205,13 +209,14 @@ class FirstContact:
         return not bad
 
     def take_timings(self) -> None:
-        """The builder's timings, for a second day."""
+        """Copy the builder's timings for another day."""
         timings = cache_folder() / "timings"
         if timings.is_dir():
             shutil.copytree(timings, self._output / "timings", dirs_exist_ok=True)
 
 
 def main() -> None:
+    """Run the steps and exit."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--output", type=Path, required=True, help="folder for everything that is found")
     parse.add_argument("--seconds", type=float, default=480.0, help="for everything")
@@ -231,7 +236,7 @@ def main() -> None:
 
 
 def _last_object(out: str) -> dict[str, Any]:
-    """The last line of JSON that was printed."""
+    """Return the last line of JSON that was printed."""
     lines = [line for line in out.splitlines() if line.startswith("{")]
     return dict(json.loads(lines[-1])) if lines else {}
 

@@ -35,17 +35,18 @@ HERE = Path(__file__).parent
 REFERENCE = HERE.parent / "tests" / "gpu" / "reference.py"
 FAMILIES = ("llama", "qwen3")
 MAX_TOKENS, BATCH = 250, 4
-# A prompt of MMLU 5-shot, on average; and the largest batch's prompts in the small checkpoints.
+# The average tokens of a prompt of MMLU 5-shot; and the prompts of the largest batch of small checkpoints.
 WIDE_TOKENS = 805
 RAGGED = (0, 1, 2, 3)
 _WARM, _TIMED = 3, 20
 _PREFIX_BYTES = 64 << 20
-# What the layers can be built as besides, and how that is called: to go on after a prefix; with attention as
-# one operator, or as many where the engine has it as one.
+# The variants of the layers' plan: one that takes a KV cache; and one with the graph of attention that the
+# engine does not use.
 VARIANTS = {"past": "with a past", "graph": "with the other graph"}
 
 
 def main() -> None:
+    """Run the step and print its lines."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("step", choices=_STEPS)
     parse.add_argument("folder", type=Path)
@@ -58,14 +59,14 @@ def main() -> None:
 
 
 def small(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
-    """Checkpoints of two families and PyTorch's answers."""
+    """Write checkpoints of two families, and PyTorch's answers."""
     folders = [write_family(options.folder / family, family) for family in FAMILIES]
     _ask_reference(PROMPTS, options.folder, folders)
     yield {"step": "small", "reference": reference_python()}
 
 
 def wide(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
-    """Checkpoints of 2 and 6 layers as wide as a 7 B model's."""
+    """Write checkpoints of 2 and 6 layers as wide as a 7 B model's."""
     share = options.width / WIDE_SIZES["hidden_size"]
     sizes = {name: round(size * share) for name, size in WIDE_SIZES.items()}
     folders = []
@@ -77,6 +78,7 @@ def wide(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
 
 
 def runs(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
+    """Run a batch on a small plan."""
     with _engine(options.folder / FAMILIES[0], "fp16") as engine:
         outcome = engine.submit(_batch(4)).wait()
         yield {
@@ -91,7 +93,10 @@ def runs(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
 
 
 def agrees(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
-    """Alone and in a ragged batch: the largest difference of a log-probability, by precision."""
+    """Yield the largest difference of a log-probability from PyTorch by precision.
+
+    Prompts are run alone and in a ragged batch.
+    """
     worst: dict[str, float] = {}
     for family in FAMILIES:
         expected = dict(np.load(options.folder / f"{family}.npz"))
@@ -103,6 +108,7 @@ def agrees(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
 
 
 def repeats(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
+    """Yield whether the same batch gives the same answers."""
     with _engine(options.folder / FAMILIES[0], "fp16") as engine:
         batches = [_batch(5), _batch(*RAGGED)]
         first = [_bits(engine.submit(batch).wait()) for batch in batches]
@@ -113,7 +119,7 @@ def repeats(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
 
 
 def layers(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
-    """The plan's kernels, its core time at bs 1 and its distance from PyTorch."""
+    """Yield the plan's kernels, its core time at bs 1 and its difference from PyTorch."""
     checkpoint = open_checkpoint(options.folder)
     other = other_opset(FLAVOUR, VERSION)
     past = _PREFIX_BYTES if options.variant == "past" else 0
@@ -144,7 +150,7 @@ def layers(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
 
 
 def one(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
-    """One prompt between a profiler's start and stop."""
+    """Run one prompt between a profiler's start and stop."""
     import pycuda.driver as cuda
 
     with _engine(options.folder, "fp16", WIDE_TOKENS, 1) as engine:
@@ -157,6 +163,7 @@ def one(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
 
 
 def wide_prompt() -> NDArray[np.int32]:
+    """Return the prompt for the wide layers."""
     return np.random.default_rng(2).integers(2, VOCABULARY, WIDE_TOKENS).astype(np.int32)
 
 
@@ -179,7 +186,7 @@ def _engine(
 
 
 def _batch(*numbers: int, of: list[NDArray[np.int32]] = PROMPTS) -> Batch:
-    """The prompts of these numbers, each with a few candidates."""
+    """Return the prompts with these numbers, each with a few candidates."""
     prompts = [of[number] for number in numbers]
     tokens = np.zeros((len(prompts), -(-max(map(len, prompts)) // 8) * 8), np.int32)
     for row, prompt in zip(tokens, prompts, strict=True):
@@ -195,7 +202,7 @@ def _difference(engine: TensorRtEngine, numbers: tuple[int, ...], expected: Mapp
 
 
 def _distance(batch: Batch, outcome: Outcome, expected: list[NDArray[np.float32]]) -> float:
-    """The largest of a candidate's log-probability; infinite where one is no number."""
+    """Return the largest difference of a candidate's log-probability; infinite where one is no number."""
     right = np.array([row[candidates] for row, candidates in zip(expected, batch.candidates, strict=True)])
     found = outcome.scores.candidate_logprobs
     return float(np.abs(found - right).max()) if np.isfinite(found).all() else float("inf")
@@ -209,7 +216,7 @@ def _bits(outcome: Outcome) -> tuple[bytes, ...]:
 
 
 def _told(engine: TensorRtEngine, file: Path | None, layers: int) -> dict[str, Any]:
-    """What the list of kernels says; empty where it is of no form that is known."""
+    """Return what the list of kernels tells; empty where its format is not known."""
     text = engine.layer_information()
     if file is not None:
         file.write_text(text)
@@ -237,7 +244,11 @@ def _in_one(kernels: list[Kernel], *nodes: str) -> bool:
 
 
 def _ask_reference(asked: list[NDArray[np.int32]], out: Path, folders: list[Path]) -> None:
-    """Writes each checkpoint's answers beside it. Raises CalledProcessError."""
+    """Write each checkpoint's answers beside it.
+
+    Raises:
+        CalledProcessError: PyTorch failed.
+    """
     prompts = out / f"{folders[0].name}-prompts.npz"
     np.savez(prompts, *asked)
     command = [reference_python(), *map(str, (REFERENCE, prompts, out, *folders))]

@@ -36,6 +36,7 @@ from trt_server.scheduling.work import make_batch
 
 
 def main() -> None:
+    """Build the plan, measure, and print."""
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--bs", type=int, nargs="+", required=True)
     parse.add_argument("--layers", type=Path)
@@ -106,12 +107,13 @@ def report(
 
 
 def used(device: Device, before: int | None) -> int | None:
+    """Return the bytes that were used since `before`."""
     now = device.read().memory_used_by_all_bytes
     return None if now is None or before is None else now - before
 
 
 def measure(engine: TensorRtEngine, prompts: list[TokenPrompt], bs: int) -> tuple[list[Outcome], float]:
-    """The outcomes of all batches, and the seconds of whole time."""
+    """Return the outcomes of all batches, and the seconds of whole time."""
     running: deque[Submission] = deque()
     outcomes: list[Outcome] = []
     start = time.perf_counter()

@@ -22,11 +22,12 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 _DEVICE = "cuda"
 _SIZE = 8192
 _RUNS = 20
-# As in our engine.
+# The same as in our engine.
 _LENGTH_MULTIPLE = 8
 
 
 def main() -> None:
+    """Measure and print lines of JSON."""
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--mode", choices=("rate", "eager", "compiled"), required=True)
     parse.add_argument("--bs", type=int, nargs="+", required=True)
@@ -37,7 +38,7 @@ def main() -> None:
     if options.mode == "rate":
         print(json.dumps({"rate": product_rate(), "version": version}), flush=True)
         return
-    # Before CUDA is begun: what its context takes counts, as it does in ours.
+    # Read before CUDA starts, so that its context's memory counts as it does in ours.
     before = memory_used()
     model = load(options.folder)
     decoder = torch.compile(model.model, dynamic=True) if options.mode == "compiled" else model.model
@@ -58,13 +59,13 @@ def main() -> None:
 
 
 def memory_used() -> int:
-    """Bytes, by all programs on the first device."""
+    """Return the bytes that all programs use on the first device."""
     query = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     return int(subprocess.run(query, capture_output=True, text=True, check=True).stdout) * 2**20
 
 
 def product_rate() -> float:
-    """FLOP/s of the best of several products of two square fp16 matrices."""
+    """Return the FLOP/s of the fastest of several products of two square fp16 matrices."""
     left, right = (torch.randn(_SIZE, _SIZE, dtype=torch.float16, device=_DEVICE) for _ in range(2))
     out = torch.empty_like(left)
     torch.mm(left, right, out=out)
@@ -73,7 +74,7 @@ def product_rate() -> float:
 
 
 def timed(work: Any) -> float:
-    """Seconds on the device."""
+    """Return the seconds that the work takes on the device."""
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     first.record()
     work()
@@ -83,7 +84,8 @@ def timed(work: Any) -> float:
 
 
 def load(folder: Path) -> Any:
-    # transformers knows no Aquila; its tensors are Llama's.
+    """Load the checkpoint of a folder in fp16 onto the device."""
+    # transformers has no class for Aquila; its tensors are Llama's.
     family = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     loader = LlamaForCausalLM if family == "aquila" else AutoModelForCausalLM
     model = loader.from_pretrained(folder, torch_dtype=torch.float16, attn_implementation="sdpa")
@@ -93,8 +95,10 @@ def load(folder: Path) -> Any:
 def measure(
     model: Any, decoder: Any, prompts: list[dict[str, list[int]]], bs: int
 ) -> tuple[float, float, list[list[float]]]:
-    """Seconds of core and whole time of all prompts, and what they are answered: the head runs at the last
-    position only, as in ours."""
+    """Return the seconds of core and whole time of all prompts, and their answers.
+
+    The head runs at the last position only, as in our engine.
+    """
     core, found, start = 0.0, [], time.perf_counter()
     with torch.inference_mode():
         for first in range(0, len(prompts), bs):
@@ -119,8 +123,11 @@ class Batch:
         self._candidates = torch.tensor([prompt["candidates"] for prompt in prompts], device=_DEVICE)
 
     def score(self, model: Any, decoder: Any) -> torch.Tensor:
-        """The candidates' log-probabilities, float32 [prompts, candidates]; the best token is found too."""
-        # Padding stands to the right of what is scored, where causal attention does not look: no mask.
+        """Return the candidates' log-probabilities, float32 [prompts, candidates].
+
+        The most probable token is computed too, as in our engine.
+        """
+        # No mask: padding is to the right of the scored token, and causal attention never looks there.
         hidden = decoder(input_ids=self._ids, use_cache=False).last_hidden_state
         logprobs = model.lm_head(hidden[self._rows, self._last]).float().log_softmax(-1)
         logprobs.max(-1)

@@ -1,6 +1,6 @@
-"""What a plan runs, as the compiler lists it: kernels in their order, and the nodes of the graph in each.
+"""The compiler's list of what a plan runs: kernels in order, and the nodes of the graph in each.
 
-It comes from the builder as text, from the inspector as JSON; `trt-server build --layers` writes either.
+The builder gives it as text, the inspector as JSON; `trt-server build --layers` writes either.
 """
 
 from __future__ import annotations
@@ -11,35 +11,40 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-# Of a line of the builder's description, which has inputs, outputs and weights in between.
+# The parts of a line of the builder's description, which also has inputs, outputs and weights.
 _NAME = re.compile(r"^Name: (.*?), LayerType: .*$", re.MULTILINE)
 _TACTIC = re.compile(r", TacticName: (.*?), StreamId: ")
 _METADATA = re.compile(r", Metadata:(.*)$")
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _ATTENTION = ("scores", "shares", "context")
-# In the name of a kernel of fused attention.
+# Words in the name of a kernel of fused attention.
 _FUSED = "mha"
 _PROFILE = re.compile(r" ?\[profile (\d+)\]")
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """nodes: the graph's names of what it computes, in the compiler's order."""
+    """A kernel of a plan.
+
+    Attributes:
+        nodes: The names of the graph's nodes that it computes, in the compiler's order.
+    """
 
     name: str
     nodes: tuple[str, ...]
 
     def computes(self, *nodes: str) -> bool:
+        """Return whether it computes all of these nodes."""
         return set(nodes) <= set(self.nodes)
 
 
 def read_layer_list(text: str) -> list[list[Kernel]]:
-    """The kernels of each profile. What has no tactic and no node is none: a size that is brought along."""
+    """Return the kernels of each profile. A layer without tactic and node, such as a size, is no kernel."""
     rows = _from_json(text) if text.lstrip().startswith("{") else _from_text(text)
     profiles: dict[int, list[Kernel]] = {}
     profile = 0
     for name, tactic, nodes in rows:
-        # Only some of a profile's layers bear its number; they come one profile after the other.
+        # Only some of a profile's layers have its number, but profiles come one after the other.
         if (found := _PROFILE.search(name + nodes)) is not None:
             profile = int(found[1])
         names = tuple(_PROFILE.sub("", node) for node in _NODE.findall(nodes))
@@ -49,7 +54,7 @@ def read_layer_list(text: str) -> list[list[Kernel]]:
 
 
 def kernels_a_layer(kernels: list[Kernel]) -> int:
-    """Of a decoder: how many run from the end of its first layer to the end of its second."""
+    """Return how many kernels run from the end of a decoder's first layer to the end of its second."""
     first, second = (
         next(index for index, kernel in enumerate(kernels) if kernel.computes(f"layers.{layer}.mlp.down"))
         for layer in (0, 1)
@@ -58,9 +63,9 @@ def kernels_a_layer(kernels: list[Kernel]) -> int:
 
 
 def attention_is_one_kernel(kernels: list[Kernel], layer: int) -> bool:
-    """Whether scores, softmax and values of a layer are one kernel.
+    """Return whether scores, softmax and values of a layer are one kernel.
 
-    All parts of the operator `Attention` bear its one name, so that only the kernel's own name tells there.
+    All parts of the operator `Attention` have its name, so that only the kernel's own name tells there.
     """
     scores, shares, context = (f"layers.{layer}.attention.all.{name}" for name in _ATTENTION)
     if any(scores in kernel.nodes for kernel in kernels):

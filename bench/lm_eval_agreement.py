@@ -44,13 +44,18 @@ from tools.server_process import ServerProcess, program
 
 @dataclass(frozen=True)
 class Run:
-    """What `mmlu-client` left behind. max_prompt_tokens: what its prompts were made to fit in."""
+    """What `mmlu-client` left behind.
+
+    Attributes:
+        max_prompt_tokens: The limit on its prompts.
+    """
 
     records: list[dict[str, Any]]
     max_prompt_tokens: int
 
 
 def main() -> None:
+    """Run both programs, and print how far they agree."""
     options = _options()
     checkpoint = resolve_model(options.model, "fp32").folder
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +99,7 @@ def _options() -> argparse.Namespace:
 
 
 def run_ours(options: argparse.Namespace, checkpoint: Path, folder: Path) -> tuple[Document, Run]:
-    """The results file, left as `ours.json` in `folder` too, and what came of the questions."""
+    """Return the results file, which is also written to `ours.json` in `folder`, and the run."""
     command = [program("mmlu-client"), "--data", str(options.data), "--prompt-format", "lm-eval"]
     command += ["--few-shots", str(options.few_shots), "--bs", str(options.bs), "--format", "lm-eval"]
     command += ["--output", str(folder / "run"), *_limit(options)]
@@ -110,7 +115,7 @@ def run_ours(options: argparse.Namespace, checkpoint: Path, folder: Path) -> tup
 
 
 def built_prompts(options: argparse.Namespace, checkpoint: Path, max_tokens: int) -> dict[Place, Prompt]:
-    """A run keeps no token ids: the client's builder makes them again."""
+    """Build the prompts again with the client's builder, because a run keeps no token ids."""
     benchmark = load_benchmark(str(options.data))
     subjects = benchmark.pick_subjects(None)
     builder = PromptBuilder(
@@ -126,6 +131,7 @@ def built_prompts(options: argparse.Namespace, checkpoint: Path, max_tokens: int
 
 
 def our_answers(run: Run, prompts: Mapping[Place, Prompt]) -> dict[Place, Scored]:
+    """Return each question with our answer."""
     answers = {}
     for record in run.records:
         place = (record["subject"], record["index"])
@@ -143,7 +149,10 @@ def our_answers(run: Run, prompts: Mapping[Place, Prompt]) -> dict[Place, Scored
 
 
 def run_harness(options: argparse.Namespace, checkpoint: Path, folder: Path) -> dict[str, Any]:
-    """What bench/lm_eval_run.py writes. It runs in `folder`, where the harness finds its data set by name."""
+    """Run bench/lm_eval_run.py and return its output.
+
+    It runs in `folder`, where the harness finds its data set by name.
+    """
     write_data_set(options.data, folder / "cais" / "mmlu")
     script = Path(__file__).with_name("lm_eval_run.py").resolve()
     command = [options.lm_eval_python, str(script), str(checkpoint.resolve()), "ours.json", "theirs.json"]
@@ -160,9 +169,9 @@ def _limit(options: argparse.Namespace) -> list[str]:
 
 
 def write_data_set(data: Path, folder: Path) -> None:
-    """A folder a subject, and the README that makes each a configuration, as the hub has it.
+    """Write a folder for each subject, and the README that makes each a configuration, as on the hub.
 
-    The rows go from file to file, past the client's reader, which is among what is compared.
+    Rows are copied from file to file without the client's reader, which is part of the comparison.
     """
     configurations: dict[str, list[dict[str, str]]] = {}
     for split in ("test", "dev"):
@@ -178,6 +187,7 @@ def write_data_set(data: Path, folder: Path) -> None:
 
 
 def harness_answers(noted: Mapping[str, Any]) -> dict[Place, Scored]:
+    """Return each question with the harness's answer."""
     return {
         (question["subject"], question["index"]): Scored(
             prompt_ids=tuple(question["prompt_ids"]),

@@ -29,7 +29,12 @@ _LIBRARIES = ("lm_eval", "transformers", "torch", "datasets", "numpy")
 
 @register_model("hf-noted")
 class NotedModel(HFLM):  # type: ignore[misc]
-    """The `hf` backend. encoded: context and continuation → their token ids. ran: the model's inputs."""
+    """The `hf` backend, which notes what passes through it.
+
+    Attributes:
+        encoded: Context and continuation → their token ids.
+        ran: The model's inputs.
+    """
 
     encoded: ClassVar[dict[tuple[str, str], tuple[TokenIds, TokenIds]]] = {}
     ran: ClassVar[set[TokenIds]] = set()
@@ -45,6 +50,7 @@ class NotedModel(HFLM):  # type: ignore[misc]
 
 
 def main() -> None:
+    """Run the task and write the output."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("checkpoint", type=Path)
     parse.add_argument("ours", type=Path)
@@ -64,7 +70,7 @@ def main() -> None:
 
 
 def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The results file, as the harness writes it, and its samples."""
+    """Return the results file as the harness writes it, and its samples."""
     folder = options.output.with_suffix("")
     tracker = EvaluationTracker(output_path=str(folder))
     found = simple_evaluate(
@@ -84,7 +90,10 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str
 
 
 def noted(sample: dict[str, Any], max_length: int) -> dict[str, Any]:
-    """One question. prompt_ids: what its model was run on, the last `max_length` ids of the context."""
+    """Return one question.
+
+    Its prompt_ids are what its model was run on, the last `max_length` ids of the context.
+    """
     encodings = [NotedModel.encoded[tuple(pair[:2])] for pair in sample["arguments"]]
     whole = encodings[0][0]
     prompt = whole[-max_length:]
@@ -102,7 +111,7 @@ def noted(sample: dict[str, Any], max_length: int) -> dict[str, Any]:
 
 
 def tables(document: dict[str, Any]) -> list[str]:
-    """What the harness prints at its end: of tasks, and of groups."""
+    """Return the tables of tasks and of groups that the harness prints at its end."""
     return [make_table(document), make_table(document, "groups")]
 
 

@@ -1,4 +1,4 @@
-"""Which Python has PyTorch and transformers: the one with TensorRT may have neither."""
+"""The Python that has PyTorch and transformers, which may not be the one with TensorRT."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE")
 
 
 def reference_python() -> str:
-    """REFERENCE_PYTHON; else this one if it has PyTorch; else the first python3 not packed with it."""
+    """Return REFERENCE_PYTHON, or this Python if it has PyTorch, or the first other python3."""
     if own := os.environ.get("REFERENCE_PYTHON"):
         return own
     if find_spec("torch"):
@@ -23,19 +23,19 @@ def reference_python() -> str:
 
 
 def reference_environment() -> dict[str, str]:
-    """This process's environment without what leads that Python to packages and libraries of this one's."""
+    """Return this process's environment without paths to packages and libraries of this Python."""
     environment = {name: value for name, value in os.environ.items() if name not in _OURS}
     return environment | {name: _others(name) for name in ("PATH", "LD_LIBRARY_PATH")}
 
 
 def _others(variable: str) -> str:
-    """The folders of a search path that are not ours."""
+    """Return the folders of a search path that do not belong to this Python."""
     folders = os.environ.get(variable, "").split(os.pathsep)
     return os.pathsep.join(folder for folder in folders if folder and not _is_ours(Path(folder)))
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether it lies beside the folder that TensorRT is installed in: what is packed with this Python."""
+    """Return whether a folder is beside the one with TensorRT, and so belongs to this Python."""
     flavour = installed_flavour()
     spec = None if flavour is None else find_spec(flavour.module)
     if spec is None or spec.origin is None:

@@ -31,7 +31,12 @@ from tools.server_process import ServerProcess, program
 
 @dataclass(frozen=True)
 class Side:
-    """One run. shares: questions by server. client_share: processor seconds of the client a second."""
+    """One run.
+
+    Attributes:
+        shares: The number of questions by server.
+        client_share: The client's processor seconds per second.
+    """
 
     summary: dict[str, Any]
     predicted: dict[tuple[str, int], str]
@@ -40,21 +45,25 @@ class Side:
 
     @property
     def rate(self) -> float:
-        """Questions a second, from the first prompt built to the last reply."""
+        """The questions per second, from the first prompt built to the last reply."""
         return float(self.summary["answered"] / self.summary["whole_seconds"])
 
 
 @dataclass(frozen=True)
 class Round:
+    """Runs on one server and on all servers."""
+
     one: Side
     all: Side
 
     @property
     def ratio(self) -> float:
+        """All servers' rate relative to the one server's."""
         return self.all.rate / self.one.rate
 
 
 def main() -> None:
+    """Run the rounds and print the ratios."""
     take_any_text()
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--data", default="demo")
