@@ -51,8 +51,8 @@ from bench.reference_python import reference_environment, reference_python
 HERE = Path(__file__).parent
 # The least seconds to begin a measurement with; one that takes longer is ended when the time is up.
 _LEAST_SECONDS = 20.0
-# The memory for prefixes holds the shots of this many subjects: 512 KiB a token of a 7 B model without grouped
-# heads.
+# The memory for prefixes holds the shots of this many subjects: 512 KiB a token of a 7 B model without
+# grouped heads.
 _REUSE_SUBJECTS = 4
 _PREFIXES = str(6 * 1024**3)
 

@@ -1,4 +1,4 @@
-"""Sizes as a person reads them."""
+"""Sizes in the form that people read."""
 
 from __future__ import annotations
 
