@@ -110,7 +110,7 @@ def load_checked(named: str | None, served: ServedTokenizer | None, model_id: st
         return tokenizer
     if named is not None:
         raise InputError(
-            f"{tokenizer.name} is not the tokenizer of the server's model: {difference}; leave it away"
+            f"{tokenizer.name} is not the tokenizer of the server's model: {difference}; leave it out"
         )
     raise RunError(
         f"{tokenizer.name} gives other ids here than there: {difference}; install trt-server, tokenizers and "
