@@ -1,44 +1,104 @@
-"""Every choice a start is made with."""
+"""Every choice that a start is made with, each declared with its flag, default and help."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from trt_common.command_line.option import option
+
+from trt_server import flag_values as values
+from trt_server.observe import log
+
 ENGINES = ("auto", "tensorrt", "onnxruntime", "torch")
 REFERENCES = ("torch",)
 PRECISIONS = ("fp16", "fp32")
 
+MODEL, LIMITS, PORTS, LOGS = "model and engine", "limits", "ports", "logs"
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Ports: 0 takes a free one. threads 0: every core the process may use. precision, max_batch_size and
-    prefix_cache_bytes None: the engine's own. max_prompt_tokens None: as long as the model's positions reach,
-    within reason. devices: GPUs by CUDA's numbers; None: the first, or the CPU. Of `build` alone: targets,
-    compute capabilities as "sm80", None for the device here; layers, a folder for what the plan runs."""
+    """What the server holds, how it computes, and where it listens."""
 
-    model: str
-    engine: str
-    devices: tuple[int, ...] | None
-    targets: tuple[str, ...] | None
-    layers: Path | None
-    reference: str | None
-    precision: str | None
-    host: str
-    grpc_port: int
-    metrics_port: int
-    tls_cert: Path | None
-    tls_key: Path | None
-    tf32: bool
-    threads: int
-    max_batch_size: int | None
-    max_prompt_tokens: int | None
-    max_batch_tokens: int | None
-    max_queue_delay_us: int
-    prefix_cache_bytes: int | None
-    max_queue_size: int
-    stream_window: int
-    peak_flops: float | None
-    drain_timeout: float
-    log_format: str
-    log_level: str
+    model: str = option(
+        MODEL,
+        "a Hugging Face checkpoint folder, a hub id, `demo`, or `dummy:<geometry>` (random weights)",
+        default="demo",
+    )
+    engine: str = option(MODEL, "what runs the model", choices=ENGINES, default="auto")
+    devices: tuple[int, ...] | None = option(
+        MODEL,
+        "GPUs that share the work of one queue, by CUDA's numbers, as 0,1; they have to be alike. The first "
+        "one by default",
+        type=values.devices,
+        metavar="N,…",
+    )
+    targets: tuple[str, ...] | None = option(
+        MODEL,
+        "with `build`: compute capabilities of GPUs elsewhere that the plan is for, as sm80,sm89; it needs "
+        "TensorRT-RTX and no GPU",
+        flag="--target",
+        type=values.targets,
+        metavar="smNN,…",
+    )
+    layers: Path | None = option(
+        MODEL,
+        "with `build`: write there what the plan runs, layer by layer, as the compiler tells it",
+        type=Path,
+        metavar="FOLDER",
+    )
+    reference: str | None = option(
+        MODEL, "load this beside it, for clients that validate against it", choices=REFERENCES
+    )
+    precision: str | None = option(
+        MODEL, "what it computes in; the engine's own by default", choices=PRECISIONS
+    )
+    tf32: bool = option(
+        MODEL,
+        "let TensorRT compute fp32 products in TF32: faster, 10 bits of mantissa",
+        action="store_true",
+    )
+    threads: int = option(MODEL, "CPU threads; 0: every core it may use", type=values.natural, default=0)
+    peak_flops: float | None = option(
+        MODEL,
+        "FLOP/s of a device that MFU is a share of, in place of the known one; a reference has it too where "
+        "it computes on the same device in the same precision",
+        type=values.positive,
+    )
+    max_batch_size: int | None = option(
+        LIMITS,
+        "prompts in a request; 32 by default, 1 with TensorRT, whose plan always holds the memory of its "
+        "largest batch",
+        type=values.count,
+    )
+    max_prompt_tokens: int | None = option(
+        LIMITS, "tokens in a prompt; the model's positions, up to 4096, by default", type=values.count
+    )
+    max_batch_tokens: int | None = option(
+        LIMITS, "tokens in a batch, padding counted; no further limit by default", type=values.count
+    )
+    max_queue_delay_us: int = option(
+        LIMITS,
+        "microseconds to wait for requests to merge into a batch; 0: never, so that bs 1 means bs 1",
+        type=values.natural,
+        default=0,
+    )
+    prefix_cache_bytes: int | None = option(
+        LIMITS,
+        "device memory for shared prefixes that clients allow to be reused, as 500MB or 2GiB; 0: none; 1GiB "
+        "by default, 0 with TensorRT, which needs another plan for them",
+        type=values.byte_count,
+    )
+    max_queue_size: int = option(LIMITS, "requests that may wait", type=values.count, default=256)
+    stream_window: int = option(LIMITS, "unanswered requests of one stream", type=values.count, default=64)
+    drain_timeout: float = option(
+        LIMITS, "seconds for accepted work at a stop", type=values.positive, default=60.0
+    )
+    host: str = option(PORTS, "address to listen on; 0.0.0.0 for every one", default="127.0.0.1")
+    grpc_port: int = option(PORTS, "port of the service; 0: a free one", type=values.port, default=8001)
+    metrics_port: int = option(PORTS, "port for Prometheus; 0: a free one", type=values.port, default=8002)
+    tls_cert: Path | None = option(PORTS, "PEM certificate chain; with --tls-key: serve TLS", type=Path)
+    tls_key: Path | None = option(PORTS, "PEM private key", type=Path)
+    log_format: str = option(LOGS, "lines for people or JSON", choices=log.FORMATS, default="text")
+    log_level: str = option(LOGS, "least level that is written", choices=log.LEVELS, default="info")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from trt_server.cli import parser
+from trt_server.command_line import parser
 
 
 def environment_names() -> set[str]:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dockerfile import DOCKERFILE, ROOT, instructions
 from server_flags import environment_names
-from trt_server.cli import parser
+from trt_server.command_line import parser
 from trt_server.server import LAST_WRITES_SECONDS
 
 from tools.watching.observed_run import ObservedRun

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from mmlu_client.figures.stages import LATENCY, STAGES, Goal
+from mmlu_client.figures.stages import LATENCY, STAGES, Slo
 from mmlu_client.prompts.limit import MODEL, RequestedLimit
 
 SWEPT = ("concurrency", "request-rate")
@@ -58,13 +58,13 @@ def share(value: str) -> float:
     return _number(value, 0, 1, "a width between 0 and 1, like 0.02", above=True)
 
 
-def goal(value: str) -> Goal:
+def slo(value: str) -> Slo:
     key, colon, milliseconds = value.partition(":")
     if not colon:
         raise argparse.ArgumentTypeError(f"{value!r} is not KEY:MS, like {LATENCY}:200 or core:50")
     if key not in (LATENCY, *STAGES):
         raise argparse.ArgumentTypeError(f"{key!r} is none of {', '.join((LATENCY, *STAGES))}")
-    return Goal(key, _number(milliseconds, 0, math.inf, "a number of milliseconds above 0", above=True))
+    return Slo(key, _number(milliseconds, 0, math.inf, "a number of milliseconds above 0", above=True))
 
 
 def sweep(value: str) -> tuple[str, tuple[float, ...]]:

@@ -1,91 +1,168 @@
-"""Every choice a run is made with."""
+"""Every choice that a run is made with, each declared with its flag, default and help."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from trt_common.command_line.option import nested, option
+
+from mmlu_client.config import flag_values as values
+from mmlu_client.config.load_plan import LOAD, LoadPlan
 from mmlu_client.errors import InputError
-from mmlu_client.figures.stages import Goal
-from mmlu_client.load.pacing import ArrivalPattern, ClosedLoop, Offline, OpenLoop, Pacing
+from mmlu_client.figures.stages import Slo
+from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.limit import RequestedLimit
-from mmlu_client.service.address import Address
-from mmlu_client.text import shortest
+from mmlu_client.service.address import Address, parse_addresses
 
-Mode = Literal["closed", "open", "offline"]
-
-
-@dataclass(frozen=True)
-class LoadPlan:
-    """How requests come. concurrency: requests in flight, closed loop. rate: requests a second, open loop.
-
-    warmup_requests: asked and thrown away before. duration: seconds after which nothing new is asked;
-    request_count: so many requests at most; None: until every question is asked.
-    """
-
-    mode: Mode
-    concurrency: int
-    rate: float
-    pattern: ArrivalPattern
-    warmup_requests: int
-    duration: float | None
-    request_count: int | None
-
-    def pacing(self, seed: int) -> Pacing:
-        if self.mode == "open":
-            return OpenLoop(self.rate, self.pattern, seed)
-        if self.mode == "offline":
-            return Offline()
-        return ClosedLoop(self.concurrency)
-
-    def is_spent(self, nanoseconds: int) -> bool:
-        """Whether nothing new is asked after so long."""
-        return self.duration is not None and nanoseconds >= self.duration * 1e9
-
-    def __str__(self) -> str:
-        if self.mode == "open":
-            return f"open loop, {shortest(self.rate)} requests/s, {self.pattern} arrivals"
-        if self.mode == "offline":
-            return "offline, everything at once"
-        return f"closed loop, {self.concurrency} in flight"
+SERVER, BENCHMARK, ACCURACY, OUTPUT = "server", "benchmark", "accuracy", "output"
+PRINTED = ("table", "flagperf", "lm-eval", "json", "csv")
+METRICS_HOST = "127.0.0.1"
 
 
-@dataclass(frozen=True)
+def _path(given: str | None) -> Path | None:
+    return Path(given).expanduser() if given else None
+
+
+def _subjects(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    names = tuple(name for value in given for name in value.replace(",", " ").split())
+    if not names:
+        raise InputError("--subjects names none: leave it away to ask all")
+    return names
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """subjects, limit: None for all. max_prompt_tokens: None for the format's. tokenizer: None for the
-    server's. output: None for results/<UTC time>.
+    """What a run does, where and how.
 
-    server_timeout: seconds that a server may be away. early_stop: the width of acc's 95 % interval at which
-    the run ends. resume: the folder of the run, or of the sweep, that is gone on with. verbose: everything is
-    printed. given: the flags as they came, for a run that goes on with this one.
+    Attributes:
+        given: the flags by their names, as JSON holds them, for a run that goes on with this one.
     """
 
-    addresses: tuple[Address, ...]
-    tls_ca: Path | None
-    batch_size: int
-    data: str
-    subjects: tuple[str, ...] | None
-    limit: int | None
-    few_shots: int
-    prompt_format: str
-    max_prompt_tokens: RequestedLimit
-    tokenizer: str | None
-    output: Path | None
-    server_timeout: float
-    metrics_host: str
-    metrics_port: int | None
-    validate: bool
-    reuse_prefix: bool
-    load: LoadPlan
-    sweep: tuple[LoadPlan, ...]
-    goals: tuple[Goal, ...]
-    seed: int
-    early_stop: float | None
-    resume: Path | None
-    format: str
-    verbose: bool
+    addresses: tuple[Address, ...] = option(
+        SERVER,
+        "host:port, or grpcs://host:port for TLS; several share the load; dns:///name:port is every address "
+        "of a name",
+        flag="--url",
+        default="localhost:8001",
+        metavar="URL[,URL]",
+        read=parse_addresses,
+    )
+    tls_ca: Path | None = option(
+        SERVER, "PEM certificates to trust; the system's by default", metavar="FILE", read=_path
+    )
+    server_timeout: float = option(
+        SERVER,
+        "how long a server may be away, at the start and in the run",
+        type=values.seconds,
+        default=60.0,
+        metavar="SECONDS",
+    )
+    data: str = option(
+        BENCHMARK, "`demo`, a hub id (cais/mmlu), or a folder of CSV or parquet", default="demo"
+    )
+    subjects: tuple[str, ...] | None = option(
+        BENCHMARK,
+        "subjects to ask, separated by commas; all by default",
+        nargs="+",
+        metavar="A,B",
+        read=_subjects,
+    )
+    limit: int | None = option(
+        BENCHMARK, "questions a subject; all by default", type=values.count, metavar="N"
+    )
+    few_shots: int = option(
+        BENCHMARK, "solved questions before it", type=values.natural, default=5, metavar="N"
+    )
+    prompt_format: str = option(BENCHMARK, "whose prompts", choices=sorted(FORMATS), default="hendrycks")
+    max_prompt_tokens: RequestedLimit = option(
+        BENCHMARK,
+        "tokens of the longest prompt, BOS included; `model`: as many as the server takes (default: 2048 for "
+        "hendrycks and flagperf, whose own programs cut there, `model` for lm-eval)",
+        type=values.prompt_tokens,
+        metavar="N|model",
+    )
+    tokenizer: str | None = option(
+        BENCHMARK,
+        "where the server gives none, as with dummy:<geometry>; the server's by default",
+        metavar="demo|FOLDER|ID",
+    )
+    reuse_prefix: bool = option(
+        BENCHMARK,
+        "let the server compute the shots that a subject's questions share once; figures say so",
+        action="store_true",
+    )
+    batch_size: int = option(
+        BENCHMARK, "prompts in a request", flag="--bs", type=values.count, default=1, metavar="N"
+    )
+    load: LoadPlan = nested(LoadPlan)
+    seed: int = option(
+        LOAD,
+        "of poisson arrivals, and of the questions' order where a run may end before the last of them",
+        flag="--random-seed",
+        type=values.natural,
+        default=0,
+        metavar="N",
+    )
+    slos: tuple[Slo, ...] = option(
+        LOAD,
+        "report the share of requests whose KEY (latency, or a stage like server_queue or core) took at most "
+        "so many milliseconds; repeat it for several",
+        flag="--goodput",
+        type=values.slo,
+        action="append",
+        metavar="KEY:MS",
+        read=lambda given: tuple(given or ()),
+    )
+    validate: bool = option(
+        ACCURACY,
+        "ask the reference engine first (a server started with --reference torch) and compare",
+        action="store_true",
+    )
+    early_stop: float | None = option(
+        ACCURACY,
+        "end when the 95 %% interval of acc is narrower, like 0.02; asks in random order",
+        type=values.share,
+        metavar="WIDTH",
+    )
+    output: Path | None = option(
+        OUTPUT, "folder for records and figures; results/<UTC time> by default", metavar="DIR", read=_path
+    )
+    resume: Path | None = option(
+        OUTPUT,
+        "go on with the run, or the sweep, in this folder, with its own flags where no other is given",
+        metavar="DIR",
+        read=_path,
+    )
+    format: str = option(OUTPUT, "what is printed at the end", choices=PRINTED, default="table")
+    verbose: bool = option(
+        OUTPUT,
+        "print every line of summary.md at the end, and a line for each finished subject on the way",
+        action="store_true",
+    )
+    metrics_port: int | None = option(
+        OUTPUT,
+        "port for Prometheus to scrape while the run is on and until it has the last figures; 0: a free one; "
+        "none by default",
+        type=values.port,
+        metavar="PORT",
+    )
+    metrics_host: str = option(
+        OUTPUT,
+        f"address it listens on; 0.0.0.0 for every one (default: {METRICS_HOST})",
+        metavar="HOST",
+        read=lambda given: given or METRICS_HOST,
+    )
     given: dict[str, Any]
+
+    @property
+    def sweep(self) -> tuple[LoadPlan, ...]:
+        """The load of each run of the sweep, of which this may be one; empty where there is none."""
+        return self.load.points
 
     @property
     def is_shuffled(self) -> bool:

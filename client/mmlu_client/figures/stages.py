@@ -31,8 +31,8 @@ LATENCY = "latency"
 
 
 @dataclass(frozen=True)
-class Goal:
-    """A request is good when this stage, or its whole latency, took at most so many milliseconds."""
+class Slo:
+    """A service level objective: a stage, or a request's latency, takes at most so many milliseconds."""
 
     key: str
     milliseconds: float
@@ -67,12 +67,12 @@ def stage_seconds(requests: RecordTable) -> dict[str, Seconds]:
     return {name: nanoseconds[name] / 1e9 for name in STAGES}
 
 
-def good_requests(requests: RecordTable, goals: tuple[Goal, ...]) -> NDArray[np.bool_]:
-    """Which requests keep every goal."""
+def good_requests(requests: RecordTable, slos: tuple[Slo, ...]) -> NDArray[np.bool_]:
+    """Which requests meet every SLO."""
     seconds = {**stage_seconds(requests), LATENCY: latency(requests)}
     good = np.ones(len(requests), dtype=bool)
-    for goal in goals:
-        good &= seconds[goal.key] * 1e3 <= goal.milliseconds
+    for slo in slos:
+        good &= seconds[slo.key] * 1e3 <= slo.milliseconds
     return good
 
 

@@ -404,7 +404,7 @@ def _latency(
 ) -> dict[str, Any]:
     seconds, calm = latency(requests), latency(steady)
     stages = stage_seconds(requests)
-    good = int(good_requests(requests, run.goals).sum()) if run.goals else None
+    good = int(good_requests(requests, run.slos).sum()) if run.slos else None
     return {
         "requests": len(requests),
         "request_throughput": ratio(len(requests), whole),

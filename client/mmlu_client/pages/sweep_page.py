@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
-from mmlu_client.config.settings import LoadPlan
+from mmlu_client.config.load_plan import LoadPlan
 from mmlu_client.figures.catalogue import SWEPT, Figure
 from mmlu_client.figures.caveats import mfu_lines
 from mmlu_client.figures.stages import STAGES
@@ -186,8 +186,8 @@ def use_by_load(points: Sequence[Point]) -> Chart:
         series.append(("goodput", ORANGE, [point.summary.goodput_share for point in points]))
     figure = _by_load(points, series, "share")
     figure.update_yaxes(tickformat=".0%")
-    goals = ", ".join(map(str, points[0].run.goals))
-    about = f" Goodput: the share of requests that keep {goals} ms." if len(series) > 1 else ""
+    slos = ", ".join(map(str, points[0].run.slos))
+    about = f" Goodput: the share of requests that keep {slos} ms." if len(series) > 1 else ""
     title = "MFU and goodput" if len(series) > 1 else "MFU"
     return Chart(title, f"FLOPs over core seconds × peak.{about}", figure, is_wide=True)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mmlu_client.config.flags import PROGRAM
+from mmlu_client.config.command_line import PROGRAM
 from mmlu_client.errors import ClientError, FlawedRunError, NotWrittenError, RunError
 from mmlu_client.figures.caveats import first_failure, validation_failure
 from mmlu_client.figures.summary import Summary

@@ -263,9 +263,9 @@ def _latency_lines(run: FinishedRun, summary: Summary) -> list[str]:
             for name in STAGES
         ),
     ]
-    if run.goals:
+    if run.slos:
         lines.append(
-            f"goodput ({', '.join(map(str, run.goals))} ms): {percent(summary.goodput_share)} of requests, "
+            f"goodput ({', '.join(map(str, run.slos))} ms): {percent(summary.goodput_share)} of requests, "
             f"{number(summary.goodput_request_throughput, '.2f')} a second"
         )
     return lines

@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from mmlu_client.config.settings import LoadPlan, Settings
+from mmlu_client.config.load_plan import LoadPlan
+from mmlu_client.config.settings import Settings
 from mmlu_client.data.benchmark import load_benchmark
 from mmlu_client.errors import ClientError, FlawedRunError, InputError, RunError
 from mmlu_client.figures.caveats import alarms

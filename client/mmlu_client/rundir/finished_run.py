@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlu_client.config.flag_values import goal
-from mmlu_client.figures.stages import Goal, late_seconds
+from mmlu_client.config.flag_values import slo
+from mmlu_client.figures.stages import Slo, late_seconds
 from mmlu_client.rundir.device_log import Reading, joules, read_device_log
 from mmlu_client.rundir.folder import DEVICE_LOG, RECORDS
 from mmlu_client.rundir.manifest import Manifest, Outage, ServerEntry, Session, read_manifest
@@ -60,8 +60,8 @@ class FinishedRun:
         return list(dict.fromkeys(server.name for server in self.manifest.servers))
 
     @property
-    def goals(self) -> tuple[Goal, ...]:
-        return tuple(goal(text) for text in self.manifest.goodput)
+    def slos(self) -> tuple[Slo, ...]:
+        return tuple(slo(text) for text in self.manifest.goodput)
 
     @property
     def load_seconds(self) -> float:

@@ -139,7 +139,7 @@ class DataPart:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadPart:
-    """settings.LoadPlan, and what the tables call it."""
+    """config.load_plan.LoadPlan, and what the tables call it."""
 
     mode: str
     concurrency: int

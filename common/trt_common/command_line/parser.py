@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import configargparse
@@ -28,10 +28,13 @@ class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
         """Exits with status 2 and one line where an argument is wrong."""
         chosen, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
-            nearest = suggestion(unknown[0].partition("=")[0], flags, "--")
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._remark(unknown[0])}")
         return chosen
+
+    def _remark(self, word: str) -> str:
+        """Return what an unknown argument was probably meant to be."""
+        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        return suggestion(word.partition("=")[0], flags, "--")
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)", file=sys.stderr)
@@ -39,7 +42,12 @@ class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
 
 
 class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Names a flag's default where it has one."""
+    """Names a flag's default where it has one, and leaves texts of several lines as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return "\n".join(f"{indent}{line}" for line in text.splitlines())
+        return super()._fill_text(text, width, indent)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, False) or isinstance(action.default, list):
@@ -51,14 +59,20 @@ class FlagParser(OneLineParser):
     """Its flags may also stand in a YAML file, `--config`, and in the environment.
 
     Args:
-        program: what messages call the program.
+        program: its name.
         variables: what the environment's variables begin with, as `TRT_SERVER_`.
-        texts: `description`, `epilog`, `usage`.
+        commands: the program's commands, and a line on each.
+        command: whose flags these are; None for the program's own, whose help lists the commands.
+        texts: `description` and `epilog`.
     """
 
-    def __init__(self, program: str, variables: str, **texts: Any) -> None:
+    def __init__(
+        self, program: str, variables: str, commands: Mapping[str, str], command: str | None, **texts: Any
+    ) -> None:
+        if command is None:
+            texts["usage"] = f"{program} [{' | '.join(commands)}] [flags]"
         super().__init__(
-            prog=program,
+            prog=f"{program} {command}" if command else program,
             auto_env_var_prefix=variables,
             config_file_parser_class=ConfigFile,
             config_file_open_func=open_config,
@@ -69,7 +83,7 @@ class FlagParser(OneLineParser):
             **texts,
         )
         self._config_file_parser.keys = self._file_keys
-        self._variables = variables
+        self._program, self._variables, self._commands = program, variables, commands
         self.add_argument(
             "--config",
             is_config_file=True,
@@ -77,6 +91,10 @@ class FlagParser(OneLineParser):
             metavar="FILE",
             help="YAML file with flags, as `flag: value`",
         )
+        if command is None:
+            width = max(map(len, commands))
+            lines = "\n".join(f"{name:{width}}  {line}" for name, line in commands.items())
+            self.add_argument_group("commands, which stand before the flags", lines)
 
     def unknown_variables(self, *others: str) -> list[str]:
         """A line on each variable of the environment that looks like this program's and sets nothing.
@@ -87,7 +105,12 @@ class FlagParser(OneLineParser):
         flags = [flag for action in self._settable() for flag in action.option_strings]
         names = [f"{self._variables}{flag.lstrip('-').replace('-', '_').upper()}" for flag in flags]
         known = {*names, f"{self._variables}CONFIG", *others}
-        return unknown_variables(self.prog, self._variables, known)
+        return unknown_variables(self._program, self._variables, known)
+
+    def _remark(self, word: str) -> str:
+        if word in self._commands:
+            return f": {word} is a command, which stands before the flags"
+        return super()._remark(word)
 
     def _file_keys(self) -> list[str]:
         return [key for action in self._settable() for key in self.get_possible_config_keys(action)]

@@ -1,15 +1,13 @@
-"""`trt-server cache`: what earlier starts left on the disk, listed and removed."""
+"""What `trt-server cache` does: what earlier starts left on the disk is listed and removed."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-
-from trt_common.command_line.parser import OneLineParser
 
 from trt_server.cache.entry import CacheEntry, EntryInUseError, cache_entries
 from trt_server.cache.folder import cache_folder
@@ -17,52 +15,77 @@ from trt_server.errors import StartError
 from trt_server.readable import readable_bytes
 
 DAY_SECONDS = 86400.0
-LIST, REMOVE = "list", "remove"
 
 
-def parser() -> OneLineParser:
-    """Return the parser of `trt-server cache`."""
-    parse = OneLineParser(
-        prog="trt-server cache",
-        description="List or remove what servers keep on the disk from one start to the next: random "
-        "weights, weights converted to another type, plans and timings of TensorRT. It lies in "
-        "TRT_SERVER_CACHE, else in trt-server under XDG_CACHE_HOME, else in ~/.cache/trt-server. A start "
-        "that needs an entry which was removed makes it again.",
-    )
-    commands = parse.add_subparsers(dest="command", metavar="list | remove")
-    commands.add_parser(LIST, help="entries, the last used first; this is what `trt-server cache` does")
-    remove = commands.add_parser(
-        REMOVE,
-        help="remove entries",
-        description="Remove entries. What a running server uses, or writes, is kept; it is an error where it "
-        "was named.",
-    )
-    remove.add_argument("names", nargs="*", metavar="NAME", help="an entry, as the list names it")
-    remove.add_argument("--all", action="store_true", help="every entry that no server uses")
-    remove.add_argument(
-        "--older-than", type=_days, metavar="DAYS", help="entries that no start has used for so many days"
-    )
-    return parse
+class NoSuchEntryError(Exception):
+    """A name is that of no entry."""
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Run `trt-server cache`; the process exits with status 2 where an argument is wrong.
-
-    Args:
-        arguments: What follows `cache` on the command line.
+def list_cache() -> None:
+    """Print the entries, the last used first.
 
     Raises:
-        StartError: The cache cannot be read or changed, or an entry that was named is in use.
+        StartError: the cache cannot be read.
     """
-    parse = parser()
-    asked = parse.parse_args(arguments)
+    with _opened() as (folder, entries):
+        print(listing(folder, entries))
+
+
+def remove_from_cache(names: Sequence[str], older_than: float | None) -> None:
+    """Remove entries that no server uses, and print which.
+
+    Args:
+        names: of the entries; where there are none, every entry is removed.
+        older_than: days; where it is not None, only what no start has used for so long is removed.
+
+    Raises:
+        NoSuchEntryError: a name is that of no entry; nothing was removed.
+        StartError: an entry that was named is in use, or the cache cannot be changed.
+    """
+    with _opened() as (folder, entries):
+        kept = _remove(_chosen(names, older_than, folder, entries), folder)
+    if kept and names:
+        raise StartError("; ".join(kept))
+    for line in kept:
+        print(line, file=sys.stderr)
+
+
+def _remove(entries: Sequence[CacheEntry], folder: Path) -> list[str]:
+    """Return a line on each entry that is in use."""
+    freed, kept = 0, []
+    for entry in entries:
+        size = entry.size
+        try:
+            entry.remove()
+        except EntryInUseError as error:
+            kept.append(str(error))
+            continue
+        freed += size
+        print(f"removed {entry.name}, {readable_bytes(size)}")
+    print(f"{readable_bytes(freed)} freed in {folder}")
+    return kept
+
+
+def _chosen(
+    names: Sequence[str], older_than: float | None, folder: Path, entries: Sequence[CacheEntry]
+) -> list[CacheEntry]:
+    known = {entry.name: entry for entry in entries}
+    for name in names:
+        if name not in known:
+            raise NoSuchEntryError(f"{name!r} is no entry of {folder}: `trt-server cache` lists them")
+    if names:
+        return [known[name] for name in dict.fromkeys(names)]
+    if older_than is None:
+        return list(entries)
+    before = time.time() - older_than * DAY_SECONDS
+    return [entry for entry in entries if entry.last_used < before]
+
+
+@contextmanager
+def _opened() -> Iterator[tuple[Path, list[CacheEntry]]]:
     folder = cache_folder()
     try:
-        entries = cache_entries(folder)
-        if asked.command == REMOVE:
-            _remove(parse, asked, folder, entries)
-        else:
-            print(listing(folder, entries))
+        yield folder, cache_entries(folder)
     except OSError as error:
         raise StartError(f"the cache {folder} cannot be read or changed: {error}") from error
 
@@ -92,51 +115,3 @@ def listing(folder: Path, entries: Sequence[CacheEntry]) -> str:
 def _row(entry: CacheEntry) -> tuple[str, ...]:
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.last_used))
     return entry.name, entry.what, readable_bytes(entry.size), used, entry.state
-
-
-def _remove(
-    parse: OneLineParser, asked: argparse.Namespace, folder: Path, entries: Sequence[CacheEntry]
-) -> None:
-    ways = [bool(asked.names), asked.all, asked.older_than is not None]
-    if sum(ways) != 1:
-        parse.error("remove takes names of entries, or --all, or --older-than DAYS: give one of them")
-    freed, kept = 0, []
-    for entry in _chosen(parse, asked, folder, entries):
-        size = entry.size
-        try:
-            entry.remove()
-        except EntryInUseError as error:
-            kept.append(str(error))
-            continue
-        freed += size
-        print(f"removed {entry.name}, {readable_bytes(size)}")
-    print(f"{readable_bytes(freed)} freed in {folder}")
-    if kept and asked.names:
-        raise StartError("; ".join(kept))
-    for line in kept:
-        print(line, file=sys.stderr)
-
-
-def _chosen(
-    parse: OneLineParser, asked: argparse.Namespace, folder: Path, entries: Sequence[CacheEntry]
-) -> list[CacheEntry]:
-    if asked.all:
-        return list(entries)
-    if asked.older_than is not None:
-        before = time.time() - asked.older_than * DAY_SECONDS
-        return [entry for entry in entries if entry.last_used < before]
-    known = {entry.name: entry for entry in entries}
-    for name in asked.names:
-        if name not in known:
-            parse.error(f"{name!r} is no entry of {folder}: `trt-server cache` lists them")
-    return [known[name] for name in dict.fromkeys(asked.names)]
-
-
-def _days(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days such as 30")
-    return value

@@ -1,0 +1,62 @@
+"""The command lines of mmlu-client: its commands, and what each takes."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from trt_common.command_line.option import add_options
+from trt_common.command_line.parser import FlagParser, OneLineParser
+
+from mmlu_client.config.settings import PRINTED, Settings
+
+PROGRAM = "mmlu-client"
+RUN, REPORT, COMPARE = "run", "report", "compare"
+COMMANDS = {
+    RUN: "ask and measure; done where no command is named",
+    REPORT: "make a run's figures again from its records and print them",
+    COMPARE: "put runs side by side; ratios are to the first",
+}
+# Where `compare` writes its page.
+PAGE = "compare.html"
+
+
+def run_parser(command: str | None = None) -> FlagParser:
+    """Return the parser of `run`, or for None that of the program without a command."""
+    parser = FlagParser(
+        PROGRAM,
+        "MMLU_CLIENT_",
+        COMMANDS,
+        command,
+        description="Stream MMLU through a trt-server and measure accuracy, throughput and MFU.",
+        epilog="Every flag may also be set in the config file and in the environment, as MMLU_CLIENT_<FLAG>.",
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version('trt-server')}")
+    add_options(parser, Settings)
+    return parser
+
+
+def report_parser() -> OneLineParser:
+    """Return the parser of `report`."""
+    parser = _parser(REPORT, "Make a run's figures again from its records, write and print them.")
+    parser.add_argument("run", metavar="DIR", help="a run's folder")
+    parser.add_argument("--format", choices=PRINTED, default="table", help="what is printed")
+    parser.add_argument("--verbose", action="store_true", help="print every line of summary.md")
+    return parser
+
+
+def compare_parser() -> OneLineParser:
+    """Return the parser of `compare`."""
+    parser = _parser(COMPARE, "Put runs side by side, as a table and as a page; ratios are to the first run.")
+    parser.add_argument("runs", metavar="DIR", nargs="+", help="runs' folders")
+    parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="what is printed")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help=f"the page with plots, an HTML file; {PAGE} in the current folder by default, none beside json "
+        "and csv",
+    )
+    return parser
+
+
+def _parser(command: str, description: str) -> OneLineParser:
+    return OneLineParser(prog=f"{PROGRAM} {command}", description=description)

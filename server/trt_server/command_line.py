@@ -1,0 +1,103 @@
+"""The command lines of trt-server: its commands, and what each takes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from trt_common.command_line.option import add_options, read_options
+from trt_common.command_line.parser import FlagParser, OneLineParser
+
+from trt_server import flag_values as values
+from trt_server.settings import Settings
+
+PROGRAM = "trt-server"
+SERVE, BUILD, CACHE = "serve", "build", "cache"
+COMMANDS = {
+    SERVE: "hold a model and score prompts; done where no command is named",
+    BUILD: "make what the engine keeps (plans, converted weights); serve nothing",
+    CACHE: "list or remove what was kept",
+}
+DESCRIPTIONS = {
+    SERVE: "Hold a language model as one compiled engine and score prompts over gRPC.",
+    BUILD: "Make what the engine keeps (TensorRT's plan, converted weights), say where, and serve nothing.",
+}
+# What `trt-server cache` does.
+LIST, REMOVE = "list", "remove"
+
+
+def parser(command: str | None = None) -> FlagParser:
+    """Return the parser of `serve` or `build`, or for None that of the program without a command."""
+    parse = FlagParser(
+        PROGRAM,
+        "TRT_SERVER_",
+        COMMANDS,
+        command,
+        description=DESCRIPTIONS[command or SERVE],
+        epilog="Every flag may also be set in the config file and in the environment, as TRT_SERVER_<FLAG>. "
+        "What is kept from one start to the next (plans, converted and random weights) lies in the folder "
+        "TRT_SERVER_CACHE, ~/.cache/trt-server by default; `trt-server cache` lists it.",
+    )
+    parse.add_argument("--version", action="version", version=f"{PROGRAM} {version('trt-server')}")
+    add_options(parse, Settings)
+    return parse
+
+
+def parse_settings(arguments: Sequence[str], command: str | None = None) -> Settings:
+    """Return what `serve` or `build` is to do.
+
+    Exits with status 2 and one line where an argument is wrong.
+
+    Args:
+        arguments: the flags.
+        command: `serve` or `build`, where the command line names it.
+    """
+    parse = parser(command)
+    settings = read_options(Settings, parse.parse_args(arguments))
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        parse.error("--tls-cert and --tls-key belong together: give both or neither")
+    if command != BUILD and (settings.targets or settings.layers):
+        parse.error(
+            f"{'--target' if settings.targets else '--layers'} is for `trt-server build`: leave it off"
+        )
+    return settings
+
+
+def cache_parser() -> OneLineParser:
+    """Return the parser of `cache`, which finds `command`; with `remove`, `names`, `all` and `older_than`."""
+    parse = OneLineParser(
+        prog=f"{PROGRAM} {CACHE}",
+        description="List or remove what servers keep on the disk from one start to the next: random "
+        "weights, weights converted to another type, plans and timings of TensorRT. It lies in "
+        "TRT_SERVER_CACHE, else in trt-server under XDG_CACHE_HOME, else in ~/.cache/trt-server. A start "
+        "that needs an entry which was removed makes it again.",
+    )
+    commands = parse.add_subparsers(dest="command", metavar="list | remove")
+    commands.add_parser(LIST, help="entries, the last used first; this is what `trt-server cache` does")
+    remove = commands.add_parser(
+        REMOVE,
+        help="remove entries",
+        description="Remove entries. What a running server uses, or writes, is kept; it is an error where it "
+        "was named.",
+    )
+    remove.add_argument("names", nargs="*", metavar="NAME", help="an entry, as the list names it")
+    remove.add_argument("--all", action="store_true", help="every entry that no server uses")
+    remove.add_argument(
+        "--older-than",
+        type=values.days,
+        metavar="DAYS",
+        help="entries that no start has used for so many days",
+    )
+    return parse
+
+
+def parse_cache(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what `cache` is to do. Exits with status 2 and one line where an argument is wrong."""
+    parse = cache_parser()
+    asked: argparse.Namespace = parse.parse_args(arguments)
+    if asked.command == REMOVE:
+        ways = [bool(asked.names), asked.all, asked.older_than is not None]
+        if sum(ways) != 1:
+            parse.error("remove takes names of entries, or --all, or --older-than DAYS: give one of them")
+    return asked

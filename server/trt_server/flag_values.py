@@ -1,0 +1,70 @@
+"""What the server's flags take, as argparse types: each raises ArgumentTypeError with what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+
+def port(text: str) -> int:
+    return _whole(text, 0, 65535)
+
+
+def count(text: str) -> int:
+    return _whole(text, 1, 2**31 - 1)
+
+
+def natural(text: str) -> int:
+    return _whole(text, 0, 2**31 - 1)
+
+
+def devices(text: str) -> tuple[int, ...]:
+    numbers = text.split(",")
+    if not all(number.isascii() and number.isdigit() for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of GPUs by number such as 0,1")
+    found = tuple(map(int, numbers))
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} names a device twice: name each once")
+    return found
+
+
+def targets(text: str) -> tuple[str, ...]:
+    names = text.lower().split(",")
+    if not all(re.fullmatch(r"sm\d{2,3}", name, re.ASCII) for name in names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of compute capabilities such as sm80,sm89")
+    return tuple(dict.fromkeys(names))
+
+
+def byte_count(text: str) -> int:
+    match = re.fullmatch(r"(\d+)\s*(?:([KMGT])(i?)B?|B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes such as 500MB or 2GiB")
+    power = " KMGT".index((match[2] or " ").upper())
+    unit = 1024 if match[3] else 1000
+    return int(match[1]) * int(unit**power)
+
+
+def positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def days(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days such as 30")
+    return value
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+    return int(text)
