@@ -297,7 +297,8 @@ def test_the_files(tmp_path: Path) -> None:
     notice = "random weights: accuracy is chance"
     with Double(TOKENIZER, notice=notice) as double:
         result = client(
-            "--url", double.url, "--data", data, "--output", output, "--subjects", "beta", "--few-shots", "2",
+            "run", "--url", double.url, "--data", data, "--output", output,
+            "--subjects", "beta", "--few-shots", "2",
             "--prompt-format", "lm-eval",
         )  # fmt: skip
         again = client("--url", double.url, "--data", data, "--output", output)
@@ -312,6 +313,7 @@ def test_the_files(tmp_path: Path) -> None:
     assert manifest["model"]["fingerprint"] == "model-1"
     assert manifest["engine"]["fingerprint"] == "engine-1"
     assert manifest["peak"] == {"flops_per_second": 1e9, "source": "made up"}
+    assert manifest["command_line"][:3] == ["mmlu-client", "run", "--url"]
     assert "--few-shots" in manifest["command_line"]
     page = (output / "summary.md").read_text()
     assert page.startswith("| tool")
