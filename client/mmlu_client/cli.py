@@ -62,7 +62,11 @@ def settings_from(arguments: Sequence[str], command: str | None = None) -> Setti
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run mmlu-client and exit: 0, 2 for a bad argument, 1 for a run that failed, 128 + n for signal n."""
+    """Run mmlu-client and exit: 0, 2 for a bad argument, 1 for a run that failed, 128 + n for signal n.
+
+    Args:
+        arguments: the words behind the program's name; by default those of this process.
+    """
     take_any_text()
     # Called from another program, a run is not as old as the process.
     started = process_started() if arguments is None else time.monotonic()
@@ -84,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
-# What a command needs is imported by it: --help need not wait for gRPC and plotly.
+# What a command needs besides its flags is imported by it: --help need not wait for that.
 def _run(settings: Settings, command_line: Sequence[str], started: float) -> None:
     from mmlu_client.run.run import run
     from mmlu_client.run.sweep import sweep
@@ -108,6 +112,7 @@ def _compare(arguments: Sequence[str]) -> None:
 
 
 def fail(message: str, status: int) -> NoReturn:
+    """Print an error in one line and end the process with this exit status."""
     print(f"{PROGRAM}: error: {message}", file=sys.stderr, flush=True)
     sys.exit(status)
 
@@ -115,7 +120,17 @@ def fail(message: str, status: int) -> NoReturn:
 def _resumed(
     parser: FlagParser, arguments: Sequence[str], chosen: argparse.Namespace, flags: dict[str, Any]
 ) -> argparse.Namespace:
-    """The flags of the run that is resumed, with what this command line says put over them."""
+    """Return the flags of the run that is resumed, with those of this command line put over them.
+
+    Args:
+        parser: of a run.
+        arguments: this command line.
+        chosen: what it says, with the defaults where it says nothing.
+        flags: those of the run that is resumed.
+
+    Raises:
+        InputError: a flag is given that a resumed run takes from its folder.
+    """
     if chosen.output is not None:
         raise InputError("--resume goes on in its own folder: leave --output away")
     is_sweep = bool(flags.get("sweep"))
@@ -132,9 +147,14 @@ def _resumed(
 
 
 def _check_none_is_idle(own: argparse.Namespace, settings: Settings) -> None:
-    """Raises InputError where a flag would do nothing.
+    """Refuse a flag that would do nothing.
 
-    own: the flags of this start. settings: with those of the run that it resumes, of which any may be idle.
+    Args:
+        own: the flags of this start.
+        settings: with those of the run that it resumes, of which any may be idle.
+
+    Raises:
+        InputError: one of `own` would do nothing.
     """
     is_open_loop = any(plan.mode == "open" for plan in settings.sweep or [settings.load])
     if own.arrival_pattern is not None and not is_open_loop:
@@ -148,6 +168,7 @@ def _check_none_is_idle(own: argparse.Namespace, settings: Settings) -> None:
 
 
 def _given(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return the flags that a run which resumes this one starts from, as JSON holds them."""
     flags = {name: value for name, value in vars(chosen).items() if name not in NOT_RESUMED}
     if chosen.goodput:
         flags["goodput"] = [str(each) for each in chosen.goodput]

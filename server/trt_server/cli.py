@@ -30,7 +30,11 @@ from trt_server.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run trt-server and exit: 0, 2 for a bad argument, 1 for a start that failed."""
+    """Run trt-server to its end, or exit: 2 for a bad argument, 1 for a start that failed.
+
+    Args:
+        arguments: the words behind the program's name; by default those of this process.
+    """
     take_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments)
     command, rest = split_command(parser(), COMMANDS, words)

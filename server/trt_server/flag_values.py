@@ -1,4 +1,4 @@
-"""What the server's flags take, as argparse types: each raises ArgumentTypeError with what is wrong."""
+"""The values that flags take, as argparse types: each raises ArgumentTypeError with what is wrong."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import re
 
 
 def port(text: str) -> int:
+    """Read a port; 0 stands for a free one."""
     return _whole(text, 0, 65535)
 
 
 def count(text: str) -> int:
+    """Read a whole number from 1 that 32 bits hold."""
     return _whole(text, 1, 2**31 - 1)
 
 
 def natural(text: str) -> int:
+    """Read a whole number from 0 that 32 bits hold."""
     return _whole(text, 0, 2**31 - 1)
 
 
 def devices(text: str) -> tuple[int, ...]:
+    """Read GPUs by CUDA's numbers, separated by commas."""
     numbers = text.split(",")
     if not all(number.isascii() and number.isdigit() for number in numbers):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of GPUs by number such as 0,1")
@@ -29,6 +33,7 @@ def devices(text: str) -> tuple[int, ...]:
 
 
 def targets(text: str) -> tuple[str, ...]:
+    """Read compute capabilities of GPUs, such as `sm80,sm89`."""
     names = text.lower().split(",")
     if not all(re.fullmatch(r"sm\d{2,3}", name, re.ASCII) for name in names):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of compute capabilities such as sm80,sm89")
@@ -36,6 +41,7 @@ def targets(text: str) -> tuple[str, ...]:
 
 
 def byte_count(text: str) -> int:
+    """Read a number of bytes, with a unit such as MB (10^6) or MiB (2^20) or without."""
     match = re.fullmatch(r"(\d+)\s*(?:([KMGT])(i?)B?|B)?", text.strip(), re.IGNORECASE)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes such as 500MB or 2GiB")
@@ -45,6 +51,7 @@ def byte_count(text: str) -> int:
 
 
 def positive(text: str) -> float:
+    """Read a finite number above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -55,6 +62,7 @@ def positive(text: str) -> float:
 
 
 def days(text: str) -> float:
+    """Read a number of days from 0."""
     try:
         value = float(text)
     except ValueError:

@@ -19,7 +19,10 @@ MODEL, LIMITS, PORTS, LOGS = "model and engine", "limits", "ports", "logs"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the server holds, how it computes, and where it listens."""
+    """The settings of a start: what the server holds, how it computes, and where it listens.
+
+    A value that is None leaves the choice to the engine or the model, as the option's help says.
+    """
 
     model: str = option(
         MODEL,

@@ -1,4 +1,4 @@
-"""What flags take, as argparse types: each raises ArgumentTypeError with what is wrong."""
+"""The values that flags take, as argparse types: each raises ArgumentTypeError with what is wrong."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ SWEPT = ("concurrency", "request-rate")
 
 
 def natural(value: str) -> int:
+    """Read a whole number from 0."""
     number = int(value) if value.strip().isascii() and value.strip().isdigit() else -1
     if number < 0:
         raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from 0")
@@ -19,6 +20,7 @@ def natural(value: str) -> int:
 
 
 def count(value: str) -> int:
+    """Read a whole number from 1."""
     try:
         number = natural(value)
     except argparse.ArgumentTypeError:
@@ -29,6 +31,7 @@ def count(value: str) -> int:
 
 
 def prompt_tokens(value: str) -> RequestedLimit:
+    """Read a number of tokens from 1, or `model`."""
     try:
         return MODEL if value.strip() == MODEL else count(value)
     except argparse.ArgumentTypeError as error:
@@ -36,6 +39,7 @@ def prompt_tokens(value: str) -> RequestedLimit:
 
 
 def port(value: str) -> int:
+    """Read a port; 0 stands for a free one."""
     number = natural(value)
     if number > 65535:
         raise argparse.ArgumentTypeError(f"{value!r} is not a port, 0 to 65535")
@@ -43,22 +47,27 @@ def port(value: str) -> int:
 
 
 def seconds(value: str) -> float:
+    """Read a number of seconds from 0."""
     return _number(value, 0, math.inf, "a number of seconds")
 
 
 def positive_seconds(value: str) -> float:
+    """Read a number of seconds above 0."""
     return _number(value, 0, math.inf, "a number of seconds above 0", above=True)
 
 
 def rate(value: str) -> float:
+    """Read a number of requests a second, above 0."""
     return _number(value, 0, math.inf, "a number of requests a second above 0", above=True)
 
 
 def share(value: str) -> float:
+    """Read the width of an interval of shares, between 0 and 1, neither included."""
     return _number(value, 0, 1, "a width between 0 and 1, like 0.02", above=True)
 
 
 def slo(value: str) -> Slo:
+    """Read a service level objective, such as `latency:200`, which is in milliseconds."""
     key, colon, milliseconds = value.partition(":")
     if not colon:
         raise argparse.ArgumentTypeError(f"{value!r} is not KEY:MS, like {LATENCY}:200 or core:50")
@@ -68,7 +77,7 @@ def slo(value: str) -> Slo:
 
 
 def sweep(value: str) -> tuple[str, tuple[float, ...]]:
-    """`concurrency=1,2,4` → the flag that is varied and its values."""
+    """Read a sweep, such as `concurrency=1,2,4`, and return the name of the flag and its values."""
     name, _, values = value.partition("=")
     if name not in SWEPT or not values:
         raise argparse.ArgumentTypeError(f"{value!r} is not like concurrency=1,2,4 or request-rate=5,10")
@@ -80,6 +89,7 @@ def sweep(value: str) -> tuple[str, tuple[float, ...]]:
 
 
 def _number(value: str, least: float, most: float, what: str, *, above: bool = False) -> float:
+    """Read a number below `most` and from `least`, or with `above` above it; `what` says so in words."""
     try:
         number = float(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""How requests come: the options of it, and what they mean."""
+"""The load that a run puts on the servers: its options, and what follows from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def _loads(given: Sequence[Any] | None) -> tuple[str, tuple[float, ...]] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadPlan:
-    """The load that a run puts on the servers, or with `sweep` that several runs do, one after the other."""
+    """The load that a run puts on the servers.
+
+    With `sweep` several runs are made, one after the other, and each is a point of it.
+    """
 
     concurrency: int = option(
         LOAD,
@@ -88,7 +91,7 @@ class LoadPlan:
 
     @property
     def mode(self) -> Mode:
-        """What decides when a request is due."""
+        """What makes a request due: an answer (closed), the clock (open), or nothing (offline)."""
         return "open" if self.rate else "offline" if self.offline else "closed"
 
     @property
@@ -102,7 +105,11 @@ class LoadPlan:
         return tuple(replace(self, rate=load) for load in loads)
 
     def pacing(self, seed: int) -> Pacing:
-        """Return when requests are due. The seed is that of an open loop's random arrivals."""
+        """Return the pacing, which says when each request is due.
+
+        Args:
+            seed: of the random arrivals of an open loop.
+        """
         if self.mode == "open":
             return OpenLoop(self.rate, self.pattern, seed)
         if self.mode == "offline":
@@ -110,11 +117,11 @@ class LoadPlan:
         return ClosedLoop(self.concurrency)
 
     def is_spent(self, nanoseconds: int) -> bool:
-        """Return whether nothing new is asked after so long."""
+        """Return whether so much time has passed that nothing new is asked."""
         return self.duration is not None and nanoseconds >= self.duration * 1e9
 
     def __str__(self) -> str:
-        """Return what tables call it."""
+        """Return the load in words, as tables show it."""
         if self.mode == "open":
             return f"open loop, {shortest(self.rate)} requests/s, {self.pattern} arrivals"
         if self.mode == "offline":

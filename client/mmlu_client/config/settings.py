@@ -37,10 +37,10 @@ def _subjects(given: Sequence[str] | None) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a run does, where and how.
+    """The settings of a run: what it asks, of which servers, how, and where its files go.
 
     Attributes:
-        given: the flags by their names, as JSON holds them, for a run that goes on with this one.
+        given: the flags by their names, as JSON holds them, for a run that resumes this one.
     """
 
     addresses: tuple[Address, ...] = option(
@@ -166,20 +166,27 @@ class Settings:
 
     @property
     def is_shuffled(self) -> bool:
-        """A run that may end before its last question must not have asked the first subjects only."""
+        """Whether questions are asked in random order.
+
+        A run that may end before its last question must not have asked the first subjects only.
+        """
         return self.early_stop is not None or self.load.duration is not None or bool(self.load.request_count)
 
-    def within(self, window: int) -> Settings:
-        """With no more in flight than the servers together take at a time, which is `window`.
+    def within(self, capacity: int) -> Settings:
+        """Return these settings with a concurrency that the servers' windows hold.
 
-        Raises InputError where more were asked for, here or in another point of the sweep.
+        Args:
+            capacity: the requests that all servers' windows hold together.
+
+        Raises:
+            InputError: more were asked for, here or in another point of the sweep.
         """
         swept = [plan.concurrency for plan in self.sweep if plan.mode == "closed"]
         most = max([self.given["concurrency"] or 0, *swept])
-        if most > window:
+        if most > capacity:
             flag = "--sweep" if swept else "--concurrency"
             raise InputError(
-                f"{flag}: {most} requests cannot be in flight: the servers' windows hold {window} in all; "
-                f"ask for {window} at most, or start trt-server with a larger --stream-window"
+                f"{flag}: {most} requests cannot be in flight: the servers' windows hold {capacity} in all; "
+                f"ask for {capacity} at most, or start trt-server with a larger --stream-window"
             )
-        return replace(self, load=replace(self.load, concurrency=min(self.load.concurrency, window)))
+        return replace(self, load=replace(self.load, concurrency=min(self.load.concurrency, capacity)))

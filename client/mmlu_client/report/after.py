@@ -22,7 +22,17 @@ from mmlu_client.rundir.folder import write_text
 
 
 def compare(folders: Sequence[Path], form: str, output: Path | None) -> None:
-    """Programs get no page unless they name one. Raises InputError, RunError."""
+    """Compare runs: print what differs from the first, and write the page with plots.
+
+    Args:
+        folders: of the runs, two at least.
+        form: `table`, `json` or `csv`.
+        output: the page; None for `compare.html` beside a table, and for no page beside other forms.
+
+    Raises:
+        InputError: a folder holds no run, or there are fewer than two.
+        RunError: the page cannot be written.
+    """
     if len(folders) < 2:
         raise InputError("compare needs two runs or more: mmlu-client compare A B …")
     sides = sides_of([read_run(folder) for folder in folders])
@@ -38,7 +48,17 @@ def compare(folders: Sequence[Path], form: str, output: Path | None) -> None:
 
 
 def report(folder: Path, form: str, *, is_whole: bool) -> None:
-    """Raises RunError, after the figures, where they cannot be written."""
+    """Make a run's figures again from its records, write them into its folder, and print them.
+
+    Args:
+        folder: of the run.
+        form: how they are printed: one of `settings.PRINTED`.
+        is_whole: whether a table has every line of summary.md.
+
+    Raises:
+        InputError: the folder holds no run.
+        RunError: the figures, which were printed, cannot be written.
+    """
     run = read_run(folder)
     summary = summarize(run)
     lost = write_files(figure_files(run, summary, drawn_charts(run)))

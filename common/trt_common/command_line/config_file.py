@@ -1,4 +1,4 @@
-"""What `--config` names: a YAML file of flags."""
+"""The config file that `--config` names: flags and their values in YAML."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from trt_common.command_line.nearest import suggestion
 
 
 class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]
-    """Flags and their values; one without a value, or with an empty one, is as if it were not there.
+    """The reader of config files; a flag without a value, or with an empty one, is as if it were not there.
 
     Attributes:
-        keys: returns what the file may set.
+        keys: returns the flags, without dashes, that a file may set.
     """
 
     keys: Callable[[], Collection[str]] = list
 
     def get_syntax_description(self) -> str:
+        """Return what a config file has to look like, in words."""
         return "YAML, as `flag: value`"
 
     def parse(self, stream: TextIO) -> dict[str, str | list[Any]]:
-        """Raises ConfigFileParserException where it cannot be read so, or sets what is no flag."""
+        """Return the flags that a file sets, without dashes, and their values.
+
+        Raises:
+            ConfigFileParserException: it is not YAML of that form, or it sets what is no flag.
+        """
         try:
             content = yaml.safe_load(stream)
         except (yaml.YAMLError, ValueError, OSError) as error:
@@ -51,5 +56,9 @@ def _wrong(stream: TextIO, what: str) -> Exception:
 
 
 def open_config(path: str) -> TextIO:
-    """As UTF-8, whatever the locale. Raises OSError."""
+    """Open a config file as UTF-8, whatever the locale.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
     return open(path, encoding="utf-8")  # noqa: PTH123

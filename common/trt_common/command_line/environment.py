@@ -1,4 +1,4 @@
-"""The environment's variables that say something to this program."""
+"""The variables of the environment that set a program's options."""
 
 from __future__ import annotations
 
@@ -8,22 +8,29 @@ from collections.abc import Collection
 
 from trt_common.command_line.nearest import suggestion
 
-# What Kubernetes says of services: of one called `mmlu-client-metrics` in MMLU_CLIENT_METRICS_PORT,
+# Kubernetes sets variables for services: for one called `mmlu-client-metrics` MMLU_CLIENT_METRICS_PORT,
 # MMLU_CLIENT_METRICS_SERVICE_HOST, MMLU_CLIENT_METRICS_PORT_8002_TCP_ADDR and more of their like.
 SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 SERVICE_NAME = re.compile(r"_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 
 
 def set_variables() -> dict[str, str]:
-    """Those that are not empty: `VAR=` in an env file and `${VAR:-}` in a composition set nothing.
+    """Return the variables that set something, by name.
 
-    Without what Kubernetes says of services.
+    An empty one sets nothing, as `VAR=` in an env file and `${VAR:-}` in a composition; nor do those that
+    Kubernetes sets for services.
     """
     return {name: value for name, value in os.environ.items() if value.strip() and not _is_link(name, value)}
 
 
 def unknown_variables(program: str, prefix: str, known: Collection[str]) -> list[str]:
-    """A line on each variable that begins with `prefix` and is none of `known`: probably a misspelt one."""
+    """Return a warning in one line for each variable that is probably misspelt.
+
+    Args:
+        program: what the warning calls the program.
+        prefix: what the names of the program's variables begin with.
+        known: the names of its variables. Others that begin with the prefix are warned of.
+    """
     return [
         f"the variable {name} is none of {program}'s and sets nothing{suggestion(name, known, prefix)}"
         for name in sorted(set_variables())

@@ -1,4 +1,4 @@
-"""What a misspelt name was probably meant to be."""
+"""The name that a misspelt one is nearest to."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Iterable
 
 
 def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """`: did you mean NAME?` with the nearest of `known`; empty where none is near.
+    """Return `: did you mean NAME?` with the nearest known name, or an empty text where none is near.
 
-    prefix: what all names begin with, which says nothing of how near they are.
+    Args:
+        word: the misspelt name.
+        known: the names that there are.
+        prefix: what all names begin with; it is left out where they are compared.
     """
     names = [name.removeprefix(prefix) for name in known]
     near = difflib.get_close_matches(word.removeprefix(prefix), names, n=1)

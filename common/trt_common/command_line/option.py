@@ -1,4 +1,4 @@
-"""A program's options, each declared once: as a field of the dataclass that holds its value."""
+"""The options of a program, each declared once, as a field of the dataclass that holds its value."""
 
 from __future__ import annotations
 

@@ -14,35 +14,37 @@ from trt_common.command_line.environment import set_variables, unknown_variables
 from trt_common.command_line.nearest import suggestion
 from trt_common.one_line import one_line
 
-# They belong to the command line.
+# These flags stand on the command line alone.
 NOT_SETTABLE = ("config", "help", "version")
 
 
 class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
-    """Says what is wrong in one line, without the usage text before it. An empty variable is one not set."""
+    """A parser that says what is wrong in one line, without the usage text before it."""
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """Parse as configargparse does, with an empty variable taken for one that is not set."""
         return super().parse_known_args(*arguments, **{**options, "env_vars": set_variables()})
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """Exits with status 2 and one line where an argument is wrong."""
+        """Parse all arguments; the process exits with status 2 and one line where one is wrong."""
         chosen, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._remark(unknown[0])}")
         return chosen
 
     def _remark(self, word: str) -> str:
-        """Return what an unknown argument was probably meant to be."""
+        """Return what an error says of an unknown argument: the flag that was probably meant."""
         flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
         return suggestion(word.partition("=")[0], flags, "--")
 
     def error(self, message: str) -> NoReturn:
+        """Print an error in one line and end the process with status 2."""
         print(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
 
 
 class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Names a flag's default where it has one, and leaves texts of several lines as they are."""
+    """The formatter of `--help`, which names defaults and leaves texts of several lines as they are."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if "\n" in text:
@@ -56,7 +58,7 @@ class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class FlagParser(OneLineParser):
-    """Its flags may also stand in a YAML file, `--config`, and in the environment.
+    """A parser of flags that may also be set in a YAML file, `--config`, and in the environment.
 
     Args:
         program: its name.
@@ -97,10 +99,10 @@ class FlagParser(OneLineParser):
             self.add_argument_group("commands, which stand before the flags", lines)
 
     def unknown_variables(self, *others: str) -> list[str]:
-        """A line on each variable of the environment that looks like this program's and sets nothing.
+        """Return a warning in one line for each variable that looks like this program's and sets nothing.
 
         Args:
-            others: variables besides those of flags that the program reads.
+            others: the variables that the program reads besides those of its flags.
         """
         flags = [flag for action in self._settable() for flag in action.option_strings]
         names = [f"{self._variables}{flag.lstrip('-').replace('-', '_').upper()}" for flag in flags]
@@ -116,5 +118,5 @@ class FlagParser(OneLineParser):
         return [key for action in self._settable() for key in self.get_possible_config_keys(action)]
 
     def _settable(self) -> list[argparse.Action]:
-        """The flags that a file and the environment may set."""
+        """Return the flags that a file and the environment may set."""
         return [action for action in self._actions if action.dest not in NOT_SETTABLE]

@@ -1,4 +1,4 @@
-"""Standard output and error, which take any text, whatever the terminal can show."""
+"""Standard output and standard error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def take_any_text() -> None:
-    """From now on, characters that the streams' encoding does not have become question marks."""
+    """Make both streams write a question mark for each character that their encoding does not have."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -18,7 +18,7 @@ DAY_SECONDS = 86400.0
 
 
 class NoSuchEntryError(Exception):
-    """A name is that of no entry."""
+    """A name that was given is that of no entry."""
 
 
 def list_cache() -> None:
@@ -51,7 +51,7 @@ def remove_from_cache(names: Sequence[str], older_than: float | None) -> None:
 
 
 def _remove(entries: Sequence[CacheEntry], folder: Path) -> list[str]:
-    """Return a line on each entry that is in use."""
+    """Remove entries and print which. Return a line on each that was kept because a server uses it."""
     freed, kept = 0, []
     for entry in entries:
         size = entry.size
