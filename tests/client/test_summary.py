@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mmlu_client.data.question import LETTERS, Letter, Question
+from mmlu_client.data.question import LETTERS, Letter
 from mmlu_client.figures.statistics import mcnemar, standard_error, wilson
 from mmlu_client.figures.summary import Summary, mfu, mfu_flagperf, summarize
 from mmlu_client.report.table import notes, table
 from mmlu_client.rundir.finished_run import FinishedRun, read_run
 from mmlu_client.rundir.manifest import MANIFEST_VERSION
-from mmlu_client.rundir.record import INFER, VAL, AskedPrompt, Exchange, Record
+from mmlu_client.rundir.record import INFER, VAL, ClientTimes, Record, SharedRequest, Tokens
 from mmlu_client.rundir.record_file import RecordFile
-from mmlu_client.service.messages import Batch, Score, Timing
+from mmlu_client.service.messages import Batch, Timing
 from mmlu_client.service.model import Device, EngineInfo, ServedModel
 
 MODEL = ServedModel(
@@ -44,24 +44,21 @@ SECOND = 10**9
 MOMENT = {"utc": "2000-01-01T00:00:00.000+00:00", "epoch_ns": 0, "monotonic_ns": 5}
 
 
+# What the records of a request have in common.
+Exchange = dict[str, Any]
+
+
 def exchange(
     request: str, prompts: int, core_ms: int, latency_ms: int = 10, batch: int | None = None, due: int = 5
 ) -> Exchange:
     """Sent 1 ms after it was due."""
-    timing = Timing(0, 0, 0, 0, core_ms * MS, 0, core_ms * MS)
-    received = due + latency_ms * MS
-    return Exchange(
-        request,
-        prompts,
-        "s",
-        0,
-        due,
-        due,
-        due + MS,
-        received,
-        timing,
-        Batch(batch or prompts, 100, padding_tokens=25),
-    )
+    return {
+        "server": "s",
+        "request": SharedRequest(request, prompts),
+        "batch": Batch(batch or prompts, 100, padding_tokens=25),
+        "server_ns": Timing(0, 0, 0, 0, core_ms * MS, 0, core_ms * MS),
+        "client_ns": ClientTimes(0, due, due, due + MS, due + latency_ms * MS),
+    }
 
 
 def record(
@@ -79,12 +76,23 @@ def record(
     shots: int = 5,
     shared: int = 0,
 ) -> Record:
-    question = Question(subject, index, "?", ("a", "b", "c", "d"), answer)
-    logprobs = tuple(-0.1 if letter == best else -3.0 for letter in LETTERS)
-    top = CANDIDATES[LETTERS.index(best)] if top is None else top
-    score = Score(CANDIDATES, logprobs, top, -0.1, logical, computed, flops)
     return Record(
-        phase, 0, question, AskedPrompt(CANDIDATES, shared, shots, truncated=shots < 5), asked_in, score, None
+        subject,
+        index,
+        phase,
+        0,
+        answer,
+        predicted=best,
+        correct=best == answer,
+        logprobs={letter: -0.1 if letter == best else -3.0 for letter in LETTERS},
+        candidates=dict(zip(LETTERS, CANDIDATES, strict=True)),
+        top_token=CANDIDATES[LETTERS.index(best)] if top is None else top,
+        top_logprob=-0.1,
+        tokens=Tokens(logical, computed, shared),
+        flops=flops,
+        shots=shots,
+        truncated=shots < 5,
+        **asked_in,
     )
 
 
@@ -93,8 +101,7 @@ def letters(text: str) -> list[Letter]:
 
 
 def failed(subject: str) -> Record:
-    question = Question(subject, 9, "?", ("a", "b", "c", "d"), "A")
-    return Record(INFER, 0, question, None, None, None, "OUT_OF_RANGE: too long")
+    return Record(subject, 9, INFER, 0, "A", error="OUT_OF_RANGE: too long")
 
 
 def data(questions: int, **changes: Any) -> dict[str, Any]:

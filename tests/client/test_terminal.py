@@ -113,7 +113,7 @@ def test_lines_for_logs_come_by_tenths_and_minutes() -> None:
     progress.start(Tally(selection_of({"alpha": questions}), "", INFER))
     for number, question in enumerate(questions):
         seconds[0] += 1.0 if number < 100 else 10.0
-        progress.update([Record(INFER, 0, question, None, None, None, "lost")])
+        progress.update([Record("alpha", question.index, INFER, 0, "A", error="lost")])
     told = [int(line.partition("/")[0].rpartition(" ")[2]) for line in out.getvalue().splitlines()]
     assert told[:6] == [20, 40, 60, 80, 100, 106]
     assert told[-2:] == [196, 200]

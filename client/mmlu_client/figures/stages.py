@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmlu_client.rundir.record_table import RecordTable
+from mmlu_client.service.messages import SERVER_STAGES
 from mmlu_client.text import shortest
 
 Seconds = NDArray[np.float64]
@@ -18,12 +19,7 @@ STAGES = {
     "tokenize": "the client builds the prompts, ahead of time",
     "client_queue": "due, and not yet sent",
     "network": "on the way there and back, and gRPC at both ends",
-    "server_tokenize": "the server tokenizes text (prompts come as ids: 0)",
-    "server_queue": "waits for the engine",
-    "assemble": "prompts are padded into one batch",
-    "copy_in": "to the device",
-    "core": "the engine computes",
-    "copy_out": "from the device",
+    **{stage.key: stage.about for stage in SERVER_STAGES.values()},
     "server_other": "decoding, encoding, waiting for the event loop; "
     "of merged requests, the others' share of the batch",
 }
@@ -48,22 +44,16 @@ def latency(requests: RecordTable) -> Seconds:
 
 def stage_seconds(requests: RecordTable) -> dict[str, Seconds]:
     """Seconds of each request in each stage."""
-    server = {
-        name: requests[f"server_ns.{name}"]
-        for name in ("tokenize", "queue", "assemble", "copy_in", "core", "copy_out")
-    }
+    server = {stage.key: requests[f"server_ns.{name}"] for name, stage in SERVER_STAGES.items()}
     total = requests["server_ns.total"]
     away = requests["client_ns.received"] - requests["client_ns.sent"]
     nanoseconds = {
         "tokenize": requests["client_ns.tokenize"],
         "client_queue": requests["client_ns.sent"] - requests["client_ns.due"],
         "network": away - total,
-        "server_tokenize": server.pop("tokenize"),
-        "server_queue": server.pop("queue"),
         **server,
+        "server_other": total - sum(server.values()),
     }
-    known = sum((nanoseconds[name] for name in ("server_tokenize", "server_queue", *server)), 0 * total)
-    nanoseconds["server_other"] = total - known
     return {name: nanoseconds[name] / 1e9 for name in STAGES}
 
 

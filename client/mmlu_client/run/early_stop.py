@@ -32,8 +32,8 @@ class EarlyStop:
     def add(self, records: Sequence[Record]) -> None:
         """Count new records of the phase."""
         self._accuracy = Accuracy(
-            self._accuracy.correct + sum(record.correct for record in records),
-            self._accuracy.answered + sum(record.score is not None for record in records),
+            self._accuracy.correct + sum(bool(record.correct) for record in records),
+            self._accuracy.answered + sum(record.is_scored for record in records),
         )
         self.is_met = self.is_met or self.is_met_by(self._accuracy)
 

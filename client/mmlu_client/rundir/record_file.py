@@ -33,7 +33,9 @@ class RecordFile:
 
     def append(self, records: Sequence[Record]) -> None:
         """Raises RunError when the disk is full or gone; nothing of these records is kept then."""
-        lines = "".join(f"{json.dumps(record.as_json(), separators=(',', ':'))}\n" for record in records)
+        lines = "".join(
+            f"{json.dumps(vars(record), default=vars, separators=(',', ':'))}\n" for record in records
+        )
         try:
             append_lines(self._file, lines)
         except OSError as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -15,55 +16,31 @@ from trt_common.one_line import first_line_of
 
 from mmlu_client.data.question import LETTERS
 from mmlu_client.errors import InputError
-from mmlu_client.rundir.record import NOT_FINITE
+from mmlu_client.rundir.record import NOT_FINITE, Record
 
 Column = NDArray[Any]
 
-SERVER_STAGES = ("tokenize", "queue", "assemble", "copy_in", "core", "copy_out", "total")
 # Of records.jsonl, parsed at a time.
 BLOCK_BYTES = 2**20
-CLIENT_TIMES = ("tokenize", "due", "ready", "sent", "received")
+
+PLAIN_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+# What stands for a value that a record does not have; a fraction's is NaN.
+ABSENT = {pa.string(): "", pa.int64(): 0, pa.bool_(): False}
 
 
-def _struct(kind: pa.DataType, *names: str) -> pa.DataType:
-    return pa.struct([(name, kind) for name in names])
+def arrow_type(kind: Any) -> pa.DataType:
+    """The Arrow type of a field of Record: what a record may lack is null in every column."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        return pa.struct([(name, arrow_type(each)) for name, each in get_type_hints(kind).items()])
+    if origin is dict:
+        return pa.struct([(key, arrow_type(inner[1])) for key in get_args(inner[0])])
+    if origin in (Union, UnionType):
+        return arrow_type(next(each for each in inner if each is not NoneType))
+    return PLAIN_TYPES[str if origin is Literal else kind]
 
 
-SCHEMA = pa.schema(
-    {
-        "subject": pa.string(),
-        "index": pa.int64(),
-        "phase": pa.string(),
-        "session": pa.int64(),
-        "answer": pa.string(),
-        "predicted": pa.string(),
-        "logprobs": _struct(pa.float64(), *LETTERS),
-        "candidates": _struct(pa.int64(), *LETTERS),
-        "top_token": pa.int64(),
-        "tokens": _struct(pa.int64(), "logical", "computed", "shared_prefix"),
-        "flops": pa.int64(),
-        "shots": pa.int64(),
-        "truncated": pa.bool_(),
-        "server": pa.string(),
-        "request": pa.struct({"id": pa.string(), "prompts": pa.int64()}),
-        "batch": _struct(pa.int64(), "prompts", "padded_length", "padding_tokens"),
-        "server_ns": _struct(pa.int64(), *SERVER_STAGES),
-        "client_ns": _struct(pa.int64(), *CLIENT_TIMES),
-        "error": pa.string(),
-    }
-)
-
-
-@dataclass(frozen=True)
-class Words:
-    """A column of text: each different one is kept once. codes: which, a row; words: all of them."""
-
-    codes: NDArray[np.int32]
-    words: Column
-
-    def __getitem__(self, rows: Column) -> Column:
-        found: Column = self.words[self.codes[rows]]
-        return found
+SCHEMA = pa.schema(list(arrow_type(Record)))
 
 
 class RecordTable:
@@ -72,13 +49,16 @@ class RecordTable:
     Choosing rows copies nothing but their numbers, so that a table costs what its file's columns do, once.
     """
 
-    def __init__(self, columns: Mapping[str, Column | Words], rows: Column) -> None:
-        """rows: those of the columns that are in the table, in order."""
+    def __init__(self, columns: Mapping[str, Column | pa.DictionaryArray], rows: Column) -> None:
+        """columns: texts as Arrow's dictionaries. rows: those that are in the table, in order."""
         self._columns = columns
         self._rows = rows
 
     def __getitem__(self, name: str) -> Column:
-        return self._columns[name][self._rows]
+        column = self._columns[name]
+        if isinstance(column, pa.DictionaryArray):
+            return _array(column.take(pa.array(self._rows)))
+        return column[self._rows]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -131,16 +111,22 @@ class RecordTable:
     def requests(self) -> RecordTable:
         """One row for each request that was answered with scores: the first of its questions."""
         scored = self.where(self.is_scored)
-        _, rows = np.unique(scored["request.id"], return_index=True)
+        _, rows = np.unique(scored._request_codes, return_index=True)
         return scored.where(np.sort(rows))
 
     def request_sums(self, name: str) -> NDArray[np.float64]:
         """A column of the scored questions, added up over each of `requests()`, in their order."""
         scored = self.where(self.is_scored)
-        ids, first, place = np.unique(scored["request.id"], return_index=True, return_inverse=True)
+        ids, first, place = np.unique(scored._request_codes, return_index=True, return_inverse=True)
         sums: NDArray[np.float64] = np.zeros(len(ids))
         np.add.at(sums, place, scored[name])
         return sums[np.argsort(first)]
+
+    @property
+    def _request_codes(self) -> Column:
+        """A number for the request of each row, the same for the same request."""
+        codes: Any = self._columns["request.id"]
+        return _array(codes.indices)[self._rows]
 
     def questions(self) -> list[tuple[str, int]]:
         """Subject and index of each row."""
@@ -149,20 +135,19 @@ class RecordTable:
 
 def read_records(path: Path) -> RecordTable:
     """The file's whole lines. Raises InputError where it is none of this program's."""
-    fields = SCHEMA.empty_table().flatten().schema
-    columns = {field.name: _Building(field.type, is_unique=field.name == "request.id") for field in fields}
+    tables = [_filled(SCHEMA.empty_table())]
     try:
-        for block in _blocks(path):
-            table = _parse(block).flatten()
-            for name, building in columns.items():
-                building.add(table[name])
+        tables += [_filled(_parse(block)) for block in _blocks(path)]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except pa.ArrowInvalid as error:
         raise InputError(f"{path} is not a file of records: {first_line_of(error)}") from None
-    rows = sum(map(len, columns["index"].parts))
-    built = {name: building.built() for name, building in columns.items()}
-    return RecordTable(built, np.arange(rows, dtype=np.int32))
+    table = pa.concat_tables(tables).unify_dictionaries()
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    return RecordTable(
+        {name: each if _is_text(each.type) else _array(each) for name, each in columns.items()},
+        np.arange(len(table), dtype=np.int32),
+    )
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
@@ -181,39 +166,21 @@ def _parse(lines: bytes) -> pa.Table:
     return pa_json.read_json(pa.py_buffer(lines), read_options=reading, parse_options=parsing)
 
 
-class _Building:
-    """One column, block by block."""
+def _filled(records: pa.Table) -> pa.Table:
+    """Nested columns beside each other, nothing absent, each different text once."""
+    table = records.flatten()
+    columns = [
+        column.fill_null(ABSENT[column.type]) if column.type in ABSENT else column for column in table.columns
+    ]
+    return pa.table(
+        [column.dictionary_encode() if pa.types.is_string(column.type) else column for column in columns],
+        names=table.column_names,
+    )
 
-    def __init__(self, kind: pa.DataType, *, is_unique: bool) -> None:
-        """is_unique: of text that each row has its own of."""
-        self._kind = kind
-        self._is_unique = is_unique
-        self.parts: list[Column] = []
-        self._codes: dict[str, int] = {}
 
-    def add(self, column: pa.ChunkedArray) -> None:
-        if pa.types.is_string(self._kind):
-            column = column.fill_null("")
-            self.parts.append(self._own(column) if self._is_unique else self._coded(column))
-        else:
-            filled = column.fill_null(0) if pa.types.is_integer(self._kind) else column
-            self.parts.append(np.asarray(filled.to_numpy()))
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(kind))
 
-    def built(self) -> Column | Words:
-        is_words = pa.types.is_string(self._kind) and not self._is_unique
-        empty = np.array([], dtype=np.int32 if is_words else self._kind.to_pandas_dtype())
-        parts = self.parts or [empty]
-        self.parts = []
-        column = np.concatenate(parts)
-        return Words(column, np.array(list(self._codes), dtype=object)) if is_words else column
 
-    @staticmethod
-    def _own(column: pa.ChunkedArray) -> Column:
-        return np.array([text.encode() for text in column.to_pylist()])
-
-    def _coded(self, column: pa.ChunkedArray) -> Column:
-        encoded = column.combine_chunks().dictionary_encode()
-        words = encoded.dictionary.to_pylist()
-        codes = [self._codes.setdefault(word, len(self._codes)) for word in words]
-        coded: Column = np.array(codes, dtype=np.int32)[encoded.indices.to_numpy()]
-        return coded
+def _array(column: pa.Array) -> Column:
+    return np.asarray(column.to_numpy(zero_copy_only=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -35,15 +36,7 @@ def _reply(request_id: str, response: Any) -> Reply:
     return Reply(
         id=request_id,
         scores=tuple(map(_score, response.scores)),
-        timing=Timing(
-            tokenize=timing.tokenize_ns,
-            queue=timing.queue_ns,
-            assemble=timing.assemble_ns,
-            copy_in=timing.copy_in_ns,
-            core=timing.core_ns,
-            copy_out=timing.copy_out_ns,
-            total=timing.total_ns,
-        ),
+        timing=Timing(**{each.name: getattr(timing, f"{each.name}_ns") for each in fields(Timing)}),
         batch=Batch(batch.prompts, batch.padded_length, batch.padding_tokens),
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated, get_type_hints
 
 from mmlu_client.prompts.builder import Prompt
 
@@ -50,16 +51,43 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """How long the server spent on a request, by stage and in all, in nanoseconds."""
+class Stage:
+    """A stage of the server's.
 
-    tokenize: int
-    queue: int
-    assemble: int
-    copy_in: int
-    core: int
-    copy_out: int
+    Attributes:
+        about: What happens in it.
+        key: Its name among a request's stages, where that is not its field's.
+    """
+
+    about: str
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The nanoseconds of a request in each of the server's stages, in the order they happen.
+
+    Where records and figures name the server's stages, they have the names from here.
+
+    Attributes:
+        total: All the server's time, with what no stage counts.
+    """
+
+    tokenize: Annotated[int, Stage("the server tokenizes text (prompts come as ids: 0)", "server_tokenize")]
+    queue: Annotated[int, Stage("waits for the engine", "server_queue")]
+    assemble: Annotated[int, Stage("prompts are padded into one batch")]
+    copy_in: Annotated[int, Stage("to the device")]
+    core: Annotated[int, Stage("the engine computes")]
+    copy_out: Annotated[int, Stage("from the device")]
     total: int
+
+
+# Field of Timing → the stage, with its key.
+SERVER_STAGES = {
+    name: replace(stage, key=stage.key or name)
+    for name, kind in get_type_hints(Timing, include_extras=True).items()
+    for stage in getattr(kind, "__metadata__", ())
+}
 
 
 @dataclass(frozen=True)

@@ -155,16 +155,15 @@ class Metrics:
     def add(self, records: Sequence[Record]) -> None:
         """Count the records of one request."""
         for record in records:
-            outcome = "failed" if record.score is None else "correct" if record.correct else "wrong"
-            self._questions.labels(record.question.subject, outcome).inc()
-            if record.score is not None:
-                self._tokens.labels("logical").inc(record.score.logical_tokens)
-                self._tokens.labels("computed").inc(record.score.computed_tokens)
-                self._flops.inc(record.score.flops)
-        exchange = records[0].exchange if records else None
-        if exchange is not None and exchange.timing is not None:
-            waited = (exchange.received_ns - exchange.due_ns) / 1e9
-            self._count_request((records[0].session, exchange.server), exchange.timing.core / 1e9, waited)
+            outcome = "failed" if not record.is_scored else "correct" if record.correct else "wrong"
+            self._questions.labels(record.subject, outcome).inc()
+            self._tokens.labels("logical").inc(record.tokens.logical or 0)
+            self._tokens.labels("computed").inc(record.tokens.computed or 0)
+            self._flops.inc(record.flops or 0)
+        first = records[0] if records else None
+        if first and first.server and first.server_ns and first.client_ns:
+            waited = (first.client_ns.received - first.client_ns.due) / 1e9
+            self._count_request((first.session, first.server), first.server_ns.core / 1e9, waited)
 
     def _count_request(self, place: tuple[int, str], core_seconds: float, latency_seconds: float) -> None:
         self._core.inc(core_seconds)

@@ -56,13 +56,13 @@ class Tally:
 
     def add(self, record: Record) -> None:
         """Count a record."""
-        subject = record.question.subject
+        subject = record.subject
         self.subject = subject
         self.done[subject] += 1
-        if record.score is not None:
+        if record.is_scored:
             self.answered[subject] += 1
-            self.correct[subject] += record.correct
-            self.tokens += record.score.logical_tokens
+            self.correct[subject] += bool(record.correct)
+            self.tokens += record.tokens.logical or 0
 
     def add_earlier(self, records: RecordTable) -> None:
         """Count the records of earlier starts of the client."""
@@ -160,7 +160,7 @@ class LineProgress:
             return
         for record in records:
             tally.add(record)
-            subject = record.question.subject
+            subject = record.subject
             if self._is_whole and tally.is_finished(subject):
                 self._line(tally, f"{subject}: acc {tally.subject_accuracy(subject)}; ")
         if self._is_time(tally):
