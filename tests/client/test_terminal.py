@@ -13,7 +13,6 @@ from client_process import SECONDS, client
 from double import Double
 from mmlu import write_benchmark
 from mmlu_client.data.question import LETTERS, Question
-from mmlu_client.data.question_file import selection_of
 from mmlu_client.report.table import Row
 from mmlu_client.report.terminal import stacked
 from mmlu_client.rundir.record import INFER, Record
@@ -110,7 +109,7 @@ def test_lines_for_logs_come_by_tenths_and_minutes() -> None:
     questions = [Question("alpha", number, "?", ("a", "b", "c", "d"), "A") for number in range(200)]
     out, seconds = io.StringIO(), [0.0]
     progress = LineProgress(Console(file=out, width=200), is_whole=False, clock=lambda: seconds[0])
-    progress.start(Tally(selection_of({"alpha": questions}), "", INFER))
+    progress.start(Tally(questions, "", INFER))
     for number, question in enumerate(questions):
         seconds[0] += 1.0 if number < 100 else 10.0
         progress.update([Record("alpha", question.index, INFER, 0, "A", error="lost")])

@@ -13,7 +13,6 @@ from mmlu_client.data.csv_layout import dev_file, has_csv, read_csv
 from mmlu_client.data.hub import is_hub_id, read_hub
 from mmlu_client.data.hub_layout import has_parquet, read_parquet
 from mmlu_client.data.question import Question
-from mmlu_client.data.question_file import Selection, selection_of
 from mmlu_client.errors import InputError
 from mmlu_client.text import shown
 
@@ -26,7 +25,7 @@ ReadSplit = Callable[[str], Subjects]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Questions by subject, subjects in alphabetical order, questions in their file's order, kept on disk.
+    """Questions by subject, subjects in alphabetical order, questions in their file's order.
 
     sha256: over the parsed questions of both splits, so that every layout of the same data gives the same.
     """
@@ -43,9 +42,9 @@ class Benchmark:
                 raise InputError(f"no subject {name!r} in {self.name}{_suggestion(name, list(self.test))}")
         return sorted(set(names)) if names else list(self.test)
 
-    def questions(self, subjects: Sequence[str], limit: int | None) -> Selection:
+    def questions(self, subjects: Sequence[str], limit: int | None) -> list[Question]:
         """The test questions of these subjects, the first `limit` of each."""
-        return selection_of({subject: self.test[subject] for subject in subjects}, limit)
+        return [question for subject in subjects for question in self.test[subject][:limit]]
 
     def shots(self, subjects: Sequence[str], count: int) -> dict[str, Sequence[Question]]:
         """The first `count` dev questions of each subject. Raises InputError where there are fewer."""

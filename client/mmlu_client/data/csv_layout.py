@@ -7,7 +7,6 @@ from pathlib import Path
 
 from mmlu_client.data.files import data_files
 from mmlu_client.data.question import LETTERS, Letter, Question
-from mmlu_client.data.question_file import QuestionFile, SubjectQuestions
 from mmlu_client.errors import InputError
 
 COLUMNS = 6
@@ -27,16 +26,15 @@ def dev_file(folder: Path, subject: str) -> Path:
     return folder / "dev" / f"{subject}_dev.csv"
 
 
-def read_csv(folder: Path, split: str) -> dict[str, SubjectQuestions]:
+def read_csv(folder: Path, split: str) -> dict[str, list[Question]]:
     """The questions of one split by subject. Raises InputError naming file and line."""
     suffix = f"_{split}.csv"
-    file = QuestionFile()
-    for path in data_files(folder / split, f"*{suffix}"):
-        _read_subject(file, path, path.name.removesuffix(suffix))
-    return file.subjects
+    found = {path.name.removesuffix(suffix): path for path in data_files(folder / split, f"*{suffix}")}
+    return {subject: _read_subject(path, subject) for subject, path in found.items()}
 
 
-def _read_subject(questions: QuestionFile, path: Path, subject: str) -> None:
+def _read_subject(path: Path, subject: str) -> list[Question]:
+    questions: list[Question] = []
     # The csv module leaves cells as they are: an option `None` stays that word.
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file)
@@ -44,15 +42,16 @@ def _read_subject(questions: QuestionFile, path: Path, subject: str) -> None:
             for row in rows:
                 if row:
                     place = f"{path}:{rows.line_num}"
-                    if not questions.count(subject):
+                    if not questions:
                         _check_no_header(row, place)
-                    questions.add(_question(row, place, subject, questions.count(subject)))
+                    questions.append(_question(row, place, subject, len(questions)))
         except UnicodeDecodeError as error:
             raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
         except csv.Error as error:
             raise InputError(f"{path}:{rows.line_num}: not CSV ({error})") from None
-    if not questions.count(subject):
+    if not questions:
         raise InputError(f"{path} holds no questions")
+    return questions
 
 
 def _check_no_header(row: list[str], place: str) -> None:

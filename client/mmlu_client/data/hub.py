@@ -8,7 +8,7 @@ from pathlib import Path
 from trt_common.one_line import first_line_of
 
 from mmlu_client.data.hub_layout import add_rows, check_columns
-from mmlu_client.data.question_file import QuestionFile, SubjectQuestions
+from mmlu_client.data.question import Question
 from mmlu_client.errors import InputError
 
 CONFIGURATION = "all"
@@ -50,7 +50,7 @@ def download(name: str, files: Sequence[str], what: str) -> Path:
         ) from None
 
 
-def read_hub(name: str, split: str) -> dict[str, SubjectQuestions]:
+def read_hub(name: str, split: str) -> dict[str, list[Question]]:
     """The questions of one split by subject; downloaded on first use. Raises InputError."""
     import datasets  # over a second to import
 
@@ -65,6 +65,6 @@ def read_hub(name: str, split: str) -> dict[str, SubjectQuestions]:
             "a folder in either layout works without a network"
         ) from None
     check_columns(table.column_names, name)
-    file = QuestionFile()
-    add_rows(file, table, f"{name} {split}")
-    return file.subjects
+    subjects: dict[str, list[Question]] = {}
+    add_rows(subjects, table, f"{name} {split}")
+    return subjects

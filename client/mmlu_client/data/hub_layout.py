@@ -11,7 +11,6 @@ from trt_common.one_line import first_line_of
 
 from mmlu_client.data.files import data_files
 from mmlu_client.data.question import LETTERS, Question
-from mmlu_client.data.question_file import QuestionFile, SubjectQuestions
 from mmlu_client.errors import InputError
 
 COLUMNS = ("question", "subject", "choices", "answer")
@@ -24,17 +23,17 @@ def has_parquet(folder: Path) -> bool:
     return any(_parquet_files(folder, "test"))
 
 
-def read_parquet(folder: Path, split: str) -> dict[str, SubjectQuestions]:
+def read_parquet(folder: Path, split: str) -> dict[str, list[Question]]:
     """The questions of one split by subject: from `all/`, else the folder itself, else one folder a subject.
 
     Raises InputError naming the file.
     """
-    file = QuestionFile()
+    subjects: dict[str, list[Question]] = {}
     paths = _parquet_files(folder, split)
     _check_shards(paths)
     for path in paths:
-        add_rows(file, _rows(path), str(path))
-    return file.subjects
+        add_rows(subjects, _rows(path), str(path))
+    return subjects
 
 
 def _parquet_files(folder: Path, split: str) -> list[Path]:
@@ -84,13 +83,14 @@ def check_columns(names: Iterable[str], place: str) -> None:
         raise InputError(f"{place}: no column {missing[0]!r} (it has {', '.join(map(repr, names))})")
 
 
-def add_rows(file: QuestionFile, rows: Iterable[Mapping[str, Any]], place: str) -> None:
+def add_rows(subjects: dict[str, list[Question]], rows: Iterable[Mapping[str, Any]], place: str) -> None:
     """Append the rows as questions to their subjects. Raises InputError naming the row."""
     for number, row in enumerate(rows):
-        file.add(_question(row, f"{place}: row {number}", file))
+        question = _question(row, f"{place}: row {number}", subjects)
+        subjects.setdefault(question.subject, []).append(question)
 
 
-def _question(row: Mapping[str, Any], place: str, file: QuestionFile) -> Question:
+def _question(row: Mapping[str, Any], place: str, subjects: Mapping[str, Sequence[Question]]) -> Question:
     text, subject, choices, answer = (row[column] for column in COLUMNS)
     if not isinstance(text, str) or not isinstance(subject, str):
         raise InputError(f"{place}: question and subject must be text")
@@ -103,4 +103,4 @@ def _question(row: Mapping[str, Any], place: str, file: QuestionFile) -> Questio
     if not isinstance(answer, int) or not 0 <= answer < len(LETTERS):
         raise InputError(f"{place}: the answer is {answer!r}, not one of 0, 1, 2, 3")
     a, b, c, d = choices
-    return Question(subject, file.count(subject), text, (a, b, c, d), LETTERS[answer])
+    return Question(subject, len(subjects.get(subject, ())), text, (a, b, c, d), LETTERS[answer])

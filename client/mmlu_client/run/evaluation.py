@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from mmlu_client.config.settings import Settings
-from mmlu_client.data.question_file import Selection
+from mmlu_client.data.question import Question
 from mmlu_client.figures.accuracy import accuracy_of
 from mmlu_client.figures.ending import DONE, DURATION, EARLY_STOP
 from mmlu_client.prompts.builder import PromptBuilder
@@ -180,11 +180,11 @@ class Evaluation:
     def _is_something_left(self, earlier: RecordTable, sessions: Sequence[RecordedSession]) -> bool:
         """Whether earlier sessions left anything to ask."""
 
-        def asks(name: str, questions: Selection) -> bool:
+        def asks(name: str, questions: Sequence[Question]) -> bool:
             mine = earlier.phase(name)
             spent = round(seconds_asked(sessions, mine, name) * 1e9)
             is_over = self._early_stop.is_met_by(accuracy_of(mine)) or self._settings.load.is_spent(spent)
-            return bool(questions.without(set(mine.questions()))) and not is_over
+            return bool(_unanswered(questions, mine)) and not is_over
 
         if not self._settings.validate:
             return asks(INFER, self._workload.questions)
@@ -229,7 +229,7 @@ class Evaluation:
         context: PhaseContext,
         manifest: RunManifest,
         name: str,
-        questions: Selection,
+        questions: Sequence[Question],
         earlier: RecordTable,
     ) -> None:
         """Ask those questions of one phase that have no record yet.
@@ -243,7 +243,7 @@ class Evaluation:
         """
         before = context.recorder.records
         context.recorder.start(earlier)
-        missing = questions.without(set(earlier.questions()))
+        missing = _unanswered(questions, earlier)
         tally = Tally(questions, context.fleet.servers[0].model.notice, name)
         tally.add_earlier(earlier)
         phase = Phase(context, name, missing, seconds_asked(manifest.earlier_sessions, earlier, name))
@@ -261,7 +261,11 @@ class Evaluation:
             self.why = EARLY_STOP if context.recorder.is_enough else DURATION
 
     def _describe(
-        self, context: PhaseContext, manifest: RunManifest, questions: Selection, earlier: RecordTable
+        self,
+        context: PhaseContext,
+        manifest: RunManifest,
+        questions: Sequence[Question],
+        earlier: RecordTable,
     ) -> None:
         """Tell the metrics what is measured, and what earlier sessions measured."""
         self._session.metrics.describe(
@@ -275,7 +279,13 @@ class Evaluation:
         self._add_servers_to_metrics(manifest)
         self._session.metrics.add_earlier(earlier)
 
-    def _validated(self) -> Selection:
+    def _validated(self) -> list[Question]:
         """Return the questions that the reference was asked: fewer than all where that ended early."""
         asked = set(read_records(self._folder / RECORDS).phase(VAL).questions())
-        return self._workload.questions.among(asked)
+        return [question for question in self._workload.questions if question.key in asked]
+
+
+def _unanswered(questions: Sequence[Question], records: RecordTable) -> list[Question]:
+    """Those that have no record."""
+    answered = set(records.questions())
+    return [question for question in questions if question.key not in answered]

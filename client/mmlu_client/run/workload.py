@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from mmlu_client.config.settings import Settings
 from mmlu_client.data.benchmark import Benchmark
 from mmlu_client.data.question import Question
-from mmlu_client.data.question_file import Selection
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Workload:
 
     benchmark: Benchmark
     subjects: Sequence[str]
-    questions: Selection
+    questions: Sequence[Question]
     shots: Mapping[str, Sequence[Question]]
 
 
@@ -40,10 +39,9 @@ def workload_of(settings: Settings, benchmark: Benchmark) -> Workload:
     return Workload(benchmark, subjects, questions, benchmark.shots(subjects, settings.few_shots))
 
 
-def _in_order(questions: Selection, settings: Settings) -> Selection:
+def _in_order(questions: list[Question], settings: Settings) -> list[Question]:
     """Put the questions in the order in which they are asked; keep as many as --request-count asks for."""
-    rows = list(range(len(questions)))
     if settings.is_shuffled:
-        random.Random(settings.seed).shuffle(rows)
+        random.Random(settings.seed).shuffle(questions)
     requests = settings.load.request_count
-    return questions.rows(rows[: requests * settings.batch_size] if requests else rows)
+    return questions[: requests * settings.batch_size] if requests else questions

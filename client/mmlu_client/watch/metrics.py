@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mmlu_client.data.question_file import Selection
+from mmlu_client.data.question import Question, subject_counts
 from mmlu_client.figures.span import spans
 from mmlu_client.figures.stages import latency
 from mmlu_client.rundir.record import Record
@@ -79,7 +79,7 @@ class Metrics:
 
     def describe(
         self,
-        questions: Selection,
+        questions: Sequence[Question],
         model: ServedModel,
         *,
         data: str,
@@ -99,7 +99,7 @@ class Metrics:
             batch_size: The number of prompts in a request.
             reuse_prefix: Whether prefixes may be reused.
         """
-        for subject, count in questions.counts().items():
+        for subject, count in subject_counts(questions).items():
             self._planned.labels(subject).set(count)
             for outcome in OUTCOMES:
                 self._questions.labels(subject, outcome)
