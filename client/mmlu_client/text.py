@@ -33,11 +33,6 @@ def shown(names: Sequence[str], most: int = 5) -> str:
     return f"{', '.join(names[:most])}{' and others' if len(names) > most else ''}"
 
 
-def first_line(error: BaseException) -> str:
-    """What an error of another library says first, or its class where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
 def number(value: float | None, form: str) -> str:
     """Return the number in this format."""
     return "/" if value is None else format(value, form)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from mmlu_client.data.question import LETTERS, Letter
+from mmlu_client.figures.formulas import mfu, mfu_flagperf, summarize
 from mmlu_client.figures.statistics import mcnemar, standard_error, wilson
-from mmlu_client.figures.summary import Summary, mfu, mfu_flagperf, summarize
+from mmlu_client.figures.summary import Summary
 from mmlu_client.report.table import notes, table
 from mmlu_client.rundir.finished_run import FinishedRun, read_run
 from mmlu_client.rundir.manifest import MANIFEST_VERSION

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmlu_client.config.command_line import PAGE
 from mmlu_client.data.benchmark import load_benchmark
 from mmlu_client.errors import InputError
-from mmlu_client.figures.summary import summarize
+from mmlu_client.figures.formulas import summarize
 from mmlu_client.pages.compare_page import comparison_page
 from mmlu_client.pages.run_page import drawn_charts
 from mmlu_client.report.compare import contrasts_of, sides_of

@@ -12,9 +12,10 @@ import numpy as np
 from mmlu_client.figures.accuracy import Agreement, agreement_of, differing, paired
 from mmlu_client.figures.arithmetic import ratio
 from mmlu_client.figures.catalogue import DIFFERENCES, RATIOS
+from mmlu_client.figures.formulas import summarize
 from mmlu_client.figures.resampling import ratio_interval, resampled
 from mmlu_client.figures.statistics import Interval, paired_difference
-from mmlu_client.figures.summary import Summary, summarize
+from mmlu_client.figures.summary import Summary
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.manifest import differences
 from mmlu_client.rundir.record import INFER

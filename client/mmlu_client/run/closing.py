@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from mmlu_client.data.benchmark import Benchmark
 from mmlu_client.errors import ClientError, NotWrittenError, RunError
-from mmlu_client.figures.summary import Summary, summarize
+from mmlu_client.figures.formulas import summarize
+from mmlu_client.figures.summary import Summary
 from mmlu_client.pages.page import DrawnChart
 from mmlu_client.pages.run_page import drawn_charts
 from mmlu_client.report.lm_eval_files import write_lm_eval_files

@@ -14,7 +14,8 @@ from mmlu_client.config.settings import Settings
 from mmlu_client.data.benchmark import load_benchmark
 from mmlu_client.errors import ClientError, FlawedRunError, InputError, RunError
 from mmlu_client.figures.caveats import alarms
-from mmlu_client.figures.summary import Summary, summarize
+from mmlu_client.figures.formulas import summarize
+from mmlu_client.figures.summary import Summary
 from mmlu_client.pages.sweep_page import Point, name_of, sweep_page, sweep_table
 from mmlu_client.report.formats import formatted_sweep
 from mmlu_client.report.outcome import joined, loss, print_text, write_files
