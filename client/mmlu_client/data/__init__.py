@@ -1,0 +1,1 @@
+"""`--data` → questions by subject, and their hash."""

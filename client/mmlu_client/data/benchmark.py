@@ -25,9 +25,13 @@ ReadSplit = Callable[[str], Subjects]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Questions by subject, subjects in alphabetical order, questions in their file's order.
+    """This is a benchmark: subjects in alphabetical order, each one's questions in its file's order.
 
-    sha256: over the parsed questions of both splits, so that every layout of the same data gives the same.
+    Attributes:
+        name: what `--data` names.
+        dev: the questions that are shots.
+        test: the questions that are asked.
+        sha256: over the parsed questions of both splits, so that every layout of the same data has the same.
     """
 
     name: str
@@ -36,18 +40,32 @@ class Benchmark:
     sha256: str
 
     def pick_subjects(self, names: Sequence[str] | None) -> list[str]:
-        """The named subjects (None: all), in alphabetical order. Raises InputError for an unknown one."""
+        """Choose subjects by name.
+
+        Args:
+            names: the names; None for all subjects.
+
+        Returns:
+            The subjects in alphabetical order, each once.
+
+        Raises:
+            InputError: the benchmark has no such subject.
+        """
         for name in names or ():
             if name not in self.test:
                 raise InputError(f"no subject {name!r} in {self.name}{_suggestion(name, list(self.test))}")
         return sorted(set(names)) if names else list(self.test)
 
     def questions(self, subjects: Sequence[str], limit: int | None) -> list[Question]:
-        """The test questions of these subjects, the first `limit` of each."""
+        """List the test questions of these subjects, the first `limit` of each; None for all."""
         return [question for subject in subjects for question in self.test[subject][:limit]]
 
     def shots(self, subjects: Sequence[str], count: int) -> dict[str, Sequence[Question]]:
-        """The first `count` dev questions of each subject. Raises InputError where there are fewer."""
+        """Take the first `count` dev questions of each subject.
+
+        Raises:
+            InputError: a subject has fewer.
+        """
         for subject in subjects:
             there = len(self.dev.get(subject, ()))
             if there < count and not there:
@@ -63,13 +81,20 @@ class Benchmark:
         return {subject: self.dev.get(subject, ())[:count] for subject in subjects}
 
     def _missing_file(self, subject: str) -> str:
-        """The file they would stand in, where each subject has its own."""
+        """Name the file that the dev questions would stand in, where each subject has its own."""
         folder = Path(self.name).expanduser()
         return f" (no file {dev_file(folder, subject)})" if has_csv(folder) else ""
 
 
 def load_benchmark(data: str) -> Benchmark:
-    """Read what `--data` names: "demo", a folder in either layout, or a hub id. Raises InputError."""
+    """Read the benchmark that `--data` names.
+
+    Args:
+        data: "demo", a folder in either layout, or a hub id.
+
+    Raises:
+        InputError: there is no such data, or it cannot be read.
+    """
     name, read_split = _reader(data)
     try:
         dev, test = (dict(sorted(read_split(split).items())) for split in ("dev", "test"))

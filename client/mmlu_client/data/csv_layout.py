@@ -19,15 +19,29 @@ OTHER_SEPARATORS = (";", "\t", "|")
 
 
 def has_csv(folder: Path) -> bool:
+    """Tell whether the folder has test questions in this layout."""
     return bool(data_files(folder / "test", "*_test.csv"))
 
 
 def dev_file(folder: Path, subject: str) -> Path:
+    """Name the file that the subject's dev questions stand in."""
     return folder / "dev" / f"{subject}_dev.csv"
 
 
 def read_csv(folder: Path, split: str) -> dict[str, list[Question]]:
-    """The questions of one split by subject. Raises InputError naming file and line."""
+    """Read the questions of one split.
+
+    Args:
+        folder: the folder that has `dev/` and `test/`.
+        split: "dev" or "test".
+
+    Returns:
+        The questions of each subject; subjects are in alphabetical order.
+
+    Raises:
+        InputError: a file is not in this layout; the message names file and line.
+        OSError: a file cannot be read.
+    """
     suffix = f"_{split}.csv"
     found = {path.name.removesuffix(suffix): path for path in data_files(folder / split, f"*{suffix}")}
     return {subject: _read_subject(path, subject) for subject, path in found.items()}
@@ -55,7 +69,11 @@ def _read_subject(path: Path, subject: str) -> list[Question]:
 
 
 def _check_no_header(row: list[str], place: str) -> None:
-    """Raises InputError where the first row names the columns: nothing is dropped unseen."""
+    """Check that the first row does not name the columns: nothing is dropped unseen.
+
+    Raises:
+        InputError: the row names them.
+    """
     names = [cell.strip().lower().replace(" ", "_") for cell in row]
     if TEXT_NAMES & set(names) and ANSWER_NAMES & {names[0], names[-1]}:
         raise InputError(
@@ -75,7 +93,7 @@ def _question(row: list[str], place: str, subject: str, index: int) -> Question:
 
 
 def _separator(row: list[str]) -> str:
-    """What a row looks to be separated by, where that is no comma."""
+    """Say which separator the row seems to have, if it is not the comma."""
     line = ",".join(row)
     for separator in OTHER_SEPARATORS:
         if line.count(separator) >= COLUMNS - 1:

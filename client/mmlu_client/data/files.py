@@ -10,7 +10,7 @@ NO_DATA = (".", "~$", "__MACOSX", "@eaDir")
 
 
 def data_files(folder: Path, pattern: str) -> list[Path]:
-    """Those that match the pattern, in alphabetical order."""
+    """List the files that match the pattern, in alphabetical order."""
     return sorted(path for path in folder.glob(pattern) if not _is_left_over(path.relative_to(folder)))
 
 

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Group:
-    """name: Hendrycks'. task: the harness's name of it; alias: how the harness's tables show it."""
+    """This is a group of subjects.
+
+    Attributes:
+        name: Hendrycks' name of it.
+        task: the name of its task in lm-evaluation-harness.
+        alias: how the harness's tables show it.
+    """
 
     name: str
     task: str
@@ -20,7 +26,7 @@ class Group:
 
     @property
     def key(self) -> str:
-        """What summary.json calls it: `stem`, `humanities`, `social_sciences`, `other`."""
+        """The group's key in summary.json: `stem`, `humanities`, `social_sciences` or `other`."""
         return self.task.removeprefix("mmlu_")
 
 

@@ -15,7 +15,7 @@ CONFIGURATION = "all"
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a repository on the hub may be called that: owner/name, or a name alone, as old ones are."""
+    """Tell whether a repository on the hub may be called that: owner/name, or, as old ones are, a name."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -27,16 +27,28 @@ def is_hub_id(name: str) -> bool:
 
 
 def quiet_hub() -> None:
-    """Its client tells of each retry, which nobody can change: the error at the end says it in one line."""
+    """Silence the hub's client, which logs every retry, though nobody can change it.
+
+    The error at the end says in one line what failed.
+    """
     from huggingface_hub.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def download(name: str, files: Sequence[str], what: str) -> Path:
-    """The folder of the hub's cache with those of a repository's files that it has.
+    """Download files of a repository on the hub into its cache, those that it has.
 
-    what: what messages call it. Raises InputError.
+    Args:
+        name: the repository's id.
+        files: patterns of the files' names.
+        what: what messages call the files.
+
+    Returns:
+        The folder of the cache that the files are in.
+
+    Raises:
+        InputError: the hub has no such repository, or cannot be reached.
     """
     from huggingface_hub import snapshot_download
 
@@ -51,7 +63,18 @@ def download(name: str, files: Sequence[str], what: str) -> Path:
 
 
 def read_hub(name: str, split: str) -> dict[str, list[Question]]:
-    """The questions of one split by subject; downloaded on first use. Raises InputError."""
+    """Read the questions of one split from the hub, which downloads them on first use.
+
+    Args:
+        name: the data set's id.
+        split: "dev" or "test".
+
+    Returns:
+        The questions of each subject.
+
+    Raises:
+        InputError: the hub has no such data set or cannot be reached, or the table lacks a column.
+    """
     import datasets  # over a second to import
 
     datasets.disable_progress_bars()

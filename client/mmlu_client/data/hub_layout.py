@@ -20,13 +20,23 @@ SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)")
 
 
 def has_parquet(folder: Path) -> bool:
+    """Tell whether the folder has test questions in this layout."""
     return any(_parquet_files(folder, "test"))
 
 
 def read_parquet(folder: Path, split: str) -> dict[str, list[Question]]:
-    """The questions of one split by subject: from `all/`, else the folder itself, else one folder a subject.
+    """Read the questions of one split: from `all/`, else the folder itself, else one folder a subject.
 
-    Raises InputError naming the file.
+    Args:
+        folder: the folder that holds the parquet files.
+        split: "dev" or "test".
+
+    Returns:
+        The questions of each subject.
+
+    Raises:
+        InputError: a file is not in this layout, or is missing; the message names it.
+        OSError: a file cannot be read.
     """
     subjects: dict[str, list[Question]] = {}
     paths = _parquet_files(folder, split)
@@ -44,7 +54,11 @@ def _parquet_files(folder: Path, split: str) -> list[Path]:
 
 
 def _check_shards(paths: Sequence[Path]) -> None:
-    """Raises InputError where a table's files are not all there, or are of two writings of it."""
+    """Check that all files of a table are there, and that they were written together.
+
+    Raises:
+        InputError: one is missing, or they are of two writings.
+    """
     tables: dict[Path, dict[int, set[int]]] = {}
     for path in paths:
         if (match := SHARD.search(path.name)) is not None:
@@ -76,7 +90,15 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def check_columns(names: Iterable[str], place: str) -> None:
-    """Raises InputError where one of the four columns is missing."""
+    """Check that the table has the four columns.
+
+    Args:
+        names: the columns that it has.
+        place: what messages call the table.
+
+    Raises:
+        InputError: one of the four is missing.
+    """
     names = list(names)
     missing = [column for column in COLUMNS if column not in names]
     if missing:
@@ -84,7 +106,16 @@ def check_columns(names: Iterable[str], place: str) -> None:
 
 
 def add_rows(subjects: dict[str, list[Question]], rows: Iterable[Mapping[str, Any]], place: str) -> None:
-    """Append the rows as questions to their subjects. Raises InputError naming the row."""
+    """Append the rows as questions to their subjects.
+
+    Args:
+        subjects: the questions so far, by subject; they are added to.
+        rows: rows with the four columns.
+        place: what messages call the table.
+
+    Raises:
+        InputError: a row is no question; the message has its number.
+    """
     for number, row in enumerate(rows):
         question = _question(row, f"{place}: row {number}", subjects)
         subjects.setdefault(question.subject, []).append(question)

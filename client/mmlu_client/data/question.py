@@ -16,7 +16,15 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """index: the row in its subject's file, from 0. Text and options: the file's, byte for byte."""
+    """This is one question of a benchmark, with its text and options byte for byte as in the file.
+
+    Attributes:
+        subject: the subject's name.
+        index: the row in the subject's file, from 0.
+        text: the question.
+        options: the four answers to choose from.
+        answer: the letter of the right one.
+    """
 
     subject: str
     index: int
@@ -26,9 +34,10 @@ class Question:
 
     @property
     def key(self) -> Key:
+        """The subject and the row, which name the question in records."""
         return self.subject, self.index
 
 
 def subject_counts(questions: Iterable[Question]) -> dict[str, int]:
-    """How many there are of each subject, in alphabetical order."""
+    """Count the questions of each subject; subjects are in alphabetical order."""
     return dict(sorted(Counter(question.subject for question in questions).items()))

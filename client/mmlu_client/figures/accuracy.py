@@ -15,30 +15,39 @@ from mmlu_client.text import p_value
 
 @dataclass(frozen=True)
 class Accuracy:
-    """correct of answered. stderr: sqrt(p (1 - p) / n). interval: Wilson's, 95 %."""
+    """This is how many of the answered questions are right.
+
+    Attributes:
+        correct: those that are right.
+        answered: those with scores.
+    """
 
     correct: int
     answered: int
 
     @property
     def share(self) -> float | None:
+        """Right / answered questions; None where there is no answer."""
         return self.correct / self.answered if self.answered else None
 
     @property
     def stderr(self) -> float | None:
+        """The standard error √(p(1−p)/n)."""
         return standard_error(self.share, self.answered)
 
     @property
     def interval(self) -> Interval | None:
+        """Wilson's 95 % interval."""
         return wilson(self.correct, self.answered)
 
 
 def accuracy_of(table: RecordTable) -> Accuracy:
+    """Count the right letters, by the largest of the four log-probabilities."""
     return Accuracy(int(table.correct.sum()), int(table.is_scored.sum()))
 
 
 def vocabulary_accuracy_of(table: RecordTable) -> Accuracy:
-    """The arg-max of the whole vocabulary must be the right letter's token.
+    """Count the questions on which the arg-max of the whole vocabulary is the right letter's token.
 
     Close to FlagPerf's rule, which looks at the last character of the token's text: `A` is right there too.
     """
@@ -46,7 +55,11 @@ def vocabulary_accuracy_of(table: RecordTable) -> Accuracy:
 
 
 def subject_accuracies(table: RecordTable) -> dict[str, Accuracy]:
-    """By subject, in alphabetical order; those without an answer are left out."""
+    """Count by subject.
+
+    Returns:
+        The accuracy of each subject that has an answer, in alphabetical order.
+    """
     scored = table.where(table.is_scored)
     subjects, places = np.unique(scored["subject"], return_inverse=True)
     correct = np.bincount(places, weights=scored.correct, minlength=len(subjects))
@@ -58,7 +71,11 @@ def subject_accuracies(table: RecordTable) -> dict[str, Accuracy]:
 
 
 def group_accuracies(subjects: Mapping[str, Accuracy]) -> dict[str, Accuracy]:
-    """Of MMLU's groups, Hendrycks', that have any of these subjects: each question weighs alike."""
+    """Add up the subjects of each of MMLU's groups, Hendrycks' ones: each question weighs alike.
+
+    Returns:
+        The accuracy of each group that has any of these subjects, by its key.
+    """
     found = {
         group: [accuracy for name, accuracy in subjects.items() if GROUP_OF.get(name) == group]
         for group in GROUPS
@@ -71,18 +88,23 @@ def group_accuracies(subjects: Mapping[str, Accuracy]) -> dict[str, Accuracy]:
 
 
 def macro_accuracy(table: RecordTable) -> float | None:
-    """The mean of the subjects' accuracies."""
+    """Compute the mean of the subjects' accuracies."""
     shares = [accuracy.correct / accuracy.answered for accuracy in subject_accuracies(table).values()]
     return sum(shares) / len(shares) if shares else None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two runs over the questions that both answered.
+    """This is how far two runs agree on the questions that both answered.
 
-    same_prediction: on how many they predict the same letter. only_first, only_second: how many only one of
-    them got right. largest_difference, median_difference: over the questions, of the largest of the four
-    letters' differences of log-probability, in nats.
+    Attributes:
+        questions: how many both answered.
+        same_prediction: on how many they predict the same letter.
+        only_first: how many only the first got right.
+        only_second: how many only the second got right.
+        largest_difference: over the questions, of the largest of the four letters' differences of
+            log-probability, in nats.
+        median_difference: the median of the same.
     """
 
     questions: int
@@ -94,14 +116,16 @@ class Agreement:
 
     @property
     def share(self) -> float | None:
+        """The share of the questions on which they predict the same letter."""
         return self.same_prediction / self.questions if self.questions else None
 
     @property
     def p_value(self) -> float | None:
+        """Two-sided p of McNemar's exact test."""
         return mcnemar(self.only_first, self.only_second) if self.questions else None
 
     def statement(self, first: str, second: str) -> str:
-        """Whether the two accuracies differ, in words."""
+        """Say in words whether the two accuracies differ."""
         if self.p_value is None:
             return f"{first} and {second} have no question in common"
         apart = self.only_first + self.only_second
@@ -132,7 +156,7 @@ def agreement_of(first: RecordTable, second: RecordTable) -> Agreement:
 
 
 def paired(first: RecordTable, second: RecordTable) -> tuple[RecordTable, RecordTable]:
-    """The rows of both that have a score, in the same order of questions."""
+    """Choose the rows of both that have scores, in the same order of questions."""
     first, second = (table.where(table.is_scored) for table in (first, second))
     places = {question: row for row, question in enumerate(second.questions())}
     rows = [(row, places[question]) for row, question in enumerate(first.questions()) if question in places]
@@ -141,5 +165,5 @@ def paired(first: RecordTable, second: RecordTable) -> tuple[RecordTable, Record
 
 
 def differing(first: RecordTable, second: RecordTable) -> Column:
-    """Of two paired tables, the rows where they predict another letter."""
+    """Find the rows of two paired tables where they predict different letters."""
     return np.flatnonzero(first["predicted"] != second["predicted"])

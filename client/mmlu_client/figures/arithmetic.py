@@ -8,15 +8,15 @@ import numpy as np
 
 
 def ratio(above: float | None, below: float | None) -> float | None:
-    """None where one of them is not known, or the lower one is 0."""
+    """Divide; None where one of the two is not known, or the lower one is 0."""
     return float(above / below) if above is not None and below else None
 
 
 def mean(values: Any) -> float | None:
-    """None of no values."""
+    """Compute the mean; None where there are no values."""
     return float(np.mean(values)) if len(values) else None
 
 
 def gib(size: float | None) -> float | None:
-    """Bytes in GiB."""
+    """Convert bytes to GiB."""
     return None if size is None else size / 2**30

@@ -26,7 +26,12 @@ def fixed(form: str) -> Show:
 
 @dataclass(frozen=True)
 class Column:
-    """The figure in the table of a sweep, which has less room: its head, and how its cells are shown."""
+    """This is how the table of a sweep, which has less room, shows a figure.
+
+    Attributes:
+        head: the column's head.
+        show: how its cells are shown.
+    """
 
     head: str
     show: Show
@@ -34,7 +39,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of summary.json.
+    """This is one figure of summary.json.
 
     Attributes:
         key: its name in summary.json, and in Summary.
@@ -44,7 +49,7 @@ class Figure:
         show: how a comparison shows a value.
         label: what a comparison calls it; empty: its key and unit.
         compared: how a run is held against another; None: it is not.
-        has_interval: whether a ratio has a bootstrap interval, and a place in the chart of speed.
+        has_interval: whether a ratio has a bootstrap interval, and a bar in the chart of speed.
         higher_is_better: None where neither is.
         has_row: whether the table of a comparison shows it, if it is compared at all.
         is_rare: 0 in most runs, in which a comparison leaves it out.
@@ -73,6 +78,7 @@ class Figure:
 
     @property
     def chart_name(self) -> str:
+        """What charts call it."""
         return self.label or (self.column.head if self.column else self.key)
 
 
@@ -86,7 +92,14 @@ REFERENCE, STARTS = "Reference and engine", "Runs of several starts"
 
 
 def _latency(name: str, meaning: str, *, label: str = "", head: str = "") -> Figure:
-    """label: of those that a comparison holds against each other. head: of those that a sweep shows."""
+    """Describe a figure of latency.
+
+    Args:
+        name: the middle of its key.
+        meaning: what it is.
+        label: what a comparison calls it; empty where it is not compared.
+        head: its column's head in a sweep's table; empty where it has none.
+    """
     return Figure(
         f"latency_{name}_seconds",
         SECONDS,

@@ -11,12 +11,12 @@ from mmlu_client.rundir.record_table import RecordTable
 
 
 def mark_lines(run: FinishedRun, summary: Summary) -> list[str]:
-    """What the marks in the table mean."""
+    """Say what the marks in the table mean."""
     return [*mfu_lines([summary]), *partial_lines(run, summary)]
 
 
 def mfu_lines(summaries: Sequence[Summary]) -> list[str]:
-    """What the mark at any of their MFUs means."""
+    """Say what the mark at any of their MFUs means."""
     if not any(summary.mfu_is_too_high for summary in summaries):
         return []
     return [
@@ -26,7 +26,7 @@ def mfu_lines(summaries: Sequence[Summary]) -> list[str]:
 
 
 def partial_lines(run: FinishedRun, summary: Summary) -> list[str]:
-    """What the mark at the table's accuracy means."""
+    """Say what the mark at the table's accuracy means."""
     if not summary.is_partial:
         return []
     data = run.manifest.data.name
@@ -39,18 +39,19 @@ def partial_lines(run: FinishedRun, summary: Summary) -> list[str]:
 
 
 def alarms(run: FinishedRun, summary: Summary) -> list[str]:
-    """What takes all meaning from a figure."""
+    """Say what takes all meaning from a figure."""
     return [*validation_lines(run, summary), *tie_lines(summary, all_tie=True)]
 
 
 def validation_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """Say that engine and reference differ by more than they may, where they do."""
     if summary.validated is not False:
         return []
     return [f"VALIDATION FAILED: {validation_failure(run, summary)}"]
 
 
 def validation_failure(run: FinishedRun, summary: Summary) -> str:
-    """Of a run whose `validated` is false."""
+    """Say why `validated` is false."""
     found = []
     for who, count in (("engine", summary.not_finite), ("reference", summary.val_not_finite)):
         if count:
@@ -68,7 +69,7 @@ def validation_failure(run: FinishedRun, summary: Summary) -> str:
 
 
 def tie_lines(summary: Summary, *, all_tie: bool) -> list[str]:
-    """Of the phases in which every question ties, or of those in which some do."""
+    """Name the phases in which every question ties, or those in which some do."""
     lines = []
     for who, tied, answered in (
         ("", summary.tied, summary.answered),
@@ -84,6 +85,7 @@ def tie_lines(summary: Summary, *, all_tie: bool) -> list[str]:
 
 
 def failure_lines(run: FinishedRun) -> list[str]:
+    """Say how many questions failed in each phase, and how the first did."""
     lines = []
     for who, phase in (("", INFER), (" by the reference", VAL)):
         records = run.records.phase(phase)
@@ -94,10 +96,12 @@ def failure_lines(run: FinishedRun) -> list[str]:
 
 
 def first_failure(failed: RecordTable) -> str:
+    """Name the first of these questions, and its error."""
     return f"{failed['subject'][0]} {failed['index'][0]}: {failed['error'][0]}"
 
 
 def truncation_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """Say how many prompts were too long, and lost a part."""
     if not summary.truncated:
         return []
     return [
@@ -108,6 +112,7 @@ def truncation_lines(run: FinishedRun, summary: Summary) -> list[str]:
 
 
 def missing_lines(run: FinishedRun) -> list[str]:
+    """Say that readings of devices are missing, where some are."""
     if not run.missing_readings:
         return []
     return [
@@ -117,7 +122,7 @@ def missing_lines(run: FinishedRun) -> list[str]:
 
 
 def reference_lines(summary: Summary) -> list[str]:
-    """Why the table has no figures of the reference."""
+    """Say why the table has no figures of the reference, where it has none."""
     if summary.val_answered is not None:
         return []
     return ["p_val_*: / because no reference was asked; --validate asks one"]

@@ -11,14 +11,19 @@ KILLED = "killed"
 
 
 def early_end(run: FinishedRun, unanswered: int) -> str | None:
-    """EARLY_STOP, DURATION, KILLED, or the error or signal that ended it; None: every question was asked."""
+    """Say why a run ended early.
+
+    Returns:
+        EARLY_STOP, DURATION, KILLED, or the error or signal that ended it; None where every question was
+        asked.
+    """
     ended = run.manifest.sessions[-1].ended
     why = ended.why if ended else KILLED
     return None if not unanswered or why == DONE else why
 
 
 def ending_lines(run: FinishedRun, why: str | None) -> list[str]:
-    """For the report: nothing where every question was asked."""
+    """Say for the report why the run ended early; nothing where every question was asked."""
     if why is None:
         return []
     return [f"ended early: {_in_words(run, why)}"]

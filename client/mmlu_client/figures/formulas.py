@@ -30,7 +30,13 @@ from mmlu_client.watch.self_check import SelfCheck
 
 @dataclass(frozen=True)
 class _Throughput:
-    """Of one phase. tokens: logical ones of answered prompts; core: the engine's seconds."""
+    """This is the speed of one phase.
+
+    Attributes:
+        tokens: logical ones of answered prompts.
+        core: the engine's seconds.
+        whole: the phase's seconds; None where nothing was asked.
+    """
 
     tokens: int
     core: float
@@ -46,7 +52,7 @@ class _Throughput:
 
 
 def summarize(run: FinishedRun) -> Summary:
-    """Every figure of a run, of its records and its manifest alone."""
+    """Compute every figure of a run, from its records and its manifest alone."""
     infer, val = run.records.phase(INFER), run.records.phase(VAL)
     scored, requests = infer.where(infer.is_scored), infer.requests()
     by_session = spans(infer)
@@ -118,20 +124,31 @@ def summarize(run: FinishedRun) -> Summary:
 
 
 def mfu(flops: int, seconds: float | None, peak_flops: float) -> float | None:
-    """Model FLOPs utilisation (Chowdhery et al. 2022, PaLM, appendix B): FLOPs done over FLOPs possible."""
+    """Compute model FLOPs utilisation: FLOPs done over FLOPs possible.
+
+    Chowdhery et al. 2022, PaLM, appendix B.
+
+    Args:
+        flops: what was done.
+        seconds: how long it took.
+        peak_flops: what the device can do, in FLOP/s.
+    """
     return ratio(flops, seconds * peak_flops if seconds else None)
 
 
 def mfu_flagperf(core_throughput: float | None, parameters: int, peak_flops: float | None) -> float | None:
-    """FlagPerf's: two FLOPs a parameter and token; embedding, head and attention are not looked at.
+    """Compute FlagPerf's MFU: two FLOPs a parameter and token; embedding, head and attention do not count.
 
-    peak_flops: of servers with several peaks the mean, each for its core seconds, as in `mfu`.
+    Args:
+        core_throughput: tokens a second.
+        parameters: how many the model has.
+        peak_flops: FLOP/s; of servers with several peaks the mean, each for its core seconds, as in `mfu`.
     """
     return None if core_throughput is None else ratio(2 * parameters * core_throughput, peak_flops)
 
 
 def mixes_prefixes(scored: RecordTable) -> bool:
-    """Whether the prompts of a request begin with several shared prefixes.
+    """Tell whether the prompts of a request begin with several shared prefixes.
 
     With reuse a server runs those as several batches, and tells the largest alone.
     """
@@ -142,19 +159,25 @@ def mixes_prefixes(scored: RecordTable) -> bool:
 
 
 def mean_batch_size(requests: RecordTable) -> float | None:
-    """Prompts a batch that the engine ran. A request of r prompts in a batch of b is r/b of that batch."""
+    """Compute the prompts in a batch that the engine ran.
+
+    A request of r prompts in a batch of b is r/b of that batch.
+    """
     prompts, batch = requests["request.prompts"], requests["batch.prompts"]
     known = batch > 0
     return ratio(float(prompts.sum()), float((prompts[known] / batch[known]).sum()))
 
 
 def merged_share(requests: RecordTable) -> float | None:
-    """Of the requests, those whose batch held others' prompts too: bs is not what the engine ran."""
+    """Compute the share of the requests whose batch held others' prompts too.
+
+    With those, bs is not what the engine ran.
+    """
     return mean(requests["batch.prompts"] > requests["request.prompts"])
 
 
 def padding_share(scored: RecordTable, requests: RecordTable) -> float | None:
-    """Of the tokens the engine ran, those that were padding."""
+    """Compute the share of padding in the tokens that the engine ran."""
     padding = float(requests["batch.padding_tokens"].sum())
     return ratio(padding, padding + float(scored["tokens.computed"].sum()))
 

@@ -21,10 +21,17 @@ Draws = NDArray[np.float64]
 
 
 def resampled(run: FinishedRun, seed: int) -> dict[str, Draws]:
-    """Figures of the run under their names in summary.json, each of DRAWS runs made of this one's blocks.
+    """Compute figures of runs that are made of this one's blocks of requests.
 
     Blocks follow each other in time, do not overlap, and are drawn with replacement (Carlstein 1986, Annals
-    of Statistics 14, 1171-1179). Nothing where there are too few requests.
+    of Statistics 14, 1171-1179).
+
+    Args:
+        run: the run.
+        seed: of the drawing.
+
+    Returns:
+        Figures under their names in summary.json, each [DRAWS]; none where there are too few requests.
     """
     infer = run.records.phase(INFER)
     requests = infer.requests()
@@ -53,7 +60,7 @@ def resampled(run: FinishedRun, seed: int) -> dict[str, Draws]:
 
 
 def ratio_interval(above: Draws, below: Draws) -> Interval | None:
-    """The middle 95 % of the ratios; None where one of them is not there."""
+    """Compute the middle 95 % of the ratios; None where one of them is not finite."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = above / below
     if not np.isfinite(ratios).all():
@@ -65,7 +72,10 @@ def ratio_interval(above: Draws, below: Draws) -> Interval | None:
 def _seconds_before(
     infer: RecordTable, requests: RecordTable, order: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Between each reply and the one before it, or its session's first request: together the whole time."""
+    """Measure the seconds between each reply and the one before it, or its session's first request.
+
+    Together they are the whole time.
+    """
     asked = spans(infer)
     received, session = requests["client_ns.received"][order], requests["session"][order]
     before = np.concatenate([[0], received[:-1]])

@@ -11,9 +11,15 @@ from mmlu_client.rundir.record_table import RecordTable
 
 @dataclass(frozen=True)
 class Span:
-    """Monotonic nanoseconds: the first request due, the first reply, the last request sent, the last reply.
+    """This is when a phase ran in one session, in nanoseconds of the client's monotonic clock.
 
     Until the first reply the load ramps up; after the last request was sent it drains.
+
+    Attributes:
+        due: when the first request was due.
+        first_reply: when the first reply came.
+        last_sent: when the last request was sent.
+        last_reply: when the last reply came.
     """
 
     due: int
@@ -23,23 +29,27 @@ class Span:
 
     @property
     def whole_seconds(self) -> float:
+        """The first request due to the last reply."""
         return (self.last_reply - self.due) / 1e9
 
     @property
     def ramp_seconds(self) -> float:
+        """The first request due to the first reply."""
         return (self.first_reply - self.due) / 1e9
 
     @property
     def drain_seconds(self) -> float:
+        """The last request sent, or the first reply where that came later, to the last reply."""
         return (self.last_reply - max(self.last_sent, self.first_reply)) / 1e9
 
     @property
     def steady_seconds(self) -> float:
+        """What lies between ramp and drain; 0 where they meet."""
         return max(0.0, (self.last_sent - self.first_reply) / 1e9)
 
 
 def spans(table: RecordTable) -> dict[int, Span]:
-    """Of each session: a resumed run has several, and the time between them counts nowhere."""
+    """Find the span of each session: a resumed run has several, and the time between them counts nowhere."""
     asked = table.where(table["client_ns.received"] > 0)
     return {
         int(session): _span(asked.where(asked["session"] == session))
@@ -58,7 +68,7 @@ def _span(asked: RecordTable) -> Span:
 
 
 def steady_rows(table: RecordTable, by_session: dict[int, Span]) -> RecordTable:
-    """Those whose reply came after the ramp and before the drain."""
+    """Choose the rows whose reply came after the ramp and before the drain."""
     received, inside = table["client_ns.received"], np.zeros(len(table), dtype=bool)
     for session, span in by_session.items():
         mine = table["session"] == session

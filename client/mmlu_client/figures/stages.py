@@ -28,7 +28,12 @@ LATENCY = "latency"
 
 @dataclass(frozen=True)
 class Slo:
-    """A service level objective: a stage, or a request's latency, takes at most so many milliseconds."""
+    """A service level objective: a limit of --goodput, which a good request keeps.
+
+    Attributes:
+        key: a stage, or LATENCY.
+        milliseconds: how long it may take at the most.
+    """
 
     key: str
     milliseconds: float
@@ -38,12 +43,12 @@ class Slo:
 
 
 def latency(requests: RecordTable) -> Seconds:
-    """From due to reply."""
+    """Measure the seconds from due to reply, [requests]."""
     return (requests["client_ns.received"] - requests["client_ns.due"]) / 1e9
 
 
 def stage_seconds(requests: RecordTable) -> dict[str, Seconds]:
-    """Seconds of each request in each stage."""
+    """Measure the seconds of each stage, [requests], in the order of STAGES."""
     server = {stage.key: requests[f"server_ns.{name}"] for name, stage in SERVER_STAGES.items()}
     total = requests["server_ns.total"]
     away = requests["client_ns.received"] - requests["client_ns.sent"]
@@ -58,7 +63,7 @@ def stage_seconds(requests: RecordTable) -> dict[str, Seconds]:
 
 
 def good_requests(requests: RecordTable, slos: tuple[Slo, ...]) -> NDArray[np.bool_]:
-    """Which requests meet every SLO."""
+    """Tell which requests meet every SLO, [requests]."""
     seconds = {**stage_seconds(requests), LATENCY: latency(requests)}
     good = np.ones(len(requests), dtype=bool)
     for slo in slos:
@@ -67,5 +72,8 @@ def good_requests(requests: RecordTable, slos: tuple[Slo, ...]) -> NDArray[np.bo
 
 
 def late_seconds(requests: RecordTable) -> Seconds:
-    """How long each request stood ready before the client sent it: the client's own fault."""
+    """Measure how long each request stood ready before the client sent it, in seconds, [requests].
+
+    This is the client's own fault.
+    """
     return (requests["client_ns.sent"] - requests["client_ns.ready"]) / 1e9

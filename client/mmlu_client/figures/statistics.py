@@ -15,16 +15,19 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Interval:
+    """This is an interval of a figure, both ends included."""
+
     low: float
     high: float
 
     @property
     def width(self) -> float:
+        """How far the ends are apart."""
         return self.high - self.low
 
 
 def wilson(successes: int, count: int) -> Interval | None:
-    """The 95 % score interval of a share (Wilson 1927); None where nothing was counted.
+    """Compute the 95 % score interval of a share (Wilson 1927); None where nothing was counted.
 
     It keeps to 0 … 1 and holds its level for few questions and extreme shares, where p ± 1.96 errors fails.
     """
@@ -38,12 +41,15 @@ def wilson(successes: int, count: int) -> Interval | None:
 
 
 def standard_error(share: float | None, count: int) -> float | None:
-    """Of a mean of `count` yes-or-no outcomes: sqrt(p (1 - p) / n)."""
+    """Compute the standard error of a mean of `count` yes-or-no outcomes: sqrt(p (1 - p) / n)."""
     return math.sqrt(share * (1 - share) / count) if share is not None and count else None
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p-value of McNemar's exact test: questions that only one of two got right, as coin tosses."""
+    """Compute the two-sided p-value of McNemar's exact test.
+
+    Questions that only one of two got right are taken as coin tosses.
+    """
     tosses = only_first + only_second
     if not tosses:
         return 1.0
@@ -52,12 +58,12 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def percentile(values: Sequence[float] | NDArray[np.float64], share: float) -> float | None:
-    """Linear between the two nearest ranks (numpy's default)."""
+    """Compute a percentile, linear between the two nearest ranks (numpy's default)."""
     return float(np.percentile(values, share)) if len(values) else None
 
 
 def paired_difference(both: int, only_first: int, only_second: int, neither: int) -> Interval | None:
-    """95 % of the share of the first less that of the second, both counted on the same questions.
+    """Compute the 95 % interval of the first's share less the second's, both of the same questions.
 
     Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10: from Wilson's intervals of the two
     shares and their correlation. None where nothing was counted.
@@ -74,12 +80,12 @@ def paired_difference(both: int, only_first: int, only_second: int, neither: int
 
 
 def _uncorrelated(one: float, two: float, phi: float) -> tuple[float, float]:
-    """Two lengths whose squares add up to one² - 2 phi one two + two²."""
+    """Give two lengths whose squares add up to one² - 2 phi one two + two²."""
     return one - phi * two, math.sqrt(1 - phi**2) * two
 
 
 def _correlation(both: int, only_first: int, only_second: int, neither: int) -> float:
-    """Newcombe's phi, corrected for continuity."""
+    """Compute Newcombe's phi, corrected for continuity."""
     margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
     product = both * neither - only_first * only_second
     half = (both + only_first + only_second + neither) / 2

@@ -13,7 +13,7 @@ AccuracyFigures: TypeAlias = dict[str, dict[str, float | int | None]]
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of a run, each as its entry in the catalogue says; None: not measured."""
+    """These are the figures of a run, each as its entry in the catalogue says; None: not measured."""
 
     engine: str
     precision: str
@@ -127,21 +127,24 @@ class Summary:
         return self.acc is not None and self.answered < self.benchmark_questions
 
     def figures(self) -> dict[str, Any]:
-        """Every figure under its key, in the order of summary.json."""
+        """Give every figure under its key, in the order of summary.json."""
         return {figure.key: getattr(self, figure.key) for figure in FIGURES}
 
     def flat(self) -> dict[str, Any]:
-        """The figures that can be a cell of a table."""
+        """Give the figures that can be a cell of a table."""
         return {figure.key: getattr(self, figure.key) for figure in FIGURES if not figure.is_nested}
 
     def cell(self, key: str, show: Show) -> str:
-        """A figure as a table shows it, with the mark of one that a line below the table explains."""
+        """Show a figure as a table does.
+
+        It has a mark where a line below the table explains it.
+        """
         mark = " *" if key == "mfu" and self.mfu_is_too_high else ""
         return f"{show(getattr(self, key))}{mark}"
 
     @property
     def mfu_is_too_high(self) -> bool:
-        """Whether it is a share of a peak that is too low."""
+        """Whether MFU is a share of a peak that is too low."""
         return self.mfu is not None and bool(self.peak_contended)
 
     @property

@@ -10,12 +10,16 @@ from mmlu_client.figures.accuracy import Agreement
 
 @dataclass(frozen=True)
 class Tolerance:
-    """In nats: over the questions, the largest and the median of the largest of their four differences.
+    """This is how far apart the log-probabilities of two right engines may be, in nats.
 
     The median tells a wrong engine from a prompt that is hard to compute: on text unlike what it was trained
-    on, a model makes single prompts a hundred times as sensitive to rounding as its usual ones. why: what was
-    seen (docs/measurements/2026-11-27-precisions.md); two engines may be off in opposite directions, and more
-    prompts have worse ones among them.
+    on, a model makes single prompts a hundred times as sensitive to rounding as its usual ones.
+
+    Attributes:
+        largest: over the questions, of the largest of their four differences.
+        median: the median of the same.
+        why: what was seen (docs/measurements/2026-11-27-precisions.md); two engines may be off in opposite
+            directions, and more prompts have worse ones among them.
     """
 
     largest: float
@@ -23,7 +27,7 @@ class Tolerance:
     why: str
 
     def holds(self, found: Agreement) -> bool | None:
-        """None where there is no question to compare."""
+        """Tell whether the engines are near enough; None where there is no question to compare."""
         if found.largest_difference is None or found.median_difference is None:
             return None
         return found.largest_difference <= self.largest and found.median_difference <= self.median
@@ -38,6 +42,9 @@ TOLERANCES = {
 
 
 def tolerance_of(precisions: Iterable[str]) -> Tolerance:
-    """Of engines that compute in these the coarsest one's; one that is not known counts as the coarsest."""
+    """Choose the tolerance of engines that compute in these precisions: the coarsest one's.
+
+    A precision that is not known counts as the coarsest.
+    """
     coarsest = max(TOLERANCES.values(), key=lambda each: each.median)
     return max((TOLERANCES.get(each, coarsest) for each in precisions), key=lambda each: each.median)

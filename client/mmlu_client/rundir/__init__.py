@@ -1,0 +1,1 @@
+"""The files in a run's folder: written and read here alone."""

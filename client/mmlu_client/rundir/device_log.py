@@ -21,7 +21,15 @@ CALL_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Reading:
-    """Of one device, by one server. monotonic_ns: the client's clock when the answer came."""
+    """This is what one server said of one device.
+
+    Attributes:
+        phase: VAL or INFER.
+        session: which start of the client, from 0.
+        server: the server's name.
+        monotonic_ns: when the answer came, in nanoseconds of the client's monotonic clock.
+        device: the readings.
+    """
 
     phase: str
     session: int
@@ -31,14 +39,15 @@ class Reading:
 
     @property
     def device_key(self) -> str:
-        """The same for every server that is on this device, where its identity is known."""
+        """The device's identity, the same for every server that is on it, where it is known."""
         return self.device.id or f"{self.server} {self.device.name}"
 
 
 class DeviceLog:
-    """Asks every server for its device's readings about once a second. Use as an async context manager.
+    """This asks every server for its devices' readings about once a second, as an async context manager.
 
-    lost: how many could not be written.
+    Attributes:
+        lost: how many readings could not be written.
     """
 
     def __init__(
@@ -87,7 +96,10 @@ class DeviceLog:
         )
 
     def _append(self, readings: Sequence[Reading]) -> None:
-        """What the disk does not take is lost: the run's answers are worth more than its readings."""
+        """Write the readings.
+
+        What the disk does not take is lost: the run's answers are worth more than its readings.
+        """
         lines = "".join(json.dumps(asdict(reading), separators=(",", ":")) + "\n" for reading in readings)
         try:
             with self._path.open("ab", buffering=0) as file:
@@ -99,9 +111,14 @@ class DeviceLog:
 
 
 def reopen_device_log(path: Path, *, keep: bool) -> None:
-    """Make ready what an earlier start left: whole lines to go on behind, or, unless they are kept, nothing.
+    """Prepare the file that an earlier start left.
 
-    Raises RunError.
+    Args:
+        path: the file.
+        keep: whether readings are appended to its whole lines; otherwise it is deleted.
+
+    Raises:
+        RunError: it cannot be written.
     """
     if not path.exists():
         return
@@ -115,7 +132,14 @@ def reopen_device_log(path: Path, *, keep: bool) -> None:
 
 
 def read_device_log(path: Path) -> tuple[list[Reading], int]:
-    """Every reading, and how many lines are none; nothing where there is no such file. Raises InputError."""
+    """Read the readings.
+
+    Returns:
+        Every reading, and how many lines are none. There are none of both where there is no such file.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     if not path.exists():
         return [], 0
     try:
@@ -128,7 +152,10 @@ def read_device_log(path: Path) -> tuple[list[Reading], int]:
 
 
 def joules(readings: Sequence[Reading], phase: str) -> float | None:
-    """Energy the devices took in a phase, each counted once; None where one of them has no counter."""
+    """Add up the energy that the devices took in a phase, in joules.
+
+    None where one of them has no counter.
+    """
     counters: dict[tuple[int, str], list[float | None]] = {}
     for reading in readings:
         if reading.phase == phase:
@@ -143,7 +170,7 @@ def joules(readings: Sequence[Reading], phase: str) -> float | None:
 
 
 def _reading(line: bytes) -> Reading | None:
-    """None where the line is no reading: half of one, or what a disk that failed left of it."""
+    """Read one line; None where it is no reading, but half of one, or what a disk left of it."""
     try:
         fields: dict[str, Any] = json.loads(line)
         return Reading(**{**fields, "device": Device(**fields["device"])})

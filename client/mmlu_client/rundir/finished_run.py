@@ -21,7 +21,15 @@ from mmlu_client.watch.self_check import SelfCheck
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """Finished or killed: figures come from what is there. unreadable: lines that should be readings."""
+    """This is a run as it lies on disk, finished or killed: figures come from what is there.
+
+    Attributes:
+        folder: the run's folder.
+        manifest: what it was made of.
+        records: the answers, a row a question and phase.
+        readings: what the servers said of their devices.
+        unreadable: how many lines that should be readings are none.
+    """
 
     folder: Path
     manifest: Manifest
@@ -31,6 +39,7 @@ class FinishedRun:
 
     @cached_property
     def model(self) -> ServedModel:
+        """The model, as the first server described it."""
         return self.manifest.served_model
 
     @property
@@ -57,15 +66,20 @@ class FinishedRun:
 
     @property
     def server_names(self) -> list[str]:
+        """The names of the servers, each once."""
         return list(dict.fromkeys(server.name for server in self.manifest.servers))
 
     @property
     def slos(self) -> tuple[Slo, ...]:
+        """The limits of --goodput."""
         return tuple(slo(text) for text in self.manifest.goodput)
 
     @property
     def load_seconds(self) -> float:
-        """Servers load at the same time: the longest, with its reference where that was asked too."""
+        """How long the servers took to load.
+
+        Servers load at the same time: the longest counts, with its reference where that was asked too.
+        """
         return max(map(self._load_seconds, self.manifest.servers))
 
     def _load_seconds(self, server: ServerEntry) -> float:
@@ -73,13 +87,15 @@ class FinishedRun:
 
     @property
     def build_seconds(self) -> float:
+        """How long the servers took to build their engines: the longest counts."""
         return max(server.build_seconds for server in self.manifest.servers)
 
     @property
     def peak_flops(self) -> float:
-        """Of all devices together, each counted once, or each part of it that a server has to itself.
+        """The peak of all devices together, in FLOP/s.
 
-        Of one that had several peaks the largest.
+        Each device counts once, or each part of it that a server has to itself; where one had several peaks,
+        the largest.
         """
         peaks: dict[tuple[str, str | None], float] = {}
         for server in self.manifest.servers:
@@ -90,9 +106,10 @@ class FinishedRun:
 
     @property
     def peak_measurements(self) -> PeakMeasurements | None:
-        """Of all servers: the fewest that one made, the least rate of all, and whether one peak is contended.
+        """What is known of the peaks' measurements; None where one peak is known without.
 
-        None where one is known without.
+        Of all servers: the fewest measurements that one made, the least rate of all, and whether one peak is
+        contended.
         """
         found = [server.peak_measurements for server in self.manifest.servers]
         measured = [each for each in found if each is not None]
@@ -105,7 +122,7 @@ class FinishedRun:
         )
 
     def possible_flops(self, requests: RecordTable) -> Column:
-        """What the engines could have done in each one's core time, at the peak its server had then."""
+        """Compute the FLOPs that each request's core time allowed, at its server's peak then."""
         places = zip(requests["session"].tolist(), requests["server"].tolist(), strict=True)
         peaks = [self._peaks.get(place, self.model.peak_flops) for place in places]
         possible: Column = requests["server_ns.core"] / 1e9 * np.array(peaks, dtype=np.float64)
@@ -117,7 +134,10 @@ class FinishedRun:
 
     @property
     def client_seconds(self) -> float:
-        """From each start of the client to its report; to its last reply where it was killed."""
+        """How long the client ran, in seconds: from each start to its report.
+
+        Where it was killed, to its last reply.
+        """
         return sum(self._client_seconds(number, each) for number, each in enumerate(self.manifest.sessions))
 
     def _client_seconds(self, number: int, session: Session) -> float:
@@ -130,15 +150,17 @@ class FinishedRun:
 
     @property
     def interruptions(self) -> int:
+        """How often a server was away, in the sessions that came to their end."""
         return sum(end.interruptions for end in self.manifest.ends)
 
     @property
     def outage_seconds(self) -> float:
+        """How long together a server was away, in the sessions that came to their end."""
         return float(sum(end.outage_seconds for end in self.manifest.ends))
 
     @property
     def outages(self) -> list[tuple[int, Outage]]:
-        """Each with the start of the client that it was in; those of a start that was killed are lost."""
+        """Each outage with the number of its session; those of a session that was killed are lost."""
         sessions = enumerate(self.manifest.sessions)
         return [
             (number, outage)
@@ -168,16 +190,17 @@ class FinishedRun:
 
     @property
     def joules(self) -> float | None:
+        """The energy that the devices took while the engine was asked; None where it is not known."""
         return joules(self.readings, INFER)
 
     @property
     def missing_readings(self) -> int:
-        """Of devices: those that could not be written, or not be read again."""
+        """How many readings of devices could not be written, or not be read again."""
         return self.unreadable + sum(end.lost_readings for end in self.manifest.ends)
 
     @property
     def self_check(self) -> SelfCheck | None:
-        """Of the last session; None where it was killed."""
+        """The client's check of itself in the last session; None where it was killed."""
         number = len(self.manifest.sessions) - 1
         ended = self.manifest.sessions[number].ended
         requests = self.records.phase(INFER).requests()
@@ -197,7 +220,11 @@ class FinishedRun:
 
 
 def read_run(folder: Path) -> FinishedRun:
-    """Raises InputError where the folder holds no run."""
+    """Read the run in this folder.
+
+    Raises:
+        InputError: the folder holds no run, or a file of it cannot be read.
+    """
     manifest = read_manifest(folder)
     readings, unreadable = read_device_log(folder / DEVICE_LOG)
     return FinishedRun(folder, manifest, read_records(folder / RECORDS), readings, unreadable)

@@ -14,9 +14,10 @@ SWEEP_TABLE, SWEEP_JSON, SWEEP_CSV = "sweep.md", "sweep.json", "sweep.csv"
 
 
 def choose_output_folder(chosen: Path | None) -> Path:
-    """The folder a run writes to: the chosen one, else results/<UTC time>. It is not made yet.
+    """Choose the folder that a run writes to: the named one, else results/<UTC time>. It is not made yet.
 
-    Raises InputError where it holds a run already.
+    Raises:
+        InputError: it is no folder, or holds a run already.
     """
     folder = chosen or Path("results") / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
     if folder.exists() and not folder.is_dir():
@@ -26,7 +27,11 @@ def choose_output_folder(chosen: Path | None) -> Path:
 
 
 def check_holds_no_run(folder: Path) -> None:
-    """Raises InputError."""
+    """Check that the folder holds no run yet.
+
+    Raises:
+        InputError: it holds one.
+    """
     for name in (RECORDS, SUMMARY):
         path = folder / name
         if path.exists() and path.stat().st_size:  # a run that ended before its first answer is no run
@@ -37,17 +42,22 @@ def check_holds_no_run(folder: Path) -> None:
 
 
 def holds_answers(folder: Path) -> bool:
-    """Whether it holds a run that can be gone on with."""
+    """Tell whether the folder holds a run that can be gone on with."""
     records = folder / RECORDS
     return (folder / MANIFEST).is_file() and records.is_file() and records.stat().st_size > 0
 
 
 def holds_sweep(folder: Path) -> bool:
+    """Tell whether the folder holds a sweep."""
     return (folder / SWEEP_MANIFEST).is_file()
 
 
 def make_folder(folder: Path) -> None:
-    """Raises RunError."""
+    """Make the folder, and those above it.
+
+    Raises:
+        RunError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -55,7 +65,11 @@ def make_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """In one step, so that a reader never sees half a file. Raises NotWrittenError."""
+    """Write a file in one step, so that a reader never sees half of it.
+
+    Raises:
+        NotWrittenError: it cannot be written.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_bytes(text.encode("utf-8", "surrogatepass"))

@@ -10,13 +10,21 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 
 class JsonError(ValueError):
-    """A value is not of its field's type; the message names it."""
+    """This says that a value is not of its field's type; the message names the field."""
 
 
 def read_as(kind: Any, value: Any, name: str = "") -> Any:
-    """The value as this type: a dataclass, tuple[X, …], dict[str, X], a union, a plain type or Any.
+    """Read a JSON value as this type.
 
-    Keys without a field are left out; a field with a default may be absent. Raises JsonError.
+    Keys without a field are left out; a field with a default may be absent.
+
+    Args:
+        kind: a dataclass, tuple[X, …], dict[str, X], a union, a plain type or Any.
+        value: what the JSON parser gave.
+        name: what messages call the value.
+
+    Raises:
+        JsonError: the value is not of this type.
     """
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:

@@ -49,7 +49,13 @@ IDENTITY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """The same moment on the calendar and on the clock of records.jsonl's client_ns."""
+    """This is one moment on the calendar and on the clock of records.jsonl's client_ns.
+
+    Attributes:
+        utc: in ISO 8601.
+        epoch_ns: nanoseconds since 1970.
+        monotonic_ns: nanoseconds of the client's monotonic clock.
+    """
 
     utc: str
     epoch_ns: int
@@ -58,7 +64,14 @@ class Moment:
 
 @dataclass(frozen=True, kw_only=True)
 class Outage:
-    """A stream that was lost in a phase, until the server was back or given up, in monotonic nanoseconds."""
+    """This is the time from a stream's loss until its server was back, or was given up.
+
+    Attributes:
+        phase: VAL or INFER.
+        server: the server's name.
+        lost_ns: the beginning, in nanoseconds of the client's monotonic clock.
+        over_ns: the end.
+    """
 
     phase: str
     server: str
@@ -68,10 +81,19 @@ class Outage:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionEnd(Moment):
-    """How one start of the client ended.
+    """This is how one start of the client ended.
 
-    lag_mean_seconds to starved_share are the last phase's. lost_readings: those of devices that could not be
-    written. Older manifests have neither these nor the outages one by one.
+    Attributes:
+        why: "done", "early stop", "benchmark duration", or the error or signal.
+        interruptions: how often a server was away.
+        outage_seconds: how long together.
+        outages: each of them; older manifests have none.
+        lag_mean_seconds: of the last phase, how late the event loop was on average.
+        lag_worst_seconds: of the last phase, how late it was at the most.
+        busy_share: of the last phase, the CPU time of the event loop's thread.
+        starved_share: of the last phase, the time that due requests waited for their prompts.
+        phase_seconds: how long each phase was asked.
+        lost_readings: how many readings of devices could not be written.
     """
 
     why: str
@@ -88,7 +110,14 @@ class SessionEnd(Moment):
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """One start of the client. ended: None where it was killed, or has not ended yet."""
+    """This is one start of the client.
+
+    Attributes:
+        started: when the manifest was made.
+        process_started_ns: when the process began, in nanoseconds of the client's monotonic clock.
+        command_line: the arguments.
+        ended: None where the client was killed, or has not ended yet.
+    """
 
     started: Moment
     process_started_ns: int
@@ -98,7 +127,13 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceEntry:
-    """id: equal where two servers share the device. part: what the server may use of it, None for all."""
+    """This is a device that a server runs on.
+
+    Attributes:
+        name: what the server calls it.
+        id: equal where two servers share the device.
+        part: what the server may use of it; None for all.
+    """
 
     name: str
     id: str | None
@@ -107,7 +142,10 @@ class DeviceEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerEntry:
-    """A server in one start of the client: at another it may be another device, with another peak."""
+    """This is a server in one start of the client.
+
+    In another start it may be on another device, with another peak (FLOP/s).
+    """
 
     name: str
     session: int
@@ -122,9 +160,17 @@ class ServerEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class DataPart:
-    """subject_sizes: of the subjects that are asked, how many questions the data has.
+    """This is what was asked.
 
-    questions: how many the run was to ask. benchmark_questions: how many all of the data has.
+    Attributes:
+        name: what --data names.
+        sha256: of the questions.
+        subjects: the subjects that are asked.
+        subject_sizes: how many questions the data has of each of these.
+        limit: --limit.
+        questions: how many the run was to ask.
+        benchmark_questions: how many all of the data has.
+        order: "file" or "shuffled".
     """
 
     name: str
@@ -139,7 +185,7 @@ class DataPart:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadPart:
-    """config.load_plan.LoadPlan, and what the tables call it."""
+    """This is config.load_plan.LoadPlan, and what tables call it."""
 
     mode: str
     concurrency: int
@@ -153,7 +199,12 @@ class LoadPart:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptLimitPart:
-    """source: whose limit the prompts kept. A run from before others were told kept the server's."""
+    """This is how long prompts may be.
+
+    Attributes:
+        asked: --max-prompt-tokens.
+        source: whose limit the prompts kept. A run from before others were told kept the server's.
+    """
 
     asked: int | str | None = None
     source: str = "the server"
@@ -161,7 +212,12 @@ class PromptLimitPart:
 
 @dataclass(frozen=True, kw_only=True)
 class SpecialTokens:
-    """first: the ids before every prompt."""
+    """These are the tokens that the tokenizer adds.
+
+    Attributes:
+        first: the ids before every prompt.
+        notes: what the user was told of them.
+    """
 
     first: tuple[int, ...]
     notes: tuple[str, ...]
@@ -169,11 +225,15 @@ class SpecialTokens:
 
 @dataclass(frozen=True, kw_only=True)
 class Seeds:
+    """These are the seeds of what is random in a run."""
+
     random_seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPart:
+    """This is the model, as its server describes it."""
+
     id: str
     architecture: str
     fingerprint: str
@@ -184,12 +244,16 @@ class ModelPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
+    """This is the peak of a device, and who says so."""
+
     flops_per_second: float
     source: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
+    """These are the limits of the server."""
+
     max_prompt_tokens: int
     max_batch_size: int
     stream_window: int
@@ -197,7 +261,13 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientPart:
-    """versions: of packages; None for one that is not installed."""
+    """This is the program and the machine that asked.
+
+    Attributes:
+        platform: the operating system.
+        python: the version of Python.
+        versions: those of packages; None for one that is not installed.
+    """
 
     platform: str
     python: str
@@ -206,7 +276,15 @@ class ClientPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """started, command_line: of the first session. servers: of every session. flags: as they were given."""
+    """This is all of manifest.json.
+
+    Attributes:
+        started: when the first session started.
+        command_line: that of the first session.
+        sessions: every start of the client.
+        servers: the servers of every session.
+        flags: as they were given.
+    """
 
     started: Moment
     command_line: tuple[str, ...]
@@ -240,6 +318,7 @@ class Manifest:
 
     @property
     def served_model(self) -> ServedModel:
+        """The model as the server described it."""
         return ServedModel(
             **asdict(self.model),
             engine=self.engine,
@@ -253,20 +332,23 @@ class Manifest:
 
     @property
     def ends(self) -> list[SessionEnd]:
-        """Those of the sessions that were not killed."""
+        """The ends of the sessions that were not killed."""
         return [session.ended for session in self.sessions if session.ended is not None]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that the file holds, with lists and not tuples."""
+        """Give the object that the file holds, with lists and not tuples."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return content
 
     def check_same_run(self, folder: Path, now: Manifest) -> None:
-        """Raises InputError, naming the difference, where the run that is to go on with this one is another.
+        """Check that the run that is to go on is this one.
 
         Args:
             folder: what --resume names.
             now: the manifest of the run that is to go on.
+
+        Raises:
+            InputError: it is another run; the message names the difference.
         """
         earlier, later = self.as_json(), now.as_json()
         for name in IDENTITY:
@@ -278,6 +360,7 @@ class Manifest:
 
 
 def now() -> Moment:
+    """Take the time."""
     return Moment(
         utc=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         epoch_ns=time.time_ns(),
@@ -286,7 +369,11 @@ def now() -> Moment:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises InputError where the folder holds no run."""
+    """Read the manifest of the run in this folder.
+
+    Raises:
+        InputError: the folder holds no run, or one of another version.
+    """
     path = folder / MANIFEST
     try:
         found = read_versioned(path, "run", "sessions")
@@ -302,17 +389,21 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """In one step. Raises NotWrittenError."""
+    """Write the manifest in one step.
+
+    Raises:
+        NotWrittenError: it cannot be written.
+    """
     write_text(folder / MANIFEST, json_text(asdict(manifest)))
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """As every manifest is written."""
+    """Write an object as every manifest is written."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_versioned(path: Path, what: str, key: str) -> dict[str, Any]:
-    """The object in a run's, or a sweep's, manifest.
+    """Read the object in the manifest of a run or of a sweep.
 
     Args:
         path: the file.
@@ -337,7 +428,11 @@ def read_versioned(path: Path, what: str, key: str) -> dict[str, Any]:
 def differences(
     first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Every value in which two manifests' objects differ, under its dotted name."""
+    """Find every value in which two manifests' objects differ.
+
+    Yields:
+        Its dotted name, the first's value and the second's.
+    """
     for name in sorted({*first, *second}):
         left, right = first.get(name), second.get(name)
         if isinstance(left, Mapping) and isinstance(right, Mapping):
@@ -347,7 +442,7 @@ def differences(
 
 
 def _runs_below(folder: Path) -> str:
-    """Where to look instead: the loads of a sweep, or all that ran into results/."""
+    """Say where to look instead: the loads of a sweep, or all that ran into results/."""
     below = sorted(str(path.parent) for path in folder.glob(f"*/{MANIFEST}"))
     return f"; runs are in {shown(below)}: name one of them" if below else ""
 

@@ -48,9 +48,15 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Asking:
-    """What is asked: the benchmark, the subjects of it, how many questions, and how they become prompts.
+    """This is what a run asks, and of which tokenizer its prompts are made.
 
-    tokenizer_source: where the tokenizer is from.
+    Attributes:
+        benchmark: the data.
+        subjects: the subjects that are asked.
+        questions: how many questions are asked.
+        tokenizer_source: where the tokenizer is from.
+        tokenizer: the tokenizer.
+        limit: how long a prompt may be.
     """
 
     benchmark: Benchmark
@@ -64,7 +70,7 @@ class Asking:
 def new_manifest(
     settings: Settings, asking: Asking, servers: Sequence[RemoteServer], session: Session
 ) -> Manifest:
-    """Of a run whose first session this is, without its servers."""
+    """Make the manifest of a run whose first session this is, still without its servers."""
     model, load, benchmark = servers[0].model, settings.load, asking.benchmark
     return Manifest(
         started=session.started,
@@ -135,7 +141,12 @@ def new_manifest(
 
 
 def new_session(command_line: Sequence[str], process_started: float) -> Session:
-    """This start of the client. process_started: monotonic seconds."""
+    """Describe this start of the client.
+
+    Args:
+        command_line: its arguments.
+        process_started: when its process began, in seconds of the monotonic clock.
+    """
     return Session(
         started=now(),
         process_started_ns=round(process_started * 1e9),
@@ -145,13 +156,22 @@ def new_session(command_line: Sequence[str], process_started: float) -> Session:
 
 
 class RunManifest:
-    """Written into the run's folder whenever it changes; every change raises RunError where it cannot be.
+    """This is the manifest of a run that is going on, which is written whenever it changes.
 
-    manifest: as it is now. Its last session is this start of the client.
+    Every change raises RunError where it cannot be written.
+
+    Attributes:
+        manifest: as it is now; its last session is this start of the client.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, before: Manifest | None) -> None:
-        """manifest: a new one. before: that of the run that is gone on with."""
+        """Take a new manifest, which goes on with an earlier one where there is one.
+
+        Args:
+            folder: the run's folder.
+            manifest: a new manifest.
+            before: the manifest of the run that is gone on with.
+        """
         self._folder = folder
         self.manifest = manifest
         if before is not None:
@@ -170,14 +190,16 @@ class RunManifest:
 
     @property
     def earlier_sessions(self) -> Sequence[Session]:
+        """The starts before this one."""
         return self.manifest.sessions[:-1]
 
     def add_servers(self, servers: Sequence[RemoteServer]) -> None:
-        """Of this start; one that is there already came back."""
+        """Add servers of this start; one that is there already came back."""
         entries = [_server_entry(server, self.session) for server in servers]
         self._write(replace(self.manifest, servers=_all_servers(self.manifest.servers, entries)))
 
     def end(self, end: SessionEnd) -> None:
+        """Note how this start ended."""
         last = replace(self.manifest.sessions[-1], ended=end)
         self._write(replace(self.manifest, sessions=(*self.earlier_sessions, last)))
 
@@ -208,7 +230,7 @@ def _server_entry(server: RemoteServer, session: int) -> ServerEntry:
 
 
 def _all_servers(earlier: Sequence[ServerEntry], now: Sequence[ServerEntry]) -> tuple[ServerEntry, ...]:
-    """The servers of every start of the client, each once a start.
+    """List the servers of every start of the client, each once a start.
 
     One that measured its peak again, or was itself started anew within one, keeps the larger of its peaks,
     and the longest of its times: which of its answers came before is not told, and a share of less than was
@@ -230,7 +252,10 @@ def _all_servers(earlier: Sequence[ServerEntry], now: Sequence[ServerEntry]) -> 
 
 
 def _joined(before: PeakMeasurements | None, now: PeakMeasurements | None) -> PeakMeasurements | None:
-    """A server counts on from its own start: if it is the same, those of before are among those of now."""
+    """Join what a server said of its peak at two times.
+
+    A server counts on from its own start: if it is the same, those of before are among those of now.
+    """
     if before is None or now is None:
         return now
     return PeakMeasurements(

@@ -19,7 +19,13 @@ NOT_FINITE = "the server's log-probabilities are not finite"
 
 @dataclass(frozen=True)
 class Tokens:
-    """Of a prompt: all, those that the engine ran, those of the subject's header and shots."""
+    """These are the numbers of tokens of a prompt.
+
+    Attributes:
+        logical: all tokens of the prompt.
+        computed: those that the engine ran.
+        shared_prefix: those of the subject's header and shots.
+    """
 
     logical: int | None = None
     computed: int | None = None
@@ -28,7 +34,12 @@ class Tokens:
 
 @dataclass(frozen=True)
 class SharedRequest:
-    """The request that a question went in with others. prompts: how many it had."""
+    """This is the request that a question was sent in.
+
+    Attributes:
+        id: its name, another one for each request of a run.
+        prompts: how many prompts it had.
+    """
 
     id: str
     prompts: int
@@ -36,9 +47,14 @@ class SharedRequest:
 
 @dataclass(frozen=True)
 class ClientTimes:
-    """Times of a request on the client's monotonic clock, in nanoseconds; load.Answer says what each means.
+    """These are the times of a request, in nanoseconds of the client's monotonic clock.
 
-    tokenize: what building its prompts took, ahead of time.
+    Attributes:
+        tokenize: how long its prompts took to build, ahead of time.
+        due: when it was to be sent.
+        ready: when the client was free to send it: later than due where every server had as much as it takes.
+        sent: when it was sent.
+        received: when its answer came.
     """
 
     tokenize: int
@@ -50,15 +66,23 @@ class ClientTimes:
 
 @dataclass(frozen=True)
 class Record:
-    """A question and its answer, as a line of records.jsonl: the fields are its keys, in their order.
+    """This is a question and its answer, as a line of records.jsonl: the fields are its keys, in their order.
 
     This is the one declaration of what a record holds: lines are written from it, and RecordTable has its
     columns from it. Where `error` is set, the question has no scores. None is what is not known: everything
     about the prompt where none could be made, everything about the request where none was sent.
 
-    phase: VAL or INFER. session: which start of the client, from 0: a resumed run has several. predicted:
-    arg-max over the four candidates, of equal ones the first letter, as numpy's, and so Hendrycks' and
-    lm-evaluation-harness', has it.
+    Attributes:
+        phase: VAL or INFER.
+        session: which start of the client, from 0; a resumed run has several.
+        predicted: the letter with the largest of the four log-probabilities; of equal ones the first, as in
+            numpy, and so in Hendrycks' program and lm-evaluation-harness.
+        logprobs: natural logarithms.
+        candidates: the token ids of the four letters.
+        top_token: the arg-max of the whole vocabulary.
+        flops: what the server counted for the prompt.
+        shots: how many shots the prompt kept whole.
+        truncated: whether the prompt lost a part to be short enough.
     """
 
     subject: str
@@ -85,11 +109,18 @@ class Record:
 
     @property
     def is_scored(self) -> bool:
+        """Whether the question has scores."""
         return self.logprobs is not None
 
 
 def records_of(answer: Answer, phase: str, session: int) -> list[Record]:
-    """One record for each prompt of the request."""
+    """Make a record for each prompt of a request.
+
+    Args:
+        answer: the request, with its reply or refusal and its times.
+        phase: VAL or INFER.
+        session: which start of the client this is, from 0.
+    """
     prompts, outcome = answer.request.prompts, answer.outcome
     error = _error(prompts, outcome)
     scores = outcome.scores if isinstance(outcome, Reply) and error is None else [None] * len(prompts)
@@ -100,6 +131,7 @@ def records_of(answer: Answer, phase: str, session: int) -> list[Record]:
 
 
 def record_of_unaskable(unaskable: Unaskable, phase: str, session: int) -> Record:
+    """Make the record of a question that no prompt could be made of."""
     question = unaskable.question
     return Record(question.subject, question.index, phase, session, question.answer, error=unaskable.reason)
 

@@ -14,12 +14,16 @@ from mmlu_client.rundir.whole_lines import append_lines, cut_torn_line
 
 
 class RecordFile:
-    """Appends. What `append` has returned from is with the operating system, whole lines only."""
+    """This is records.jsonl, open for appending by this client alone.
+
+    What `append` has returned from is with the operating system, in whole lines.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Cuts off what a killed client left of its last line.
+        """Open the file, and cut off what a killed client left of its last line.
 
-        Raises RunError where the file cannot be written, or another client writes it.
+        Raises:
+            RunError: the file cannot be written, or another client writes it.
         """
         self._path = path
         try:
@@ -32,7 +36,11 @@ class RecordFile:
             raise RunError(f"cannot write {path}: {error.strerror}") from None
 
     def append(self, records: Sequence[Record]) -> None:
-        """Raises RunError when the disk is full or gone; nothing of these records is kept then."""
+        """Write the records, each as a line.
+
+        Raises:
+            RunError: the disk is full or gone; then none of these records is in the file.
+        """
         lines = "".join(
             f"{json.dumps(vars(record), default=vars, separators=(',', ':'))}\n" for record in records
         )

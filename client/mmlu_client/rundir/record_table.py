@@ -29,7 +29,7 @@ ABSENT = {pa.string(): "", pa.int64(): 0, pa.bool_(): False}
 
 
 def arrow_type(kind: Any) -> pa.DataType:
-    """The Arrow type of a field of Record: what a record may lack is null in every column."""
+    """Give the Arrow type of a field of Record; None becomes null."""
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
         return pa.struct([(name, arrow_type(each)) for name, each in get_type_hints(kind).items()])
@@ -44,13 +44,20 @@ SCHEMA = pa.schema(list(arrow_type(Record)))
 
 
 class RecordTable:
-    """One row a question. Columns are named as in the file, nested ones with a dot; no number is 0.
+    """This is a table of records, one a row, which figures are computed from.
 
-    Choosing rows copies nothing but their numbers, so that a table costs what its file's columns do, once.
+    Columns are named as the file's keys, nested ones with a dot: "tokens.logical". A whole number that a
+    record lacks is 0, a text empty, a fraction NaN. Choosing rows copies nothing but their numbers, so that
+    a table costs what its file's columns do, once.
     """
 
     def __init__(self, columns: Mapping[str, Column | pa.DictionaryArray], rows: Column) -> None:
-        """columns: texts as Arrow's dictionaries. rows: those that are in the table, in order."""
+        """Take rows of columns.
+
+        Args:
+            columns: columns by name, [records]; texts as Arrow's dictionaries.
+            rows: the numbers of the rows that are in this table, in order.
+        """
         self._columns = columns
         self._rows = rows
 
@@ -64,24 +71,27 @@ class RecordTable:
         return len(self._rows)
 
     def where(self, rows: Column) -> RecordTable:
-        """rows: a mask or row numbers."""
+        """Choose rows, by a mask or by their numbers."""
         return RecordTable(self._columns, self._rows[rows])
 
     def phase(self, name: str) -> RecordTable:
+        """Choose the rows of one phase, VAL or INFER."""
         return self.where(self["phase"] == name)
 
     @property
     def is_scored(self) -> Column:
+        """Whether the question has scores, for each row."""
         return np.equal(self["error"], "").astype(bool)
 
     @property
     def correct(self) -> Column:
+        """Whether the letter that was predicted is the right one, for each row."""
         right: Column = np.equal(self["predicted"], self["answer"]).astype(bool)
         return self.is_scored & right
 
     @property
     def top_is_answer(self) -> Column:
-        """Whether the arg-max of the whole vocabulary is the right letter's token."""
+        """Whether the arg-max of the whole vocabulary is the right letter's token, for each row."""
         letter_ids = np.select(
             [self["answer"] == letter for letter in LETTERS],
             [self[f"candidates.{letter}"] for letter in LETTERS],
@@ -91,12 +101,12 @@ class RecordTable:
 
     @property
     def logprobs(self) -> Column:
-        """[questions, 4]; NaN where a question has no score."""
+        """The log-probabilities of the four letters, [questions, 4]; NaN where a question has no scores."""
         return np.stack([self[f"logprobs.{letter}"] for letter in LETTERS], axis=1)
 
     @property
     def tied(self) -> Column:
-        """Whether several letters have the largest of the four log-probabilities."""
+        """Whether several letters have the largest of the four log-probabilities, for each row."""
         logprobs = self.logprobs
         best = logprobs == logprobs.max(axis=1, keepdims=True)
         several: Column = best.sum(axis=1) > 1
@@ -104,18 +114,18 @@ class RecordTable:
 
     @property
     def is_not_finite(self) -> Column:
-        """Whether the server answered, but not with numbers."""
+        """Whether the server answered with scores that are no numbers, for each row."""
         found: Column = np.array([text.startswith(NOT_FINITE) for text in self["error"]], dtype=bool)
         return found
 
     def requests(self) -> RecordTable:
-        """One row for each request that was answered with scores: the first of its questions."""
+        """Choose one row for each request that was answered with scores: the first of its questions."""
         scored = self.where(self.is_scored)
         _, rows = np.unique(scored._request_codes, return_index=True)
         return scored.where(np.sort(rows))
 
     def request_sums(self, name: str) -> NDArray[np.float64]:
-        """A column of the scored questions, added up over each of `requests()`, in their order."""
+        """Add up a column of the scored questions over each of `requests()`, in the order of those."""
         scored = self.where(self.is_scored)
         ids, first, place = np.unique(scored._request_codes, return_index=True, return_inverse=True)
         sums: NDArray[np.float64] = np.zeros(len(ids))
@@ -129,12 +139,16 @@ class RecordTable:
         return _array(codes.indices)[self._rows]
 
     def questions(self) -> list[tuple[str, int]]:
-        """Subject and index of each row."""
+        """List the subject and the index of each row."""
         return list(zip(self["subject"].tolist(), self["index"].tolist(), strict=True))
 
 
 def read_records(path: Path) -> RecordTable:
-    """The file's whole lines. Raises InputError where it is none of this program's."""
+    """Read the file's whole lines.
+
+    Raises:
+        InputError: the file cannot be read, or is none of this program's.
+    """
     tables = [_filled(SCHEMA.empty_table())]
     try:
         tables += [_filled(_parse(block)) for block in _blocks(path)]
@@ -151,7 +165,7 @@ def read_records(path: Path) -> RecordTable:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """Whole lines, a few thousand at a time."""
+    """Read whole lines, a few thousand at a time."""
     with path.open("rb") as file:
         begun = b""
         while data := file.read(BLOCK_BYTES):
@@ -167,7 +181,7 @@ def _parse(lines: bytes) -> pa.Table:
 
 
 def _filled(records: pa.Table) -> pa.Table:
-    """Nested columns beside each other, nothing absent, each different text once."""
+    """Put nested columns beside each other, fill nulls, and encode texts as dictionaries."""
     table = records.flatten()
     columns = [
         column.fill_null(ABSENT[column.type]) if column.type in ABSENT else column for column in table.columns

@@ -16,7 +16,17 @@ from mmlu_client.rundir.manifest import MANIFEST_VERSION, json_text, now, read_v
 def write_sweep_manifest(
     folder: Path, settings: Settings, loads: Sequence[str], command_line: Sequence[str]
 ) -> None:
-    """loads: the folders of the runs it is to make, in their order. Raises RunError."""
+    """Write the sweep's manifest into its folder.
+
+    Args:
+        folder: the sweep's folder.
+        settings: what the sweep was started with.
+        loads: the folders of the runs that it is to make, in their order.
+        command_line: the command that started it.
+
+    Raises:
+        RunError: the manifest cannot be written.
+    """
     content = {
         "manifest_version": MANIFEST_VERSION,
         "started": asdict(now()),
@@ -28,7 +38,11 @@ def write_sweep_manifest(
 
 
 def sweep_flags(folder: Path) -> dict[str, Any]:
-    """The flags the sweep in this folder was started with. Raises InputError."""
+    """Read the flags that the sweep in this folder was started with.
+
+    Raises:
+        InputError: the folder holds no sweep.
+    """
     path = folder / SWEEP_MANIFEST
     try:
         return dict(read_versioned(path, "sweep", "loads")["flags"])

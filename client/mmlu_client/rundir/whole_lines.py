@@ -10,7 +10,11 @@ _BLOCK_BYTES = 2**16
 
 
 def append_lines(file: FileIO, lines: str) -> None:
-    """All of them, or none where that raises OSError."""
+    """Append all of the lines, or none of them.
+
+    Raises:
+        OSError: they cannot be written; the file is as it was.
+    """
     start = os.fstat(file.fileno()).st_size
     data = memoryview(lines.encode())
     try:
@@ -22,12 +26,16 @@ def append_lines(file: FileIO, lines: str) -> None:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Cut off what stands behind the last line's end. Raises OSError."""
+    """Cut off what stands behind the last line's end.
+
+    Raises:
+        OSError: the file cannot be read or cut.
+    """
     os.truncate(path, _whole_bytes(path))
 
 
 def _whole_bytes(path: Path) -> int:
-    """The bytes up to and with the last line's end."""
+    """Count the bytes up to the last line's end, which is included."""
     size = path.stat().st_size
     with path.open("rb") as file:
         while size:
