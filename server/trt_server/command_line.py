@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from trt_common.command_line.option import add_options, read_options
 from trt_common.command_line.parser import FlagParser, OneLineParser
@@ -39,7 +38,6 @@ def parser(command: str | None = None) -> FlagParser:
         "What is kept from one start to the next (plans, converted and random weights) lies in the folder "
         "TRT_SERVER_CACHE, ~/.cache/trt-server by default; `trt-server cache` lists it.",
     )
-    parse.add_argument("--version", action="version", version=f"{PROGRAM} {version('trt-server')}")
     add_options(parse, Settings)
     return parse
 

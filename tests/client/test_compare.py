@@ -72,6 +72,30 @@ def test_it_prints_one_short_table(runs: tuple[Path, Path], letters: Answers, tm
     assert (tmp_path / "compare.html").is_file()
 
 
+def test_it_names_the_code_that_measured_first(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    later = shutil.copytree(runs[0], tmp_path / "later")
+    path = later / "manifest.json"
+    kept = json.loads(path.read_text())
+    measured = kept["client"]["version"]
+    kept["client"] = {**kept["client"], "version": "0.1+g0123abcde", "platform": "elsewhere"}
+    kept["server_version"] = "0.1+g9876fedcb"
+    path.write_text(json.dumps(kept))
+    result = command("compare", runs[0], later, folder=tmp_path)
+    told = " ".join(result.stdout.split())
+    code = f"client.version {measured} → 0.1+g0123abcde; server_version 0 → 0.1+g9876fedcb"
+    assert f"manifests differ in: {code}; client.platform" in told
+
+
+def test_a_run_that_told_no_version_is_still_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    earlier = shutil.copytree(runs[0], tmp_path / "earlier")
+    path = earlier / "manifest.json"
+    kept = json.loads(path.read_text())
+    measured = kept["client"].pop("version")
+    path.write_text(json.dumps(kept))
+    result = command("compare", earlier, runs[0], folder=tmp_path)
+    assert f"client.version none → {measured}" in result.stdout
+
+
 def test_its_page_has_plots_and_lists(runs: tuple[Path, Path], letters: Answers, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert client("compare", *runs, "--output", page).returncode == 0

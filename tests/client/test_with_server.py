@@ -18,6 +18,7 @@ from mmlu_client.service import connection
 from mmlu_client.service.address import parse_address
 from processes import ServerProcess, program
 from run_files import manifest, records, summary, wait_for_records
+from trt_common.version import version
 
 from tools.server_process import ServerProcess as PinnedServer
 
@@ -51,7 +52,9 @@ def test_a_whole_run(server: ServerProcess, tmp_path: Path, style: str) -> None:
     assert figures["whole_over_core"] < 1
     assert figures["mem_used_gib"] > 0
     # Two servers on this machine would know that they share it.
-    (device,) = manifest(output)["servers"][0]["devices"]
+    kept = manifest(output)
+    assert (kept["client"]["version"], kept["server_version"]) == (version(), version())
+    (device,) = kept["servers"][0]["devices"]
     assert device["id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert figures["prefix_hit_ratio"] == 0
 
@@ -193,7 +196,7 @@ def test_ctrl_c_before_the_first_answer(tmp_path: Path) -> None:
 
 
 def test_installed_command_says_its_version() -> None:
-    assert command("--version").stdout.startswith("mmlu-client ")
+    assert command("--version").stdout == f"mmlu-client {version()}\n"
 
 
 def test_reuse_computes_less_for_the_same_answers(server: ServerProcess, tmp_path: Path) -> None:

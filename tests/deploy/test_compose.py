@@ -25,6 +25,7 @@ SITE = {
     "TRT_SERVER_DEVICES": "0,1",
     "GPUS": "2",
     "HF_TOKEN": "secret",
+    "SOURCE_VERSION": "0.1+g0123abcde",
     "MODELS": "/data/models",
     "TRT_SERVER_GRPC_PORT": "9001",
     "TRT_SERVER_METRICS_PORT": "9002",
@@ -88,6 +89,7 @@ def test_with_nothing_set_it_is_a_gpu_with_the_bundled_model(compose: list[str])
         "context": str(ROOT),
         "dockerfile": "deploy/Dockerfile",
         "target": "tensorrt",
+        "args": {"SOURCE_VERSION": "0.1+unknown"},
     }
     assert server["environment"]["TRT_SERVER_MODEL"] == "demo"
     assert server["environment"]["TRT_SERVER_ENGINE"] == "auto"
@@ -109,6 +111,7 @@ def test_what_a_site_sets_arrives(compose: list[str]) -> None:
     names = [name for name in SITE if name.startswith("TRT_SERVER") and not name.endswith("PORT")]
     assert {name: server["environment"][name] for name in names} == {name: SITE[name] for name in names}
     assert server["environment"]["HF_TOKEN"] == "secret"
+    assert server["build"]["args"] == {"SOURCE_VERSION": SITE["SOURCE_VERSION"]}
     (device,) = server["deploy"]["resources"]["reservations"]["devices"]
     assert device["count"] == 2
     assert published(services) == {

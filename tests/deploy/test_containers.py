@@ -13,6 +13,7 @@ import yaml
 from dockerfile import DOCKERFILE, ROOT, context, copy_into_context, instructions
 from processes import program
 from server_flags import environment_names
+from trt_common.version import UNKNOWN
 
 COMPOSE = DOCKERFILE.with_name("compose.yaml")
 COMPOSE_CPU = DOCKERFILE.with_name("compose.cpu.yaml")
@@ -65,6 +66,14 @@ def test_the_image_has_the_packages_of_the_tensorrt_extra() -> None:
     wanted = {re.split(r"[<>=~;\[ ]", requirement)[0] for requirement in extras["tensorrt"]}
     text = " ".join(line.text for line in instructions() if line.stage == "build-tensorrt")
     assert {name for name in wanted if not re.search(rf"['\"]{name}", text)} == set()
+
+
+def test_the_image_takes_its_version_from_whoever_builds_it() -> None:
+    """What no `.git` tells: with nothing said, the installed programs know that they do not know."""
+    (declared,) = (line.text for line in instructions() if line.stage == "build" and line.name == "ARG")
+    name, default = declared.split("=")
+    assert compose()["services"]["trt-server"]["build"]["args"] == {name: f"${{{name}:-{default}}}"}
+    assert default == UNKNOWN
 
 
 def test_the_composition_fits_the_published_schema() -> None:

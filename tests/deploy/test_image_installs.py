@@ -18,6 +18,8 @@ from tools.free_port import free_port
 INSTALLS = "TRT_SERVER_TEST_INSTALLS"
 # Servers that tests start would warn of it: it is none of theirs.
 ASKED = os.environ.pop(INSTALLS, "")
+# As --build-arg gives it.
+SOURCE_VERSION = "0.1+g0123abcde"
 # What TensorRT's packages say where NVIDIA's own index, which has the libraries, is out of reach.
 UNREACHABLE = "special placeholder package"
 
@@ -40,7 +42,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for name in names:
                 copy_into_context(ROOT / name, source / target / (name if target == "./" else ""))
         elif line.name == "RUN":
-            run(line.text.replace("/opt/venv", str(environment)), source, path=environment / "bin")
+            command = line.text.replace("/opt/venv", str(environment))
+            run(command, source, path=environment / "bin", SOURCE_VERSION=SOURCE_VERSION)
     return environment
 
 
@@ -75,6 +78,10 @@ def wheels(cuda: Path, built: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_the_cpu_target_is_whole_and_serves(built: Path, tmp_path: Path) -> None:
     assert not list(built.glob("lib/python*/site-packages/torch")), "the server needs no PyTorch"
     assert_consistent(built)
+    told = subprocess.run(
+        [built / "bin" / "trt-server", "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert told.stdout == f"trt-server {SOURCE_VERSION}\n"
     assert_serves(built / "bin", tmp_path)
 
 

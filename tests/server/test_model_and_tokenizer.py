@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from processes import ServerProcess
 from scoring.v1 import scoring_pb2 as pb
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trt_common.version import version
 
 
 def test_model_is_described_as_it_is(server: ServerProcess, llama_folder: Path) -> None:
@@ -49,6 +50,7 @@ def test_model_is_described_as_it_is(server: ServerProcess, llama_folder: Path) 
     )
     assert not model.HasField("reference")
     assert model.notice == ""
+    assert model.server_version == version()
 
 
 def test_fingerprint_follows_the_weights(server: ServerProcess, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from trt_common.command_line.option import add_options
 from trt_common.command_line.parser import FlagParser, OneLineParser
 
@@ -30,7 +28,6 @@ def run_parser(command: str | None = None) -> FlagParser:
         description="Stream MMLU through a trt-server and measure accuracy, throughput and MFU.",
         epilog="Every flag may also be set in the config file and in the environment, as MMLU_CLIENT_<FLAG>.",
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version('trt-server')}")
     add_options(parser, Settings)
     return parser
 

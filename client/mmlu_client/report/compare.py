@@ -29,6 +29,8 @@ ALWAYS_DIFFERENT = (
     "reference.load_seconds", "reference.build_seconds", "concurrency", "load.concurrency", "load.mode",
     "load.rate", "load.pattern",
 )  # fmt: skip
+# The code that measured: before all else, because only the first few are shown.
+CODE = ("client.version", "server_version")
 
 
 @dataclass(frozen=True)
@@ -198,11 +200,9 @@ def _letters(left: RecordTable, right: RecordTable) -> list[Letters]:
 
 
 def _manifest(first: FinishedRun, other: FinishedRun) -> list[tuple[str, Any, Any]]:
-    return [
-        (name, before, after)
-        for name, before, after in differences(_comparable(first), _comparable(other))
-        if not name.startswith(ALWAYS_DIFFERENT)
-    ]
+    found = differences(_comparable(first), _comparable(other))
+    shown = [each for each in found if not each[0].startswith(ALWAYS_DIFFERENT)]
+    return sorted(shown, key=lambda each: each[0] not in CODE)
 
 
 def _comparable(run: FinishedRun) -> dict[str, Any]:

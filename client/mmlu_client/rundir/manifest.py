@@ -264,11 +264,13 @@ class ClientPart:
     """This is the program and the machine that asked.
 
     Attributes:
+        version: of the client, with its commit; None in folders of earlier clients.
         platform: the operating system.
         python: the version of Python.
         versions: those of packages; None for one that is not installed.
     """
 
+    version: str | None = None
     platform: str
     python: str
     versions: dict[str, str | None]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from pathlib import Path
+
+from trt_common.version import version
 
 from mmlu_client.config.settings import Settings
 from mmlu_client.data.benchmark import Benchmark
@@ -35,7 +37,6 @@ from mmlu_client.service.model import PeakMeasurements
 from mmlu_client.service.remote_server import RemoteServer
 
 PACKAGES = (
-    "trt-server",
     "grpcio",
     "numpy",
     "protobuf",
@@ -132,6 +133,7 @@ def new_manifest(
         servers=(),
         server_version=model.server_version,
         client=ClientPart(
+            version=version(),
             platform=platform.platform(),
             python=platform.python_version(),
             versions={name: _version(name) for name in PACKAGES},
@@ -267,6 +269,6 @@ def _joined(before: PeakMeasurements | None, now: PeakMeasurements | None) -> Pe
 
 def _version(package: str) -> str | None:
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None

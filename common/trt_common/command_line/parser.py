@@ -13,6 +13,7 @@ from trt_common.command_line.config_file import ConfigFile, open_config
 from trt_common.command_line.environment import set_variables, unknown_variables
 from trt_common.command_line.nearest import suggestion
 from trt_common.one_line import one_line
+from trt_common.version import version
 
 # These flags stand on the command line alone.
 NOT_SETTABLE = ("config", "help", "version")
@@ -57,6 +58,14 @@ class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+class _VersionAction(argparse._VersionAction):
+    """Asks git for the commit only where somebody wants to know the version."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(f"{parser.prog} {version()}")
+        sys.exit(0)
+
+
 class FlagParser(OneLineParser):
     """A parser of flags that may also be set in a YAML file, `--config`, and in the environment.
 
@@ -92,6 +101,9 @@ class FlagParser(OneLineParser):
             env_var=f"{variables}CONFIG",
             metavar="FILE",
             help="YAML file with flags, as `flag: value`",
+        )
+        self.add_argument(
+            "--version", action=_VersionAction, help="print the version, with its commit, and exit"
         )
         if command is None:
             width = max(map(len, commands))

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from trt_common.version import version
+
 from trt_server.devices.device import Device
 from trt_server.engines.choice import EngineChoice, choose_engine, choose_reference
 from trt_server.engines.engine import EngineDescription, PeakFlops
@@ -104,6 +106,8 @@ async def load(
     Raises:
         StartError: The model cannot be opened, or an engine cannot start.
     """
+    # Now, because a checkout may move on while the server runs.
+    code = await in_background(version)
     # These import libraries, which takes seconds.
     choice = await in_background(choose_engine, settings)
     reference_choice = await in_background(choose_reference, settings)
@@ -114,7 +118,7 @@ async def load(
     if reference_choice is not None:
         peak = settings.peak_flops if _computes_like(reference_choice, choice, settings) else None
         reference = await _start(reference_choice, opened, settings, peak, on_batch, on_lost)
-    return Loaded(_served_model(opened, choice, compiled, reference), compiled, reference)
+    return Loaded(_served_model(opened, choice, compiled, reference, code), compiled, reference)
 
 
 async def _start(
@@ -161,7 +165,11 @@ def _together(engines: Sequence[EngineDescription], found_seconds: float) -> Eng
 
 
 def _served_model(
-    opened: OpenedModel, choice: EngineChoice, compiled: LoadedEngine, reference: LoadedEngine | None
+    opened: OpenedModel,
+    choice: EngineChoice,
+    compiled: LoadedEngine,
+    reference: LoadedEngine | None,
+    code: str,
 ) -> ServedModel:
     checkpoint = opened.checkpoint
     return ServedModel(
@@ -175,6 +183,7 @@ def _served_model(
         devices=choice.devices,
         limits=opened.limits,
         tokenizer=opened.tokenizer,
+        server_version=code,
     )
 
 

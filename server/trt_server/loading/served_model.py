@@ -59,6 +59,7 @@ class ServedModel:
         devices: Those that the compiled engine computes on.
         limits: How much may be asked.
         tokenizer: The checkpoint's.
+        server_version: That of the code at the process's start, with its commit.
     """
 
     id: str
@@ -71,3 +72,4 @@ class ServedModel:
     devices: tuple[Device, ...]
     limits: Limits
     tokenizer: CheckpointTokenizer
+    server_version: str

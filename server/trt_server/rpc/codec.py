@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 
 import numpy as np
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -237,7 +236,7 @@ def encode_model(served: ServedModel) -> pb.Model:
             prefix_cache_bytes=served.limits.prefix_cache_bytes,
         ),
         notice=served.notice,
-        server_version=version("trt-server"),
+        server_version=served.server_version,
     )
 
 
