@@ -25,11 +25,6 @@ def data(tmp_path: Path) -> Path:
     return write_benchmark(tmp_path / "data", {"alpha": 6})
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
 def wait_for_whole_line(path: Path) -> None:
     deadline = time.monotonic() + SECONDS
     while not path.exists() or not path.read_bytes().endswith(b"\n"):

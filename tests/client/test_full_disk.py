@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,28 +10,19 @@ from client_process import client, the_error
 from double import Double, Verdict
 from mmlu import write_benchmark
 from run_files import records, summary
+from small_disk import small_disk
 from test_terminal import cells
 from tokenizer_kinds import byte_level, tokenizer_files
 
 TOKENIZER = tokenizer_files(byte_level())
 # Enough for a run of a few questions and its figures, but not for its page.
-SMALL = "600k"
+SMALL = 600 * 1024
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", str(disk)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("no mount")
-    if done.returncode:
-        pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", SMALL) as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -40,8 +30,8 @@ def data(tmp_path: Path) -> Path:
     return write_benchmark(tmp_path / "data", {"alpha": 6})
 
 
-def test_a_page_that_finds_no_room_hides_no_figure(data: Path, small_disk: Path) -> None:
-    output = small_disk / "run"
+def test_a_page_that_finds_no_room_hides_no_figure(data: Path, disk: Path) -> None:
+    output = disk / "run"
     with Double(TOKENIZER) as double:
         result = client("--url", double.url, "--data", data, "--output", output)
     assert result.returncode == 1
@@ -70,13 +60,13 @@ def test_other_formats_are_printed_too(data: Path, tmp_path: Path) -> None:
     assert not list(output.glob(".*"))
 
 
-def test_a_disk_that_fills_up_before_the_last_answer_hides_no_figure(data: Path, small_disk: Path) -> None:
+def test_a_disk_that_fills_up_before_the_last_answer_hides_no_figure(data: Path, disk: Path) -> None:
     """Neither records nor manifest nor figures can be written then."""
-    output = small_disk / "run"
+    output = disk / "run"
 
     def decide(number: int) -> Verdict:
         if number == 4:
-            fill(small_disk)
+            fill(disk)
         return None
 
     with Double(TOKENIZER, decide) as double:
@@ -102,8 +92,8 @@ def fill(disk: Path) -> None:
             return
 
 
-def test_a_sweeps_table_is_printed_too(data: Path, small_disk: Path) -> None:
-    output = small_disk / "sweep"
+def test_a_sweeps_table_is_printed_too(data: Path, disk: Path) -> None:
+    output = disk / "sweep"
     with Double(TOKENIZER) as double:
         result = client("--url", double.url, "--data", data, "--output", output, "--sweep", "concurrency=1,2")
     assert result.returncode == 1

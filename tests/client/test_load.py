@@ -31,16 +31,6 @@ from tokenizer_kinds import byte_level, tokenizer_files, write_tokenizer
 TOKENIZER = tokenizer_files(byte_level())
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_benchmark(tmp_path / "data", {"alpha": 7, "beta": 4})
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
 def asked(double: Double) -> list[tuple[int, ...]]:
     return [tuple(prompt.token_ids.ids) for request in double.asked for prompt in request.prompts]
 

@@ -21,11 +21,6 @@ def data(tmp_path: Path) -> Path:
     return write_benchmark(tmp_path / "data", {"alpha": 30, "beta": 30})
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
 def dues(output: Path) -> list[int]:
     return sorted({record["client_ns"]["due"] for record in records(output)})
 

@@ -35,7 +35,11 @@ def traced(double: Double, folder: Path, questions: int) -> tuple[int, ...]:
     program = Path(__file__).with_name("traced_client.py")
     arguments = ["--url", double.url, "--data", folder / "data", "--output", folder / "run", "--few-shots", 1]
     result = subprocess.run(
-        [sys.executable, program, *map(str, arguments)], capture_output=True, text=True, check=True
+        [sys.executable, program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     return tuple(map(int, result.stdout.splitlines()[-1].split()))
 

@@ -10,22 +10,11 @@ from pathlib import Path
 import pytest
 from client_process import SECONDS, ClientProcess, client
 from double import CORE_NS, HOLD, PEAK, Double
-from mmlu import write_benchmark
 from run_files import manifest, page, records, summary
 from tokenizer_kinds import byte_level, tokenizer_files
 
 TOKENIZER = tokenizer_files(byte_level())
 MARK = r"\| \d+\.\d% \* +\|"
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_benchmark(tmp_path / "data", {"alpha": 7, "beta": 4})
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "run"
 
 
 def mfu_at(peak: float, output: Path) -> object:

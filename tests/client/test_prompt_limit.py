@@ -35,11 +35,6 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
 def longest(double: Double) -> int:
     return max(len(request.prompts[0].token_ids.ids) for request in double.asked)
 

@@ -23,16 +23,6 @@ from tools.free_port import free_port
 TOKENIZER = tokenizer_files(byte_level())
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_benchmark(tmp_path / "data", {"alpha": 7, "beta": 4})
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
 def killed(arguments: Sequence[str | Path], double: Double) -> None:
     """A client killed while the double holds a request."""
     running = ClientProcess(*arguments)

@@ -32,11 +32,6 @@ def data(tmp_path: Path) -> Path:
     return write_benchmark(tmp_path / "data", {"alpha": 30})
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
 def test_requests_are_spread_and_the_report_says_how(data: Path, output: Path) -> None:
     with Double(TOKENIZER) as one, Double(TOKENIZER) as two:
         result = client("--url", f"{one.url},{two.url}", "--data", data, "--output", output)

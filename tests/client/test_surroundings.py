@@ -42,7 +42,7 @@ def test_a_run_outlives_its_standard_error(tmp_path: Path, unbuffered: str) -> N
 
 def test_a_wrong_argument_keeps_its_status_where_nothing_can_be_said() -> None:
     with Path("/dev/full").open("w") as full:
-        result = subprocess.run([program("mmlu-client"), "--bs", "0"], stderr=full, check=False)
+        result = subprocess.run([program("mmlu-client"), "--bs", "0"], stderr=full, check=False, timeout=120)
     assert result.returncode == 2
 
 

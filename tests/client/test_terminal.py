@@ -35,11 +35,6 @@ def data(tmp_path: Path) -> Path:
     )
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
 def cells(table: str) -> dict[str, str]:
     """Head → cell of the row below it, of every table in a text."""
     lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]

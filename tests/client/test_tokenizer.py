@@ -31,11 +31,6 @@ def data(tmp_path: Path) -> Path:
     return write_benchmark(tmp_path / "data", {"alpha": 2, "beta": 2})
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
 def prompts_of(data: Path) -> list[str]:
     benchmark, style = load_benchmark(str(data)), FORMATS["hendrycks"]
     return [

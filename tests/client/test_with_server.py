@@ -178,7 +178,12 @@ def test_figures_that_cannot_be_printed_are_on_disk(server: ServerProcess, tmp_p
     arguments = ["--url", server.url, "--data", str(data), "--output", str(output)]
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
-            [program("mmlu-client"), *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [program("mmlu-client"), *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=120,
         )
     assert result.returncode == 1
     assert "cannot print the figures: No space left on device" in the_error(result)

@@ -40,14 +40,19 @@ SITE = {
 def compose() -> list[str]:
     """The command; skips where it is not installed."""
     docker = shutil.which("docker")
-    if docker and subprocess.run([docker, "compose", "version"], capture_output=True).returncode == 0:
+    asked = [docker or "", "compose", "version"]
+    if docker and subprocess.run(asked, capture_output=True, timeout=60).returncode == 0:
         return [docker, "compose"]
     own = Path(program("docker-compose"))
     found = str(own) if own.is_file() else shutil.which("docker-compose")
     if found is None:
         pytest.skip("Docker Compose is not installed: make compose")
     version = subprocess.run(
-        [found, "version", "--short"], capture_output=True, text=True, check=False
+        [found, "version", "--short"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     ).stdout
     if not re.match(r"v?([3-9]|[1-9]\d+|2\.(2[4-9]|[3-9]\d))\b", version):
         pytest.skip(f"Docker Compose 2.24 or later is not installed, {version.strip() or 'an old one'} is")

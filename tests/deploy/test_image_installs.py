@@ -55,7 +55,11 @@ def cuda() -> Path:
     if (compiler := shutil.which("nvcc")) is None:
         pytest.skip("pycuda is compiled against the CUDA toolkit's headers, and there is no nvcc")
     told = subprocess.run(
-        [compiler, "--dryrun", "-x", "cu", "/dev/null"], capture_output=True, text=True, check=False
+        [compiler, "--dryrun", "-x", "cu", "/dev/null"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     ).stderr
     found = re.search(r"^#\$ TOP=(.+)$", told, re.MULTILINE)
     assert found is not None, told
@@ -78,10 +82,11 @@ def wheels(cuda: Path, built: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_the_cpu_target_is_whole_and_serves(built: Path, tmp_path: Path) -> None:
     assert not list(built.glob("lib/python*/site-packages/torch")), "the server needs no PyTorch"
     assert_consistent(built)
-    told = subprocess.run(
-        [built / "bin" / "trt-server", "--version"], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert told.stdout == f"trt-server {SOURCE_VERSION}\n"
+    for name in ("trt-server", "mmlu-client"):
+        told = subprocess.run(
+            [built / "bin" / name, "--version"], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert told.stdout == f"{name} {SOURCE_VERSION}\n"
     assert_serves(built / "bin", tmp_path)
 
 
@@ -89,7 +94,9 @@ def test_pycuda_needs_the_drivers_library_alone(wheels: Path, tmp_path: Path) ->
     (wheel,) = wheels.glob("pycuda-*.whl")
     shutil.unpack_archive(wheel, tmp_path, "zip")
     (driver,) = tmp_path.glob("pycuda/_driver*.so")
-    needed = subprocess.run(["readelf", "-d", driver], capture_output=True, text=True, check=True).stdout
+    needed = subprocess.run(
+        ["readelf", "-d", driver], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     libraries = re.findall(r"\(NEEDED\).*\[(.+)\]", needed)
     assert {name for name in libraries if name.startswith(("libcu", "libnv"))} <= {"libcuda.so.1"}
 
@@ -130,7 +137,14 @@ def install_tensorrt(
     path = f"{built / 'bin'}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "TENSORRT": tensorrt}
     return subprocess.run(
-        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command,
+        shell=True,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=840,
     )
 
 
@@ -143,13 +157,16 @@ def refused_start(built: Path, folder: Path) -> str:
         text=True,
         check=False,
         env={"PATH": "/usr/bin:/bin", "TRT_SERVER_LOG_LEVEL": "error", "HOME": str(folder)},
+        timeout=60,
     )
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     return done.stderr
 
 
 def assert_consistent(built: Path) -> None:
-    packages = subprocess.run([built / "bin" / "pip", "check"], capture_output=True, text=True, check=False)
+    packages = subprocess.run(
+        [built / "bin" / "pip", "check"], capture_output=True, text=True, check=False, timeout=60
+    )
     assert packages.returncode == 0, packages.stdout
 
 
@@ -161,7 +178,9 @@ def assert_serves(bin_: Path, folder: Path) -> None:
     check = json.loads(commands["HEALTHCHECK"].partition("CMD ")[2])
     with subprocess.Popen(json.loads(commands["ENTRYPOINT"]), cwd=folder, env=environment) as server:
         try:
-            while subprocess.run(check, cwd=folder, env=environment, capture_output=True).returncode != 0:
+            while subprocess.run(
+                check, cwd=folder, env=environment, capture_output=True, timeout=60
+            ).returncode:
                 assert server.poll() is None, "the server ended"
         finally:
             server.terminate()
@@ -173,7 +192,7 @@ def driver_library(folder: Path) -> Path:
     stubs = folder / "stubs"
     stubs.mkdir()
     link = ["cc", "-shared", "-x", "c", "/dev/null", "-Wl,-soname,libcuda.so.1", "-o"]
-    subprocess.run([*link, str(stubs / "libcuda.so")], check=True)
+    subprocess.run([*link, str(stubs / "libcuda.so")], check=True, timeout=60)
     return stubs
 
 
@@ -181,4 +200,4 @@ def run(command: str, folder: Path, path: Path | None = None, **variables: str) 
     """As RUN does it; path: what goes before all else."""
     before = f"{path}:" if path else ""
     environment = {**os.environ, "PATH": f"{before}{os.environ['PATH']}", **variables}
-    subprocess.run(command, shell=True, check=True, cwd=folder, env=environment)
+    subprocess.run(command, shell=True, check=True, cwd=folder, env=environment, timeout=840)

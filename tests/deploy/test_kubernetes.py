@@ -192,7 +192,9 @@ def test_the_documented_command_makes_the_operator_a_rule_of_each_file() -> None
     page = (ROOT / "docs" / "deploying.md").read_text()
     found = re.search(r"^ +for rules in .*?^ +done", page, re.MULTILINE | re.DOTALL)
     assert found is not None
-    made = subprocess.run(["bash", "-c", found[0]], cwd=ROOT, capture_output=True, text=True, check=True)
+    made = subprocess.run(
+        ["bash", "-c", found[0]], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
     documents = [document for document in yaml.safe_load_all(made.stdout) if document is not None]
     files = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yml"))
     names = [f"trt-server-{file.stem}" for file in files]

@@ -18,7 +18,9 @@ def test_a_first_demonstration_shows_the_table_and_no_warning(tmp_path: Path) ->
     for name in tracked_files():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    done = subprocess.run(["make", "demo"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "demo"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=840
+    )
     assert done.returncode == 0, done.stderr
     assert "\n| onnxruntime " in done.stdout
     # What pip passes on of the build.
@@ -26,5 +28,7 @@ def test_a_first_demonstration_shows_the_table_and_no_warning(tmp_path: Path) ->
 
 
 def tracked_files() -> list[str]:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     return [name for name in listed.splitlines() if (ROOT / name).is_file()]

@@ -278,7 +278,11 @@ def test_full_device_is_one_line(folders: dict[str, Path]) -> None:
     prepare(folders["llama"], tokens, batch)
     program = FULL_DEVICE.format(tokens=tokens, batch=batch)
     done = subprocess.run(
-        [sys.executable, "-c", program, str(folders["llama"])], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, str(folders["llama"])],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "is out of memory" in done.stdout
@@ -310,6 +314,6 @@ context.detach()
 def test_start_error_is_raised_for_a_device_that_is_not_there(folders: dict[str, Path]) -> None:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", BUILD, str(folders["llama"])]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=240)
     assert done.returncode == 1
     assert f"{StartError.__name__}: no usable CUDA device" in done.stderr

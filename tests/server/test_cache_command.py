@@ -19,11 +19,6 @@ DAY = 86400
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def model(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "model", "llama", dtype="bfloat16")
 

@@ -80,4 +80,4 @@ def test_affinity(tmp_path: Path) -> None:
         "assert usable_cores(nothing) == 1\n"
         "assert part_of_the_cores(nothing) == str(first)\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, timeout=120)

@@ -64,7 +64,7 @@ def test_nothing_of_tensorrt_is_imported_before_it_is_chosen(tmp_path: Path) -> 
         "assert not names, names\n"
     )
     environment = {**os.environ, **gpu_machine(tmp_path)}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=120)
 
 
 def test_build_where_there_is_no_plan_says_what_is_kept(tmp_path: Path) -> None:

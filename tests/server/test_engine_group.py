@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -187,15 +188,26 @@ def test_an_engine_that_holds_two_batches_finds_the_next_one_ready() -> None:
     """One batch is on its way into the engine and two are ready: of eight requests five wait in the queue."""
 
     async def test() -> None:
-        drained = threading.Event()
+        drained, third_taken = threading.Event(), asyncio.Event()
+        loop, takes = asyncio.get_running_loop(), itertools.count(1)
 
         def submitted() -> None:
             assert drained.wait(SECONDS)
 
-        async with Group(Instant(submitted, depth=2)) as group:
+        group = Group(Instant(submitted, depth=2))
+        take = group.requests.take
+
+        def counted(batching: Batching) -> list[ScoringRequest]:
+            requests = take(batching)
+            if next(takes) == 3:
+                loop.call_soon_threadsafe(third_taken.set)
+            return requests
+
+        group.requests.take = counted  # type: ignore[method-assign]
+        async with group:
             waiting = [group.ask() for _ in range(8)]
-            while group.requests.depth > 5:
-                await asyncio.sleep(0.001)
+            await third_taken.wait()
+            assert group.requests.depth == 5
             drained.set()
             await asyncio.wait(waiting)
 

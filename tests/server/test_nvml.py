@@ -31,6 +31,7 @@ def read(tmp_path: Path, *arguments: str, **environment: str) -> tuple[dict[str,
         text=True,
         check=True,
         env={**os.environ, **gpu_machine(tmp_path), **environment},
+        timeout=120,
     )
     return json.loads(done.stdout), done.stderr
 

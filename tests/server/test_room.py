@@ -16,6 +16,7 @@ from checkpoints import edit_config, write_checkpoint
 from fake_gpu_machine import gpu_machine
 from hub import Hub
 from processes import FREE_PORTS, ServerProcess, program, run_program
+from small_disk import small_disk
 from trt_server.devices.memory import host_memory
 from trt_server.model.dummy import GEOMETRIES
 from trt_server.model.geometry import read_geometry
@@ -189,19 +190,6 @@ def test_without_limits_it_is_the_machines(tmp_path: Path) -> None:
 # Disk.
 
 
-@contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A file system of so many bytes. Skips where none may be mounted."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no file system may be mounted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("kind", ["dummy", "weights"])
 def test_a_disk_without_room_is_not_written_to(tmp_path: Path, kind: str) -> None:
     model, what = "dummy:llama-15m", "random weights of dummy:llama-15m in fp32"
@@ -230,6 +218,7 @@ def test_a_disk_that_runs_full_is_given_back_what_was_written(tmp_path: Path) ->
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
     )
     assert f"the cache {cache / 'dummy'} cannot be written" in the_error(done)
     assert [path.suffix for path in (cache / "dummy").iterdir()] == [".lock"]

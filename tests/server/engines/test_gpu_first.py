@@ -93,7 +93,9 @@ def test_the_variant_of_a_version_without_the_operator(tmp_path: Path) -> None:
     machine = gpu_machine(tmp_path / "cache", tensorrt="10.9.0")
     environment = {**os.environ, **machine, "PYTHONPATH": python_path(machine)}
     command = [sys.executable, "-m", "bench.gpu_first_step", "layers", str(folder), "--variant", "past"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False, timeout=120
+    )
     line = json.loads(done.stdout)
     assert (line["name"], line["opset"]) == ("TensorRT with a past, 2 layers", OPSET)
     assert line["other_opset"] is None

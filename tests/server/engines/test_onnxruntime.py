@@ -19,6 +19,9 @@ from trt_server.engines.onnxruntime import OnnxRuntimeEngine
 from trt_server.errors import ScoringError, StartError
 from trt_server.model.checkpoint import open_checkpoint
 
+# What is kept goes into a folder of the test's own.
+pytestmark = pytest.mark.usefixtures("cache")
+
 VOCABULARY_SIZE = 512
 # Design: 1e-3. In fp32 the two differ by rounding alone.
 TOLERANCE = 1e-4
@@ -33,11 +36,6 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRT_SERVER_CACHE", str(tmp_path / "cache"))
 
 
 def engine_of(folder: Path, **limits: int) -> OnnxRuntimeEngine:
@@ -248,4 +246,4 @@ def test_no_torch_in_the_process(llama_folder: Path) -> None:
         "OnnxRuntimeEngine(open_checkpoint(source.folder), EngineLimits(64, 1), 1).warm_up()\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", program, str(llama_folder)], check=True)
+    subprocess.run([sys.executable, "-c", program, str(llama_folder)], check=True, timeout=120)

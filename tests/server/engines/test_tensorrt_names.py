@@ -20,6 +20,8 @@ ENGINE = ROOT / "server" / "trt_server" / "engines" / "tensorrt"
 def test_names_and_arguments_exist_in_every_generation() -> None:
     files = sorted(map(str, ENGINE.glob("*.py")))
     environment = {**os.environ, "PYTHON": sys.executable}
-    done = subprocess.run([CHECK, *files], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [CHECK, *files], capture_output=True, text=True, env=environment, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("every name is there") == 5

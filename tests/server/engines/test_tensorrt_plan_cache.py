@@ -32,6 +32,9 @@ from trt_server.errors import StartError
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.graph import build_graph
 
+# What is kept goes into a folder of the test's own.
+pytestmark = pytest.mark.usefixtures("cache")
+
 RECIPE = PlanRecipe(
     weights="w",
     graph="g",
@@ -54,12 +57,6 @@ CHANGES: dict[str, Any] = {
     "profiles": profiles_for(EngineLimits(2048, 5)),
     "settings": ("workspace 2",),
 }
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TRT_SERVER_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 class Builds:

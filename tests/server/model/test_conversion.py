@@ -18,12 +18,6 @@ from trt_server.model.weights import Weights
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TRT_SERVER_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def bfloat16(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "bfloat16", "llama", dtype="bfloat16", tokenizer=False)
 
@@ -107,7 +101,7 @@ def test_two_processes_at_once(bfloat16: Path, cache: Path) -> None:
     )
     command = [sys.executable, "-c", program, str(bfloat16)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    outputs = {process.communicate()[0].strip() for process in processes}
+    outputs = {process.communicate(timeout=120)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert outputs == {str(*cache.rglob("*.safetensors"))}
     assert_holds(weights_as(open_checkpoint(bfloat16), "float32"), bfloat16, torch.float32)

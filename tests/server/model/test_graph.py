@@ -17,6 +17,9 @@ from trt_server.model.conversion import weights_as
 from trt_server.model.geometry import Geometry
 from trt_server.model.graph import ATTENTION_OPSET, OPSET, OUTPUTS, Graph, build_graph, past_inputs
 
+# What is kept goes into a folder of the test's own.
+pytestmark = pytest.mark.usefixtures("cache")
+
 POSITIONS = 64
 
 # The operators that stand in the table of TensorRT 8.6's ONNX parser for the types this graph gives them
@@ -29,11 +32,6 @@ TENSORRT_8_6 = {
     "Sub", "Transpose", "Unsqueeze", "Where",
 }
 # fmt: on
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRT_SERVER_CACHE", str(tmp_path / "cache"))
 
 
 def graph_of(folder: Path, dtype: str, with_past: bool = False) -> Graph:

@@ -16,11 +16,8 @@ from trt_server.model.dummy import GEOMETRIES
 from trt_server.model.geometry import read_geometry
 from trt_server.model.source import resolve_model
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TRT_SERVER_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+# What is kept goes into a folder of the test's own.
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_folder(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

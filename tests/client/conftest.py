@@ -1,0 +1,20 @@
+"""Fixtures that several of the client's tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mmlu import write_benchmark
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two subjects of different sizes; a module that needs others has a fixture of its own."""
+    return write_benchmark(tmp_path / "data", {"alpha": 7, "beta": 4})
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """The folder that a run is to be written to; it is not there yet."""
+    return tmp_path / "run"
