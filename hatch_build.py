@@ -11,8 +11,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class GeneratedProtos(BuildHookInterface):
-    """Generates the protobuf modules when the package is built."""
+    """Runs protos/generate.py before the files of a wheel or a source distribution are collected."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
-        """Run protos/generate.py before the build."""
+        """Generate the modules; hatchling calls it.
+
+        Raises:
+            CalledProcessError: protoc refused the contract.
+        """
         subprocess.run([sys.executable, Path(self.root, "protos", "generate.py")], check=True)
