@@ -74,9 +74,10 @@ def write_family(
     embedding_deviation: float = 1.0,
     sizes: Mapping[str, int] = MappingProxyType({}),
 ) -> Path:
-    """Weights in float16 with the deviations that keep activations near 1, and logits where the embedding is
-    the head too; config.json beside them. embedding_deviation: of the residual stream, where it is not.
-    sizes: in place of the small ones.
+    """Write weights in float16, and config.json beside them.
+
+    Their deviations keep activations near 1, and logits where the embedding is the head too.
+    embedding_deviation: of the residual stream, where it is not. sizes: in place of the small ones.
     """
     config = {**_SIZES, **FAMILIES[family], **sizes}
     shapes = read_geometry(config).tensor_shapes()

@@ -69,8 +69,10 @@ def batch_of(
     shared: int = 0,
     of: Sequence[NDArray[np.int32]] = PROMPTS,
 ) -> Batch:
-    """The prompts of these numbers, ragged, each with its own candidates; the first `shared` tokens as their
-    prefix."""
+    """The prompts of these numbers, ragged, each with its own candidates.
+
+    Their first `shared` tokens are their prefix.
+    """
     prompts = [of[number][shared:] for number in numbers]
     longest = -(-max(map(len, prompts)) // multiple) * multiple
     tokens = np.zeros((len(prompts), longest), np.int32)

@@ -44,8 +44,10 @@ def test_attention_is_as_wide_as_the_heads_and_the_head_as_the_hidden_state() ->
     [(1, 0), (15, 0), (16, 0), (17, 0), (2000, 0), (15, 5), (17, 16), (100, 5), (100, 16), (2000, 100)],
 )
 def test_windows_bound_the_keys_that_are_counted(tokens: int, reused: int) -> None:
-    """Layer by layer and position by position: a query sees all keys before its own, and half of that one, or
-    the window's number of them."""
+    """Counted layer by layer and position by position.
+
+    A query sees all keys before its own, and half of that one, or the window's number of them.
+    """
     windows = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}
     model = read_geometry(GEOMETRIES["tiny"] | windows | {"model_type": "qwen2", "num_hidden_layers": 3})
     assert model.sliding_windows == (None, 16, 16)

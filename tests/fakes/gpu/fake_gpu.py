@@ -13,7 +13,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Wishes:
-    """tensorrt: the version to behave as. log: a file that gets a line for every build and load, with the
+    """What the stand-in is to be.
+
+    tensorrt: the version to behave as. log: a file that gets a line for every build and load, with the
     device's number where that is not 0.
 
     others: the names of the devices after the first, where they are not its own. memory: of each of them.

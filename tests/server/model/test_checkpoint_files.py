@@ -337,7 +337,7 @@ def test_shards_in_a_folder_below(sharded: Path) -> None:
 
 
 def test_shards_without_an_index(sharded: Path) -> None:
-    """transformers does not read them; the reference engine does."""
+    """They are not read by transformers; the reference engine reads them."""
     fingerprint, prompt = open_checkpoint(sharded).fingerprint, [3, 1, 4]
     expected = reference_logprobs(sharded, prompt)
     (sharded / INDEX).unlink()
@@ -379,7 +379,7 @@ def test_one_model_twice(folder: Path, sharded: Path, caplog: pytest.LogCaptureF
 
 @pytest.mark.parametrize("left", ["index", "damaged index", "index and some shards", "damaged shards"])
 def test_leftovers_beside_a_whole_file(both: Path, left: str, caplog: pytest.LogCaptureFixture) -> None:
-    """transformers reads the whole file, and so do both engines."""
+    """As transformers, both engines read the whole file."""
     shards = sorted(both.glob("model-*.safetensors"))
     if left == "damaged shards":
         shards[0].write_bytes(b"{}")
