@@ -60,7 +60,7 @@ def test_a_flag_a_key_and_a_variable_set_an_option(tmp_path: Path, monkeypatch: 
 def test_flags_stand_in_their_groups_in_the_order_of_their_fields() -> None:
     titles = re.findall(r"^(\w+):$|^  (--[a-z-]+)", parser().format_help(), re.MULTILINE)
     assert [title or flag for title, flag in titles] == [
-        "options", "--config", "sizes", "--bs", "--half",
+        "options", "--config", "--version", "sizes", "--bs", "--half",
         "ways", "--first-way", "--second-way", "--rest", "--late",
     ]  # fmt: skip
 
