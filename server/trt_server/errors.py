@@ -27,8 +27,8 @@ class InvalidRequestError(ScoringError):
     status = grpc.StatusCode.INVALID_ARGUMENT
 
 
-class PromptTooLongError(ScoringError):
-    """A prompt is longer than the engine takes."""
+class OutOfRangeError(ScoringError):
+    """A prompt is longer than the engine takes, or more positions are asked for."""
 
     status = grpc.StatusCode.OUT_OF_RANGE
 

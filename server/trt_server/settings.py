@@ -81,6 +81,12 @@ class Settings:
     max_batch_tokens: int | None = option(
         LIMITS, "tokens in a batch, padding counted; no further limit by default", type=values.count
     )
+    max_scored_positions: int | None = option(
+        LIMITS,
+        "positions of a request whose next token is scored: one a prompt, those of continuations, all of a "
+        "whole text; any number by default, 256 with TensorRT, whose plan holds their memory",
+        type=values.count,
+    )
     max_queue_delay_us: int = option(
         LIMITS,
         "microseconds to wait for requests to merge into a batch; 0: never, so that bs 1 means bs 1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from trt_server.model.dummy import GEOMETRIES
 from trt_server.model.geometry import Geometry, read_geometry
-from trt_server.observe.accounting import mfu, prompt_flops
+from trt_server.observe.accounting import mfu, text_flops
 
 A100_FP16 = 312e12
 
@@ -19,24 +19,33 @@ def test_prompt_of_a_small_model_by_hand() -> None:
     # A layer: q 64·64 + k, v 2·64·32 + o 64·64 + mlp 3·64·192 = 49,152 weights.
     # T = 10: 2·98,304·10 + 2·2·64·100 + 2·512·64.
     assert geometry("tiny").matmul_parameters == 98_304
-    assert prompt_flops(geometry("tiny"), 10) == 1_966_080 + 25_600 + 65_536
+    assert text_flops(geometry("tiny"), [(0, 10)], 1) == 1_966_080 + 25_600 + 65_536
 
 
 def test_average_mmlu_prompt_of_llama_2_7b() -> None:
     # P = 32·(4·4096² + 3·4096·11008) = 6,476,005,376; T = 805.
     # 2·P·T = 10,426,368,655,360; 2·32·4096·805² = 169,875,865,600; 2·32000·4096 = 262,144,000.
-    assert prompt_flops(geometry("llama-2-7b"), 805) == 10_596_506_664_960
+    assert text_flops(geometry("llama-2-7b"), [(0, 805)], 1) == 10_596_506_664_960
 
 
 def test_reused_prefix_is_not_counted_but_its_keys_are_met() -> None:
     # C = 6 of T = 10: 2·98,304·4 + 2·2·64·(100 − 36) + 2·512·64.
-    assert prompt_flops(geometry("tiny"), 10, reused_tokens=6) == 786_432 + 16_384 + 65_536
+    assert text_flops(geometry("tiny"), [(6, 10)], 1) == 786_432 + 16_384 + 65_536
+
+
+def test_continuations_go_on_after_the_prompt_and_the_head_runs_where_it_is_asked() -> None:
+    # 10 tokens, and two continuations of 3 and of 1 after them: 2·98,304·14 + 2·2·64·(100 + (169 − 100) +
+    # (121 − 100)) + 2·512·64·3, for the prompt's last position and the first two of the longer one.
+    computed = [(0, 10), (10, 13), (10, 11)]
+    assert text_flops(geometry("tiny"), computed, 3) == 2_752_512 + 256 * 190 + 196_608
 
 
 def test_attention_is_as_wide_as_the_heads_and_the_head_as_the_hidden_state() -> None:
     config = GEOMETRIES["tiny"] | {"head_dim": 24}
     # d = 4·24 = 96; P = 2·(64·(2·96 + 2·48) + 3·64·192) = 110,592.
-    assert prompt_flops(read_geometry(config), 10) == 2 * 110_592 * 10 + 2 * 2 * 96 * 100 + 2 * 512 * 64
+    assert (
+        text_flops(read_geometry(config), [(0, 10)], 1) == 2 * 110_592 * 10 + 2 * 2 * 96 * 100 + 2 * 512 * 64
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,15 +66,15 @@ def test_windows_bound_the_keys_that_are_counted(tokens: int, reused: int) -> No
         for position in range(reused, tokens)
     )
     layers, head = 2 * model.matmul_parameters * (tokens - reused), 2 * 512 * 64
-    assert prompt_flops(model, tokens, reused) == layers + 4 * 64 * keys + head
+    assert text_flops(model, [(reused, tokens)], 1) == layers + 4 * 64 * keys + head
 
 
 def test_window_of_mistral() -> None:
     # 6,000 tokens, 4,096 of them in reach: 4096·(2·6000 − 4096) = 32,374,784 instead of 6000² = 36,000,000.
     full = read_geometry(GEOMETRIES["mistral-7b"] | {"sliding_window": None})
-    saved = prompt_flops(full, 6000) - prompt_flops(geometry("mistral-7b"), 6000)
+    saved = text_flops(full, [(0, 6000)], 1) - text_flops(geometry("mistral-7b"), [(0, 6000)], 1)
     assert saved == 2 * 32 * 4096 * (36_000_000 - 32_374_784)
-    assert prompt_flops(full, 4096) == prompt_flops(geometry("mistral-7b"), 4096)
+    assert text_flops(full, [(0, 4096)], 1) == text_flops(geometry("mistral-7b"), [(0, 4096)], 1)
 
 
 @pytest.mark.parametrize(

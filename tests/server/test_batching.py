@@ -13,8 +13,9 @@ from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
 from trt_server.errors import QueueFullError
 from trt_server.scheduling.batching import Batching
+from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.queue import RequestQueue
-from trt_server.scheduling.request import ScoringRequest, TokenPrompt
+from trt_server.scheduling.request import ScoringRequest
 
 LONG_DELAY_US = "20000000"
 
@@ -85,8 +86,8 @@ def test_like_lengths_go_together() -> None:
         waiting = RequestQueue(10)
         for length in (10, 300, 12, 305):
             prompt = TokenPrompt(np.zeros(length, np.int32), np.zeros(1, np.int32))
-            waiting.put(ScoringRequest([prompt]))
-        batching = Batching(max_prompts=2, max_tokens=10_000, max_delay_seconds=20)
+            waiting.put(ScoringRequest([prompt], 1000))
+        batching = Batching(max_rows=2, max_tokens=10_000, max_delay_seconds=20)
         return [[request.longest for request in waiting.take(batching)] for _ in range(2)]
 
     assert asyncio.run(batches()) == [[10, 12], [300, 305]]

@@ -23,8 +23,9 @@ from trt_server.errors import EngineLostError, ScoringError
 from trt_server.scheduling import group as engine_group
 from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.group import EngineGroup
+from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.queue import RequestQueue
-from trt_server.scheduling.request import ScoringRequest, TokenPrompt
+from trt_server.scheduling.request import ScoringRequest
 from trt_server.scheduling.work import Work
 
 SECONDS = 20
@@ -36,6 +37,7 @@ class Instant:
     description = EngineDescription("instant", "1", "fp32", "none", PeakFlops(1.0, ""), "", 0.0, 0.0)
     length_multiple = 1
     max_candidates: int | None = None
+    max_scored_positions: int | None = None
     prefixes: PrefixStore[Any] | None = None
 
     def __init__(self, submitted: Callable[[], None] = lambda: None, depth: int = 1) -> None:
@@ -56,12 +58,13 @@ class Instant:
 
 class Zeros:
     def __init__(self, batch: Batch) -> None:
-        self._shape = batch.candidates.shape
+        self._targets, self._scored = len(batch.target_ids), len(batch.scored)
 
     def wait(self) -> Outcome:
-        rows = self._shape[0]
         scores = Scores(
-            np.zeros(self._shape, np.float32), np.zeros(rows, np.int32), np.zeros(rows, np.float32)
+            np.zeros(self._targets, np.float32),
+            np.zeros(self._scored, np.int32),
+            np.zeros(self._scored, np.float32),
         )
         return Outcome(scores, EngineTiming(0, 1, 0))
 
@@ -87,7 +90,7 @@ class Group:
 
     def ask(self) -> asyncio.Future[Any]:
         prompt = TokenPrompt(np.array([1, 2], np.int32), np.array([1], np.int32))
-        request = ScoringRequest([prompt])
+        request = ScoringRequest([prompt], 100)
         self.requests.put(request)
         return request.result
 
@@ -99,10 +102,10 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 def test_a_batch_that_cannot_be_assembled_is_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     failures = [MemoryError()]
 
-    def work(requests: list[ScoringRequest], multiple: int) -> Work:
+    def work(requests: list[ScoringRequest], batching: Batching) -> Work:
         if failures:
             raise failures.pop()
-        return Work(requests, multiple)
+        return Work(requests, batching)
 
     monkeypatch.setattr(engine_group, "Work", work)
 

@@ -46,7 +46,7 @@ class FailingEngine:
 
 def start(make: Callable[[], Any]) -> None:
     async def started() -> None:
-        batching = Batching(max_prompts=1, max_tokens=1, max_delay_seconds=0)
+        batching = Batching(max_rows=1, max_tokens=1, max_delay_seconds=0)
         ignore: Callable[[Any], None] = lambda _: None  # noqa: E731
         await EngineGroup([make], ["a device"], RequestQueue(1), batching, ignore, ignore).start()
 

@@ -10,13 +10,16 @@ import numpy as np
 from scoring.v1 import scoring_pb2 as pb
 from trt_server.engines.engine import EngineTiming, Outcome, Scores
 from trt_server.observe.metrics import STAGES
-from trt_server.scheduling.request import ScoringRequest, ScoringResult, TokenPrompt
+from trt_server.scheduling.batching import Batching
+from trt_server.scheduling.prompt import TokenPrompt
+from trt_server.scheduling.request import ScoringRequest
+from trt_server.scheduling.result import ScoringResult
 from trt_server.scheduling.stages import Stages
 from trt_server.scheduling.work import Work
 
 
 def prompt(*token_ids: int, reusable: int = 0) -> TokenPrompt:
-    return TokenPrompt(np.array(token_ids, np.int32), np.array([1], np.int32), reusable)
+    return TokenPrompt(np.array(token_ids, np.int32), np.array([1], np.int32), reusable_tokens=reusable)
 
 
 def results(requests: Sequence[Sequence[TokenPrompt]], *timings: EngineTiming) -> list[ScoringResult]:
@@ -26,12 +29,12 @@ def results(requests: Sequence[Sequence[TokenPrompt]], *timings: EngineTiming) -
     """
 
     async def computed() -> list[ScoringResult]:
-        work = Work([ScoringRequest(prompts, tokenize_ns=7) for prompts in requests], 1)
+        work = Work(
+            [ScoringRequest(prompts, 100, tokenize_ns=7) for prompts in requests], Batching(100, 10_000, 0.0)
+        )
         for batch, timing in zip(work.batches, timings, strict=True):
             rows = len(batch.lengths)
-            scores = Scores(
-                np.zeros((rows, 1), np.float32), np.zeros(rows, np.int32), np.zeros(rows, np.float32)
-            )
+            scores = Scores(np.zeros(rows, np.float32), np.zeros(rows, np.int32), np.zeros(rows, np.float32))
             work.outcomes.append(Outcome(scores, timing))
         work.submitted_ns = work.assemble_ns + 100
         assert work.assemble_ns > 0

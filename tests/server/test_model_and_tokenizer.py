@@ -42,6 +42,8 @@ def test_model_is_described_as_it_is(server: ServerProcess, llama_folder: Path) 
         stream_window=64,
         max_batch_tokens=8 * 2048,
         prefix_cache_bytes=2**30,
+        max_top_tokens=20,
+        max_scored_positions=0,
     )
     assert model.peak.flops_per_second > 1e9
     assert "measured" in model.peak.source

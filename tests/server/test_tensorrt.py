@@ -142,21 +142,22 @@ def test_many_at_once_each_get_their_own_answer(llama_folder: Path, tmp_path: Pa
 
 OUTCOMES_STAY = """
 import sys
+from dataclasses import astuple, replace
 from pathlib import Path
 import numpy as np
-from trt_server.engines.engine import Batch, EngineLimits
+from trt_server.engines.engine import EngineLimits, next_token_batch
 from trt_server.engines.tensorrt.engine import TensorRtEngine
 from trt_server.model.checkpoint import open_checkpoint
 engine = TensorRtEngine(open_checkpoint(Path(sys.argv[1])), EngineLimits(64, 1), "fp32", False)
 def submit(token):
     tokens, lengths, candidates = np.full((1, 8), token), np.array([8]), np.array([[5]])
-    return engine.submit(Batch(tokens, lengths, candidates))
+    return engine.submit(replace(next_token_batch(tokens, lengths, candidates), top_count=3))
 first = submit(3).wait().scores
-kept = [array.copy() for array in (first.candidate_logprobs, first.top_tokens, first.top_logprobs)]
+kept = [array.copy() for array in astuple(first)]
 for token in range(20, 24):
     other = submit(token).wait().scores
-assert other.candidate_logprobs != first.candidate_logprobs
-for array, before in zip((first.candidate_logprobs, first.top_tokens, first.top_logprobs), kept):
+assert other.target_logprobs != first.target_logprobs
+for array, before in zip(astuple(first), kept, strict=True):
     np.testing.assert_array_equal(array, before)
 engine.close()
 """

@@ -13,21 +13,73 @@ from trt_server.engines.prefix_store import PrefixStore
 
 @dataclass(frozen=True)
 class Batch:
-    """The prompts that the engine runs at once.
+    """Rows of tokens that the engine runs at once, and what is asked of them.
+
+    A row is a prompt, or what follows a stored prefix, with any number of continuations behind it. Each
+    continuation sees the prompt and itself: `visible_until` and `positions` say so.
 
     Attributes:
-        token_ids: int32 [prompts, length], padded on the right with 0.
-        lengths: int32 [prompts], the number of each prompt's real tokens, 1 to `length`.
-        candidates: int32 [prompts, width], padded on the right with 0.
-        prefix: int32 [tokens], the tokens that all prompts begin with and that token_ids leaves out. The
-            engine takes their keys and values from its prefix store, or computes them once and stores them.
-            None: the engine does not use its store for this batch.
+        token_ids: int32 [rows, length], padded on the right with 0.
+        lengths: int32 [rows], each row's real tokens, 1 to `length`.
+        positions: int32 [rows, length], each token's place in its own text, the prefix counted.
+        visible_until: int32 [rows, length], the last place of the row that sees a token; those before it
+            never do.
+        scored: int32 [scored], at least one: the tokens, counted through all rows, whose next token is asked
+            for.
+        target_ids: int32 [targets], at least one: tokens whose log-probability is asked for.
+        target_places: int32 [targets], in which place of `scored` each of them would be the next token.
+        top_count: How many of the most likely tokens are asked for in every place; 0: none.
+        prefix: int32 [tokens], what all rows begin with and token_ids leaves out: the engine takes it from
+            its prefix store, or computes it once and keeps it there. None: nothing comes from a store.
     """
 
     token_ids: NDArray[np.int32]
     lengths: NDArray[np.int32]
-    candidates: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    visible_until: NDArray[np.int32]
+    scored: NDArray[np.int32]
+    target_ids: NDArray[np.int32]
+    target_places: NDArray[np.int32]
+    top_count: int = 0
     prefix: NDArray[np.int32] | None = None
+
+
+# A place after every row's end.
+ALWAYS_VISIBLE = 2**30
+# The most that top_count can be.
+MAX_TOP_TOKENS = 20
+
+
+def next_token_batch(
+    token_ids: NDArray[np.int32],
+    lengths: NDArray[np.int32],
+    candidates: NDArray[np.int32],
+    prefix: NDArray[np.int32] | None = None,
+    first_position: int | None = None,
+) -> Batch:
+    """Make a batch of plain prompts, each of which is asked for its next token alone.
+
+    Args:
+        token_ids: int32 [prompts, length], padded on the right.
+        lengths: int32 [prompts].
+        candidates: int32 [prompts, width], the target_ids of each.
+        prefix: What all of them go on after.
+        first_position: Of the first token of each; None: the prefix's length.
+    """
+    rows, length = token_ids.shape
+    start = first_position if first_position is not None else 0 if prefix is None else len(prefix)
+    positions = np.tile(np.arange(start, start + length, dtype=np.int32), (rows, 1))
+    scored = np.arange(rows, dtype=np.int32) * length + lengths - 1
+    return Batch(
+        token_ids=token_ids,
+        lengths=lengths,
+        positions=positions,
+        visible_until=np.full((rows, length), ALWAYS_VISIBLE, np.int32),
+        scored=scored.astype(np.int32),
+        target_ids=candidates.reshape(-1),
+        target_places=np.repeat(np.arange(rows, dtype=np.int32), candidates.shape[1]),
+        prefix=prefix,
+    )
 
 
 def padded_length(tokens: int, multiple: int) -> int:
@@ -37,17 +89,21 @@ def padded_length(tokens: int, multiple: int) -> int:
 
 @dataclass(frozen=True)
 class Scores:
-    """Log-probabilities (natural logarithms) of the token that follows each prompt.
+    """What a batch asked for; log-probabilities are natural logarithms.
 
     Attributes:
-        candidate_logprobs: float32 [prompts, width]; values at padding are undefined.
-        top_tokens: int32 [prompts], the arg-max over the whole vocabulary.
-        top_logprobs: float32 [prompts], the log-probabilities of top_tokens.
+        target_logprobs: float32 [targets].
+        top_token: int32 [scored], arg-max of the whole vocabulary.
+        top_logprob: float32 [scored].
+        top_tokens: int32 [scored, top_count], the most likely tokens, most likely first. None: not asked for.
+        top_logprobs: float32 [scored, top_count].
     """
 
-    candidate_logprobs: NDArray[np.float32]
-    top_tokens: NDArray[np.int32]
-    top_logprobs: NDArray[np.float32]
+    target_logprobs: NDArray[np.float32]
+    top_token: NDArray[np.int32]
+    top_logprob: NDArray[np.float32]
+    top_tokens: NDArray[np.int32] | None = None
+    top_logprobs: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -161,11 +217,13 @@ class EngineLimits:
         max_prompt_tokens: Tokens of a prompt, padding included.
         max_batch_size: Prompts of a batch.
         prefix_cache_bytes: Bytes for the keys and values of shared prefixes; 0: no prefix is stored.
+        max_scored_positions: Places of a batch whose next token is asked for; None: the engine's own choice.
     """
 
     max_prompt_tokens: int
     max_batch_size: int
     prefix_cache_bytes: int = 0
+    max_scored_positions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -200,13 +258,16 @@ class Engine(Protocol):
     Attributes:
         depth: How many batches may be submitted before the first is waited for (1: no overlap).
         length_multiple: The lengths of its batches are padded to a multiple of this.
-        max_candidates: The most candidates of a prompt; None: any number.
+        max_candidates: The most candidates and continuations of a prompt together; None: any number.
+        max_scored_positions: The most places of a batch whose next token is asked for; None: any number, in
+            slices whose logits take a stated memory.
     """
 
     description: EngineDescription
     depth: int
     length_multiple: int
     max_candidates: int | None
+    max_scored_positions: int | None
 
     @property
     def prefixes(self) -> PrefixStore[Any] | None:

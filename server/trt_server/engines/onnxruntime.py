@@ -28,14 +28,15 @@ from trt_server.engines.engine import (
     EngineTiming,
     Outcome,
     PeakFlops,
-    Scores,
+    next_token_batch,
 )
-from trt_server.engines.onnxruntime_continuation import Continuation, ContinuedSubmission, failed_on_batch
+from trt_server.engines.onnxruntime_continuation import Continuation, ContinuedSubmission
+from trt_server.engines.onnxruntime_session import ScoringSession
 from trt_server.errors import StartError
 from trt_server.model.checkpoint import Checkpoint
 from trt_server.model.conversion import weights_as
 from trt_server.model.geometry import Geometry
-from trt_server.model.graph import IR_VERSIONS, OPSET, OUTPUTS, Graph, build_graph
+from trt_server.model.graph import IR_VERSIONS, OPSET, Graph, build_graph, build_head
 from trt_server.model.weights import Weights
 
 # With n blocks (n - 1) / 2n of the attention scores are not computed, so more than eight save little. At 805
@@ -69,11 +70,15 @@ class OnnxRuntimeEngine:
         start = time.perf_counter()
         self._threads = threads or usable_cores()
         self._limits = limits
+        self.max_scored_positions = limits.max_scored_positions
         weights = weights_as(checkpoint, "float32")
         converted = time.perf_counter()
-        graph = build_graph(checkpoint.geometry, weights, limits.max_prompt_tokens, _QUERY_BLOCKS)
-        self._session = _open_session(graph, self._threads)
-        self._continuation = self._open_continuation(checkpoint.geometry, weights)
+        geometry = checkpoint.geometry
+        graph = build_graph(geometry, weights, limits.max_prompt_tokens, _QUERY_BLOCKS)
+        head = _open_session(build_head(geometry, weights), self._threads)
+        whole = _open_session(graph, self._threads)
+        self._session = ScoringSession(whole, head, geometry.vocabulary_size)
+        self._continuation = self._open_continuation(geometry, weights, head)
         self.prefixes = self._continuation.store if self._continuation else None
         loaded = time.perf_counter()
         self._peak = CpuPeak(
@@ -97,7 +102,7 @@ class OnnxRuntimeEngine:
         """
         length = min(_WARM_UP_TOKENS, self._limits.max_prompt_tokens)
         tokens, candidates = np.zeros((1, length), np.int32), np.zeros((1, 1), np.int32)
-        self.submit(Batch(tokens, np.full(1, length, np.int32), candidates)).wait()
+        self.submit(next_token_batch(tokens, np.full(1, length, np.int32), candidates)).wait()
 
     def submit(self, batch: Batch) -> _Submission | ContinuedSubmission:
         """Return the batch as a submission, which is computed when it is waited for."""
@@ -113,44 +118,35 @@ class OnnxRuntimeEngine:
         """Free the sessions and the stored prefixes."""
         del self._session, self._continuation, self.prefixes
 
-    def _open_continuation(self, geometry: Geometry, weights: Weights) -> Continuation | None:
+    def _open_continuation(
+        self, geometry: Geometry, weights: Weights, head: ort.InferenceSession
+    ) -> Continuation | None:
         """Open a second session for prompts with a prefix.
 
-        Both sessions map the same file of weights, so that it is in memory once.
+        All sessions map the same file of weights, so that it is in memory once.
         """
         if not self._limits.prefix_cache_bytes:
             return None
         positions = self._limits.max_prompt_tokens
         graph = build_graph(geometry, weights, positions, with_past=True)
-        return Continuation(_open_session(graph, self._threads), geometry, self._limits.prefix_cache_bytes)
+        whole = _open_session(graph, self._threads)
+        session = ScoringSession(whole, head, geometry.vocabulary_size)
+        return Continuation(session, geometry, self._limits.prefix_cache_bytes)
 
 
 @dataclass(frozen=True)
 class _Submission:
-    session: ort.InferenceSession
+    session: ScoringSession
     batch: Batch
 
     def wait(self) -> Outcome:
         """Run the batch.
 
-        A CPU session has no state between two runs: a failure (mostly of memory) concerns that batch alone,
-        and the engine is not lost.
-
         Raises:
-            ScoringError: ONNX Runtime failed on this batch.
+            ScoringError: ONNX Runtime failed on this batch; the engine is not lost.
         """
-        inputs = {
-            "token_ids": self.batch.token_ids,
-            "lengths": self.batch.lengths,
-            "candidates": self.batch.candidates,
-        }
-        start = time.perf_counter_ns()
-        try:
-            candidate_logprobs, top_tokens, top_logprobs = self.session.run(OUTPUTS, inputs)
-        except Exception as error:
-            raise failed_on_batch(error) from error
-        core_ns = time.perf_counter_ns() - start
-        return Outcome(Scores(candidate_logprobs, top_tokens, top_logprobs), EngineTiming(0, core_ns, 0))
+        scores, core_ns = self.session.score(self.batch)
+        return Outcome(scores, EngineTiming(0, core_ns, 0))
 
 
 def _session_options(threads: int) -> ort.SessionOptions:

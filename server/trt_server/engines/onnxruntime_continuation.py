@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from trt_common.one_line import one_line
 
-from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
+from trt_server.engines.engine import Batch, EngineTiming, Outcome, next_token_batch
+from trt_server.engines.onnxruntime_session import ScoringSession
 from trt_server.engines.prefix_store import PrefixStore
-from trt_server.errors import ScoringError
 from trt_server.model.geometry import Geometry
-from trt_server.model.graph import OUTPUTS, kept_outputs, past_inputs
+from trt_server.model.graph import kept_outputs, past_inputs
 
 # float32 [1, key_value_heads, tokens, head_size] each, in the order of past_inputs.
 KeysAndValues = list[ort.OrtValue]
@@ -28,7 +26,7 @@ _PIECE_TOKENS = 256
 class Continuation:
     """A session of the graph that takes keys and values as inputs, and the store of its prefixes."""
 
-    def __init__(self, session: ort.InferenceSession, geometry: Geometry, limit_bytes: int) -> None:
+    def __init__(self, session: ScoringSession, geometry: Geometry, limit_bytes: int) -> None:
         self._session = session
         self._past_names = past_inputs(geometry.layers)
         self._kept_names = kept_outputs(geometry.layers)
@@ -57,8 +55,7 @@ class Continuation:
             past, timing = self._compute(prefix)
             self.store.put(prefix, past, len(prefix) * self._bytes_per_token)
         nothing = np.zeros(0, np.int32)
-        outputs, core_ns = self._run(OUTPUTS, batch, past, len(prefix), nothing)
-        scores = Scores(*(value.numpy() for value in outputs))
+        scores, core_ns = self._session.score(batch, self._past(past, len(prefix), nothing))
         return Outcome(scores, timing + EngineTiming(0, core_ns, 0), reused)
 
     def _compute(self, prefix: NDArray[np.int32]) -> tuple[KeysAndValues, EngineTiming]:
@@ -66,38 +63,21 @@ class Continuation:
         for start in range(0, len(prefix), _PIECE_TOKENS):
             piece = prefix[start : start + _PIECE_TOKENS]
             tokens, no_candidates = np.full(1, len(piece), np.int32), np.zeros((1, 1), np.int32)
-            batch = Batch(piece[np.newaxis], tokens, no_candidates)
-            kept = np.arange(len(piece), dtype=np.int32)
-            new, core_ns = self._run(self._kept_names, batch, values, start, kept)
+            batch = next_token_batch(piece[np.newaxis], tokens, no_candidates, first_position=start)
+            past = self._past(values, start, np.arange(len(piece), dtype=np.int32))
+            before = time.perf_counter_ns()
+            new = self._session.run(self._kept_names, batch, past)
+            core_ns = time.perf_counter_ns() - before
             before = time.perf_counter_ns()
             values = _appended(values, new) if start else new
             timing += EngineTiming(time.perf_counter_ns() - before, core_ns, 0)
         return values, timing
 
-    def _run(
-        self,
-        outputs: Sequence[str],
-        batch: Batch,
-        past: KeysAndValues,
-        past_length: int,
-        kept: NDArray[np.int32],
-    ) -> tuple[list[ort.OrtValue], int]:
-        """Return the outputs of a run, and how long it took in nanoseconds."""
-        arrays = {
-            "token_ids": batch.token_ids,
-            "lengths": batch.lengths,
-            "candidates": batch.candidates,
-            "past_length": np.full(1, past_length, np.int32),
-            "kept": kept,
-        }
+    def _past(self, values: KeysAndValues, length: int, kept: NDArray[np.int32]) -> dict[str, ort.OrtValue]:
+        """What the graph takes besides a batch."""
+        arrays = {"past_length": np.full(1, length, np.int32), "kept": kept}
         inputs = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
-        inputs |= dict(zip(self._past_names, past, strict=True))
-        start = time.perf_counter_ns()
-        try:
-            values = self._session.run_with_ort_values(list(outputs), inputs)
-        except Exception as error:
-            raise failed_on_batch(error) from error
-        return values, time.perf_counter_ns() - start
+        return inputs | dict(zip(self._past_names, values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -122,8 +102,3 @@ def _appended(values: KeysAndValues, new: KeysAndValues) -> KeysAndValues:
         ort.OrtValue.ortvalue_from_numpy(np.concatenate([before.numpy(), after.numpy()], axis=2))
         for before, after in zip(values, new, strict=True)
     ]
-
-
-def failed_on_batch(error: Exception) -> ScoringError:
-    """Return the error of one batch. The engine is not lost: a CPU session has no state between two runs."""
-    return ScoringError(f"ONNX Runtime failed on this batch: {one_line(error)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from trt_server.engines.engine import (
     Outcome,
     PeakFlops,
     Scores,
+    next_token_batch,
 )
 from trt_server.errors import EngineLostError, StartError
 from trt_server.model.checkpoint import Checkpoint
@@ -36,6 +37,8 @@ from trt_server.model.checkpoint import Checkpoint
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _GPU_PEAK_SIZE = 8192
 _GPU_PEAK_RUNS = 8
+# Of one slice of the places that are scored.
+_LOGITS_BYTES = 64 * 2**20
 
 
 class TorchEngine:
@@ -68,6 +71,8 @@ class TorchEngine:
         # PyTorch does not know the container's CPU quota.
         torch.set_num_threads(threads or min(torch.get_num_threads(), usable_cores()))
         self._limits = limits
+        self.max_scored_positions = limits.max_scored_positions
+        self._windows = checkpoint.geometry.sliding_windows
         model = _load(checkpoint, _DTYPES[precision])
         try:
             self._device = _claim_device(ordinal)
@@ -93,11 +98,11 @@ class TorchEngine:
         """Run the shortest and the longest prompt once."""
         for length in {1, self._limits.max_prompt_tokens}:
             tokens, lengths = np.zeros((1, length), np.int32), np.full(1, length, np.int32)
-            self.submit(Batch(tokens, lengths, np.zeros((1, 1), np.int32))).wait()
+            self.submit(next_token_batch(tokens, lengths, np.zeros((1, 1), np.int32))).wait()
 
     def submit(self, batch: Batch) -> _Submission:
         """Return the batch as a submission, which is computed when it is waited for."""
-        return _Submission(self._model, self._device, batch)
+        return _Submission(self._model, self._device, self._windows, batch)
 
     def measure_peak(self) -> PeakFlops:
         """Measure a CPU's peak once more; return a GPU's as it was found at start-up."""
@@ -121,6 +126,7 @@ class TorchEngine:
 class _Submission:
     model: Any
     device: torch.device
+    windows: Sequence[int | None]
     batch: Batch
 
     def wait(self) -> Outcome:
@@ -136,27 +142,73 @@ class _Submission:
             raise EngineLostError(f"PyTorch failed: {one_line(error)}") from error
 
     def _run(self) -> Outcome:
+        batch = self.batch
         start = time.perf_counter_ns()
-        token_ids, last, candidates = (
+        token_ids, positions, scored, target_ids, target_places = (
             torch.from_numpy(array).to(self.device, torch.long)
-            for array in (self.batch.token_ids, self.batch.lengths - 1, self.batch.candidates)
+            for array in (
+                batch.token_ids,
+                batch.positions,
+                batch.scored,
+                batch.target_ids,
+                batch.target_places,
+            )
         )
+        masks = None if _is_plain(batch) else self._masks(positions)
         copied_in = time.perf_counter_ns()
         clock = _CudaClock() if self.device.type == "cuda" else _CpuClock()
         clock.start()
-        # No mask: padding is to the right of the scored token, and causal attention never looks there.
-        hidden = self.model.model(input_ids=token_ids, use_cache=False).last_hidden_state
-        rows = hidden[torch.arange(len(last), device=self.device), last]
-        logprobs = self.model.lm_head(rows).float().log_softmax(-1)
-        top = logprobs.max(-1)
-        chosen = logprobs.gather(1, candidates)
+        hidden = self.model.model(
+            input_ids=token_ids, attention_mask=masks, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        found = self._score(hidden.flatten(0, 1)[scored], target_ids, target_places)
         core_ns = clock.stop()
         computed = time.perf_counter_ns()
-        scores = Scores(
-            chosen.cpu().numpy(), top.indices.to("cpu", torch.int32).numpy(), top.values.cpu().numpy()
-        )
+        scores = Scores(*(tensor.cpu().numpy() for tensor in found))
         timing = EngineTiming(copied_in - start, core_ns, time.perf_counter_ns() - computed)
         return Outcome(scores, timing)
+
+    def _score(
+        self, rows: torch.Tensor, target_ids: torch.Tensor, target_places: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """Run the head on [scored, hidden_size], in slices whose logits are bounded; the fields of Scores."""
+        count = max(1, self.batch.top_count)
+        targets = torch.empty(len(target_ids), dtype=torch.float32, device=self.device)
+        top, top_ids = [], []
+        size = max(1, _LOGITS_BYTES // (4 * self.model.config.vocab_size))
+        for start, part in enumerate(rows.split(size)):
+            logprobs = self.model.lm_head(part).float().log_softmax(-1)
+            theirs = target_places.div(size, rounding_mode="floor") == start
+            targets[theirs] = logprobs[target_places[theirs] - start * size, target_ids[theirs]]
+            most = logprobs.topk(count)
+            top.append(most.values)
+            top_ids.append(most.indices.int())
+        values, ids = torch.cat(top), torch.cat(top_ids)
+        plain = [targets, ids[:, 0], values[:, 0]]
+        return [*plain, ids, values] if self.batch.top_count else plain
+
+    def _masks(self, positions: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Return which keys each query sees, bool [rows, 1, length, length], as the model takes it."""
+        place = torch.arange(positions.shape[1], device=self.device)
+        until = torch.from_numpy(self.batch.visible_until).to(self.device, torch.long)
+        causal = (place[None, :, None] >= place) & (place[None, :, None] <= until[:, None, :])
+        distance = positions[:, :, None] - positions[:, None, :]
+
+        def mask(window: int | None) -> torch.Tensor:
+            return (causal if window is None else causal & (distance < window))[:, None]
+
+        kinds = getattr(self.model.config, "layer_types", None)
+        if kinds is None:
+            return mask(self.windows[0])
+        return {kind: mask(window) for kind, window in zip(kinds, self.windows, strict=True)}
+
+
+def _is_plain(batch: Batch) -> bool:
+    """Return whether every token sees all before it: the model's own causal mask is right then.
+
+    Padding needs none: it is to the right of what is scored, where causal attention never looks.
+    """
+    return bool((batch.visible_until >= batch.token_ids.shape[1] - 1).all())
 
 
 class _CpuClock:

@@ -45,7 +45,7 @@ class LoadedEngine:
     def prompt_limits(self) -> PromptLimits:
         """What a prompt may be, so that the engine on each of the devices takes it."""
         prefix_tokens = (0 if store is None else store.max_tokens for store in self.group.prefixes)
-        return PromptLimits(min(prefix_tokens), self.group.max_candidates)
+        return PromptLimits(min(prefix_tokens), self.group.max_candidates, self.group.max_scored_positions)
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _served_model(
         engine=compiled.description,
         reference=reference.description if reference else None,
         devices=choice.devices,
-        limits=opened.limits,
+        limits=replace(opened.limits, max_scored_positions=compiled.group.max_scored_positions),
         tokenizer=opened.tokenizer,
         server_version=code,
     )

@@ -35,7 +35,12 @@ class OpenedModel:
     def engine_limits(self) -> EngineLimits:
         """The largest batch that an engine will be asked to take, and what it may keep of prefixes."""
         limits = self.limits
-        return EngineLimits(limits.max_prompt_tokens, limits.max_batch_size, limits.prefix_cache_bytes)
+        return EngineLimits(
+            limits.max_prompt_tokens,
+            limits.max_batch_size,
+            limits.prefix_cache_bytes,
+            limits.max_scored_positions,
+        )
 
 
 def open_model(
@@ -71,6 +76,7 @@ def open_model(
         max_queue_size=settings.max_queue_size,
         stream_window=settings.stream_window,
         prefix_cache_bytes=prefix_bytes,
+        max_scored_positions=settings.max_scored_positions,
     )
     tokenizer = CheckpointTokenizer(checkpoint.folder)
     tokenizer.check()

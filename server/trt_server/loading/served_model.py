@@ -29,19 +29,22 @@ class Limits:
     max_queue_size: int
     stream_window: int
     prefix_cache_bytes: int
+    max_scored_positions: int | None = None
 
 
 @dataclass(frozen=True)
 class PromptLimits:
-    """What a prompt may be for one engine.
+    """What one engine takes of a request.
 
     Attributes:
-        max_prefix_tokens: Of a prefix that the engine can keep; 0: it keeps none.
-        max_candidates: Next tokens that may be asked for; None: any number.
+        max_prefix_tokens: It keeps no longer prefix; 0: none at all.
+        max_candidates: Of a prompt, its continuations counted; None: any number.
+        max_scored_positions: Places whose next token is asked for; None: any number.
     """
 
     max_prefix_tokens: int
     max_candidates: int | None
+    max_scored_positions: int | None
 
 
 @dataclass(frozen=True)

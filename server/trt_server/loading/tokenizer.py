@@ -97,19 +97,19 @@ class CheckpointTokenizer:
             raise InvalidRequestError(f"{error}, or send token ids") from error
         return np.asarray(ids, dtype=np.int32)
 
-    def following_token(self, prompt: str, text: str) -> int:
-        """Return the id of the token that follows `prompt` when `text` is appended to it.
+    def following_tokens(self, prompt: str, text: str) -> NDArray[np.int32]:
+        """Return the ids of the tokens that follow `prompt` when `text` is appended to it: int32 [tokens].
 
         Raises:
-            NoTokenizerError: There is no tokenizer, or it does not load.
-            InvalidRequestError: Appending the text changes the prompt's own tokens, or adds none.
+            InvalidRequestError: Appending changes the prompt's own tokens or adds none.
+            NoTokenizerError: The model has no tokenizer that loads.
         """
         alone, together = self.encode(prompt), self.encode(prompt + text)
         if len(together) <= len(alone) or not np.array_equal(together[: len(alone)], alone):
             raise InvalidRequestError(
-                f"candidate {text!r} does not follow its prompt as a token of its own: send token ids"
+                f"{text!r} does not follow its prompt as tokens of its own: send token ids"
             )
-        return int(together[len(alone)])
+        return together[len(alone) :]
 
     @cached_property
     def _encoder(self) -> TextEncoder:

@@ -44,12 +44,17 @@ class Attention:
     2n of the scores that causal attention masks anyway are never computed, and only one block's scores are in
     memory at a time. The result is the same, because masked scores have a share of 0.
 
-    With a past, all prompts continue at position past_length [1], and each layer's keys and values begin with
-    those of past_inputs. Positions of the past from past_length on are padding, and are masked.
+    A row of tokens may hold several continuations of one prompt, one after the other. A query sees a key that
+    is not after it in the row, and whose visible_until is not before the query. `positions` says where a
+    token is in its own text, which rotations and windows go by.
+
+    With a past, all rows continue after the same past_length [1] tokens, which every token sees: each layer's
+    keys and values begin with those of past_inputs. Positions of the past from past_length on are padding,
+    and are masked.
 
     Where the opset has the operator `Attention`, it replaces both products and the softmax between them. It
-    takes grouped heads as they are, and a mask only where there is a window or a past. The attribute for the
-    type of its softmax is left out, because TensorRT's parser refuses it and chooses the type itself.
+    takes grouped heads as they are. The attribute for the type of its softmax is left out, because TensorRT's
+    parser refuses it and chooses the type itself.
     """
 
     def __init__(
@@ -94,11 +99,10 @@ class Attention:
         self._masks = {
             window: [self._add_mask(window, block) for block in self._blocks]
             for window in dict.fromkeys(geometry.sliding_windows)
-            if self._needs_mask(window)
         }
 
     def add_layer(self, hidden: str, layer: int) -> str:
-        """Add one layer's attention, from [prompts × length, hidden_size] to the same shape.
+        """Add one layer's attention, from [rows × length, hidden_size] to the same shape.
 
         Args:
             hidden: The name of the normalized hidden states.
@@ -123,9 +127,9 @@ class Attention:
         return nodes.linear(context, f"{weights}.o_proj", "output")
 
     def _attend(self, query: str, key: str, value: str, window: int | None) -> str:
-        """Return the attention's output, [prompts, length, query_heads, head_size]."""
+        """Return the attention's output, [rows, length, query_heads, head_size]."""
         if self._is_one_operator:
-            return self._context_of_operator(query, key, value, *self._masks.get(window, []))
+            return self._context_of_operator(query, key, value, *self._masks[window])
         key, value = self._spread(key, "key"), self._spread(value, "value")
         contexts = [
             self._context(query, key, value, block, mask)
@@ -142,32 +146,41 @@ class Attention:
             nodes.add("Concat", ["token_ids.shape", sizes], f"{name}.shape", axis=0)
 
     def _add_positions(self) -> None:
-        """Add `position` [length], and with a past also `key.position` [past + length]."""
+        """Add what masks are made of.
+
+        `query.index` [length] is a query's place in its row and `key.index` [keys] that of a key, -1 for one
+        of the past; `key.until` [rows, keys] is the last place that sees a key, `key.position` [rows, keys]
+        its place in its text. Without a past, the keys' are those of the inputs.
+        """
         nodes = self._nodes
+        along = nodes.add("Range", [nodes.int32(0), "length", nodes.int32(1)], "query.index")
         if not self._with_past:
-            nodes.add("Range", [nodes.int32(0), "length", nodes.int32(1)], "position")
+            self._key_index, self._key_until, self._key_position = along, "visible_until", "positions"
             return
-        along = nodes.add("Range", [nodes.int32(0), "length", nodes.int32(1)], "along")
-        nodes.add("Add", ["past_length", along], "position")
         shape = nodes.add("Shape", ["past.0.key"], "past.shape")
         size = nodes.add("Gather", [shape, nodes.sizes(2)], "past.size", axis=0)
         vector = nodes.add("Cast", [size], "past.vector", to=TensorProto.INT32)
         past = nodes.add("Squeeze", [vector, nodes.sizes(0)], "past")
         slot = nodes.add("Range", [nodes.int32(0), past, nodes.int32(1)], "past.slot")
         there = nodes.add("Less", [slot, "past_length"], "past.there")
-        slots = nodes.add("Where", [there, slot, nodes.int32(_NOWHERE)], "past.position")
-        nodes.add("Concat", [slots, "position"], "key.position", axis=0)
-        nodes.add("Concat", ["prompts.size", nodes.sizes(1, 1, 1)], "past.each_prompt", axis=0)
+        index = nodes.add("Where", [there, nodes.int32(-1), nodes.int32(_NOWHERE)], "past.index")
+        self._key_index = nodes.add("Concat", [index, along], "key.index", axis=0)
+        each = nodes.add("Concat", ["rows.size", size], "past.each_row", axis=0)
+        until = nodes.add("Expand", [nodes.int32(_NOWHERE), each], "past.until")
+        self._key_until = nodes.add("Concat", [until, "visible_until"], "key.until", axis=1)
+        position = nodes.add("Expand", [slot, each], "past.position")
+        self._key_position = nodes.add("Concat", [position, "positions"], "key.position", axis=1)
+        nodes.add("Concat", ["rows.size", nodes.sizes(1, 1, 1)], "past.each", axis=0)
 
     def _add_rotations(self, positions: int) -> None:
-        """Add cosine and sine of this run's positions, [1, 1, length, head_size].
+        """Add cosine and sine of this run's positions, [rows, 1, length, head_size].
 
         The first half of the sine is negated here, so that rotating a head needs no negation. Queries have a
         pair of their own that includes attention's factor 1 / √head_size, so that scaling costs nothing.
         """
         nodes = self._nodes
         for name, table in zip(("cosine", "sine"), rope_tables(self._geometry, positions), strict=True):
-            nodes.add("Gather", [nodes.constant(f"{name}.table", table, np.float32), "position"], name)
+            nodes.add("Gather", [nodes.constant(f"{name}.table", table, np.float32), "positions"], name)
         for part, factor in (("query", 1 / math.sqrt(self._geometry.head_size)), ("key", 1.0)):
             with nodes.scope(part):
                 scale = nodes.constant(f"{part}.scale", factor, np.float32)
@@ -177,7 +190,7 @@ class Attention:
                 for name, halves in (("cosine", [cosine, cosine]), ("sine", [minus_sine, sine])):
                     both = nodes.add("Concat", halves, f"{name}.both", axis=-1)
                     typed = nodes.add("Cast", [both], f"{name}.typed", to=nodes.onnx_type)
-                    self._add_as_heads(typed, name)
+                    self._for_all_heads(typed, name)
 
     def _add_blocks(self, count: int) -> list[_Block]:
         if count == 1:
@@ -191,42 +204,44 @@ class Attention:
             product = self._nodes.add("Mul", ["length.vector", self._nodes.int32(number)], "product")
             return self._nodes.add("Div", [product, self._nodes.int32(count)], "position")
 
-    def _needs_mask(self, window: int | None) -> bool:
-        """Return whether this window needs a mask.
-
-        `Attention` masks by itself where queries and keys begin at the same position, and knows no windows.
-        """
-        return not self._is_one_operator or self._with_past or window is not None
-
     def _add_mask(self, window: int | None, block: _Block) -> str:
-        """Add a block's mask, [1, 1, queries, keys] of the scores' type: 0 where a query sees a key.
+        """Add a block's mask, [rows, 1, queries, keys] of the scores' type: 0 where a query sees a key.
 
         It is added to the scores.
         """
         nodes = self._nodes
         with nodes.scope(f"mask.{window or 'full'}.{block.scope}"):
-            query = self._queries_of(block, "position", 0, "query.position")
+            query = self._queries_of(block, "query.index", 0, "query.index")
             query = nodes.add("Unsqueeze", [query, nodes.sizes(1)], "query")
-            positions = "key.position" if self._with_past else "position"
-            key = self._keys_of(block, positions, 0, "key.position")
-            key = nodes.add("Unsqueeze", [key, nodes.sizes(0)], "key")
-            visible = nodes.add("LessOrEqual", [key, query], "causal")
+            index = self._keys_of(block, self._key_index, 0, "key.index")
+            before = nodes.add("LessOrEqual", [index, query], "before")
+            until = self._keys_of(block, self._key_until, 1, "key.until")
+            until = nodes.add("Unsqueeze", [until, nodes.sizes(1)], "until")
+            visible = nodes.add("And", [before, nodes.add("LessOrEqual", [query, until], "open")], "visible")
             if window is not None:
-                distance = nodes.add("Sub", [query, key], "distance")
-                near = nodes.add("Less", [distance, nodes.int32(window)], "near")
-                visible = nodes.add("And", [visible, near], "visible")
+                visible = nodes.add("And", [visible, self._near(window, block)], "visible.near")
             shown = nodes.constant("shown", 0, self._score_type)
             masked = nodes.constant("masked", _MASKED[self._score_type], self._score_type)
-            return self._add_as_heads(nodes.add("Where", [visible, shown, masked], "rows"), "bias")
+            return self._for_all_heads(nodes.add("Where", [visible, shown, masked], "rows"), "bias")
 
-    def _add_as_heads(self, values: str, name: str) -> str:
-        """Add two leading axes once, because TensorRT's parser would do it again in every layer."""
-        return self._nodes.add("Unsqueeze", [values, self._nodes.sizes(0, 1)], name)
+    def _near(self, window: int, block: _Block) -> str:
+        """Add whether a query's window reaches back to a key, [rows, queries, keys]."""
+        nodes = self._nodes
+        query = self._queries_of(block, "positions", 1, "query.position")
+        query = nodes.add("Unsqueeze", [query, nodes.sizes(2)], "query.position.each")
+        key = self._keys_of(block, self._key_position, 1, "key.position")
+        key = nodes.add("Unsqueeze", [key, nodes.sizes(1)], "key.position.each")
+        distance = nodes.add("Sub", [query, key], "distance")
+        return nodes.add("Less", [distance, nodes.int32(window)], "near")
+
+    def _for_all_heads(self, values: str, name: str) -> str:
+        """Add the axis of the heads once, because TensorRT's parser would do it again in every layer."""
+        return self._nodes.add("Unsqueeze", [values, self._nodes.sizes(1)], name)
 
     # Nodes of one layer.
 
     def _heads(self, hidden: str, weights: str, name: str, shape: str) -> str:
-        """Project hidden states to heads, [prompts, heads, length, head_size]."""
+        """Project hidden states to heads, [rows, heads, length, head_size]."""
         with self._nodes.scope(name):
             projected = self._nodes.linear(hidden, weights, "projected")
             heads = self._nodes.add("Reshape", [projected, shape], "split")
@@ -248,11 +263,11 @@ class Attention:
         with nodes.scope("kept"):
             nodes.add("Gather", [heads, "kept"], kind, axis=2)
         with nodes.scope(f"{kind}.past"):
-            each = nodes.add("Expand", [past, "past.each_prompt"], "each")
+            each = nodes.add("Expand", [past, "past.each"], "each")
             return nodes.add("Concat", [each, heads], "appended", axis=2)
 
     def _spread(self, heads: str, name: str) -> str:
-        """Repeat each key or value head for its query heads, [prompts, query_heads, length, head_size]."""
+        """Repeat each key or value head for its query heads, [rows, query_heads, length, head_size]."""
         geometry, nodes = self._geometry, self._nodes
         if geometry.query_heads == geometry.key_value_heads:
             return heads
@@ -265,7 +280,7 @@ class Attention:
             return nodes.add("Reshape", [expanded, shape], "heads")
 
     def _context(self, query: str, key: str, value: str, block: _Block, mask: str) -> str:
-        """Return a block's attention output, [prompts, queries, query_heads, head_size]."""
+        """Return a block's attention output, [rows, queries, query_heads, head_size]."""
         nodes = self._nodes
         with nodes.scope(block.scope):
             query = self._queries_of(block, query, 2, "query")
@@ -282,15 +297,14 @@ class Attention:
             context = nodes.add("MatMul", [shares, value], "context")
             return nodes.add("Transpose", [context], "context.transposed", perm=[0, 2, 1, 3])
 
-    def _context_of_operator(self, query: str, key: str, value: str, mask: str | None = None) -> str:
+    def _context_of_operator(self, query: str, key: str, value: str, mask: str) -> str:
         """Return the output of all queries, which are scaled already, through the operator `Attention`."""
         nodes = self._nodes
         with nodes.scope("all"):
             context = nodes.add(
                 "Attention",
-                [query, key, value, *([mask] if mask else [])],
+                [query, key, value, mask],
                 "context",
-                is_causal=0 if mask else 1,
                 scale=1.0,
             )
             return nodes.add("Transpose", [context], "context.transposed", perm=[0, 2, 1, 3])

@@ -7,6 +7,7 @@ weights by file, offset and length, and never copies them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,10 @@ ATTENTION_OPSET = 23
 # The version of ONNX's file format for each opset.
 IR_VERSIONS = {OPSET: 8, ATTENTION_OPSET: 11}
 
-OUTPUTS = ("candidate_logprobs", "top_token", "top_logprob")
+# Of every run, and what a run is asked for besides.
+OUTPUTS = ("target_logprobs", "top_token", "top_logprob")
+TOP_OUTPUTS = ("top_tokens", "top_logprobs")
+HIDDEN = "hidden_states"
 
 
 @dataclass(frozen=True)
@@ -48,21 +52,33 @@ def build_graph(
     softmax_in_float32: bool = True,
     with_past: bool = False,
     opset: int = OPSET,
+    top_tokens: int | None = None,
 ) -> Graph:
-    """Build the graph that scores prompts of up to `positions` tokens.
+    """Build the graph that scores texts of up to `positions` tokens.
 
-    Its inputs, all int32, are token_ids [prompts, length], padded on the right; lengths [prompts]; candidates
-    [prompts, width]. Its outputs, for the token that follows each prompt, are candidate_logprobs float32
-    [prompts, width], top_token int32 [prompts] and top_logprob float32 [prompts].
+    Inputs, int32, of rows of tokens that are padded on the right:
+        token_ids [rows, length].
+        positions [rows, length]: Each token's place in its own text.
+        visible_until [rows, length]: The last place of its row that sees a token; those before it never do.
+        scored [scored]: The tokens, counted through all rows, whose next token is asked for.
+        target_ids [targets]: Tokens whose log-probability is asked for.
+        target_places [targets]: In which place of `scored` each of them would be the next token.
+        top_count [1]: How many of the most likely tokens are told; where `top_tokens` is None.
+    Outputs:
+        target_logprobs: float32 [targets].
+        top_token, top_logprob: int32 and float32 [scored], the most likely token.
+        top_tokens, top_logprobs: int32 and float32 [scored, top_count], the most likely ones, first first.
+        hidden_states: [rows × length, hidden_size], what `build_head` goes on from; where `top_tokens` is
+            None.
 
     It computes in the type of the weights, which must be float32 for all or float16 for all. RMSNorm and the
     log-probabilities are always float32, attention's softmax unless softmax_in_float32 is False. Padding
     needs no mask: it is to the right of the scored token, and causal attention never looks there.
 
-    With a past, prompts continue a KV cache of an earlier run, which is the same for all of them, and
-    token_ids and lengths are those of the rest. Further inputs: past_length int32 [1]; past_inputs of the
+    With a past, rows continue a KV cache of an earlier run, which is the same for all of them, and
+    token_ids and positions are those of the rest. Further inputs: past_length int32 [1]; past_inputs of the
     weights' type, each [1, key_value_heads, past, head_size] and padded on the right; kept int32 [kept], the
-    new tokens whose keys and values are returned. Further outputs: kept_outputs, each [prompts,
+    new tokens whose keys and values are returned. Further outputs: kept_outputs, each [rows,
     key_value_heads, kept, head_size].
 
     Args:
@@ -77,7 +93,9 @@ def build_graph(
             is always so.
         with_past: Whether the graph takes a KV cache.
         opset: OPSET, or ATTENTION_OPSET, with which each layer's attention is one `Attention` node. That node
-            takes grouped heads as they are, and no mask where a query sees all keys before it.
+            takes grouped heads as they are.
+        top_tokens: How many of the most likely tokens are always returned. None: as many as top_count says,
+            for engines that compute only the outputs they are asked for.
 
     Raises:
         ValueError: There are several query blocks where only one is possible.
@@ -85,32 +103,65 @@ def build_graph(
     nodes = NodeList(weights, opset)
     _add_sizes(nodes)
     attention = Attention(geometry, nodes, positions, query_blocks, softmax_in_float32, with_past)
-    _decode(geometry, nodes, attention)
+    hidden = _decode(geometry, nodes, attention, None if top_tokens else HIDDEN)
+    _score(geometry, nodes, nodes.add("Gather", [hidden, "scored"], "scored_rows"), top_tokens)
     past, kept = _past_values(geometry, nodes.onnx_type) if with_past else ([], [])
+    inputs = [_int32(name, ["rows", "length"]) for name in ("token_ids", "positions", "visible_until")]
+    outputs = _head_outputs(top_tokens)
+    if top_tokens is None:
+        size = ["rows × length", geometry.hidden_size]
+        outputs.append(helper.make_tensor_value_info(HIDDEN, nodes.onnx_type, size))
+    return _graph(
+        nodes, [*inputs, _int32("scored", ["scored"]), *_head_inputs(top_tokens), *past], [*outputs, *kept]
+    )
+
+
+def build_head(geometry: Geometry, weights: Weights) -> Graph:
+    """Make the graph of the head alone, for what `build_graph` left as hidden_states.
+
+    Inputs: hidden_rows of the weights' type [scored, hidden_size]; target_ids, target_places and top_count as
+    build_graph has them. Outputs: the same as there.
+    """
+    nodes = NodeList(weights, OPSET)
+    _score(geometry, nodes, "hidden_rows", None)
+    size = ["scored", geometry.hidden_size]
+    rows = helper.make_tensor_value_info("hidden_rows", nodes.onnx_type, size)
+    return _graph(nodes, [rows, *_head_inputs(None)], _head_outputs(None))
+
+
+def _graph(
+    nodes: NodeList, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+) -> Graph:
     graph = helper.make_graph(
-        nodes.nodes,
-        "scoring",
-        [
-            helper.make_tensor_value_info("token_ids", TensorProto.INT32, ["prompts", "length"]),
-            helper.make_tensor_value_info("lengths", TensorProto.INT32, ["prompts"]),
-            helper.make_tensor_value_info("candidates", TensorProto.INT32, ["prompts", "width"]),
-            *past,
-        ],
-        [
-            helper.make_tensor_value_info("candidate_logprobs", TensorProto.FLOAT, ["prompts", "width"]),
-            helper.make_tensor_value_info("top_token", TensorProto.INT32, ["prompts"]),
-            helper.make_tensor_value_info("top_logprob", TensorProto.FLOAT, ["prompts"]),
-            *kept,
-        ],
-        initializer=list(nodes.initializers.values()),
+        nodes.nodes, "scoring", inputs, outputs, initializer=list(nodes.initializers.values())
     )
     model = helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid("", opset)],
-        ir_version=IR_VERSIONS[opset],
+        opset_imports=[helper.make_opsetid("", nodes.opset)],
+        ir_version=IR_VERSIONS[nodes.opset],
         producer_name="trt-server",
     )
     return Graph(model, nodes.weights_folder)
+
+
+def _head_inputs(top_tokens: int | None) -> list[onnx.ValueInfoProto]:
+    targets = [_int32(name, ["targets"]) for name in ("target_ids", "target_places")]
+    return targets if top_tokens else [*targets, _int32("top_count", [1])]
+
+
+def _head_outputs(top_tokens: int | None) -> list[onnx.ValueInfoProto]:
+    top = ["scored", top_tokens or "top_count"]
+    return [
+        helper.make_tensor_value_info("target_logprobs", TensorProto.FLOAT, ["targets"]),
+        _int32("top_token", ["scored"]),
+        helper.make_tensor_value_info("top_logprob", TensorProto.FLOAT, ["scored"]),
+        _int32("top_tokens", top),
+        helper.make_tensor_value_info("top_logprobs", TensorProto.FLOAT, top),
+    ]
+
+
+def _int32(name: str, shape: Sequence[str | int]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.INT32, shape)
 
 
 def past_inputs(layers: int) -> list[str]:
@@ -137,7 +188,7 @@ def _past_values(
         ),
     ]
     outputs = [
-        helper.make_tensor_value_info(name, onnx_type, ["prompts", heads, "kept", size])
+        helper.make_tensor_value_info(name, onnx_type, ["rows", heads, "kept", size])
         for name in kept_outputs(geometry.layers)
     ]
     return inputs, outputs
@@ -145,21 +196,21 @@ def _past_values(
 
 def _add_sizes(nodes: NodeList) -> None:
     nodes.add("Shape", ["token_ids"], "token_ids.shape")
-    _size(nodes, axis=0, name="prompts")
+    _size(nodes, axis=0, name="rows")
     _size(nodes, axis=1, name="length")
 
 
-def _decode(geometry: Geometry, nodes: NodeList, attention: Attention) -> None:
-    """Add all layers.
+def _decode(geometry: Geometry, nodes: NodeList, attention: Attention, name: str | None) -> str:
+    """Add all layers, and return the last one's output, under `name` where one is given.
 
-    Between them hidden states are [prompts × length, hidden_size]: one product a weight.
+    Between layers hidden states are [rows × length, hidden_size]: one product a weight.
     """
     embedded = nodes.add("Gather", [nodes.weight("model.embed_tokens.weight"), "token_ids"], "embedding")
     hidden = nodes.add("Reshape", [embedded, nodes.sizes(-1, geometry.hidden_size)], "hidden")
     for layer in range(geometry.layers):
         with nodes.scope(f"layers.{layer}"):
             hidden = _layer(geometry, nodes, attention, hidden, layer)
-    _score(geometry, nodes, hidden)
+    return hidden if name is None else nodes.add("Identity", [hidden], name)
 
 
 def _size(nodes: NodeList, axis: int, name: str) -> None:
@@ -189,28 +240,44 @@ def _mlp(nodes: NodeList, hidden: str, weights: str) -> str:
     return nodes.linear(nodes.add("Mul", [gate, up], "gated"), f"{weights}.down_proj", "down")
 
 
-def _score(geometry: Geometry, nodes: NodeList, hidden: str) -> None:
+def _score(geometry: Geometry, nodes: NodeList, rows: str, top_tokens: int | None) -> None:
+    """From hidden states [scored, hidden_size] to all outputs of the head."""
+    vocabulary = geometry.vocabulary_size
     with nodes.scope("head"):
-        last = _last_rows(nodes, hidden)
-        normed = nodes.rms_norm(last, "model.norm.weight", geometry.rms_epsilon, "norm")
+        normed = nodes.rms_norm(rows, "model.norm.weight", geometry.rms_epsilon, "norm")
         tied = geometry.tied_embeddings
         weight = nodes.weight("model.embed_tokens.weight" if tied else "lm_head.weight")
         logits = nodes.float32(nodes.add("Gemm", [normed, weight], "logits", transB=1))
-        highest = nodes.reduced("ReduceMax", logits, "highest")
+        most, most_ids = _most_likely(nodes, logits, top_tokens)
+        if top_tokens:
+            # They are computed anyway: the first of them saves two more passes over the vocabulary.
+            highest = nodes.add("Gather", [most, nodes.sizes(0)], "highest", axis=-1)
+            first = nodes.add("Gather", [most_ids, nodes.sizes(0)], "first", axis=-1)
+            top = nodes.add("Squeeze", [first, nodes.sizes(-1)], "top")
+        else:
+            highest = nodes.reduced("ReduceMax", logits, "highest")
+            top = nodes.add("ArgMax", [logits], "top", axis=-1, keepdims=0)
         shifted = nodes.add("Sub", [logits, highest], "shifted")
+        most_shifted = nodes.add("Sub", [most, highest], "most.shifted")
         total = nodes.add("ReduceSum", [nodes.add("Exp", [shifted], "exp"), nodes.sizes(-1)], "total")
         log_total = nodes.add("Log", [total], "log_total")
-        chosen = nodes.add("GatherElements", [shifted, "candidates"], "chosen", axis=1)
-        top = nodes.add("ArgMax", [logits], "top", axis=-1, keepdims=0)
-        top_logprob = nodes.add("Neg", [log_total], "top_logprob")
-    nodes.add("Sub", [chosen, log_total], "candidate_logprobs")
+        log_totals = nodes.add("Squeeze", [log_total, nodes.sizes(-1)], "log_totals")
+        values = nodes.add("Reshape", [shifted, nodes.sizes(-1)], "values")
+        start = nodes.add("Mul", ["target_places", nodes.int32(vocabulary)], "start")
+        chosen = nodes.add("Gather", [values, nodes.add("Add", [start, "target_ids"], "place")], "chosen")
+        chosen_total = nodes.add("Gather", [log_totals, "target_places"], "chosen.total")
+    nodes.add("Sub", [chosen, chosen_total], "target_logprobs")
     nodes.add("Cast", [top], "top_token", to=TensorProto.INT32)
-    nodes.add("Squeeze", [top_logprob, nodes.sizes(-1)], "top_logprob")
+    nodes.add("Neg", [log_totals], "top_logprob")
+    nodes.add("Cast", [most_ids], "top_tokens", to=TensorProto.INT32)
+    nodes.add("Sub", [most_shifted, log_total], "top_logprobs")
 
 
-def _last_rows(nodes: NodeList, hidden: str) -> str:
-    """Return the hidden state of each prompt's last real token, [prompts, hidden_size]."""
-    prompt = nodes.add("Range", [nodes.int32(0), "prompts", nodes.int32(1)], "prompt")
-    start = nodes.add("Mul", [prompt, "length"], "start")
-    end = nodes.add("Add", [start, "lengths"], "end")
-    return nodes.add("Gather", [hidden, nodes.add("Sub", [end, nodes.int32(1)], "row")], "last_rows")
+def _most_likely(nodes: NodeList, logits: str, top_tokens: int | None) -> tuple[str, str]:
+    """Return each row's largest logits and their tokens, top_tokens or top_count of them, largest first."""
+    if top_tokens:
+        count = nodes.sizes(top_tokens)
+    else:
+        count = nodes.add("Cast", ["top_count"], "top_count.size", to=TensorProto.INT64)
+    most, most_ids = nodes.add_with_outputs("TopK", [logits, count], "most", ["", ".ids"])
+    return most, most_ids

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from scoring.v1 import scoring_pb2 as pb
 
 from trt_server.devices.device import together
-from trt_server.engines.engine import EngineDescription, PeakFlops
-from trt_server.errors import InvalidRequestError, PromptTooLongError, ScoringError
+from trt_server.engines.engine import MAX_TOP_TOKENS, EngineDescription, PeakFlops
+from trt_server.errors import InvalidRequestError, OutOfRangeError, ScoringError
 from trt_server.loading.served_model import Limits, PromptLimits, ServedModel
 from trt_server.loading.tokenizer import CheckpointTokenizer
 from trt_server.model.geometry import Geometry
-from trt_server.observe.accounting import prompt_flops
-from trt_server.scheduling.request import ScoringResult, TokenPrompt
+from trt_server.observe.accounting import text_flops
+from trt_server.scheduling.prompt import TokenPrompt
+from trt_server.scheduling.result import PromptResult, ScoringResult, TokenLogprobs
+from trt_server.scheduling.row import rows_of
 
 
 @dataclass(frozen=True)
@@ -54,29 +56,25 @@ class RequestDecoder:
             )
 
     def decode(self, request: pb.ScoreRequest, engine: PromptLimits) -> list[TokenPrompt]:
-        """Return a request's prompts for an engine.
+        """Return the prompts, for an engine with these limits.
 
-        It tokenizes prompts that are text, which takes a while. Nothing is reused of a prefix that is longer
-        than the engine can keep.
-
-        Args:
-            request: As it came.
-            engine: What the engine takes of a prompt.
+        Of a prefix that the engine cannot keep nothing is reused. Text takes a while, as it is tokenized.
 
         Raises:
-            InvalidRequestError: A prompt or its candidates cannot be scored, or all prompts together have too
-                many tokens.
-            PromptTooLongError: A prompt is longer than the server takes.
-            NoTokenizerError: A prompt is text, and the model has no tokenizer that loads.
+            InvalidRequestError: A prompt is not one that the engine can run.
+            OutOfRangeError: It is too long, or too many positions are asked for.
+            NoTokenizerError: It is text, and the model has no tokenizer.
         """
         if not request.allow_prefix_reuse:
             engine = replace(engine, max_prefix_tokens=0)
         prompts = [self._prompt(number, prompt, engine) for number, prompt in enumerate(request.prompts)]
         self._check_padded(prompts)
+        _check_positions(prompts, engine.max_scored_positions)
         return prompts
 
     def _check_padded(self, prompts: Sequence[TokenPrompt]) -> None:
-        padded = len(prompts) * max(len(prompt.rest) for prompt in prompts)
+        rows = [row for prompt in prompts for row in rows_of(prompt, self.limits.max_prompt_tokens)]
+        padded = len(prompts) * max(row.tokens for row in rows)
         if padded > self.limits.max_batch_tokens:
             raise InvalidRequestError(
                 f"the request is {padded} tokens with its padding, the limit is "
@@ -85,25 +83,39 @@ class RequestDecoder:
             )
 
     def _prompt(self, number: int, prompt: pb.Prompt, engine: PromptLimits) -> TokenPrompt:
-        if prompt.WhichOneof("content") == "text":
-            token_ids = self.tokenizer.encode(prompt.text)
-        else:
-            token_ids = self._ids(f"prompt {number}", prompt.token_ids.ids)
+        is_text = prompt.WhichOneof("content") == "text"
+        ids = prompt.token_ids.ids
+        token_ids = self.tokenizer.encode(prompt.text) if is_text else self._ids(f"prompt {number}", ids)
         if not len(token_ids):
             raise InvalidRequestError(f"prompt {number} is empty: send at least one token")
-        if len(token_ids) > self.limits.max_prompt_tokens:
-            raise PromptTooLongError(
-                f"prompt {number} has {len(token_ids)} tokens, the limit is {self._prompt_limit()}"
-            )
         if prompt.shared_prefix_tokens > len(token_ids):
             raise InvalidRequestError(
                 f"prompt {number} names a shared prefix of {prompt.shared_prefix_tokens} tokens "
                 f"and has {len(token_ids)}: name at most as many"
             )
-        # The last token is always computed: it is what scores.
-        reusable = min(prompt.shared_prefix_tokens, len(token_ids) - 1)
-        kept = reusable if reusable <= engine.max_prefix_tokens else 0
-        return TokenPrompt(token_ids, self._candidates(number, prompt, engine.max_candidates), kept)
+        _check_asks(number, prompt)
+        own_tokens = _own_tokens(number, prompt, len(token_ids))
+        # A token before one that scores is always computed.
+        reusable = min(prompt.shared_prefix_tokens, len(token_ids) - 1 - own_tokens)
+        scored = TokenPrompt(
+            token_ids,
+            self._candidates(number, prompt, engine.max_candidates),
+            [self._continuation(number, prompt, each) for each in prompt.continuations],
+            own_tokens,
+            min(prompt.top_tokens, self.vocabulary_size),
+            reusable if reusable <= engine.max_prefix_tokens else 0,
+        )
+        self._check_length(number, scored)
+        return scored
+
+    def _check_length(self, number: int, prompt: TokenPrompt) -> None:
+        longest, tokens = prompt.longest_text, len(prompt.token_ids)
+        if longest <= self.limits.max_prompt_tokens:
+            return
+        what = f"has {tokens} tokens"
+        if tokens <= self.limits.max_prompt_tokens:
+            what += f" and a continuation of {longest - tokens}, {longest} together"
+        raise OutOfRangeError(f"prompt {number} {what}, the limit is {self._prompt_limit()}")
 
     def _prompt_limit(self) -> str:
         limit = self.limits.max_prompt_tokens
@@ -115,15 +127,29 @@ class RequestDecoder:
         return f"{limit}, all that the model takes: shorten it"
 
     def _candidates(self, number: int, prompt: pb.Prompt, most: int | None) -> NDArray[np.int32]:
-        if not prompt.candidates:
-            raise InvalidRequestError(f"prompt {number} has no candidates: send at least one next token")
-        if most is not None and len(prompt.candidates) > most:
+        asked = len(prompt.candidates) + len(prompt.continuations)
+        if most is not None and asked > most:
+            what = "candidates and continuations" if prompt.continuations else "candidates"
             raise InvalidRequestError(
-                f"prompt {number} has {len(prompt.candidates)} candidates, the engine's limit is {most}: "
+                f"prompt {number} has {asked} {what}, the engine's limit is {most}: "
                 "send fewer, or the prompt again with the others"
             )
         ids = [self._candidate(number, prompt, candidate) for candidate in prompt.candidates]
         return self._ids(f"the candidates of prompt {number}", ids)
+
+    def _continuation(
+        self, number: int, prompt: pb.Prompt, continuation: pb.Continuation
+    ) -> NDArray[np.int32]:
+        if continuation.WhichOneof("content") == "text":
+            self._check_is_text(number, prompt, "continuation")
+            ids = self.tokenizer.following_tokens(prompt.text, continuation.text)
+        else:
+            ids = self._ids(f"a continuation of prompt {number}", continuation.token_ids.ids)
+        if not len(ids):
+            raise InvalidRequestError(
+                f"prompt {number} has an empty continuation: give each at least one token"
+            )
+        return ids
 
     def _candidate(self, number: int, prompt: pb.Prompt, candidate: pb.Candidate) -> int:
         kind = candidate.WhichOneof("value")
@@ -131,11 +157,14 @@ class RequestDecoder:
             return candidate.token_id
         if kind is None:
             raise InvalidRequestError(f"prompt {number} has an empty candidate: give its token_id or text")
+        self._check_is_text(number, prompt, "candidate")
+        return int(self.tokenizer.following_tokens(prompt.text, candidate.text)[0])
+
+    def _check_is_text(self, number: int, prompt: pb.Prompt, what: str) -> None:
         if prompt.WhichOneof("content") != "text":
             raise InvalidRequestError(
-                f"prompt {number} is token ids and has a candidate in text: send that as a token id too"
+                f"prompt {number} is token ids and has a {what} in text: send that as token ids too"
             )
-        return self.tokenizer.following_token(prompt.text, candidate.text)
 
     def _ids(self, what: str, ids: Sequence[int]) -> NDArray[np.int32]:
         array = np.array(ids, dtype=np.int64)
@@ -148,44 +177,108 @@ class RequestDecoder:
 
 
 def has_text(request: pb.ScoreRequest) -> bool:
-    """Whether a prompt of the request is text, which has to be tokenized."""
+    """Return whether anything of the request has to be tokenized."""
     return any(prompt.WhichOneof("content") == "text" for prompt in request.prompts)
 
 
+def _check_asks(number: int, prompt: pb.Prompt) -> None:
+    asks = prompt.candidates or prompt.continuations or prompt.WhichOneof("own_tokens") or prompt.top_tokens
+    if not asks:
+        raise InvalidRequestError(
+            f"prompt {number} has no candidates and asks for nothing else: send at least one next token, a "
+            "continuation, or ask for its own tokens or the most likely ones"
+        )
+    if prompt.top_tokens > MAX_TOP_TOKENS:
+        raise InvalidRequestError(
+            f"prompt {number} asks for the {prompt.top_tokens} most likely tokens, the limit is "
+            f"{MAX_TOP_TOKENS}: ask for fewer"
+        )
+
+
+def _own_tokens(number: int, prompt: pb.Prompt, tokens: int) -> int:
+    """How many of the prompt's last tokens are scored."""
+    if prompt.WhichOneof("own_tokens") == "all_tokens":
+        return tokens - 1 if prompt.all_tokens else 0
+    if prompt.last_tokens >= tokens:
+        raise InvalidRequestError(
+            f"prompt {number} has {tokens} tokens and asks for its last {prompt.last_tokens}: nothing comes "
+            "before the first, ask for all_tokens or for fewer"
+        )
+    return prompt.last_tokens
+
+
+def _check_positions(prompts: Sequence[TokenPrompt], most: int | None) -> None:
+    asked = sum(prompt.scored_positions for prompt in prompts)
+    if most is not None and asked > most:
+        raise OutOfRangeError(
+            f"the request asks for {asked} positions, the limit is {most}: ask for fewer tokens at once, or "
+            "start the server with a larger --max-scored-positions"
+        )
+
+
 def encode_response(
-    request_id: str, prompts: Sequence[TokenPrompt], result: ScoringResult, geometry: Geometry, total_ns: int
+    request_id: str,
+    prompts: Sequence[TokenPrompt],
+    result: ScoringResult,
+    geometry: Geometry,
+    total_ns: int,
 ) -> pb.ScoreResponse:
-    """Encode the result of a request.
+    """Return the reply to a request.
 
     Args:
-        request_id: The caller's.
-        prompts: The request's.
-        result: What came of them, a row a prompt.
-        geometry: The model's, for the FLOPs.
-        total_ns: Nanoseconds from the request's arrival to its reply.
+        request_id: The caller's own name of it.
+        prompts: Those of the request.
+        result: What came of them.
+        geometry: The sizes of the model, for FLOPs.
+        total_ns: From the request's arrival to its reply.
     """
-    scores = result.scores
     return pb.ScoreResponse(
         id=request_id,
         scores=[
-            pb.PromptScore(
-                candidate_ids=prompt.candidates.tolist(),
-                candidate_logprobs=scores.candidate_logprobs[row, : len(prompt.candidates)].tolist(),
-                top_token_id=int(scores.top_tokens[row]),
-                top_logprob=float(scores.top_logprobs[row]),
-                tokens=pb.TokenCount(
-                    logical=len(prompt.token_ids), computed=len(prompt.token_ids) - result.reused_tokens[row]
-                ),
-                flops=prompt_flops(geometry, len(prompt.token_ids), result.reused_tokens[row]),
-            )
-            for row, prompt in enumerate(prompts)
+            _prompt_score(prompt, found, geometry)
+            for prompt, found in zip(prompts, result.prompts, strict=True)
         ],
         timing=pb.Timing(**asdict(result.stages), total_ns=total_ns),
         batch=pb.Batch(
-            prompts=result.batch_prompts,
+            prompts=result.batch_rows,
             padded_length=result.padded_length,
             padding_tokens=result.padding_tokens,
         ),
+    )
+
+
+def _prompt_score(prompt: TokenPrompt, result: PromptResult, geometry: Geometry) -> pb.PromptScore:
+    return pb.PromptScore(
+        candidate_ids=prompt.candidates.tolist(),
+        candidate_logprobs=result.candidate_logprobs.tolist(),
+        top_token_id=result.next_token.top_token,
+        top_logprob=result.next_token.top_logprob,
+        tokens=pb.TokenCount(
+            logical=prompt.logical_tokens,
+            computed=result.computed_tokens,
+            scored=result.scored_positions,
+        ),
+        flops=text_flops(geometry, result.computed, result.scored_positions),
+        continuations=[
+            pb.ContinuationScore(
+                tokens=_token_scores(found),
+                logprob=float(found.logprobs.sum(dtype=np.float64)),
+                is_greedy=found.is_greedy,
+            )
+            for found in result.continuations
+        ],
+        own_tokens=None if result.own is None else _token_scores(result.own),
+        top_token_ids=result.next_token.top_tokens.tolist(),
+        top_logprobs=result.next_token.top_logprobs.tolist(),
+    )
+
+
+def _token_scores(found: TokenLogprobs) -> pb.TokenScores:
+    return pb.TokenScores(
+        token_ids=found.token_ids.tolist(),
+        logprobs=found.logprobs.tolist(),
+        top_token_ids=found.top_tokens.reshape(-1).tolist(),
+        top_logprobs=found.top_logprobs.reshape(-1).tolist(),
     )
 
 
@@ -234,6 +327,8 @@ def encode_model(served: ServedModel) -> pb.Model:
             stream_window=served.limits.stream_window,
             max_batch_tokens=served.limits.max_batch_tokens,
             prefix_cache_bytes=served.limits.prefix_cache_bytes,
+            max_top_tokens=MAX_TOP_TOKENS,
+            max_scored_positions=served.limits.max_scored_positions or 0,
         ),
         notice=served.notice,
         server_version=served.server_version,

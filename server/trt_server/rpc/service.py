@@ -252,12 +252,13 @@ def _engine(loaded: Loaded, role: int) -> LoadedEngine:
 
 
 async def _decode(decoder: RequestDecoder, request: pb.ScoreRequest, engine: LoadedEngine) -> ScoringRequest:
+    max_row_tokens = decoder.limits.max_prompt_tokens
     if not has_text(request):
-        return ScoringRequest(decoder.decode(request, engine.prompt_limits))
+        return ScoringRequest(decoder.decode(request, engine.prompt_limits), max_row_tokens)
     start = time.perf_counter_ns()
     with engine.queue.expecting():
         prompts = await asyncio.to_thread(decoder.decode, request, engine.prompt_limits)
-    return ScoringRequest(prompts, time.perf_counter_ns() - start)
+    return ScoringRequest(prompts, max_row_tokens, time.perf_counter_ns() - start)
 
 
 async def _abort(context: Context, status: Status) -> NoReturn:

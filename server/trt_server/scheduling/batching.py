@@ -1,38 +1,58 @@
-"""The limits of a batch, and how long it waits for requests to merge."""
+"""How much goes into one batch, and for how long the engine waits for more."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from trt_server.scheduling.request import ScoringRequest
+from trt_server.scheduling.row import PromptRow
 
 
 @dataclass(frozen=True)
 class Batching:
-    """When requests are merged into one batch.
+    """The largest batch, and how requests are merged into one.
 
     Attributes:
-        max_prompts: In one batch.
-        max_tokens: In one batch, padding included.
-        max_delay_seconds: How long the first request of a batch waits for others. With 0 none are merged: a
-            batch is one request.
+        max_rows: Rows of a batch: its prompts, where none has continuations that need another row.
+        max_tokens: Rows × tokens of the longest, padding included.
+        max_delay_seconds: How long a request waits for others to go with it; 0 never merges: a batch is one
+            request, as its caller sent it.
+        max_scored_positions: Places of a batch whose next token is asked for; None: any number.
+        length_multiple: Rows are padded to a multiple of so many tokens.
     """
 
-    max_prompts: int
+    max_rows: int
     max_tokens: int
     max_delay_seconds: float
+    max_scored_positions: int | None = None
+    length_multiple: int = 1
 
     def takes(self, requests: Sequence[ScoringRequest]) -> bool:
-        """Whether these requests make one batch within the limits."""
-        prompts = sum(len(request.prompts) for request in requests)
-        padded = prompts * max(request.longest for request in requests)
-        return prompts <= self.max_prompts and padded <= self.max_tokens
+        """Return whether these make one batch within the limits, padding counted."""
+        rows = sum(len(request.rows) for request in requests)
+        scored = sum(request.scored_positions for request in requests)
+        return self._fits(rows, max(request.longest for request in requests), scored)
 
     def is_full(self, requests: Sequence[ScoringRequest]) -> bool:
-        """Whether the batch has no room for one more prompt of the same length."""
-        prompts = sum(len(request.prompts) for request in requests) + 1
-        return (
-            prompts > self.max_prompts
-            or prompts * max(request.longest for request in requests) > self.max_tokens
-        )
+        """Return whether not even one more prompt of the same length would go in."""
+        rows = sum(len(request.rows) for request in requests) + 1
+        scored = sum(request.scored_positions for request in requests) + 1
+        return not self._fits(rows, max(request.longest for request in requests), scored)
+
+    def split(self, rows: Sequence[PromptRow], numbers: Sequence[int]) -> Iterator[list[int]]:
+        """Yield the numbers of the rows that go into each batch: as few batches as their order allows."""
+        part: list[int] = []
+        longest = scored = 0
+        for number in numbers:
+            tokens, places = rows[number].tokens, len(rows[number].scored)
+            if part and not self._fits(len(part) + 1, max(longest, tokens), scored + places):
+                yield part
+                part, longest, scored = [], 0, 0
+            part.append(number)
+            longest, scored = max(longest, tokens), scored + places
+        yield part
+
+    def _fits(self, rows: int, longest: int, scored: int) -> bool:
+        in_head = self.max_scored_positions is None or scored <= self.max_scored_positions
+        return rows <= self.max_rows and rows * longest <= self.max_tokens and in_head

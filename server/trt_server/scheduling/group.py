@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from trt_common.one_line import reason_of
@@ -60,9 +61,9 @@ class EngineGroup:
         self._batching = batching
         self._on_lost = on_lost
         self._reason = ""
-        self._length_multiple = 1
         self.prefixes: list[PrefixStore[Any] | None] = []
         self.max_candidates: int | None = None
+        self.max_scored_positions: int | None = None
         self._loop = asyncio.get_running_loop()
         self._ready = ReadyWork(len(make_engines))
         self._workers = [
@@ -85,9 +86,14 @@ class EngineGroup:
             self._ready.close()
             await self.finish()
             raise next(error for error in made if isinstance(error, BaseException))
-        self._length_multiple = engines[0].length_multiple
-        self._ready.make_room(engines[0].depth)
-        self.max_candidates = engines[0].max_candidates
+        first = engines[0]
+        self._ready.make_room(first.depth)
+        self.max_candidates, self.max_scored_positions = first.max_candidates, first.max_scored_positions
+        self._batching = replace(
+            self._batching,
+            length_multiple=first.length_multiple,
+            max_scored_positions=first.max_scored_positions,
+        )
         self.prefixes = [engine.prefixes for engine in engines]
         self._assembler.start()
         return [engine.description for engine in engines]
@@ -131,7 +137,7 @@ class EngineGroup:
             fail_all(requests, EngineLostError(self._reason))
 
     def _assembled(self, requests: Sequence[ScoringRequest]) -> Work:
-        return Work(requests, self._length_multiple)
+        return Work(requests, self._batching)
 
     def _record_seconds(self, seconds: float) -> None:
         """Tell the queue how long a request takes: as many are served at a time as there are engines."""

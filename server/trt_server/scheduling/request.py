@@ -1,4 +1,4 @@
-"""What one caller asks for, as arrays, and what the server finds."""
+"""What one caller asks for at once, and who waits for it."""
 
 from __future__ import annotations
 
@@ -7,60 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trt_server.engines.engine import Scores
 from trt_server.scheduling import futures
-from trt_server.scheduling.stages import Stages
-
-
-@dataclass(frozen=True)
-class TokenPrompt:
-    """One prompt, and the next tokens whose log-probabilities are asked for.
-
-    Attributes:
-        token_ids: int32 [tokens], at least one.
-        candidates: int32 [width], at least one.
-        reusable_tokens: So many of the first come from the engine's prefix store, or are computed for it: at
-            least one less than there are, and no more than the engine can keep. 0: none.
-    """
-
-    token_ids: NDArray[np.int32]
-    candidates: NDArray[np.int32]
-    reusable_tokens: int = 0
-
-    @property
-    def prefix(self) -> NDArray[np.int32]:
-        """Its first tokens, which may come from the prefix store: int32 [reusable_tokens]."""
-        return self.token_ids[: self.reusable_tokens]
-
-    @property
-    def rest(self) -> NDArray[np.int32]:
-        """The tokens after the prefix, which are always computed: int32, at least one."""
-        return self.token_ids[self.reusable_tokens :]
-
-
-@dataclass(frozen=True)
-class ScoringResult:
-    """What came of one request.
-
-    Attributes:
-        scores: A row for each prompt of the request, in its order.
-        reused_tokens: For each prompt, how many of its tokens came from a prefix store.
-        padding_tokens: Tokens that were run beside those of the request's prompts and thrown away.
-        batch_prompts: Prompts in the batch that the engine ran, the largest where there were several.
-        padded_length: Tokens of each prompt in that batch, padding included, without those of the prefix.
-        stages: Where the request's time went.
-        engine: The number, among the engines of the queue, of the one that computed it.
-    """
-
-    scores: Scores
-    reused_tokens: Sequence[int]
-    padding_tokens: int
-    batch_prompts: int
-    padded_length: int
-    stages: Stages
-    engine: int
+from trt_server.scheduling.prompt import TokenPrompt
+from trt_server.scheduling.result import ScoringResult
+from trt_server.scheduling.row import PromptRow, rows_of
 
 
 def _new_future() -> asyncio.Future[ScoringResult]:
@@ -73,16 +24,23 @@ class ScoringRequest:
 
     Attributes:
         prompts: At least one.
+        max_row_tokens: Of a row of a batch, a prefix included.
         tokenize_ns: Nanoseconds that the tokenization of its texts took; 0: the prompts came as token ids.
         queued_ns: When the queue took it, on the clock of time.perf_counter_ns.
         result: Done on the event loop that made the request. It is cancelled when the caller goes away, and
             nothing is computed for the request from then on.
+        rows: Those of all prompts, one prompt's after the other's.
     """
 
     prompts: Sequence[TokenPrompt]
+    max_row_tokens: int
     tokenize_ns: int = 0
     queued_ns: int = field(default=0, init=False)
     result: asyncio.Future[ScoringResult] = field(default_factory=_new_future, init=False)
+    rows: Sequence[PromptRow] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rows = [row for prompt in self.prompts for row in rows_of(prompt, self.max_row_tokens)]
 
     def finish(self, result: ScoringResult) -> None:
         """Hand the result to the caller, from any thread."""
@@ -99,8 +57,13 @@ class ScoringRequest:
 
     @property
     def longest(self) -> int:
-        """Tokens of its longest prompt, without what may come from a prefix store."""
-        return max(len(prompt.rest) for prompt in self.prompts)
+        """Tokens of its longest row, without what may come from a prefix store."""
+        return max(row.tokens for row in self.rows)
+
+    @property
+    def scored_positions(self) -> int:
+        """Places whose next token is asked for."""
+        return sum(len(row.scored) for row in self.rows)
 
     def shares_prefix(self, other: ScoringRequest) -> bool:
         """Whether both begin with the same prefix: only then can they be one batch."""

@@ -6,6 +6,7 @@ import csv
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 from checkpoints import FAMILIES, edit_config, reference_model, write_checkpoint
 from transformers import AutoTokenizer
-from trt_server.engines.engine import Batch, EngineLimits, Outcome
+from trt_server.engines.engine import Batch, EngineLimits, Outcome, next_token_batch
 from trt_server.engines.onnxruntime import OnnxRuntimeEngine
 from trt_server.errors import ScoringError, StartError
 from trt_server.model.checkpoint import open_checkpoint
@@ -54,7 +55,7 @@ def batch_of(prompts: list[list[int]], candidates: list[int] | None = None) -> B
         row[: len(prompt)] = prompt
     asked = list(range(VOCABULARY_SIZE)) if candidates is None else candidates
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    return Batch(tokens, lengths, np.tile(np.array(asked, np.int32), (len(prompts), 1)))
+    return next_token_batch(tokens, lengths, np.tile(np.array(asked, np.int32), (len(prompts), 1)))
 
 
 def run(engine: OnnxRuntimeEngine, prompts: list[list[int]]) -> Outcome:
@@ -65,13 +66,14 @@ def assert_agrees(folder: Path, prompts: list[list[int]], tolerance: float = TOL
     """One by one and in one batch, every token's log-probability and the arg-max are the reference's."""
     engine, reference = engine_of(folder), reference_model(folder)
     together = run(engine, prompts).scores
+    targets = together.target_logprobs.reshape(len(prompts), -1)
     for row, prompt in enumerate(prompts):
         expected = reference(torch.tensor([prompt])).logits[0, -1].log_softmax(-1).numpy()
         alone = run(engine, [prompt]).scores
-        for scores, at in ((together, row), (alone, 0)):
-            np.testing.assert_allclose(scores.candidate_logprobs[at], expected, atol=tolerance, rtol=0)
-            assert scores.top_tokens[at] == expected.argmax()
-            assert scores.top_logprobs[at] == pytest.approx(expected.max(), abs=tolerance)
+        for scores, found, at in ((together, targets[row], row), (alone, alone.target_logprobs, 0)):
+            np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0)
+            assert scores.top_token[at] == expected.argmax()
+            assert scores.top_logprob[at] == pytest.approx(expected.max(), abs=tolerance)
 
 
 # Agreement.
@@ -149,7 +151,7 @@ def test_config_of_transformers_4(tmp_path: Path) -> None:
     )
     prompts = random_prompts(100, 7)
     expected, scores = run(engine_of(new), prompts).scores, run(engine_of(old), prompts).scores
-    np.testing.assert_array_equal(scores.candidate_logprobs, expected.candidate_logprobs)
+    np.testing.assert_array_equal(scores.target_logprobs, expected.target_logprobs)
 
 
 @pytest.mark.skipif(not MMLU.is_dir(), reason="needs MMLU in ../shared/data beside the repository")
@@ -171,25 +173,31 @@ def test_padding_is_harmless_whatever_it_holds(llama_folder: Path) -> None:
     dirty = batch.token_ids.copy()
     dirty[1, 7:] = 511
     clean = engine.submit(batch).wait().scores
-    other = engine.submit(Batch(dirty, batch.lengths, batch.candidates)).wait().scores
-    np.testing.assert_array_equal(clean.candidate_logprobs, other.candidate_logprobs)
+    other = engine.submit(replace(batch, token_ids=dirty)).wait().scores
+    np.testing.assert_array_equal(clean.target_logprobs, other.target_logprobs)
 
 
 def test_scores_are_float32_and_int32_of_the_shape_asked_for(llama_folder: Path) -> None:
-    scores = engine_of(llama_folder).submit(batch_of(random_prompts(5, 9, 3), [7, 7, 400])).wait().scores
-    assert (scores.candidate_logprobs.dtype, scores.candidate_logprobs.shape) == (
-        np.dtype(np.float32),
-        (3, 3),
-    )
-    assert (scores.top_tokens.dtype, scores.top_tokens.shape) == (np.dtype(np.int32), (3,))
-    assert (scores.top_logprobs.dtype, scores.top_logprobs.shape) == (np.dtype(np.float32), (3,))
-    np.testing.assert_array_equal(scores.candidate_logprobs[:, 0], scores.candidate_logprobs[:, 1])
+    batch = replace(batch_of(random_prompts(5, 9, 3), [7, 7, 400]), top_count=4)
+    scores = engine_of(llama_folder).submit(batch).wait().scores
+    float32, int32 = np.dtype(np.float32), np.dtype(np.int32)
+    shapes = {
+        "target_logprobs": (float32, (9,)),
+        "top_token": (int32, (3,)),
+        "top_logprob": (float32, (3,)),
+        "top_tokens": (int32, (3, 4)),
+        "top_logprobs": (float32, (3, 4)),
+    }
+    for name, expected in shapes.items():
+        array = getattr(scores, name)
+        assert (array.dtype, array.shape) == expected, name
+    np.testing.assert_array_equal(scores.target_logprobs[::3], scores.target_logprobs[1::3])
 
 
 def test_longest_prompt_of_the_limits(llama_folder: Path) -> None:
     engine = engine_of(llama_folder, max_prompt_tokens=32)
     engine.warm_up()
-    assert np.isfinite(run(engine, random_prompts(32)).scores.candidate_logprobs).all()
+    assert np.isfinite(run(engine, random_prompts(32)).scores.target_logprobs).all()
 
 
 def test_batch_that_fails_does_not_end_the_engine(llama_folder: Path) -> None:
@@ -199,7 +207,7 @@ def test_batch_that_fails_does_not_end_the_engine(llama_folder: Path) -> None:
         run(engine, [[1, 2, VOCABULARY_SIZE]])
     assert "\n" not in str(error.value)
     after = run(engine, [[1, 2, 3]]).scores
-    np.testing.assert_array_equal(before.candidate_logprobs, after.candidate_logprobs)
+    np.testing.assert_array_equal(before.target_logprobs, after.target_logprobs)
 
 
 # What it says of itself.

@@ -28,6 +28,9 @@ AMPERE = PlanTarget("", ("sm80",))
 PREFIXES = 8 << 20
 # Kernels from the end of a layer to the end of the next: (fp16, fp32), and with a past in front.
 GROUPED, FULL, NORMED = ((11, 17), (11, 17)), ((10, 17), (11, 17)), ((15, 19), (15, 19))
+# The norm, the product, the search for the most likely tokens, the sum over the vocabulary, and three for a
+# few values.
+HEAD_KERNELS = 7
 KERNELS = {
     "llama": GROUPED,
     "mistral": GROUPED,
@@ -59,7 +62,9 @@ class Compiler:
 
     def graph(self) -> Graph:
         checkpoint = open_checkpoint(self.folder("llama"))
-        return build_graph(checkpoint.geometry, checkpoint.weights, 256, softmax_in_float32=False)
+        return build_graph(
+            checkpoint.geometry, checkpoint.weights, 256, softmax_in_float32=False, top_tokens=20
+        )
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +100,7 @@ def test_every_family_compiles_into_few_kernels(
     for kernels in profiles:
         assert_merged(kernels)
         assert kernels_a_layer(kernels) <= KERNELS[family][past][not half]
+        assert_head_is_short(kernels)
         if half:
             assert_fused(kernels)
 
@@ -117,6 +123,13 @@ def assert_fused(kernels: list[Kernel]) -> None:
         nodes = [f"layers.{layer}.attention.all.{name}" for name in ("scores", "shares", "context")]
         assert sum(kernel.computes(*nodes) for kernel in kernels) == 1
         assert sum(any(node in kernel.nodes for node in nodes) for kernel in kernels) == 1
+
+
+def assert_head_is_short(kernels: list[Kernel]) -> None:
+    """The vocabulary is searched once for the most likely tokens, the first of which is the arg-max."""
+    head = [kernel for kernel in kernels if any(node.startswith(("head.", "top_")) for node in kernel.nodes)]
+    assert len(head) <= HEAD_KERNELS
+    assert sum("topk" in kernel.name.lower() for kernel in head) == 1
 
 
 def assert_merged(kernels: list[Kernel]) -> None:
@@ -229,7 +242,7 @@ def test_weights_that_are_gone_are_told_as_that(
 
 
 def test_a_profile_that_cannot_be_is_told(compiler: Compiler, tmp_path: Path) -> None:
-    beyond = Profile(SizeRange(1, 1, 1), SizeRange(1, 16, 8), SizeRange(1, 4, 64))
+    beyond = Profile(SizeRange(1, 1, 1), SizeRange(1, 16, 8), SizeRange(1, 1, 256), SizeRange(1, 4, 320))
     assert "tokens" in refusal(compiler.graph(), tmp_path / "plan", beyond)
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from checkpoints import edit_config, reference_logprobs, write_checkpoint
 from safetensors.torch import load_file, save_file
-from trt_server.engines.engine import Batch, EngineLimits
+from trt_server.engines.engine import EngineLimits, next_token_batch
 from trt_server.engines.onnxruntime import OnnxRuntimeEngine
 from trt_server.engines.torch import TorchEngine
 from trt_server.errors import StartError
@@ -59,9 +59,10 @@ def assert_reads_as_transformers(folder: Path) -> None:
 def assert_scores(folder: Path, prompt: list[int], expected: torch.Tensor) -> None:
     checkpoint, limits = open_checkpoint(folder), EngineLimits(8, 1)
     candidates = np.arange(512, dtype=np.int32)[None]
-    batch = Batch(np.array([prompt], np.int32), np.array([len(prompt)], np.int32), candidates)
+    tokens, lengths = np.array([prompt], np.int32), np.array([len(prompt)], np.int32)
+    batch = next_token_batch(tokens, lengths, candidates)
     for engine in (OnnxRuntimeEngine(checkpoint, limits, 1), TorchEngine(checkpoint, limits, "fp32", 1)):
-        scored = engine.submit(batch).wait().scores.candidate_logprobs[0]
+        scored = engine.submit(batch).wait().scores.target_logprobs
         np.testing.assert_allclose(scored, expected.numpy(), atol=1e-4)
 
 

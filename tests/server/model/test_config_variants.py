@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import reference_model, write_from_config
-from trt_server.engines.engine import Batch, EngineLimits
+from trt_server.engines.engine import EngineLimits, next_token_batch
 from trt_server.engines.onnxruntime import OnnxRuntimeEngine
 from trt_server.model.checkpoint import open_checkpoint
 
@@ -124,9 +124,10 @@ def assert_as_transformers(folder: Path, lengths: tuple[int, ...] = LENGTHS) -> 
     candidates = np.arange(VOCABULARY_SIZE, dtype=np.int32)[None]
     for length in lengths:
         prompt = np.random.default_rng(length).integers(0, VOCABULARY_SIZE, (1, length), np.int32)
-        scores = engine.submit(Batch(prompt, np.array([length], np.int32), candidates)).wait().scores
+        batch = next_token_batch(prompt, np.array([length], np.int32), candidates)
+        scores = engine.submit(batch).wait().scores
         expected = reference(torch.from_numpy(prompt).long()).logits[0, -1].log_softmax(-1)
-        np.testing.assert_allclose(scores.candidate_logprobs[0], expected.numpy(), atol=1e-3)
+        np.testing.assert_allclose(scores.target_logprobs, expected.numpy(), atol=1e-3)
     assert checkpoint.geometry.total_parameters == sum(p.numel() for p in reference.parameters())
     assert checkpoint.geometry.max_positions == reference.config.max_position_embeddings
 

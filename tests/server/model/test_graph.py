@@ -12,31 +12,52 @@ import pytest
 import torch
 from checkpoints import FAMILIES, reference_logprobs, write_checkpoint
 from onnx import TensorProto
+from trt_server.engines.engine import next_token_batch
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.conversion import weights_as
 from trt_server.model.geometry import Geometry
-from trt_server.model.graph import ATTENTION_OPSET, OPSET, OUTPUTS, Graph, build_graph, past_inputs
+from trt_server.model.graph import (
+    ATTENTION_OPSET,
+    HIDDEN,
+    OPSET,
+    OUTPUTS,
+    TOP_OUTPUTS,
+    Graph,
+    build_graph,
+    build_head,
+    past_inputs,
+)
 
 # What is kept goes into a folder of the test's own.
 pytestmark = pytest.mark.usefixtures("cache")
 
 POSITIONS = 64
+# As TensorRT's graph has it.
+TOP_TOKENS = 20
 
 # The operators that stand in the table of TensorRT 8.6's ONNX parser for the types this graph gives them
 # (onnx-tensorrt, release/8.6-GA, docs/operators.md).
 # fmt: off
 TENSORRT_8_6 = {
-    "Add", "And", "ArgMax", "Cast", "Concat", "Div", "Exp", "Expand", "Gather", "GatherElements",
-    "Gemm", "Less", "LessOrEqual", "Log", "MatMul", "Mul", "Neg", "Pow", "Range", "ReduceMax",
-    "ReduceMean", "ReduceSum", "Reshape", "Shape", "Sigmoid", "Softmax", "Split", "Sqrt", "Squeeze",
-    "Sub", "Transpose", "Unsqueeze", "Where",
+    "Add", "And", "Cast", "Concat", "Div", "Exp", "Expand", "Gather", "Gemm", "Less", "LessOrEqual",
+    "Log", "MatMul", "Mul", "Neg", "Pow", "Range", "ReduceMean", "ReduceSum", "Reshape", "Shape",
+    "Sigmoid", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "TopK", "Transpose", "Unsqueeze", "Where",
 }
 # fmt: on
 
 
 def graph_of(folder: Path, dtype: str, with_past: bool = False) -> Graph:
     checkpoint = open_checkpoint(folder)
-    return build_graph(checkpoint.geometry, weights_as(checkpoint, dtype), POSITIONS, with_past=with_past)
+    weights = weights_as(checkpoint, dtype)
+    return build_graph(checkpoint.geometry, weights, POSITIONS, with_past=with_past, top_tokens=TOP_TOKENS)
+
+
+def inputs_of(tokens: np.ndarray, *lengths: int, past: int = 0) -> dict[str, np.ndarray]:
+    """What the graph takes for prompts of these lengths, each asked for the whole vocabulary."""
+    candidates = np.tile(np.arange(512, dtype=np.int32), (len(lengths), 1))
+    batch = next_token_batch(tokens, np.array(lengths, np.int32), candidates, first_position=past)
+    names = ("token_ids", "positions", "visible_until", "scored", "target_ids", "target_places")
+    return {name: getattr(batch, name) for name in names}
 
 
 def session_of(graph: Graph) -> ort.InferenceSession:
@@ -84,7 +105,10 @@ def test_int64_is_for_shapes_and_axes_alone(folder: Path) -> None:
     }
     wide |= {value.name for value in model.graph.initializer if value.data_type == TensorProto.INT64}
     users = {node.op_type for node in model.graph.node if wide & set(node.input)}
-    assert users <= {"Cast", "Concat", "Expand", "Gather", "ReduceSum", "Reshape", "Squeeze", "Unsqueeze"}
+    # TopK takes the number of tokens as int64, and returns them as int64.
+    assert users <= {
+        *("Cast", "Concat", "Expand", "Gather", "ReduceSum", "Reshape", "Squeeze", "TopK", "Unsqueeze")
+    }
 
 
 def test_weights_are_named_in_place_with_their_length(folder: Path) -> None:
@@ -113,11 +137,9 @@ def test_float16_graph_scores_like_the_checkpoint(folder: Path) -> None:
     """ONNX Runtime runs float16 on a CPU, slowly: enough to see that the graph is right in that type."""
     graph = graph_of(folder, "float16")
     tokens = np.random.default_rng(0).integers(0, 512, (1, 48), np.int32)
-    candidates = np.arange(512, dtype=np.int32)[None]
-    inputs = {"token_ids": tokens, "lengths": np.array([48], np.int32), "candidates": candidates}
-    logprobs = session_of(graph).run(OUTPUTS, inputs)[0]
+    logprobs = session_of(graph).run(OUTPUTS, inputs_of(tokens, 48))[0]
     assert logprobs.dtype == np.float32
-    difference = torch.from_numpy(logprobs[0]) - reference_logprobs(folder, tokens[0].tolist())
+    difference = torch.from_numpy(logprobs) - reference_logprobs(folder, tokens[0].tolist())
     # 11 bits a product over three layers; what is wrong in type or scale is off by whole units.
     assert difference.abs().max() < 0.1
 
@@ -127,19 +149,34 @@ def test_blocks_of_queries_change_no_answer(folder: Path, length: int) -> None:
     """More blocks than tokens, too: then some are empty."""
     checkpoint = open_checkpoint(folder)
     tokens = np.random.default_rng(0).integers(0, 512, (3, length), np.int32)
-    inputs = {
-        "token_ids": tokens,
-        "lengths": np.array([length, 1, (length + 1) // 2], np.int32),
-        "candidates": np.tile(np.arange(512, dtype=np.int32), (3, 1)),
-    }
+    inputs = {**inputs_of(tokens, length, 1, (length + 1) // 2), "top_count": np.array([5], np.int32)}
     plain, blocked = (
         session_of(build_graph(checkpoint.geometry, checkpoint.weights, POSITIONS, blocks)).run(
-            OUTPUTS, inputs
+            [*OUTPUTS, *TOP_OUTPUTS], inputs
         )
         for blocks in (1, 8)
     )
     for expected, actual in zip(plain, blocked, strict=True):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_head_alone_goes_on_from_the_hidden_states(folder: Path, dtype: str) -> None:
+    """Whether the most likely tokens are always computed or only when asked for, the answers are the same."""
+    checkpoint = open_checkpoint(folder)
+    weights = weights_as(checkpoint, dtype)
+    inputs = inputs_of(np.random.default_rng(0).integers(0, 512, (2, 40), np.int32), 40, 9)
+    count = {"top_count": np.array([TOP_TOKENS], np.int32)}
+    whole = session_of(build_graph(checkpoint.geometry, weights, POSITIONS))
+    names = [*OUTPUTS, *TOP_OUTPUTS]
+    *expected, hidden = whole.run([*names, HIDDEN], inputs | count)
+    targets = {name: inputs[name] for name in ("target_ids", "target_places")}
+    head = session_of(build_head(checkpoint.geometry, weights))
+    found = head.run(names, {"hidden_rows": hidden[inputs["scored"]], **targets, **count})
+    always = session_of(graph_of(folder, dtype)).run(names, inputs)
+    for one, two, three in zip(expected, found, always, strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-5)
+        np.testing.assert_allclose(three, one, atol=1e-5)
 
 
 def past_of(geometry: Geometry, tokens: int, padding: int) -> dict[str, np.ndarray]:
@@ -153,14 +190,23 @@ def past_of(geometry: Geometry, tokens: int, padding: int) -> dict[str, np.ndarr
 @pytest.mark.parametrize("with_past", [False, True])
 def test_attention_as_one_operator_changes_no_answer(folder: Path, with_past: bool) -> None:
     checkpoint = open_checkpoint(folder)
+    tokens, past = np.random.default_rng(0).integers(0, 512, (3, 32), np.int32), 11 if with_past else 0
     inputs = {
-        "token_ids": np.random.default_rng(0).integers(0, 512, (3, 32), np.int32),
-        "lengths": np.array([32, 1, 9], np.int32),
-        "candidates": np.tile(np.arange(512, dtype=np.int32), (3, 1)),
-        **(past_of(checkpoint.geometry, tokens=11, padding=5) if with_past else {}),
+        **inputs_of(tokens, 32, 1, 9, past=past),
+        **(past_of(checkpoint.geometry, tokens=past, padding=5) if with_past else {}),
     }
+    # A continuation from the second row's fifth token to its ninth.
+    inputs["positions"][1, 9:] -= 5
+    inputs["visible_until"][1, 4:9] = 8
     graphs = [
-        build_graph(checkpoint.geometry, checkpoint.weights, POSITIONS, with_past=with_past, opset=opset)
+        build_graph(
+            checkpoint.geometry,
+            checkpoint.weights,
+            POSITIONS,
+            with_past=with_past,
+            opset=opset,
+            top_tokens=TOP_TOKENS,
+        )
         for opset in (OPSET, ATTENTION_OPSET)
     ]
     # What the test is about: without it both would be one graph.
@@ -168,7 +214,8 @@ def test_attention_as_one_operator_changes_no_answer(folder: Path, with_past: bo
         "Attention"
     ) == checkpoint.geometry.layers
     primitive, operator = (session_of(graph).run(None, inputs) for graph in graphs)
-    assert len(operator) == len(OUTPUTS) + (2 * checkpoint.geometry.layers if with_past else 0)
+    kept = 2 * checkpoint.geometry.layers if with_past else 0
+    assert len(operator) == len(OUTPUTS) + len(TOP_OUTPUTS) + kept
     for expected, actual in zip(primitive, operator, strict=True):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
@@ -178,13 +225,18 @@ def test_attention_as_one_operator_is_a_valid_graph(folder: Path, with_past: boo
     checkpoint = open_checkpoint(folder)
     weights = weights_as(checkpoint, "float16")
     model = build_graph(
-        checkpoint.geometry, weights, POSITIONS, with_past=with_past, opset=ATTENTION_OPSET
+        checkpoint.geometry,
+        weights,
+        POSITIONS,
+        with_past=with_past,
+        opset=ATTENTION_OPSET,
+        top_tokens=TOP_TOKENS,
     ).model
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 23)]
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    # A row may hold several continuations, so that causality alone is no mask.
     masked = [len(node.input) == 4 for node in model.graph.node if node.op_type == "Attention"]
-    windows = checkpoint.geometry.sliding_windows
-    assert masked == [with_past or window is not None for window in windows]
+    assert masked == [True] * checkpoint.geometry.layers
     # Grouped heads go in as they are.
     assert not [node.name for node in model.graph.node if ".spread" in node.name]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trt_server.engines.engine import Batch, EngineLimits
+from trt_server.engines.engine import EngineLimits, next_token_batch
 from trt_server.engines.onnxruntime import OnnxRuntimeEngine
 from trt_server.errors import StartError
 from trt_server.model.checkpoint import open_checkpoint
@@ -111,9 +111,10 @@ def test_activations_stay_finite() -> None:
     engine = OnnxRuntimeEngine(checkpoint, EngineLimits(256, 1), threads=1)
     tokens = np.arange(200, dtype=np.int32)[None]
     candidates = np.arange(100, dtype=np.int32)[None]
-    scores = engine.submit(Batch(tokens, np.array([200], np.int32), candidates)).wait().scores
-    assert np.isfinite(scores.candidate_logprobs).all()
-    assert scores.candidate_logprobs.std() > 0.1
+    batch = next_token_batch(tokens, np.array([200], np.int32), candidates)
+    scores = engine.submit(batch).wait().scores
+    assert np.isfinite(scores.target_logprobs).all()
+    assert scores.target_logprobs.std() > 0.1
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)

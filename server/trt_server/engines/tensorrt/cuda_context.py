@@ -160,6 +160,6 @@ def out_of_memory(context: CudaContext, what: str) -> str:
     free, total = context.memory()
     return (
         f"{context.label} is out of memory: {what} are needed and {free:,} of its {total:,} bytes are free; "
-        "stop what else runs on it (nvidia-smi), or lower --max-batch-size, --max-prompt-tokens or "
-        "--prefix-cache-bytes"
+        "stop what else runs on it (nvidia-smi), or lower --max-batch-size, --max-prompt-tokens, "
+        "--max-scored-positions or --prefix-cache-bytes"
     )

@@ -15,6 +15,8 @@ from trt_common.one_line import one_line
 
 from trt_server.devices.datasheet import datasheet_peak
 from trt_server.engines.engine import (
+    ALWAYS_VISIBLE,
+    MAX_TOP_TOKENS,
     Batch,
     EngineDescription,
     EngineLimits,
@@ -22,6 +24,7 @@ from trt_server.engines.engine import (
     Outcome,
     PeakFlops,
     Submission,
+    next_token_batch,
 )
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.engines.tensorrt.batch_buffers import BatchBuffers
@@ -32,12 +35,13 @@ from trt_server.engines.tensorrt.library import FLAVOUR, TITLE, VERSION
 from trt_server.engines.tensorrt.messages import is_out_of_memory
 from trt_server.engines.tensorrt.plan_for_device import prepare_on
 from trt_server.engines.tensorrt.prefixes import DevicePrefixes
-from trt_server.engines.tensorrt.prepared_plan import PreparedPlan
+from trt_server.engines.tensorrt.prepared_plan import PreparedPlan, top_tokens
 from trt_server.engines.tensorrt.profiles import (
     LENGTH_MULTIPLE,
     MAX_CANDIDATES,
     BatchSize,
     Profile,
+    max_scored_positions,
     rounded_up,
 )
 from trt_server.engines.tensorrt.runtime import PlanRuntime
@@ -54,6 +58,9 @@ class TensorRtEngine:
     """The engine on TensorRT. The thread that makes it owns the device's primary context until `close`.
 
     Its depth is 2: the next batch is copied to the device while one is computed.
+
+    The head computes all scored positions of a batch at once. Their number is bounded, and so is its memory:
+    vocabulary size × max_scored_positions × 4 bytes for each float32 copy of the logits.
     """
 
     depth = _DEPTH
@@ -87,12 +94,13 @@ class TensorRtEngine:
         self._lost: str | None = None
         self._free: deque[BatchBuffers] = deque()
         self._device = CudaContext(ordinal)
+        self.max_scored_positions: int | None = max_scored_positions(limits)
         try:
             if prepared is None:
                 prepared = prepare_on(self._device, checkpoint, limits, precision, tf32)
             else:
                 start -= prepared.build_seconds
-            self._load(prepared, limits)
+            self._load(prepared, limits, top_tokens(checkpoint))
         except cuda.MemoryError as error:
             no_memory = out_of_memory(self._device, f"more bytes for the engine ({one_line(error)})")
             self.close()
@@ -105,13 +113,16 @@ class TensorRtEngine:
             raise
         self.description = _describe(self._device, prepared, time.perf_counter() - start)
         log.info(
-            "%s on %s: %s, a plan of %s, %s for activations; an empty pair of events, "
-            "which is in every core time, measures %.1f µs",
+            "%s on %s: %s, a plan of %s, %s for activations, up to %d scored positions a batch, whose logits "
+            "take %s in each float32 copy; an empty pair of events, which is in every core time, measures "
+            "%.1f µs",
             TITLE,
             self._device.name,
             self.description.precision,
             megabytes(prepared.plan.path.stat().st_size),
             megabytes(self._runtime.activation_bytes),
+            self.max_scored_positions,
+            megabytes(_logits_bytes(checkpoint, self.max_scored_positions)),
             self.event_cost_ns / 1e3,
         )
 
@@ -161,7 +172,8 @@ class TensorRtEngine:
         block = prefixes.reserve(prefix)
         tokens = np.zeros((1, rounded_up(len(prefix))), np.int32)
         tokens[0, : len(prefix)] = prefix
-        batch = Batch(tokens, np.full(1, len(prefix), np.int32), np.zeros((1, 1), np.int32))
+        lengths, no_candidates = np.full(1, len(prefix), np.int32), np.zeros((1, 1), np.int32)
+        batch = next_token_batch(tokens, lengths, no_candidates)
         timing = self._submit(batch, prefixes.computing(block)).wait().timing
         return prefixes.keep(prefix, block), timing
 
@@ -174,7 +186,7 @@ class TensorRtEngine:
             raise InvalidRequestError(_too_large(self._profiles, size))
         buffers = self._free.popleft()
         try:
-            return _Watched(self, buffers.submit(batch, past, profile, self._free.append))
+            return _Watched(self, buffers.submit(batch, size, past, profile, self._free.append))
         except EngineLostError as error:
             self.lose(str(error))
             raise
@@ -208,20 +220,18 @@ class TensorRtEngine:
             return StartError(out_of_memory(self._device, f"more bytes for {tokens}"))
         return StartError(f"the first batch of {tokens} failed: {reason}")
 
-    def _load(self, prepared: PreparedPlan, limits: EngineLimits) -> None:
+    def _load(self, prepared: PreparedPlan, limits: EngineLimits, top_tokens: int) -> None:
         self._profiles = prepared.recipe.profiles
         self._runtime = PlanRuntime(prepared.plan.path, self._profiles, self._device)
-        prompts, tokens = limits.max_batch_size, rounded_up(limits.max_prompt_tokens)
+        most = self._profiles[-1].size("most")
         if prepared.past is not None:
             self._prefixes = DevicePrefixes(
-                self._device, prepared.past, limits.prefix_cache_bytes, tokens, prompts
+                self._device, prepared.past, limits.prefix_cache_bytes, most.tokens, most.prompts
             )
-        inputs = input_layout(prompts, tokens, MAX_CANDIDATES, with_past=prepared.past is not None)
-        outputs = output_layout(prompts, MAX_CANDIDATES)
-        for layout in (inputs, outputs):
+        for layout in (input_layout(most), output_layout(most, top_tokens)):
             for tensor in layout.tensors.values():
                 self._runtime.check_tensor(tensor)
-        self._free.extend(BatchBuffers(self._device, self._runtime, inputs, outputs) for _ in range(_DEPTH))
+        self._free.extend(BatchBuffers(self._device, self._runtime, most, top_tokens) for _ in range(_DEPTH))
         self.event_cost_ns = self._device.event_cost_ns()
 
 
@@ -276,24 +286,28 @@ def _describe(device: CudaContext, prepared: PreparedPlan, seconds: float) -> En
     )
 
 
+def _logits_bytes(checkpoint: Checkpoint, positions: int) -> int:
+    """Return the bytes of a float32 copy of the logits of so many positions."""
+    return checkpoint.geometry.vocabulary_size * positions * np.dtype(np.float32).itemsize
+
+
 def _size(batch: Batch, past: KvCache | None) -> BatchSize:
-    (prompts, tokens), candidates = batch.token_ids.shape, batch.candidates.shape[1]
-    if past is None:
-        return BatchSize(prompts, tokens, candidates)
-    return BatchSize(prompts, tokens, candidates, past.slots, past.kept)
+    prompts, tokens = batch.token_ids.shape
+    slots, kept = (0, 0) if past is None else (past.slots, past.kept)
+    return BatchSize(prompts, tokens, len(batch.scored), len(batch.target_ids), slots, kept)
 
 
 def _blank(size: BatchSize) -> Batch:
     """Return a batch of this size whose tokens are all 0."""
-    tokens = np.zeros((size.prompts, size.tokens), np.int32)
-    lengths = np.full(size.prompts, size.tokens, np.int32)
-    return Batch(tokens, lengths, np.zeros((size.prompts, size.candidates), np.int32))
+    zeros = {name: np.zeros(shape, np.int32) for name, shape in size.input_shapes.items()}
+    zeros["visible_until"] += ALWAYS_VISIBLE
+    return Batch(lengths=np.full(size.prompts, size.tokens, np.int32), top_count=MAX_TOP_TOKENS, **zeros)
 
 
 def _too_large(profiles: tuple[Profile, ...], size: BatchSize) -> str:
     most = profiles[-1]
     return (
-        f"a batch of {size.prompts} prompts, {size.tokens} tokens and {size.candidates} candidates each is "
-        f"more than the {most.prompts.most}, {most.tokens.most} and {most.candidates.most} it takes: "
-        "send fewer"
+        f"a batch of {size.prompts} prompts of {size.tokens} tokens with {size.scored} scored positions and "
+        f"{size.targets} tokens to score there is more than the {most.prompts.most}, {most.tokens.most}, "
+        f"{most.scored.most} and {most.targets.most} that the engine takes: send fewer"
     )

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 from trt_server.engines.engine import padded_length
 from trt_server.engines.tensorrt.layout import ALIGNMENT
-from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE, Profile
+from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE, Profile, Shape
 from trt_server.model.geometry import Geometry
 from trt_server.model.graph import kept_outputs, past_inputs
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,4 @@ def input_shapes(profile: Profile, layout: KvCacheLayout | None) -> dict[str, tu
 
 def _shapes(profile: Profile, end: str, layout: KvCacheLayout | None) -> dict[str, Shape]:
     size = profile.size(end)
-    return {
-        "token_ids": (size.prompts, size.tokens),
-        "lengths": (size.prompts,),
-        "candidates": (size.prompts, size.candidates),
-        **({} if layout is None else layout.input_shapes(size.slots, size.kept)),
-    }
+    return size.input_shapes | ({} if layout is None else layout.input_shapes(size.slots, size.kept))

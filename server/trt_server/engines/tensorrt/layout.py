@@ -1,13 +1,20 @@
-"""The layout of a batch's arrays in one block of memory, so that each direction takes a single copy."""
+"""The layout of a batch's arrays in one block of memory, so that each direction takes a single copy.
+
+It is made for each batch's own size, so that a small batch copies few bytes. The layout of the largest batch
+says how large the block has to be.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trt_server.engines.tensorrt.profiles import BatchSize, Shape
 
 # TensorRT requires tensors at addresses that are multiples of this many bytes.
 ALIGNMENT = 256
@@ -17,26 +24,21 @@ Block = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of up to `elements` values that begins at byte `offset` of its block."""
+    """A tensor that begins at byte `offset` of its block."""
 
     name: str
     dtype: np.dtype[Any]
+    shape: Shape
     offset: int
-    elements: int
 
-    def end(self, shape: tuple[int, ...]) -> int:
-        """Return the offset after the last byte of the tensor, where it has this shape."""
-        return self.offset + prod(shape) * self.dtype.itemsize
+    @property
+    def end(self) -> int:
+        """The offset after the last byte."""
+        return self.offset + prod(self.shape) * self.dtype.itemsize
 
-    def view(self, block: Block, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return the tensor in `block` as an array that shares its memory.
-
-        Raises:
-            ValueError: The shape has more elements than the tensor has room for.
-        """
-        if prod(shape) > self.elements:
-            raise ValueError(f"{self.name} has room for {self.elements} values, {list(shape)} has more")
-        return block[self.offset : self.end(shape)].view(self.dtype).reshape(shape)
+    def view(self, block: Block) -> NDArray[Any]:
+        """Return the tensor in `block` as an array that shares its memory."""
+        return block[self.offset : self.end].view(self.dtype).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -49,35 +51,39 @@ class Layout:
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
 
+    def addresses(self, base: int) -> dict[str, int]:
+        """Return the address of each tensor in the block at `base`, by name."""
+        return {tensor.name: base + tensor.offset for tensor in self.tensors.values()}
 
-def input_layout(prompts: int, tokens: int, candidates: int, with_past: bool = False) -> Layout:
-    """Return the layout of the largest batch's inputs.
 
-    token_ids are last, so that a shorter batch copies fewer bytes.
+def input_layout(size: BatchSize) -> Layout:
+    """Return the layout of a batch's inputs, without keys and values."""
+    past = {"past_length": (1,)} if size.slots else {}
+    return _layout((name, np.int32, shape) for name, shape in {**past, **size.input_shapes}.items())
+
+
+def output_layout(size: BatchSize, top_tokens: int) -> Layout:
+    """Return the layout of a batch's outputs, without keys and values.
+
+    The `top_tokens` most likely tokens of each position are last: where nobody asks for them, they are not
+    copied.
     """
-    past: list[tuple[str, type[np.number[Any]], int]] = [("past_length", np.int32, 1)] if with_past else []
+    scored, most = (size.scored,), (size.scored, top_tokens)
     return _layout(
-        *past,
-        ("lengths", np.int32, prompts),
-        ("candidates", np.int32, prompts * candidates),
-        ("token_ids", np.int32, prompts * tokens),
+        [
+            ("target_logprobs", np.float32, (size.targets,)),
+            ("top_token", np.int32, scored),
+            ("top_logprob", np.float32, scored),
+            ("top_tokens", np.int32, most),
+            ("top_logprobs", np.float32, most),
+        ]
     )
 
 
-def output_layout(prompts: int, candidates: int) -> Layout:
-    """Return the layout of the largest batch's outputs."""
-    return _layout(
-        ("top_token", np.int32, prompts),
-        ("top_logprob", np.float32, prompts),
-        ("candidate_logprobs", np.float32, prompts * candidates),
-    )
-
-
-def _layout(*parts: tuple[str, type[np.number[Any]], int]) -> Layout:
+def _layout(parts: Iterable[tuple[str, type[np.number[Any]], Shape]]) -> Layout:
     tensors, end = {}, 0
-    for name, kind, elements in parts:
-        dtype: np.dtype[Any] = np.dtype(kind)
+    for name, kind, shape in parts:
         offset = -(-end // ALIGNMENT) * ALIGNMENT
-        tensors[name] = Tensor(name, dtype, offset, elements)
-        end = offset + elements * dtype.itemsize
+        tensors[name] = Tensor(name, np.dtype(kind), shape, offset)
+        end = tensors[name].end
     return Layout(tensors, end)

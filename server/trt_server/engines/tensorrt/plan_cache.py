@@ -100,8 +100,13 @@ class CachedPlan:
 
 
 def graph_fingerprint(model: onnx.ModelProto) -> str:
-    """Return the SHA-256 of the graph's nodes and small arrays; weights have their own fingerprint."""
+    """Return the SHA-256 of the graph's inputs, outputs, nodes and small arrays.
+
+    Weights have their own fingerprint.
+    """
     digest = hashlib.sha256()
+    for value in (*model.graph.input, *model.graph.output):
+        digest.update(value.SerializeToString(deterministic=True))
     for node in model.graph.node:
         digest.update(node.SerializeToString(deterministic=True))
     for array in model.graph.initializer:

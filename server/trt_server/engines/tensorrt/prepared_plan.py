@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trt_server.devices.memory import host_memory
-from trt_server.engines.engine import EngineLimits
+from trt_server.engines.engine import MAX_TOP_TOKENS, EngineLimits
 from trt_server.engines.tensorrt.attention_graph import graph_opset
 from trt_server.engines.tensorrt.build import BuildOptions, build_plan
 from trt_server.engines.tensorrt.kv_cache import KvCacheLayout
@@ -90,6 +90,7 @@ def prepare_for(
         softmax_in_float32=False,
         with_past=past is not None,
         opset=opset or graph_opset(FLAVOUR, VERSION, precision),
+        top_tokens=top_tokens(checkpoint),
     )
     options = BuildOptions(precision, tf32, profiles_for(limits, max_prefix_tokens), past)
     asked = PlanRecipe(
@@ -113,6 +114,11 @@ def prepare_for(
 
     plan = find_or_build(recipe, str(checkpoint.folder), size, build)
     return PreparedPlan(plan, recipe, past, converted + plan.build_seconds)
+
+
+def top_tokens(checkpoint: Checkpoint) -> int:
+    """Return how many of the most likely tokens the plan computes for each scored position."""
+    return min(MAX_TOP_TOKENS, checkpoint.geometry.vocabulary_size)
 
 
 def _check_host_memory(size: int) -> None:
