@@ -44,7 +44,7 @@ from trt_server.engines.tensorrt.presence import Missing, find_gpu
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.geometry import Geometry
 from trt_server.model.source import resolve_model
-from trt_server.observe.accounting import prompt_flops
+from trt_server.observe.accounting import text_flops
 
 from bench.reference_python import reference_environment, reference_python
 
@@ -303,8 +303,9 @@ def _report(
 
 def _work(geometry: Geometry, prompts: list[dict[str, Any]], reused: bool) -> tuple[int, int]:
     """Return the computed tokens and their FLOPs; with `reused` those after the shared prefixes."""
-    sizes = [(len(prompt["ids"]), prompt["shared"] if reused else 0) for prompt in prompts]
-    return sum(all_ - shared for all_, shared in sizes), sum(prompt_flops(geometry, *size) for size in sizes)
+    stretches = [(prompt["shared"] if reused else 0, len(prompt["ids"])) for prompt in prompts]
+    flops = sum(text_flops(geometry, [stretch], scored_positions=1) for stretch in stretches)
+    return sum(end - start for start, end in stretches), flops
 
 
 def _difference(line: dict[str, Any], found: list[dict[str, Any]]) -> float | None:

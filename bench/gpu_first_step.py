@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from gpu.families import PROMPTS, VOCABULARY, WIDE_SIZES, write_family
 from numpy.typing import NDArray
-from trt_server.engines.engine import Batch, EngineLimits, Outcome
+from trt_server.engines.engine import Batch, EngineLimits, Outcome, next_token_batch
 from trt_server.engines.tensorrt.attention_graph import graph_opset, other_opset
 from trt_server.engines.tensorrt.engine import TensorRtEngine
 from trt_server.engines.tensorrt.library import FLAVOUR, TITLE, VERSION
 from trt_server.engines.tensorrt.plan_for_device import prepare_plan
 from trt_server.model.checkpoint import open_checkpoint
-from trt_server.observe.accounting import prompt_flops
+from trt_server.observe.accounting import text_flops
 
 from bench.layer_list import Kernel, attention_is_one_kernel, kernels_a_layer, read_layer_list
 from bench.reference_python import reference_environment, reference_python
@@ -83,7 +83,7 @@ def runs(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
         outcome = engine.submit(_batch(4)).wait()
         yield {
             "step": "runs",
-            "finite": bool(np.isfinite(outcome.scores.candidate_logprobs).all()),
+            "finite": bool(np.isfinite(outcome.scores.target_logprobs).all()),
             "version": TITLE,
             "device": engine.description.device,
             "event_cost_us": engine.event_cost_ns / 1e3,
@@ -138,7 +138,7 @@ def layers(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
             "opset": opset,
             "other_opset": other,
             "core_ms": float(np.median([outcome.timing.core_ns for outcome in outcomes[_WARM:]])) / 1e6,
-            "flops": prompt_flops(checkpoint.geometry, len(prompt)),
+            "flops": text_flops(checkpoint.geometry, [(0, len(prompt))], scored_positions=1),
             "sheet": engine.description.peak.flops_per_second,
             "build_seconds": engine.description.build_seconds,
             "kernels": _told(engine, options.layers, checkpoint.geometry.layers),
@@ -193,7 +193,7 @@ def _batch(*numbers: int, of: list[NDArray[np.int32]] = PROMPTS) -> Batch:
         row[: len(prompt)] = prompt
     candidates = np.arange(4, dtype=np.int32) * 31 + np.array(numbers, np.int32)[:, None]
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    return Batch(tokens, lengths, candidates % VOCABULARY)
+    return next_token_batch(tokens, lengths, candidates % VOCABULARY)
 
 
 def _difference(engine: TensorRtEngine, numbers: tuple[int, ...], expected: Mapping[str, Any]) -> float:
@@ -203,16 +203,14 @@ def _difference(engine: TensorRtEngine, numbers: tuple[int, ...], expected: Mapp
 
 def _distance(batch: Batch, outcome: Outcome, expected: list[NDArray[np.float32]]) -> float:
     """Return the largest difference of a candidate's log-probability; infinite where one is no number."""
-    right = np.array([row[candidates] for row, candidates in zip(expected, batch.candidates, strict=True)])
-    found = outcome.scores.candidate_logprobs
+    right = np.stack(expected)[batch.target_places, batch.target_ids]
+    found = outcome.scores.target_logprobs
     return float(np.abs(found - right).max()) if np.isfinite(found).all() else float("inf")
 
 
 def _bits(outcome: Outcome) -> tuple[bytes, ...]:
     scores = outcome.scores
-    return tuple(
-        array.tobytes() for array in (scores.candidate_logprobs, scores.top_tokens, scores.top_logprobs)
-    )
+    return tuple(array.tobytes() for array in (scores.target_logprobs, scores.top_token, scores.top_logprob))
 
 
 def _told(engine: TensorRtEngine, file: Path | None, layers: int) -> dict[str, Any]:

@@ -17,22 +17,29 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from trt_server.devices.device import Device
 from trt_server.devices.nvml import gpu_device
-from trt_server.engines.engine import EngineLimits, Outcome, Submission
+from trt_server.engines.engine import Batch, EngineLimits, Outcome, Submission, next_token_batch
 from trt_server.engines.tensorrt.engine import TensorRtEngine
 from trt_server.engines.tensorrt.library import TITLE
 from trt_server.engines.tensorrt.plan_for_device import prepare_plan
 from trt_server.engines.tensorrt.presence import Gpu, find_gpu
-from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE
+from trt_server.engines.tensorrt.profiles import rounded_up
 from trt_server.model.checkpoint import open_checkpoint
-from trt_server.scheduling.request import TokenPrompt
-from trt_server.scheduling.work import make_batch
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids, and candidates for the next; so many of the first ids come from the prefix store."""
+
+    ids: list[int]
+    candidates: list[int]
+    prefix_tokens: int = 0
 
 
 def main() -> None:
@@ -50,10 +57,8 @@ def main() -> None:
     device = gpu_device(gpu.name, gpu.pci_bus_id)
     before = device.read().memory_used_by_all_bytes
     given = json.loads(options.prompts.read_text(encoding="utf-8"))
-    prompts = [
-        TokenPrompt(np.array(each["ids"], np.int32), np.array(each["candidates"], np.int32)) for each in given
-    ]
-    longest = max(len(prompt.token_ids) for prompt in prompts)
+    prompts = [Prompt(each["ids"], each["candidates"]) for each in given]
+    longest = max(len(prompt.ids) for prompt in prompts)
     limits = EngineLimits(longest, max(options.bs), options.prefix_cache_bytes)
     checkpoint = open_checkpoint(options.folder)
     if options.build_only:
@@ -70,8 +75,7 @@ def main() -> None:
         report(engine, prompts, bs, {"name": name}, lambda: used(device, before))
     if options.prefix_cache_bytes:
         sharing = [
-            replace(prompt, reusable_tokens=each["shared"])
-            for prompt, each in zip(prompts, given, strict=True)
+            replace(prompt, prefix_tokens=each["shared"]) for prompt, each in zip(prompts, given, strict=True)
         ]
         line = {"name": "TensorRT, reuse", "reused": True}
         report(engine, sharing, 1, line, lambda: used(device, before))
@@ -80,7 +84,7 @@ def main() -> None:
 
 def report(
     engine: TensorRtEngine,
-    prompts: list[TokenPrompt],
+    prompts: list[Prompt],
     bs: int,
     line: dict[str, Any],
     memory: Callable[[], int | None],
@@ -101,9 +105,15 @@ def report(
         "build_seconds": engine.description.build_seconds,
         "load_seconds": engine.description.load_seconds,
         "event_cost_ns": engine.event_cost_ns,
-        "answers": [row for outcome in outcomes for row in outcome.scores.candidate_logprobs.tolist()],
+        "answers": answers(outcomes),
     }
     print(json.dumps(figures), flush=True)
+
+
+def answers(outcomes: list[Outcome]) -> list[list[float]]:
+    """Return each prompt's candidates' log-probabilities; all prompts have as many."""
+    rows = (each.scores.target_logprobs.reshape(len(each.scores.top_token), -1) for each in outcomes)
+    return [row for batch in rows for row in batch.tolist()]
 
 
 def used(device: Device, before: int | None) -> int | None:
@@ -112,7 +122,20 @@ def used(device: Device, before: int | None) -> int | None:
     return None if now is None or before is None else now - before
 
 
-def measure(engine: TensorRtEngine, prompts: list[TokenPrompt], bs: int) -> tuple[list[Outcome], float]:
+def batch_of(prompts: list[Prompt]) -> Batch:
+    """Return a batch, padded on the right, of prompts that have the same prefix, or none."""
+    prefix_tokens = prompts[0].prefix_tokens
+    rests = [prompt.ids[prefix_tokens:] for prompt in prompts]
+    tokens = np.zeros((len(rests), rounded_up(max(map(len, rests)))), np.int32)
+    for row, rest in zip(tokens, rests, strict=True):
+        row[: len(rest)] = rest
+    lengths = np.array([len(rest) for rest in rests], np.int32)
+    candidates = np.array([prompt.candidates for prompt in prompts], np.int32)
+    prefix = np.array(prompts[0].ids[:prefix_tokens], np.int32) if prefix_tokens else None
+    return next_token_batch(tokens, lengths, candidates, prefix)
+
+
+def measure(engine: TensorRtEngine, prompts: list[Prompt], bs: int) -> tuple[list[Outcome], float]:
     """Return the outcomes of all batches, and the seconds of whole time."""
     running: deque[Submission] = deque()
     outcomes: list[Outcome] = []
@@ -120,7 +143,7 @@ def measure(engine: TensorRtEngine, prompts: list[TokenPrompt], bs: int) -> tupl
     for first in range(0, len(prompts), bs):
         if len(running) == engine.depth:
             outcomes.append(running.popleft().wait())
-        running.append(engine.submit(make_batch(prompts[first : first + bs], LENGTH_MULTIPLE)))
+        running.append(engine.submit(batch_of(prompts[first : first + bs])))
     outcomes += [submission.wait() for submission in running]
     return outcomes, time.perf_counter() - start
 

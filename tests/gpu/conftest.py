@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from continued_prompts import Tokens, packed
 from gpu.families import (
+    CONTINUED,
     FAMILIES,
     LARGE,
     LARGE_DEVIATION,
@@ -63,6 +65,21 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def expected(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Expected]:
     """Family → prompt's number → log-probabilities of the whole vocabulary, from transformers in fp32."""
     return ask_reference(PROMPTS, folders, tmp_path_factory.mktemp("reference"))
+
+
+@pytest.fixture(scope="session")
+def continued_expected(
+    folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[Tokens, NDArray[np.float32]]]:
+    """Family → text → log-probabilities of the token after it, for all texts that CONTINUED asks about."""
+    contexts = list(dict.fromkeys(packed(CONTINUED).contexts))
+    asked = [np.array(context, np.int32) for context in contexts]
+    families = {family: folders[family] for family in FAMILIES}
+    found = ask_reference(asked, families, tmp_path_factory.mktemp("reference"))
+    return {
+        family: {context: arrays[str(number)] for number, context in enumerate(contexts)}
+        for family, arrays in found.items()
+    }
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from continued_prompts import ContinuedPrompt, Tokens
 from trt_server.model.geometry import read_geometry
 from trt_server.model.tensor_file import tensor_file_header
 
@@ -66,6 +67,22 @@ for length in (130, 177):
     own = _random.integers(2, VOCABULARY, length - SHARED_TOKENS).astype(np.int32)
     PROMPTS.append(np.concatenate([PROMPTS[9][:SHARED_TOKENS], own]))
 WIDE_PROMPTS = [_random.integers(2, VOCABULARY, length).astype(np.int32) for length in (805, WIDE_MAX_TOKENS)]
+
+
+def _tokens(length: int) -> Tokens:
+    return tuple(_random.integers(2, VOCABULARY, length).tolist())
+
+
+_shared_text = tuple(PROMPTS[9][:SHARED_TOKENS].tolist())
+# Four prompts that begin as SHARING do: with several continuations, with one, with own tokens and candidates.
+CONTINUED = (
+    ContinuedPrompt(
+        _shared_text + _tokens(37), (_tokens(3), _tokens(1), _tokens(60), _tokens(9)), own_tokens=5
+    ),
+    ContinuedPrompt(_shared_text + _tokens(1), (_tokens(64),), candidates=(3, 500, 3)),
+    ContinuedPrompt(_shared_text + _tokens(80), candidates=(7,), own_tokens=20),
+    ContinuedPrompt(_shared_text + _tokens(12), (_tokens(2),) * 2),
+)
 
 
 def write_family(

@@ -9,12 +9,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from continued_prompts import Tokens, packed
 from gpu.families import (
+    CONTINUED,
     FAMILIES,
     LARGE,
     MAX_TOKENS,
@@ -26,8 +29,9 @@ from gpu.families import (
     WIDE_PROMPTS,
 )
 from numpy.typing import NDArray
-from trt_server.engines.engine import Batch, EngineLimits, Outcome
+from trt_server.engines.engine import Batch, EngineLimits, Outcome, next_token_batch
 from trt_server.engines.tensorrt.presence import find_gpus
+from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE
 from trt_server.errors import InvalidRequestError, StartError
 from trt_server.model.checkpoint import open_checkpoint
 
@@ -81,18 +85,19 @@ def batch_of(
     candidates = [[(7 * number + 11 * place) % VOCABULARY for place in range(width)] for number in numbers]
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
     prefix = of[numbers[0]][:shared] if shared else None
-    return Batch(tokens, lengths, np.array(candidates, np.int32), prefix)
+    return next_token_batch(tokens, lengths, np.array(candidates, np.int32), prefix)
 
 
 def assert_agrees(
     batch: Batch, outcome: Outcome, numbers: tuple[int, ...], expected: dict[str, Any], tolerance: float
 ) -> None:
+    scores, shape = outcome.scores, (len(numbers), -1)
+    found, asked = scores.target_logprobs.reshape(shape), batch.target_ids.reshape(shape)
     for row, number in enumerate(numbers):
         logprobs = expected[str(number)]
-        found = outcome.scores.candidate_logprobs[row]
-        np.testing.assert_allclose(found, logprobs[batch.candidates[row]], atol=tolerance, rtol=0)
-        assert outcome.scores.top_logprobs[row] == pytest.approx(logprobs.max(), abs=tolerance)
-        assert logprobs[outcome.scores.top_tokens[row]] == pytest.approx(logprobs.max(), abs=tolerance)
+        np.testing.assert_allclose(found[row], logprobs[asked[row]], atol=tolerance, rtol=0)
+        assert scores.top_logprob[row] == pytest.approx(logprobs.max(), abs=tolerance)
+        assert logprobs[scores.top_token[row]] == pytest.approx(logprobs.max(), abs=tolerance)
     assert outcome.timing.core_ns > 0
     assert outcome.timing.copy_in_ns > 0
     assert outcome.timing.copy_out_ns > 0
@@ -131,13 +136,19 @@ def test_layers_of_a_model_of_7_b_agree(wide_folder: Path, wide_expected: dict[s
 
 
 def test_profile_edges(folders: dict[str, Path], expected: Expected) -> None:
-    """One token and the most, one candidate and the most, one prompt and the most; and not one more."""
+    """One token and the most, one target and the most, one prompt and the most; and not one more."""
     with engine_of(folders["llama"]) as engine:
-        for numbers, width in (((0,), 1), ((1,), WIDTH), ((0, 0), 1), ((1, 1, 1, 1), WIDTH)):
+        assert engine.max_scored_positions is not None
+        alone = WIDTH + engine.max_scored_positions
+        together = WIDTH + engine.max_scored_positions // BATCH
+        for numbers, width in (((0,), 1), ((1,), alone), ((0, 0), 1), ((1, 1, 1, 1), together)):
             batch = batch_of(*numbers, multiple=1 if numbers[0] == 0 else 8, width=width)
             outcome = engine.submit(batch).wait()
             assert_agrees(batch, outcome, numbers, expected["llama"], TOLERANCES["fp16"])
-        for beyond in (batch_of(0, 0, 0, 0, 0), batch_of(0, width=WIDTH + 1), batch_of(1, multiple=264)):
+        one = batch_of(0)
+        positions = replace(one, scored=np.zeros(engine.max_scored_positions + 1, np.int32))
+        targets = batch_of(0, width=alone + 1), batch_of(0, 0, 0, 0, width=together + 1)
+        for beyond in (batch_of(0, 0, 0, 0, 0), *targets, positions, batch_of(1, multiple=264)):
             with pytest.raises(InvalidRequestError):
                 engine.submit(beyond)
 
@@ -221,6 +232,36 @@ def test_prefixes_put_each_other_out(folders: dict[str, Path], expected: Expecte
                 assert_agrees(done, submission.wait(), numbers, expected["llama"], TOLERANCES["fp16"])
         for done, numbers, submission in running:
             assert_agrees(done, submission.wait(), numbers, expected["llama"], TOLERANCES["fp16"])
+
+
+# Continuations.
+
+
+@pytest.mark.parametrize(
+    ("family", "precision", "prefix_cache_bytes"),
+    [
+        *((family, "fp16", 8 << 20) for family in FAMILIES),
+        ("llama", "fp32", 8 << 20),
+        ("llama", "fp16", 0),
+        ("mistral", "fp32", 0),
+    ],
+)
+def test_continuations_agree(
+    folders: dict[str, Path],
+    continued_expected: dict[str, dict[Tokens, NDArray[np.float32]]],
+    family: str,
+    precision: str,
+    prefix_cache_bytes: int,
+) -> None:
+    """Together and alone, with the most likely tokens and without, whole and after a prefix."""
+    expected = continued_expected[family]
+    with engine_of(folders[family], precision, prefix_cache_bytes) as engine:
+        for shared in (0, SHARED_TOKENS) if prefix_cache_bytes else (0,):
+            for prompts, top_count in ((CONTINUED, 5), (CONTINUED[::-1], 0), (CONTINUED[:1], 20)):
+                asked = packed(prompts, shared, top_count, LENGTH_MULTIPLE)
+                scores = engine.submit(asked.batch).wait().scores
+                logprobs = np.stack([expected[context] for context in asked.contexts])
+                asked.assert_agrees(scores, logprobs, TOLERANCES[precision])
 
 
 # The plan cache.
