@@ -31,7 +31,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from mmlu_client.config.flag_values import count
 from mmlu_client.data.benchmark import load_benchmark
-from mmlu_client.data.question import LETTERS
 from mmlu_client.prompts.builder import Prompt, PromptBuilder
 from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.tokenizer import named_tokenizer
@@ -142,7 +141,7 @@ def our_answers(run: Run, prompts: Mapping[Place, Prompt]) -> dict[Place, Scored
             prompt_ids=tuple(prompt.token_ids),
             truncated=prompt.truncated,
             candidate_ids=prompt.candidate_ids,
-            logprobs=tuple(record["logprobs"][letter] for letter in LETTERS),
+            logprobs=tuple(record["logprobs"].values()),
             correct=record["correct"],
         )
     return answers

@@ -50,9 +50,9 @@ def queue_full(retry_seconds: float | None) -> status_pb2.Status:
     return status(code_pb2.RESOURCE_EXHAUSTED, "the queue is full", retry_seconds)
 
 
-def chosen_letter(token_ids: list[int]) -> int:
+def chosen_letter(token_ids: list[int], letters: int = 4) -> int:
     """The place of the letter that the double likes best after these ids."""
-    return sum(token_ids) % 4
+    return sum(token_ids) % letters
 
 
 class Double(scoring_pb2_grpc.ScoringServicer):
@@ -295,10 +295,10 @@ def answer(request: pb.ScoreRequest) -> pb.ScoreResponse:
 def _score(prompt: pb.Prompt) -> pb.PromptScore:
     ids = list(prompt.token_ids.ids)
     candidates = [candidate.token_id for candidate in prompt.candidates]
-    best = chosen_letter(ids)
+    best = chosen_letter(ids, len(candidates))
     return pb.PromptScore(
         candidate_ids=candidates,
-        candidate_logprobs=[-0.5 if place == best else -2.0 - place for place in range(4)],
+        candidate_logprobs=[-0.5 if place == best else -2.0 - place for place in range(len(candidates))],
         top_token_id=candidates[best],
         top_logprob=-0.5,
         tokens=pb.TokenCount(logical=len(ids), computed=len(ids)),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 from mmlu import MMLU, needs_mmlu
 from mmlu_client.data.benchmark import load_benchmark
-from mmlu_client.data.question import LETTERS, Question
+from mmlu_client.data.question import Question
 from mmlu_client.errors import InputError
 from mmlu_client.prompts.builder import Prompt, PromptBuilder, Unaskable, common_prefix
 from mmlu_client.prompts.format import FORMATS
@@ -51,14 +51,14 @@ def text(style: str, shots: Sequence[Question], question: Question = QUESTION) -
 def test_candidates_are_what_follows_the_prompt(kind: str) -> None:
     encoder = encoding(kind)
     prompt = build(builder(encoder))
-    for letter, candidate in zip(LETTERS, prompt.candidate_ids, strict=True):
+    for letter, candidate in zip(QUESTION.letters, prompt.candidate_ids, strict=True):
         (longer,) = encoder.encode([text("hendrycks", SHOTS) + f" {letter}"])
         assert longer == [*prompt.token_ids, candidate]
 
 
 def test_candidates_are_not_the_letters_alone() -> None:
     encoder = encoding("byte-level")
-    alone = [ids[-1] for ids in encoder.encode(list(LETTERS))]
+    alone = [ids[-1] for ids in encoder.encode(list(QUESTION.letters))]
     assert not set(alone) & set(build(builder(encoder)).candidate_ids)
 
 
@@ -75,7 +75,7 @@ def test_candidates_hold_for_every_prompt_of_a_subject(kind: str) -> None:
         assert isinstance(prompt, Prompt)
         shots, style = benchmark.dev[prompt.question.subject][:1], FORMATS["hendrycks"]
         whole = style.head(prompt.question.subject, shots) + style.body(prompt.question)
-        longer = encoder.encode([f"{whole} {letter}" for letter in LETTERS])
+        longer = encoder.encode([f"{whole} {letter}" for letter in QUESTION.letters])
         assert longer == [[*prompt.token_ids, candidate] for candidate in prompt.candidate_ids]
 
 

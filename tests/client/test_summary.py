@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mmlu_client.data.question import LETTERS, Letter
+from mmlu_client.data.question import LETTERS as ALL_LETTERS
+from mmlu_client.data.question import Letter
 from mmlu_client.figures.formulas import mfu, mfu_flagperf, summarize
 from mmlu_client.figures.statistics import mcnemar, standard_error, wilson
 from mmlu_client.figures.summary import Summary
@@ -39,6 +40,7 @@ MODEL = ServedModel(
     notice="",
     server_version="1",
 )
+LETTERS = ALL_LETTERS[:4]
 CANDIDATES = (11, 12, 13, 14)
 MS = 10**6
 SECOND = 10**9

@@ -192,7 +192,7 @@ def test_a_part_of_the_benchmark_is_marked(
 
 
 def test_a_table_is_broken_between_columns() -> None:
-    rows: list[Row] = [("name", *LETTERS), ("first", "1" * 30, "2" * 30, "3" * 30, "4")]
+    rows: list[Row] = [("name", *LETTERS[:4]), ("first", "1" * 30, "2" * 30, "3" * 30, "4")]
     parts = stacked(rows, 80, repeated=1).split("\n\n")
     assert [part.splitlines()[0].split() for part in parts] == [
         ["|", "name", "|", "A", "|", "B", "|"], ["|", "name", "|", "C", "|", "D", "|"],

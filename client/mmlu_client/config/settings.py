@@ -63,7 +63,10 @@ class Settings:
         metavar="SECONDS",
     )
     data: str = option(
-        BENCHMARK, "`demo`, a hub id (cais/mmlu), or a folder of CSV or parquet", default="demo"
+        BENCHMARK,
+        "`demo`, a hub id (cais/mmlu, haonan-li/cmmlu, ceval/ceval-exam, TIGER-Lab/MMLU-Pro), or a folder of "
+        "CSV or parquet files as these publish them",
+        default="demo",
     )
     subjects: tuple[str, ...] | None = option(
         BENCHMARK,
@@ -78,11 +81,15 @@ class Settings:
     few_shots: int = option(
         BENCHMARK, "solved questions before it", type=values.natural, default=5, metavar="N"
     )
-    prompt_format: str = option(BENCHMARK, "whose prompts", choices=sorted(FORMATS), default="hendrycks")
+    prompt_format: str | None = option(
+        BENCHMARK,
+        "whose prompts; the data's own by default: hendrycks for MMLU, cmmlu, ceval, mmlu-pro",
+        choices=sorted(FORMATS),
+    )
     max_prompt_tokens: RequestedLimit = option(
         BENCHMARK,
         "tokens of the longest prompt, BOS included; `model`: as many as the server takes (default: 2048 for "
-        "hendrycks and flagperf, whose own programs cut there, `model` for lm-eval)",
+        "hendrycks, flagperf and cmmlu, whose own programs cut there, `model` for the others)",
         type=values.prompt_tokens,
         metavar="N|model",
     )

@@ -6,12 +6,16 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mmlu_client.data.csv_layout import dev_file, has_csv, read_csv
-from mmlu_client.data.hub import is_hub_id, read_hub
-from mmlu_client.data.hub_layout import has_parquet, read_parquet
+from mmlu_client.data.family import CEVAL, CMMLU, MMLU, Family
+from mmlu_client.data.hub import is_hub_id, is_published, published_folder, read_hub
+from mmlu_client.data.hub_layout import parquet_family, read_parquet
+from mmlu_client.data.lettered_csv import is_ceval, is_cmmlu, lettered_file, read_lettered_csv
 from mmlu_client.data.question import Question
 from mmlu_client.errors import InputError
 from mmlu_client.text import shown
@@ -21,6 +25,22 @@ DEMO_FOLDER = Path(__file__).parent / "demo"
 
 Subjects = Mapping[str, Sequence[Question]]
 ReadSplit = Callable[[str], Subjects]
+NameFile = Callable[[str], Path]
+
+
+@dataclass(frozen=True)
+class Source:
+    """This is where questions are read from.
+
+    Attributes:
+        family: whose they are.
+        read: reads the questions of the split of this name.
+        shots_file: names the file of a subject's shots; None where subjects have no files of their own.
+    """
+
+    family: Family
+    read: ReadSplit
+    shots_file: NameFile | None = None
 
 
 @dataclass(frozen=True)
@@ -29,15 +49,19 @@ class Benchmark:
 
     Attributes:
         name: what `--data` names.
+        family: whose it is.
         dev: the questions that are shots.
         test: the questions that are asked.
         sha256: over the parsed questions of both splits, so that every layout of the same data has the same.
+        shots_file: names the file of a subject's shots; None where subjects have no files of their own.
     """
 
     name: str
+    family: Family
     dev: Subjects
     test: Subjects
     sha256: str
+    shots_file: NameFile | None = None
 
     def pick_subjects(self, names: Sequence[str] | None) -> list[str]:
         """Choose subjects by name.
@@ -82,57 +106,79 @@ class Benchmark:
 
     def _missing_file(self, subject: str) -> str:
         """Name the file that the dev questions would stand in, where each subject has its own."""
-        folder = Path(self.name).expanduser()
-        return f" (no file {dev_file(folder, subject)})" if has_csv(folder) else ""
+        return f" (no file {self.shots_file(subject)})" if self.shots_file is not None else ""
 
 
 def load_benchmark(data: str) -> Benchmark:
     """Read the benchmark that `--data` names.
 
     Args:
-        data: "demo", a folder in either layout, or a hub id.
+        data: "demo", a folder in one of the layouts, or a hub id.
 
     Raises:
         InputError: there is no such data, or it cannot be read.
     """
-    name, read_split = _reader(data)
-    try:
-        dev, test = (dict(sorted(read_split(split).items())) for split in ("dev", "test"))
-    except OSError as error:
-        raise InputError(f"cannot read {error.filename or data}: {error.strerror or error}") from None
+    with ExitStack() as kept:
+        try:
+            source = _source(data, kept)
+            family = source.family
+            dev, test = (dict(sorted(source.read(split).items())) for split in (family.shots, family.asked))
+        except OSError as error:
+            raise InputError(f"cannot read {error.filename or data}: {error.strerror or error}") from None
     if not test:
-        raise InputError(f"--data {data} holds no test questions")
-    return Benchmark(name, dev, test, _sha256(dev, test))
+        without = f": {family.note}; copy it there too" if family.note else ""
+        raise InputError(f"--data {data} holds no {family.asked} questions{without}")
+    return Benchmark(data, family, dev, test, _sha256(dev, test), source.shots_file)
 
 
-def _reader(data: str) -> tuple[str, ReadSplit]:
+def _source(data: str, kept: ExitStack) -> Source:
+    """Find what `--data` names; what is unpacked for it lasts as long as `kept`."""
     folder = DEMO_FOLDER if data == DEMO else Path(data).expanduser()
     if folder.is_dir():
-        return data, _folder_reader(folder)
+        return _folder_source(folder)
     if folder.exists():
         raise InputError(f"--data {data} is not a folder")
+    if is_published(data):
+        return _folder_source(kept.enter_context(published_folder(data)))
     if "/" in data and is_hub_id(data):
-        return data, lambda split: read_hub(data, split)
+        return Source(MMLU, partial(read_hub, data))
     raise InputError(f"--data {data}: no such folder (nor is it `demo` or a hub id like cais/mmlu)")
 
 
-def _folder_reader(folder: Path) -> ReadSplit:
+def _folder_source(folder: Path) -> Source:
     try:
         next(folder.iterdir(), None)  # a folder that may not be listed looks empty to glob
     except OSError as error:
         raise InputError(f"cannot read --data {folder}: {error.strerror}") from None
-    if has_parquet(folder) and has_csv(folder):
+    family, separate = parquet_family(folder), _csv_source(folder)
+    if family is not None and separate is not None:
         raise InputError(
-            f"--data {folder} holds questions twice, test/*_test.csv and parquet files: move one of them away"
+            f"--data {folder} holds questions twice, in CSV and in parquet files: move one of them away"
         )
-    if has_parquet(folder):
-        return lambda split: read_parquet(folder, split)
-    if has_csv(folder):
-        return lambda split: read_csv(folder, split)
+    if family is not None:
+        return Source(family, partial(read_parquet, folder, family))
+    if separate is not None:
+        return separate
     raise InputError(
-        f"--data {folder} has neither test/<subject>_test.csv (Hendrycks' layout) "
-        "nor all/test-*.parquet or <subject>/test-*.parquet (the hub's)"
+        f"--data {folder} has neither test/<subject>_test.csv (Hendrycks' layout), test/<subject>.csv "
+        "(CMMLU's) nor val/<subject>_val.csv (C-Eval's), nor all/test-*.parquet, <subject>/test-*.parquet or "
+        "data/test-*.parquet (the hub's)"
     )
+
+
+def _csv_source(folder: Path) -> Source | None:
+    if is_ceval(folder):
+        return _lettered_source(folder, CEVAL)
+    if is_cmmlu(folder):
+        return _lettered_source(folder, CMMLU)
+    if has_csv(folder):
+        return Source(MMLU, partial(read_csv, folder), partial(dev_file, folder))
+    return None
+
+
+def _lettered_source(folder: Path, family: Family) -> Source:
+    shots_file = partial(lettered_file, folder, family, family.shots)
+    return Source(family, partial(read_lettered_csv, folder, family), shots_file)
 
 
 def _suggestion(name: str, subjects: list[str]) -> str:

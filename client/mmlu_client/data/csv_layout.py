@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
+from mmlu_client.data.csv_rows import csv_rows
 from mmlu_client.data.files import data_files
-from mmlu_client.data.question import LETTERS, Letter, Question
+from mmlu_client.data.question import LETTERS, Letter, Question, letter_in
 from mmlu_client.errors import InputError
 
-COLUMNS = 6
+OPTIONS = 4
+COLUMNS = OPTIONS + 2
 # What headers call their columns, where other programs wrote one.
 TEXT_NAMES = frozenset({"question", "questions", "prompt", "input", "query", "text"})
 ANSWER_NAMES = frozenset(
@@ -49,20 +50,10 @@ def read_csv(folder: Path, split: str) -> dict[str, list[Question]]:
 
 def _read_subject(path: Path, subject: str) -> list[Question]:
     questions: list[Question] = []
-    # The csv module leaves cells as they are: an option `None` stays that word.
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file)
-        try:
-            for row in rows:
-                if row:
-                    place = f"{path}:{rows.line_num}"
-                    if not questions:
-                        _check_no_header(row, place)
-                    questions.append(_question(row, place, subject, len(questions)))
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
-        except csv.Error as error:
-            raise InputError(f"{path}:{rows.line_num}: not CSV ({error})") from None
+    for place, row in csv_rows(path):
+        if not questions:
+            _check_no_header(row, place)
+        questions.append(_question(row, place, subject, len(questions)))
     if not questions:
         raise InputError(f"{path} holds no questions")
     return questions
@@ -102,7 +93,7 @@ def _separator(row: list[str]) -> str:
 
 
 def _letter(cell: str, place: str) -> Letter:
-    for letter in LETTERS:
-        if cell.strip().upper() == letter:
-            return letter
-    raise InputError(f"{place}: the answer is {cell!r}, not one of A, B, C, D")
+    letter = letter_in(cell, LETTERS[:OPTIONS])
+    if letter is None:
+        raise InputError(f"{place}: the answer is {cell!r}, not one of A, B, C, D")
+    return letter

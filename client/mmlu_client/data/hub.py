@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from trt_common.one_line import first_line_of
@@ -12,6 +15,12 @@ from mmlu_client.data.question import Question
 from mmlu_client.errors import InputError
 
 CONFIGURATION = "all"
+# What is downloaded of the data sets that are read as folders. CMMLU's has its CSV files in an archive.
+PUBLISHED = {
+    "haonan-li/cmmlu": ("*.zip",),
+    "ceval/ceval-exam": ("*/dev-*.parquet", "*/val-*.parquet"),
+    "tiger-lab/mmlu-pro": ("data/test-*.parquet", "data/validation-*.parquet"),
+}
 
 
 def is_hub_id(name: str) -> bool:
@@ -36,13 +45,41 @@ def quiet_hub() -> None:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-def download(name: str, files: Sequence[str], what: str) -> Path:
+def is_published(name: str) -> bool:
+    """Tell whether the hub's data set of this id is read as a folder: CMMLU, C-Eval and MMLU-Pro."""
+    return name.lower() in PUBLISHED
+
+
+@contextmanager
+def published_folder(name: str) -> Iterator[Path]:
+    """Download such a data set on first use, and give the folder that its files are in for a while.
+
+    Raises:
+        InputError: the hub cannot be reached, or the files are not as they were published.
+    """
+    folder = download(name, PUBLISHED[name.lower()], f"--data {name}", kind="dataset")
+    archives = sorted(folder.glob("*.zip"))
+    if not archives:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="mmlu-client-") as unpacked:
+        try:
+            with zipfile.ZipFile(archives[-1]) as archive:
+                archive.extractall(unpacked)
+        except zipfile.BadZipFile as error:
+            raise InputError(f"{archives[-1]} is not a readable archive: {error}") from None
+        tests = sorted(path for path in Path(unpacked).rglob("test") if "__MACOSX" not in path.parts)
+        yield tests[0].parent if tests else Path(unpacked)
+
+
+def download(name: str, files: Sequence[str], what: str, kind: str = "model") -> Path:
     """Download files of a repository on the hub into its cache, those that it has.
 
     Args:
         name: the repository's id.
         files: patterns of the files' names.
         what: what messages call the files.
+        kind: of the repository: "model" or "dataset".
 
     Returns:
         The folder of the cache that the files are in.
@@ -54,7 +91,7 @@ def download(name: str, files: Sequence[str], what: str) -> Path:
 
     quiet_hub()
     try:
-        return Path(snapshot_download(name, allow_patterns=list(files)))
+        return Path(snapshot_download(name, repo_type=kind, allow_patterns=list(files)))
     except Exception as error:  # the library raises what its file systems and HTTP clients raise
         raise InputError(
             f"cannot load {what}: no such folder, and from the hub: {first_line_of(error)}; "

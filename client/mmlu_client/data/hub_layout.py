@@ -1,35 +1,58 @@
-"""The hub's form of the benchmark: columns question, subject, choices, answer (0 to 3)."""
+"""The hub's forms of the benchmarks: parquet files, whose columns tell whose they are.
+
+MMLU: question, subject, choices (four), answer (0 to 3). MMLU-Pro: question, category, options (up to ten),
+answer (a letter). CMMLU and C-Eval: a column for each option, and a folder for each subject.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from trt_common.one_line import first_line_of
 
+from mmlu_client.data.family import CEVAL, CMMLU, MMLU, MMLU_PRO, Family
 from mmlu_client.data.files import data_files
-from mmlu_client.data.question import LETTERS, Question
+from mmlu_client.data.lettered import lettered_columns
+from mmlu_client.data.question import FEWEST_OPTIONS, LETTERS, Question, letter_in
 from mmlu_client.errors import InputError
 
 COLUMNS = ("question", "subject", "choices", "answer")
+PRO_COLUMNS = ("question", "category", "options", "answer", "answer_index")
+# Those that tell MMLU-Pro's table from the others.
+PRO_ALONE = frozenset({"options", "answer_index", "category"})
+OPTIONS = 4
 BATCH_ROWS = 1024
 # A table's files count from 0: test-00000-of-00002.parquet, test-00001-of-00002.parquet.
 SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)")
 
 
-def has_parquet(folder: Path) -> bool:
-    """Tell whether the folder has test questions in this layout."""
-    return any(_parquet_files(folder, "test"))
+Subjects: TypeAlias = dict[str, list[Question]]
+# Appends the question of a row, at a place, to its subject.
+Add: TypeAlias = Callable[[Subjects, Mapping[str, Any], str], None]
 
 
-def read_parquet(folder: Path, split: str) -> dict[str, list[Question]]:
+def parquet_family(folder: Path) -> Family | None:
+    """Tell whose parquet files the folder has, by the columns of the first; None where it has none.
+
+    Raises:
+        InputError: that file cannot be read as parquet.
+    """
+    for split in ("test", "val"):
+        if paths := _parquet_files(folder, split):
+            return _family_of(_columns(paths[0]))
+    return None
+
+
+def read_parquet(folder: Path, family: Family, split: str) -> Subjects:
     """Read the questions of one split: from `all/`, else the folder itself, else one folder a subject.
 
     Args:
         folder: the folder that holds the parquet files.
-        split: "dev" or "test".
+        family: whose they are.
+        split: the split's name, as in the files' names.
 
     Returns:
         The questions of each subject.
@@ -38,19 +61,55 @@ def read_parquet(folder: Path, split: str) -> dict[str, list[Question]]:
         InputError: a file is not in this layout, or is missing; the message names it.
         OSError: a file cannot be read.
     """
-    subjects: dict[str, list[Question]] = {}
+    subjects: Subjects = {}
     paths = _parquet_files(folder, split)
     _check_shards(paths)
     for path in paths:
-        add_rows(subjects, _rows(path), str(path))
+        names, add = _form(family, path, split)
+        for number, row in enumerate(_rows(path, names)):
+            add(subjects, row, f"{path}: row {number}")
     return subjects
 
 
 def _parquet_files(folder: Path, split: str) -> list[Path]:
-    for pattern in (f"all/{split}-*.parquet", f"{split}-*.parquet", f"*/{split}-*.parquet"):
-        if paths := data_files(folder, pattern):
-            return paths
+    """List the files of a split; the hub's own conversions have a folder for it, and no name before."""
+    for name in (f"{split}-*.parquet", f"{split}/*.parquet"):
+        for pattern in (f"all/{name}", name, f"*/{name}"):
+            if paths := data_files(folder, pattern):
+                return paths
     return []
+
+
+def _family_of(columns: Sequence[str]) -> Family:
+    if "choices" in columns:
+        return MMLU
+    if not PRO_ALONE.isdisjoint(columns):
+        return MMLU_PRO
+    if "Question" in columns or "Answer" in columns:
+        return CMMLU
+    return CEVAL if "A" in columns else MMLU
+
+
+def _form(family: Family, path: Path, split: str) -> tuple[Sequence[str], Add]:
+    """Return the columns of a file that are read, and what makes a question of a row of them."""
+    columns = _columns(path)
+    if family is MMLU:
+        check_columns(columns, str(path))
+        return COLUMNS, _add
+    if family is MMLU_PRO:
+        check_columns(columns, str(path), PRO_COLUMNS)
+        return PRO_COLUMNS, _add_pro
+    found, subject = lettered_columns(columns, str(path)), _folder_of_subject(path, split).name
+
+    def add(subjects: Subjects, row: Mapping[str, Any], place: str) -> None:
+        questions = subjects.setdefault(subject, [])
+        questions.append(found.question(row, place, subject, len(questions)))
+
+    return found.names, add
+
+
+def _folder_of_subject(path: Path, split: str) -> Path:
+    return path.parent.parent if path.parent.name == split else path.parent
 
 
 def _check_shards(paths: Sequence[Path]) -> None:
@@ -76,37 +135,48 @@ def _check_shards(paths: Sequence[Path]) -> None:
             )
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _columns(path: Path) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except pa.ArrowException as error:
+        raise InputError(f"{path} is not a readable parquet file ({first_line_of(error)})") from None
+    return names
+
+
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            check_columns(file.schema_arrow.names, str(path))
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
+            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
                 yield from batch.to_pylist()
     except pa.ArrowException as error:
         raise InputError(f"{path} is not a readable parquet file ({first_line_of(error)})") from None
 
 
-def check_columns(names: Iterable[str], place: str) -> None:
-    """Check that the table has the four columns.
+def check_columns(names: Iterable[str], place: str, wanted: Sequence[str] = COLUMNS) -> None:
+    """Check that a table has its columns.
 
     Args:
         names: the columns that it has.
         place: what messages call the table.
+        wanted: the columns that it should have; MMLU's by default.
 
     Raises:
-        InputError: one of the four is missing.
+        InputError: one of them is missing.
     """
     names = list(names)
-    missing = [column for column in COLUMNS if column not in names]
+    missing = [column for column in wanted if column not in names]
     if missing:
         raise InputError(f"{place}: no column {missing[0]!r} (it has {', '.join(map(repr, names))})")
 
 
-def add_rows(subjects: dict[str, list[Question]], rows: Iterable[Mapping[str, Any]], place: str) -> None:
-    """Append the rows as questions to their subjects.
+def add_rows(subjects: Subjects, rows: Iterable[Mapping[str, Any]], place: str) -> None:
+    """Append the rows of MMLU's table as questions to their subjects.
 
     Args:
         subjects: the questions so far, by subject; they are added to.
@@ -117,21 +187,38 @@ def add_rows(subjects: dict[str, list[Question]], rows: Iterable[Mapping[str, An
         InputError: a row is no question; the message has its number.
     """
     for number, row in enumerate(rows):
-        question = _question(row, f"{place}: row {number}", subjects)
-        subjects.setdefault(question.subject, []).append(question)
+        _add(subjects, row, f"{place}: row {number}")
 
 
-def _question(row: Mapping[str, Any], place: str, subjects: Mapping[str, Sequence[Question]]) -> Question:
+def _add(subjects: Subjects, row: Mapping[str, Any], place: str) -> None:
     text, subject, choices, answer = (row[column] for column in COLUMNS)
     if not isinstance(text, str) or not isinstance(subject, str):
         raise InputError(f"{place}: question and subject must be text")
-    if (
-        not isinstance(choices, list)
-        or len(choices) != len(LETTERS)
-        or not all(isinstance(c, str) for c in choices)
-    ):
+    if not _are_texts(choices) or len(choices) != OPTIONS:
         raise InputError(f"{place}: choices must be four texts, not {choices!r}")
-    if not isinstance(answer, int) or not 0 <= answer < len(LETTERS):
+    if not isinstance(answer, int) or not 0 <= answer < OPTIONS:
         raise InputError(f"{place}: the answer is {answer!r}, not one of 0, 1, 2, 3")
-    a, b, c, d = choices
-    return Question(subject, len(subjects.get(subject, ())), text, (a, b, c, d), LETTERS[answer])
+    questions = subjects.setdefault(subject, [])
+    questions.append(Question(subject, len(questions), text, tuple(choices), LETTERS[answer]))
+
+
+def _add_pro(subjects: Subjects, row: Mapping[str, Any], place: str) -> None:
+    text, subject, options, answer, index = (row[column] for column in PRO_COLUMNS)
+    if not isinstance(text, str) or not isinstance(subject, str):
+        raise InputError(f"{place}: question and category must be text")
+    if not _are_texts(options) or not FEWEST_OPTIONS <= len(options) <= len(LETTERS):
+        raise InputError(
+            f"{place}: options must be {FEWEST_OPTIONS} to {len(LETTERS)} texts, not {options!r}"
+        )
+    letters = LETTERS[: len(options)]
+    letter = letter_in(answer, letters) if isinstance(answer, str) else None
+    if letter is None:
+        raise InputError(f"{place}: the answer is {answer!r}, not one of {', '.join(letters)}")
+    if index != letters.index(letter):
+        raise InputError(f"{place}: the answer is {letter}, but answer_index is {index!r}: one is wrong")
+    questions = subjects.setdefault(subject, [])
+    questions.append(Question(subject, len(questions), text, tuple(options), letter))
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)

@@ -42,7 +42,7 @@ class Accuracy:
 
 
 def accuracy_of(table: RecordTable) -> Accuracy:
-    """Count the right letters, by the largest of the four log-probabilities."""
+    """Count the right letters, by the largest log-probability of a question's letters."""
     return Accuracy(int(table.correct.sum()), int(table.is_scored.sum()))
 
 
@@ -73,6 +73,9 @@ def subject_accuracies(table: RecordTable) -> dict[str, Accuracy]:
 def group_accuracies(subjects: Mapping[str, Accuracy]) -> dict[str, Accuracy]:
     """Add up the subjects of each of MMLU's groups, Hendrycks' ones: each question weighs alike.
 
+    Args:
+        subjects: the accuracy of each of MMLU's subjects, by its name.
+
     Returns:
         The accuracy of each group that has any of these subjects, by its key.
     """
@@ -102,7 +105,7 @@ class Agreement:
         same_prediction: on how many they predict the same letter.
         only_first: how many only the first got right.
         only_second: how many only the second got right.
-        largest_difference: over the questions, of the largest of the four letters' differences of
+        largest_difference: over the questions, of the largest of their letters' differences of
             log-probability, in nats.
         median_difference: the median of the same.
     """
@@ -144,7 +147,7 @@ def agreement_of(first: RecordTable, second: RecordTable) -> Agreement:
     """Compare two sets of answers, question by question."""
     first, second = paired(first, second)
     right, other = first.correct, second.correct
-    differences = np.abs(first.logprobs - second.logprobs).max(axis=1)
+    differences = np.fmax.reduce(np.abs(first.logprobs - second.logprobs), axis=1)
     return Agreement(
         questions=len(first),
         same_prediction=int((first["predicted"] == second["predicted"]).sum()),

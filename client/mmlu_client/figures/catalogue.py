@@ -150,7 +150,7 @@ FIGURES = (
            column=Column("tokens/s core", fixed(",.0f"))),
     Figure("mfu", SHARE, MFU, "FLOPs / (core seconds × peak)", show=percent,
            compared="ratio", has_interval=True, higher_is_better=True, column=Column("MFU", percent)),
-    Figure("acc", SHARE, ACCURACY, "right / answered questions, by the largest of the four letters",
+    Figure("acc", SHARE, ACCURACY, "right / answered questions, by the likeliest of its letters",
            show=fixed(".4f"),
            compared="difference", higher_is_better=True),
     Figure("acc_val", SHARE, ACCURACY, "`acc` of the reference", higher_is_better=True),

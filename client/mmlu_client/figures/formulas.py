@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmlu_client.data.family import MMLU
 from mmlu_client.figures.accuracy import (
     Accuracy,
     accuracy_of,
@@ -119,7 +120,7 @@ def summarize(run: FinishedRun) -> Summary:
         joules_per_token=ratio(run.joules, speed.tokens),
         joules_per_question=ratio(run.joules, len(scored)),
         **_client(run),
-        **_parts(infer),
+        **_parts(run, infer),
     )
 
 
@@ -221,9 +222,10 @@ def _interval(name: str, interval: Interval | None) -> dict[str, Any]:
     }
 
 
-def _parts(infer: RecordTable) -> dict[str, Any]:
+def _parts(run: FinishedRun, infer: RecordTable) -> dict[str, Any]:
     subjects = subject_accuracies(infer)
-    groups = group_accuracies(subjects)
+    # Other benchmarks have subjects of the same names.
+    groups = group_accuracies(subjects) if run.manifest.data.family == MMLU.name else {}
     return {
         "acc_by_group": _accuracy_figures(groups) if groups else None,
         "acc_by_subject": _accuracy_figures(subjects),

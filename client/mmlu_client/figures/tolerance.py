@@ -16,7 +16,7 @@ class Tolerance:
     on, a model makes single prompts a hundred times as sensitive to rounding as its usual ones.
 
     Attributes:
-        largest: over the questions, of the largest of their four differences.
+        largest: over the questions, of the largest of their letters' differences.
         median: the median of the same.
         why: what was seen (docs/measurements/2026-11-27-precisions.md); two engines may be off in opposite
             directions, and more prompts have worse ones among them.

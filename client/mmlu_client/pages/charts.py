@@ -35,7 +35,6 @@ from mmlu_client.text import significant
 
 # A run is divided into this many windows of time, or fewer so that each has about this many replies.
 WINDOWS, REPLIES = 60, 8
-CHANCE = 0.25
 PERCENTILES = ((50, BLUE), (90, ORANGE), (99, RED))
 AWAY = "#f3c6c3"
 
@@ -196,13 +195,16 @@ def accuracy_by_subject(infer: RecordTable) -> Chart:
             hovertemplate="%{y}: %{x:.3f} (%{customdata})<extra></extra>",
         )
     )
-    figure.add_vline(x=CHANCE, line_dash="dot", line_color=GREY)
+    chance = infer.chance
+    if chance is not None:
+        figure.add_vline(x=chance, line_dash="dot", line_color=GREY)
     add_row_names(figure, [subject.replace("_", " ") for subject, _ in found], 0.0)
     figure.update_xaxes(range=[-0.01, 1.01], title="accuracy")
     figure.update_yaxes(dtick=1, range=[-0.7, len(found) - 0.3])
     return Chart(
         "Accuracy by subject",
-        "With Wilson's 95 % interval. The dotted line is chance.",
+        "With Wilson's 95 % interval."
+        + ("" if chance is None else f" The dotted line is chance, {chance:.3f} over all questions."),
         styled(figure, height=110 + 18 * len(found)),
         is_wide=True,
         rows=len(found),

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from trt_common.tokenizer import TokenIds
 
-from mmlu_client.data.question import LETTERS, Question
+from mmlu_client.data.question import Question
 from mmlu_client.errors import InputError
 from mmlu_client.prompts.format import PromptFormat
 from mmlu_client.prompts.head_cut import Cut
 from mmlu_client.prompts.tokenizer import Tokenizer
 
-Candidates = tuple[int, int, int, int]
+Candidates = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Prompt:
     Attributes:
         question: The question.
         token_ids: The prompt.
-        candidate_ids: The ids of " A" to " D" after this prompt.
+        candidate_ids: The ids of the options' letters after this prompt.
         shared_prefix_tokens: How many of the first tokens are those of the subject's header and shots.
         shots: How many shots are in the prompt in full.
         truncated: Whether shots or tokens were left out because of the limit.
@@ -63,9 +63,10 @@ class Unaskable:
 class PromptBuilder:
     """Builds the prompts of one run. Only one thread may use it.
 
-    A candidate's id is defined by encoding the prompt with " A" appended and taking what comes after the
-    prompt's own ids. This is done once for every subject and every last token of a prompt in it, and the
-    result is used for the subject's other prompts with that last token. That is correct for BPE: ids are the
+    A candidate's id is defined by encoding the prompt with its letter appended, " A" or what else the format
+    puts there, and taking what comes after the prompt's own ids. This is done once for every subject, number
+    of options and last token of a prompt, and the result is used for the subject's other prompts with these.
+    That is correct for BPE: ids are the
     encoding of a text if and only if every two neighbours among them are the encoding of their own text, so
     that the last token decides what can follow. It is correct for Unigram and WordPiece, because they encode
     word by word and " A" begins a word.
@@ -94,7 +95,7 @@ class PromptBuilder:
         self._max_tokens = max_tokens
         self._vocabulary_size = vocabulary_size
         self._heads: dict[tuple[str, tuple[int, ...]], Head] = {}
-        self._candidates: dict[tuple[str, int], Candidates] = {}
+        self._candidates: dict[tuple[str, int, int], Candidates] = {}
 
     def build(self, questions: Sequence[Question]) -> list[Prompt | Unaskable]:
         """Return one prompt for each question, in order.
@@ -120,7 +121,7 @@ class PromptBuilder:
             return Unaskable(question, f"{len(ids)} tokens without any shot: the limit is {self._max_tokens}")
         shared = common_prefix(ids, head.ids)
         self._check_vocabulary(max(ids[shared:], default=0))
-        candidates = self._candidate_ids(question.subject, head.text + body, ids)
+        candidates = self._candidate_ids(question, head.text + body, ids)
         if len(ids) > self._max_tokens:
             # The prompt is cut at the limit, without its BOS and header: it shares no prefix any more.
             kept = self._shots_behind(len(ids) - self._max_tokens, question.subject, ids)
@@ -159,24 +160,26 @@ class PromptBuilder:
             self._heads[key] = Head(text, ids, self._tokenizer.cut(text))
         return self._heads[key]
 
-    def _candidate_ids(self, subject: str, text: str, ids: TokenIds) -> Candidates:
-        key = (subject, ids[-1])
+    def _candidate_ids(self, question: Question, text: str, ids: TokenIds) -> Candidates:
+        key = (question.subject, len(question.options), ids[-1])
         if key not in self._candidates:
-            self._candidates[key] = self._encode_candidates(text, ids)
+            answers = [self._style.answer(letter) for letter in question.letters]
+            self._candidates[key] = self._encode_candidates(answers, text, ids)
         return self._candidates[key]
 
-    def _encode_candidates(self, text: str, ids: TokenIds) -> Candidates:
-        longer = self._tokenizer.encode([f"{text} {letter}" for letter in LETTERS])
+    def _encode_candidates(self, answers: Sequence[str], text: str, ids: TokenIds) -> Candidates:
+        longer = self._tokenizer.encode([text + answer for answer in answers])
         followers = [encoding[len(ids) :] for encoding in longer if encoding[: len(ids)] == ids]
-        if [len(follower) for follower in followers] != [1, 1, 1, 1] or len({f[0] for f in followers}) != 4:
+        candidates = tuple(follower[0] for follower in followers if len(follower) == 1)
+        if len(set(candidates)) != len(answers):
+            found = [encoding[len(ids) - 1 :] for encoding in longer]
             raise InputError(
-                f"{self._tokenizer.name} does not make one token of each of ' A' to ' D' after a prompt "
-                f"(after {text[-12:]!r}: {[encoding[len(ids) - 1 :] for encoding in longer]}): "
+                f"{self._tokenizer.name} does not make one token of each of {answers[0]!r} to "
+                f"{answers[-1]!r} after a prompt (after {text[-12:]!r}: {found}): "
                 "its model cannot be measured this way"
             )
-        a, b, c, d = (follower[0] for follower in followers)
-        self._check_vocabulary(max(a, b, c, d))
-        return a, b, c, d
+        self._check_vocabulary(max(candidates))
+        return candidates
 
     def _check_vocabulary(self, largest: int) -> None:
         if largest >= self._vocabulary_size:

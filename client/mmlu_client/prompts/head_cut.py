@@ -56,10 +56,10 @@ class HeadCutter:
 
     def cut(self, head: str) -> Cut | None:
         """Return the cut of a subject's header and shots; None where they have to be encoded whole."""
-        place = head.rstrip().rfind(" ")
-        if place < 1 or head[place - 1].isspace():
+        place, line = head.rstrip().rfind(" "), head.rstrip().rfind("\n") + 1
+        if place <= line or head[place - 1].isspace():  # a last line without a blank cannot be cut
             return None
-        last_line = head[head.rstrip().rfind("\n") + 1 :]
+        last_line = head[line:]
         if last_line not in self._left_out:
             self._left_out[last_line] = self._try(head, place)
         left_out = self._left_out[last_line]

@@ -193,7 +193,7 @@ def _letters(left: RecordTable, right: RecordTable) -> list[Letters]:
             str(left["answer"][row]),
             str(left["predicted"][row]),
             str(right["predicted"][row]),
-            float(apart[row].max()),
+            float(np.fmax.reduce(apart[row])),
         )
         for row in differing(left, right)
     ]

@@ -1,4 +1,4 @@
-"""The results file that EleutherAI's lm-evaluation-harness (0.4.13) writes for its task `mmlu`."""
+"""The results file that EleutherAI's lm-evaluation-harness (0.4.13) writes for `mmlu` and its like."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmlu_client.data.family import CEVAL, CMMLU, FAMILIES, MMLU, MMLU_PRO
 from mmlu_client.data.groups import HARNESS_GROUP_OF, HARNESS_GROUPS
 from mmlu_client.data.question import LETTERS
 from mmlu_client.figures.accuracy import Accuracy, subject_accuracies
@@ -14,7 +15,8 @@ from mmlu_client.prompts.format import FORMATS
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER
 
-ALL = "mmlu"
+# The harness's names of the groups of all subjects.
+ALL = {MMLU.name: "mmlu", CMMLU.name: "cmmlu", CEVAL.name: "ceval-valid", MMLU_PRO.name: "mmlu_pro"}
 ALIASES = {group.task: group.alias for group in HARNESS_GROUPS}
 # The versions of the harness's own files for these tasks and groups.
 TASK_VERSION, GROUP_VERSION = 1.0, "2"
@@ -24,25 +26,30 @@ def lm_eval_results(run: FinishedRun) -> dict[str, Any]:
     """Return the content of a results file.
 
     Subjects are tasks, and groups weight them by their numbers of questions. Subjects that the harness does
-    not know are directly below `mmlu`.
+    not know are directly below the group of all.
     """
+    family = run.manifest.data.family
     subjects = subject_accuracies(run.records.phase(INFER))
-    tasks = {f"mmlu_{name}": accuracy for name, accuracy in subjects.items()}
-    subtasks = _subtasks(list(subjects))
+    names_of = {task_name(family, name): name for name in subjects}
+    tasks = {task: subjects[name] for task, name in names_of.items()}
+    subtasks = _subtasks(family, list(subjects))
     groups = {name: _group(name, _leaves(name, subtasks), tasks) for name in subtasks}
     # The harness lists a group here only where tasks are directly below it, which excludes all of MMLU.
     names = [*(group for group, below in subtasks.items() if not tasks.keys().isdisjoint(below)), *tasks]
     return {
-        "results": {**groups, **{name: _task(name, accuracy) for name, accuracy in tasks.items()}},
+        "results": {**groups, **{name: _task(name, family, accuracy) for name, accuracy in tasks.items()}},
         "groups": groups,
         "group_subtasks": subtasks,
-        "configs": {name: _config(run, name) for name in tasks},
+        "configs": {task: _config(run, task, name) for task, name in names_of.items()},
         "versions": {**dict.fromkeys(subtasks, GROUP_VERSION), **dict.fromkeys(tasks, TASK_VERSION)},
         "n-shot": dict.fromkeys(names, run.manifest.few_shots),
         "higher_is_better": {name: {"acc": True} for name in names},
         "n-samples": {
-            f"mmlu_{name}": {"original": run.manifest.data.subject_sizes[name], "effective": each.answered}
-            for name, each in subjects.items()
+            task: {
+                "original": run.manifest.data.subject_sizes[name],
+                "effective": subjects[name].answered,
+            }
+            for task, name in names_of.items()
         },
         "config": {
             "model": run.model.id,
@@ -71,15 +78,21 @@ def sanitized(model: str) -> str:
     return re.sub(r'["<>:/|\\?*\[\]]+', "__", model)
 
 
-def _subtasks(subjects: Sequence[str]) -> dict[str, list[str]]:
-    """Return what is directly below each group that has a subject here."""
+def task_name(family: str, subject: str) -> str:
+    """Return the harness's name of a subject's task."""
+    return f"{ALL[family]}_{subject.replace(' ', '_')}"
+
+
+def _subtasks(family: str, subjects: Sequence[str]) -> dict[str, list[str]]:
+    """Return what is directly below each group that has a subject here; MMLU alone has groups of subjects."""
+    group_of = HARNESS_GROUP_OF if family == MMLU.name else {}
     by_group = {
-        group.task: [f"mmlu_{name}" for name in subjects if HARNESS_GROUP_OF.get(name) is group]
+        group.task: [task_name(family, name) for name in subjects if group_of.get(name) is group]
         for group in HARNESS_GROUPS
     }
     found = {task: members for task, members in by_group.items() if members}
-    others = [f"mmlu_{name}" for name in subjects if name not in HARNESS_GROUP_OF]
-    return {ALL: [*found, *others], **found}
+    others = [task_name(family, name) for name in subjects if name not in group_of]
+    return {ALL[family]: [*found, *others], **found}
 
 
 def _leaves(name: str, subtasks: Mapping[str, Sequence[str]]) -> list[str]:
@@ -87,10 +100,10 @@ def _leaves(name: str, subtasks: Mapping[str, Sequence[str]]) -> list[str]:
     return below if name in subtasks else [name]
 
 
-def _task(name: str, accuracy: Accuracy) -> dict[str, Any]:
+def _task(name: str, family: str, accuracy: Accuracy) -> dict[str, Any]:
     return {
         "name": name,
-        "alias": name.removeprefix("mmlu_"),
+        "alias": name.removeprefix(f"{ALL[family]}_"),
         "sample_len": accuracy.answered,
         "acc,none": accuracy.share,
         "acc_stderr,none": _or_not_available(task_stderr(accuracy)),
@@ -137,24 +150,23 @@ def _or_not_available(error: float | None) -> float | str:
     return "N/A" if error is None else error
 
 
-def _config(run: FinishedRun, name: str) -> dict[str, Any]:
+def _config(run: FinishedRun, task: str, subject: str) -> dict[str, Any]:
     """Return a task's settings under the harness's names: those of its own file that also hold here."""
-    subject = name.removeprefix("mmlu_")
-    style = FORMATS[run.manifest.prompt_format]
+    family, style = FAMILIES[run.manifest.data.family], FORMATS[run.manifest.prompt_format]
     text = "{{question.strip()}}" if style.stripped else "{{question}}"
-    options = "".join(f"\n{letter}. {{{{choices[{place}]}}}}" for place, letter in enumerate(LETTERS))
+    options, choices = _options(run, subject)
     return {
-        "task": name,
+        "task": task,
         "task_alias": subject,
         "dataset_path": run.manifest.data.name,
         "dataset_name": subject,
-        "test_split": "test",
-        "fewshot_split": "dev",
-        "doc_to_text": f"{text}{options}\nAnswer:",
+        "test_split": family.asked,
+        "fewshot_split": family.shots,
+        "doc_to_text": f"{style.before_question}{text}{options}{style.before_answer}",
         "doc_to_target": "answer",
-        "doc_to_choice": list(LETTERS),
+        "doc_to_choice": choices,
         "description": style.header(subject),
-        "target_delimiter": " ",
+        "target_delimiter": style.before_letter,
         "fewshot_delimiter": "\n\n",
         "fewshot_config": {"sampler": "first_n"},
         "num_fewshot": run.manifest.few_shots,
@@ -165,3 +177,21 @@ def _config(run: FinishedRun, name: str) -> dict[str, Any]:
         "unsafe_code": False,
         "metadata": {"version": TASK_VERSION, "prompt_format": run.manifest.prompt_format},
     }
+
+
+def _options(run: FinishedRun, subject: str) -> tuple[str, list[str] | str]:
+    """Return the templates of the options in a subject's prompts, and of its choices.
+
+    Where questions have different numbers of options, they are templates that go through each one's own.
+    """
+    infer = run.records.phase(INFER)
+    mine = infer.where((infer["subject"] == subject) & infer.is_scored)
+    counts = set(mine.options.tolist())
+    if len(counts) == 1:
+        letters: list[str] = list(LETTERS[: counts.pop()])
+        return "".join(f"\n{each}. {{{{choices[{place}]}}}}" for place, each in enumerate(letters)), letters
+    every = "".join(LETTERS)
+    return (
+        f"{{% for choice in choices %}}\n{{{{'{every}'[loop.index0]}}}}. {{{{choice}}}}{{% endfor %}}",
+        f"{{{{'{every}'[:choices|length]|list}}}}",
+    )

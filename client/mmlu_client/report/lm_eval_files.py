@@ -19,7 +19,7 @@ from mmlu_client.data.benchmark import Benchmark
 from mmlu_client.data.question import LETTERS, Question
 from mmlu_client.errors import RunError
 from mmlu_client.prompts.format import FORMATS, PromptFormat
-from mmlu_client.report.lm_eval import lm_eval_results, sanitized
+from mmlu_client.report.lm_eval import lm_eval_results, sanitized, task_name
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.folder import make_folder, write_text
 from mmlu_client.rundir.record import INFER
@@ -86,7 +86,8 @@ def _tasks(run: FinishedRun) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         mine = scored.where(scored["subject"] == subject)
         mine = mine.where(np.argsort(mine["index"]))
         columns = [mine[name].tolist() for name in COLUMNS]
-        yield f"mmlu_{subject}", [dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
+        yield task_name(run.manifest.data.family, subject), rows
 
 
 def _sample(run: FinishedRun, benchmark: Benchmark, answer: dict[str, Any]) -> dict[str, Any]:
@@ -95,10 +96,11 @@ def _sample(run: FinishedRun, benchmark: Benchmark, answer: dict[str, Any]) -> d
     Each of `resps` is a log-probability, and whether the candidate was the arg-max of the whole vocabulary.
     """
     question = benchmark.test[answer["subject"]][answer["index"]]
-    context, right = _context(run, benchmark, question, answer["shots"]), LETTERS.index(question.answer)
+    style, letters = FORMATS[run.manifest.prompt_format], question.letters
+    context, right = _context(run, benchmark, question, answer["shots"]), letters.index(question.answer)
     scores = [
         [str(answer[f"logprobs.{each}"]), str(answer[f"candidates.{each}"] == answer["top_token"])]
-        for each in LETTERS
+        for each in letters
     ]
     doc = {
         "question": question.text,
@@ -111,7 +113,8 @@ def _sample(run: FinishedRun, benchmark: Benchmark, answer: dict[str, Any]) -> d
         "doc": doc,
         "target": str(right),
         "arguments": {
-            f"gen_args_{place}": {"arg_0": context, "arg_1": f" {each}"} for place, each in enumerate(LETTERS)
+            f"gen_args_{place}": {"arg_0": context, "arg_1": style.answer(each)}
+            for place, each in enumerate(letters)
         },
         "resps": [[score] for score in scores],
         "filtered_resps": scores,

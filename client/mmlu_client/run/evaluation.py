@@ -13,7 +13,6 @@ from mmlu_client.data.question import Question
 from mmlu_client.figures.accuracy import accuracy_of
 from mmlu_client.figures.ending import DONE, DURATION, EARLY_STOP
 from mmlu_client.prompts.builder import PromptBuilder
-from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.limit import prompt_limit
 from mmlu_client.prompts.tokenizer import Tokenizer, load_checked
 from mmlu_client.run.early_stop import EarlyStop
@@ -96,6 +95,8 @@ class Evaluation:
             model = fleet.servers[0].model
             if model.notice:
                 say(f"{model.id}: {model.notice}")
+            if self._workload.benchmark.family.note:
+                say(self._workload.benchmark.family.note)
             tokenizer, origin = await self._tokenizer(fleet.servers[0])
             await self._ask_through(fleet, tokenizer, origin, start)
         finally:
@@ -132,12 +133,15 @@ class Evaluation:
 
     async def _ask_through(self, fleet: Fleet, tokenizer: Tokenizer, origin: str, start: Start) -> None:
         settings, workload, model = self._settings, self._workload, fleet.servers[0].model
-        style = FORMATS[settings.prompt_format]
-        limit = prompt_limit(style, settings.max_prompt_tokens, fleet.max_prompt_tokens)
+        limit = prompt_limit(workload.style, settings.max_prompt_tokens, fleet.max_prompt_tokens)
         self._max_prompt_tokens = limit.tokens
-        builder = PromptBuilder(tokenizer, style, workload.shots, limit.tokens, model.vocabulary_size)
+        builder = PromptBuilder(
+            tokenizer, workload.style, workload.shots, limit.tokens, model.vocabulary_size
+        )
         questions = len(workload.questions)
-        asking = Asking(workload.benchmark, workload.subjects, questions, origin, tokenizer, limit)
+        asking = Asking(
+            workload.benchmark, workload.subjects, questions, workload.style.name, origin, tokenizer, limit
+        )
         make_folder(self._folder)
         with RecordFile(self._folder / RECORDS) as file:
             self._take_folder(start)
@@ -272,7 +276,7 @@ class Evaluation:
             questions,
             context.fleet.servers[0].model,
             data=self._workload.benchmark.name,
-            prompt_format=self._settings.prompt_format,
+            prompt_format=self._workload.style.name,
             batch_size=self._settings.batch_size,
             reuse_prefix=self._settings.reuse_prefix,
         )

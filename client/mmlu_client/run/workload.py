@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mmlu_client.config.settings import Settings
 from mmlu_client.data.benchmark import Benchmark
 from mmlu_client.data.question import Question
+from mmlu_client.prompts.format import PromptFormat, format_for
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Workload:
         subjects: their names.
         questions: all that are to be answered, in the order in which they are asked.
         shots: the solved questions of each subject, by its name.
+        style: the format of the prompts.
     """
 
     benchmark: Benchmark
     subjects: Sequence[str]
     questions: Sequence[Question]
     shots: Mapping[str, Sequence[Question]]
+    style: PromptFormat
 
 
 def workload_of(settings: Settings, benchmark: Benchmark) -> Workload:
@@ -36,7 +39,9 @@ def workload_of(settings: Settings, benchmark: Benchmark) -> Workload:
     """
     subjects = benchmark.pick_subjects(settings.subjects)
     questions = _in_order(benchmark.questions(subjects, settings.limit), settings)
-    return Workload(benchmark, subjects, questions, benchmark.shots(subjects, settings.few_shots))
+    shots = benchmark.shots(subjects, settings.few_shots)
+    style = format_for(settings.prompt_format, benchmark.family)
+    return Workload(benchmark, subjects, questions, shots, style)
 
 
 def _in_order(questions: list[Question], settings: Settings) -> list[Question]:

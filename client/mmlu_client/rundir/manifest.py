@@ -171,6 +171,7 @@ class DataPart:
         questions: how many the run was to ask.
         benchmark_questions: how many all of the data has.
         order: "file" or "shuffled".
+        family: the name of the benchmark (data.family). Earlier clients read MMLU alone.
     """
 
     name: str
@@ -181,6 +182,7 @@ class DataPart:
     questions: int
     benchmark_questions: int
     order: str
+    family: str = "mmlu"
 
 
 @dataclass(frozen=True, kw_only=True)

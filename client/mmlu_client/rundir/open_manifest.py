@@ -55,6 +55,7 @@ class Asking:
         benchmark: the data.
         subjects: the subjects that are asked.
         questions: how many questions are asked.
+        prompt_format: the name of the prompts' format.
         tokenizer_source: where the tokenizer is from.
         tokenizer: the tokenizer.
         limit: how long a prompt may be.
@@ -63,6 +64,7 @@ class Asking:
     benchmark: Benchmark
     subjects: Sequence[str]
     questions: int
+    prompt_format: str
     tokenizer_source: str
     tokenizer: Tokenizer
     limit: PromptLimit
@@ -88,8 +90,9 @@ def new_manifest(
             questions=asking.questions,
             benchmark_questions=sum(map(len, benchmark.test.values())),
             order="shuffled" if settings.is_shuffled else "file",
+            family=benchmark.family.name,
         ),
-        prompt_format=settings.prompt_format,
+        prompt_format=asking.prompt_format,
         few_shots=settings.few_shots,
         bs=settings.batch_size,
         concurrency=load.concurrency if load.mode == "closed" else None,

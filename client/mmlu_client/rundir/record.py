@@ -75,10 +75,10 @@ class Record:
     Attributes:
         phase: VAL or INFER.
         session: which start of the client, from 0; a resumed run has several.
-        predicted: the letter with the largest of the four log-probabilities; of equal ones the first, as in
-            numpy, and so in Hendrycks' program and lm-evaluation-harness.
-        logprobs: natural logarithms.
-        candidates: the token ids of the four letters.
+        predicted: the letter with the largest of its options' log-probabilities; of equal ones the first, as
+            in numpy, and so in Hendrycks' program and lm-evaluation-harness.
+        logprobs: natural logarithms, of the letters of the question's options.
+        candidates: the token ids of these letters.
         top_token: the arg-max of the whole vocabulary.
         flops: what the server counted for the prompt.
         shots: how many shots the prompt kept whole.
@@ -150,8 +150,8 @@ def _record(
         answer=question.answer,
         predicted=predicted,
         correct=predicted == question.answer if score else None,
-        logprobs=dict(zip(LETTERS, score.logprobs, strict=True)) if score else None,
-        candidates=dict(zip(LETTERS, prompt.candidate_ids, strict=True)),
+        logprobs=dict(zip(question.letters, score.logprobs, strict=True)) if score else None,
+        candidates=dict(zip(question.letters, prompt.candidate_ids, strict=True)),
         top_token=score.top_token if score else None,
         top_logprob=score.top_logprob if score else None,
         tokens=Tokens(
@@ -178,7 +178,7 @@ def _record(
 
 
 def _predicted(score: Score) -> Letter:
-    return LETTERS[max(range(len(LETTERS)), key=score.logprobs.__getitem__)]
+    return LETTERS[max(range(len(score.logprobs)), key=score.logprobs.__getitem__)]
 
 
 def _error(prompts: Sequence[Prompt], outcome: Reply | Refusal) -> str | None:

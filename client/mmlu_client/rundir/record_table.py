@@ -101,16 +101,31 @@ class RecordTable:
 
     @property
     def logprobs(self) -> Column:
-        """The log-probabilities of the four letters, [questions, 4]; NaN where a question has no scores."""
+        """The log-probabilities of the letters, [questions, 10].
+
+        NaN where a question has no such option, and where it has no scores.
+        """
         return np.stack([self[f"logprobs.{letter}"] for letter in LETTERS], axis=1)
 
     @property
     def tied(self) -> Column:
-        """Whether several letters have the largest of the four log-probabilities, for each row."""
+        """Whether several letters have the largest log-probability, for each row."""
         logprobs = self.logprobs
-        best = logprobs == logprobs.max(axis=1, keepdims=True)
+        best = logprobs == np.fmax.reduce(logprobs, axis=1, keepdims=True)
         several: Column = best.sum(axis=1) > 1
         return self.is_scored & several
+
+    @property
+    def options(self) -> Column:
+        """How many letters each row has log-probabilities of: its question's options, 0 without scores."""
+        counted: Column = np.isfinite(self.logprobs).sum(axis=1)
+        return counted
+
+    @property
+    def chance(self) -> float | None:
+        """The share that a guess gets right on average: the mean of 1 / options over the scored questions."""
+        options = self.where(self.is_scored).options
+        return float((1 / options).mean()) if len(options) else None
 
     @property
     def is_not_finite(self) -> Column:
