@@ -27,7 +27,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,7 @@ def main() -> None:
         "--models", default="dummy:llama-100m,dummy:llama-15m", help="names with commas between"
     )
     parse.add_argument("--shots", type=int, choices=sorted(CONTEXTS), help="both by default")
+    parse.add_argument("--ways", default=",".join(WAYS), help="with commas between; a is always one of them")
     parse.add_argument("--questions", type=int, default=4)
     parse.add_argument("--rounds", type=int, default=5)
     parse.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -128,12 +129,13 @@ def _model(options: argparse.Namespace, name: str) -> list[float]:
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="sdpa"
     ).eval()
+    ways = [way for way in WAYS if way == "a" or way in options.ways.split(",")]
     ratios = []
     with (
         ServerProcess("--model", name, "--threads", str(options.threads)) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
-        asker = Asker(scoring_pb2_grpc.ScoringStub(channel), model)  # type: ignore[no-untyped-call]
+        asker = Asker(scoring_pb2_grpc.ScoringStub(channel), model, ways)  # type: ignore[no-untyped-call]
         for shots, lengths in CONTEXTS.items():
             if options.shots not in (None, shots):
                 continue
@@ -157,15 +159,17 @@ def _question(chance: random.Random, lengths: tuple[int, int], vocabulary: int) 
 class Asker:
     """Asks questions in each of the ways."""
 
-    def __init__(self, stub: Any, model: Any) -> None:
-        """Take the server's stub and the same model in PyTorch."""
+    def __init__(self, stub: Any, model: Any, ways: Sequence[str]) -> None:
+        """Take the server's stub, the same model in PyTorch, and the ways to ask."""
+        self._ways = ways
         self._stub = stub
         self._model = model
 
     def round(self, questions: Sequence[Question]) -> Round:
         """Ask each question in all ways, one after the other."""
-        core, whole = dict.fromkeys(WAYS, 0.0), dict.fromkeys(WAYS, 0.0)
-        computed, differences = dict.fromkeys(WAYS, 0), dict.fromkeys(("b", "c"), 0.0)
+        core, whole = dict.fromkeys(self._ways, 0.0), dict.fromkeys(self._ways, 0.0)
+        computed = dict.fromkeys(self._ways, 0)
+        differences = {way: 0.0 for way in ("b", "c") if way in self._ways}
         for question in questions:
             answers = self._ask(question)
             for way, answer in answers.items():
@@ -179,13 +183,13 @@ class Asker:
 
     def _ask(self, question: Question) -> dict[str, Answer]:
         shared = self._shared(question)
-        return {
-            "a": shared,
-            "b": self._separate(question),
-            "c": self._pytorch(question),
-            "d": self._plain(question, shared.computed),
-            "e": self._plain(question, shared.computed, shared.scored - 1),
+        others: dict[str, Callable[[], Answer]] = {
+            "b": lambda: self._separate(question),
+            "c": lambda: self._pytorch(question),
+            "d": lambda: self._plain(question, shared.computed),
+            "e": lambda: self._plain(question, shared.computed, shared.scored - 1),
         }
+        return {"a": shared, **{way: ask() for way, ask in others.items() if way in self._ways}}
 
     def _shared(self, question: Question) -> Answer:
         prompt = scoring_pb2.Prompt(
@@ -261,23 +265,22 @@ def _print(name: str, shots: int, questions: Sequence[Question], rounds: Sequenc
     print(f"endings of {endings:.0f}, median of {len(rounds)} rounds, for one question:\n")
     print("| way | tokens computed | core, ms | whole, ms | core / core a | whole / whole a |")
     print("|---|---|---|---|---|---|")
-    for way in WAYS:
+    for way in rounds[0].core:
         core, whole = _median(rounds, way, "core"), _median(rounds, way, "whole")
         print(
             f"| {way} | {rounds[0].computed[way] / len(questions):.0f} | {1e3 * core / len(questions):.1f} "
             f"| {1e3 * whole / len(questions):.1f} | {_ratio(rounds, way, 'a', 'core'):.2f} "
             f"| {_ratio(rounds, way, 'a', 'whole'):.2f} |"
         )
-    ratio = _ratio(rounds, "a", "d", "core")
     print()
-    for way in ("d", "e"):
+    for way in [way for way in ("d", "e") if way in rounds[0].core]:
         each = ", ".join(f"{one.core['a'] / one.core[way]:.3f}" for one in rounds)
         print(f"core a / core {way}: median {_ratio(rounds, 'a', way, 'core'):.3f} ({each})")
-    for way, against in (("b", "one prompt a choice"), ("c", "PyTorch")):
+    for way in rounds[0].differences:
         worst = max(one.differences[way] for one in rounds)
-        print(f"largest difference of an ending's log-probability from {against}: {worst:.1e} nats")
+        print(f"largest difference of an ending's log-probability from {way}: {worst:.1e} nats")
     sys.stdout.flush()
-    return ratio
+    return _ratio(rounds, "a", "d", "core") if "d" in rounds[0].core else 0.0
 
 
 def _median(rounds: Sequence[Round], way: str, kind: str) -> float:
