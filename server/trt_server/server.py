@@ -17,6 +17,7 @@ from trt_server.loading.loading import Loaded, load
 from trt_server.observe.metrics import Metrics
 from trt_server.rpc.endpoints import GRPC_OPTIONS, bind_grpc, serve_metrics
 from trt_server.rpc.malformed import MalformedRequests
+from trt_server.rpc.scoring import Scoring
 from trt_server.rpc.service import ScoringService
 from trt_server.settings import Settings
 
@@ -47,7 +48,8 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = Metrics()
-        self._service = ScoringService(self._metrics)
+        self._scoring = Scoring(self._metrics)
+        self._service = ScoringService(self._scoring)
         self._health = health.aio.HealthServicer()
         self._stop = asyncio.Event()
         self._grpc = aio.server(options=GRPC_OPTIONS, interceptors=[MalformedRequests(SERVICE_NAME)])
@@ -102,7 +104,7 @@ class Server:
         for engine in loaded.engines:
             labels = [device.label for device in engine.devices]
             self._metrics.describe_engine(engine.description, labels, engine.queue, engine.group.prefixes)
-        self._service.open(loaded)
+        self._scoring.open(loaded)
         return loaded
 
     async def _drain(self, loaded: Loaded) -> None:
@@ -117,7 +119,7 @@ class Server:
             log.warning("stopped after %g s of draining with work unanswered", self._settings.drain_timeout)
 
     async def _drained(self, loaded: Loaded) -> None:
-        await self._service.answered()
+        await self._scoring.answered()
         for engine in loaded.engines:
             await engine.group.finish()
 

@@ -46,6 +46,7 @@ class Configuration:
         puts_bos_by_class: Whether a BOS comes first where add_bos is None.
         add_eos: Whether the files ask for an EOS at the end.
         bos: The text of the BOS; None where the files name none.
+        names: The special tokens of each name, as `eos_token`; those that the files give.
         special: All special tokens that are named.
         added: The tokens that were added to the vocabulary, by id.
         splits_special: Whether special tokens within a text are encoded as plain text.
@@ -55,6 +56,7 @@ class Configuration:
     puts_bos_by_class: bool = False
     add_eos: bool = False
     bos: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
     special: tuple[Token, ...] = ()
     added: Mapping[int, Token] = field(default_factory=dict)
     splits_special: bool = False
@@ -79,6 +81,7 @@ def read_configuration(folder: Path) -> Configuration:
         puts_bos_by_class=tokenizer_class in BOS_CLASSES and "backend" not in settings,
         add_eos=bool(_truth(settings, "add_eos_token")),
         bos=tokens["bos_token"].content if "bos_token" in tokens else None,
+        names={name: token.content for name, token in tokens.items()},
         special=special,
         added=_added(settings.get("added_tokens_decoder"), _read(folder / ADDED_TOKENS), special),
         splits_special=bool(_truth(settings, "split_special_tokens")),

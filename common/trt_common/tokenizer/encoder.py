@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from trt_common.tokenizer.beginning import Beginning
+from trt_common.tokenizer.decoder import TokenDecoder
 from trt_common.tokenizer.model import TokenIds, VocabularyModel
 
 __all__ = ["TextEncoder", "TokenIds"]
@@ -32,6 +34,15 @@ class TextEncoder:
     def library(self) -> Any | None:
         """The `tokenizers.Tokenizer` that it encodes with; None where it uses another library."""
         return self._model.library
+
+    @cached_property
+    def decoder(self) -> TokenDecoder:
+        """The way back, from token ids to text."""
+        return TokenDecoder(self._model)
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token; None where the vocabulary does not have it."""
+        return self._model.token_id(token)
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Return the token ids of each text, with a BOS where the files ask for it.

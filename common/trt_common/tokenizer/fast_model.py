@@ -56,6 +56,17 @@ class FastModel:
         encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of some token ids, special tokens included."""
+        found: str = self.library.decode(list(ids), skip_special_tokens=False)
+        return found
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of special tokens."""
+        added = self.library.get_added_tokens_decoder().items()
+        return frozenset(token_id for token_id, token in added if token.special)
+
     def token_id(self, token: str) -> int | None:
         """Return the id of a token; None where the vocabulary does not have it."""
         found: int | None = self.library.token_to_id(token)

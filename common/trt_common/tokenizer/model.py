@@ -20,7 +20,7 @@ class Template:
 
 
 class VocabularyModel(Protocol):
-    """A vocabulary that encodes texts."""
+    """A vocabulary that encodes texts, and decodes token ids."""
 
     @property
     def template(self) -> Template:
@@ -38,6 +38,19 @@ class VocabularyModel(Protocol):
         Raises:
             TokenizerError: A text cannot be encoded.
         """
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of some token ids.
+
+        Special tokens are in it, an id beyond the vocabulary is not. Bytes that are no character, such as the
+        first of several, become U+FFFD. A blank that encoding puts before a text is left out again.
+        """
+        ...
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of special tokens, which are no part of what a reader is shown."""
         ...
 
     def token_id(self, token: str) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from trt_common.tokenizer.configuration import Configuration
 from trt_common.tokenizer.errors import TokenizerError
 from trt_common.tokenizer.model import Template, TokenIds
 
+BLANK = "\u2581"  # what stands for a blank in a piece
 QUIET = 3  # sentencepiece would also print to stderr that a file does not load
 
 
@@ -28,6 +30,7 @@ class SentencePieceModel:
     def __init__(self, processor: Any, configuration: Configuration) -> None:
         """Take a sentencepiece.SentencePieceProcessor, and the tokens that were added to it."""
         self._processor = processor
+        self._added = configuration.added
         # Tokens that were added to the model later, and that tokenizer.model does not have.
         self._foreign = {
             token.content: token_id
@@ -50,6 +53,18 @@ class SentencePieceModel:
         found: list[TokenIds] = self._processor.encode(list(texts))
         return found
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of some token ids, control symbols and added tokens included."""
+        text = b"".join(map(self._bytes, ids)).decode(errors="replace")
+        # sentencepiece leaves out the blank that it puts before a text.
+        return text[1:] if text.startswith(" ") and self._decodes_without_blank(ids[0]) else text
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of control symbols and added special tokens."""
+        control = filter(self._processor.is_control, range(self._processor.get_piece_size()))
+        return frozenset({*control, *(id for id, token in self._added.items() if token.flags.get("special"))})
+
     def token_id(self, token: str) -> int | None:
         """Return the id of a token; None where neither the file nor the configuration has it."""
         return self._foreign.get(token, self._piece_id(token))
@@ -59,6 +74,21 @@ class SentencePieceModel:
         """The BOS that the file itself names; None where it names none."""
         place = self._processor.bos_id()
         return None if place < 0 else str(self._processor.id_to_piece(place))
+
+    def _bytes(self, token_id: int) -> bytes:
+        if token_id in self._added:
+            return self._added[token_id].content.encode()
+        if token_id >= self._processor.get_piece_size():
+            return b""
+        piece = str(self._processor.id_to_piece(token_id))
+        if self._processor.is_byte(token_id):
+            return bytes([int(piece[3:-1], 16)])
+        if self._processor.is_unknown(token_id):
+            return str(self._processor.decode([token_id])).encode()
+        return piece.replace(BLANK, " ").encode()
+
+    def _decodes_without_blank(self, token_id: int) -> bool:
+        return not self._processor.decode([token_id]).startswith(" ")
 
     def _piece_id(self, piece: str) -> int | None:
         # sentencepiece gives a piece that it does not have the id of the unknown token.

@@ -32,6 +32,18 @@ class SlowModel:
         """Return the token ids of each text, without special tokens before or after it."""
         return self._ids(texts, special=False)
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of some token ids, special tokens included."""
+        found: str = self._tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return found
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of special tokens."""
+        return frozenset(self._tokenizer.all_special_ids)
+
     def token_id(self, token: str) -> int | None:
         """Return the id of a token; None where the vocabulary does not have it."""
         found: int | None = self._tokenizer.get_vocab().get(token)

@@ -1,27 +1,34 @@
-"""The checkpoint's tokenizer: its files for the client, and token ids of prompts that are sent as text."""
+"""The checkpoint's tokenizer: its files for the client, and texts ⇄ token ids."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from trt_common.tokenizer import (
+    CONFIGURATION,
     FILE_NAMES,
     SAMPLE_TEXT,
     TextEncoder,
+    TokenDecoder,
     TokenizerError,
     holds_tokenizer,
     load_tokenizer,
     needs_transformers,
+    read_configuration,
 )
 
 from trt_server.errors import InvalidRequestError, NoTokenizerError, StartError
 
 log = logging.getLogger(__name__)
+
+CHAT_TEMPLATE = "chat_template.jinja"
 
 
 class CheckpointTokenizer:
@@ -81,8 +88,12 @@ class CheckpointTokenizer:
             log.warning("no sample of the tokenizer's ids for clients: %s", error)
             return "", np.zeros(0, np.int32)
 
-    def encode(self, text: str) -> NDArray[np.int32]:
-        """Return the token ids of a text, with a BOS where the tokenizer's files say so.
+    def encode(self, text: str, *, special: bool = True) -> NDArray[np.int32]:
+        """Return the token ids of a text.
+
+        Args:
+            text: Any text.
+            special: Whether a BOS comes first where the tokenizer's files say so.
 
         Returns:
             int32 [tokens].
@@ -91,25 +102,83 @@ class CheckpointTokenizer:
             NoTokenizerError: There is no tokenizer, or it does not load.
             InvalidRequestError: The tokenizer does not take this text.
         """
+        encode = self._encoder.encode if special else self._encoder.encode_rest
         try:
-            (ids,) = self._encoder.encode([text])
+            (ids,) = encode([text])
         except TokenizerError as error:
             raise InvalidRequestError(f"{error}, or send token ids") from error
         return np.asarray(ids, dtype=np.int32)
 
-    def following_tokens(self, prompt: str, text: str) -> NDArray[np.int32]:
+    def following_tokens(self, prompt: str, text: str, *, special: bool = True) -> NDArray[np.int32]:
         """Return the ids of the tokens that follow `prompt` when `text` is appended to it: int32 [tokens].
+
+        Args:
+            prompt: A text.
+            text: What is appended to it.
+            special: Whether a BOS comes first where the tokenizer's files say so.
 
         Raises:
             InvalidRequestError: Appending changes the prompt's own tokens or adds none.
             NoTokenizerError: The model has no tokenizer that loads.
         """
-        alone, together = self.encode(prompt), self.encode(prompt + text)
+        alone, together = (self.encode(each, special=special) for each in (prompt, prompt + text))
         if len(together) <= len(alone) or not np.array_equal(together[: len(alone)], alone):
             raise InvalidRequestError(
                 f"{text!r} does not follow its prompt as tokens of its own: send token ids"
             )
         return together[len(alone) :]
+
+    @property
+    def first(self) -> tuple[int, ...]:
+        """The ids of the special tokens that come before every text.
+
+        Raises:
+            NoTokenizerError: There is no tokenizer, or it does not load.
+        """
+        return self._encoder.first
+
+    @cached_property
+    def decoder(self) -> TokenDecoder:
+        """Token ids as text.
+
+        Raises:
+            NoTokenizerError: There is no tokenizer, or it does not load.
+        """
+        return self._encoder.decoder
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """tokenizer_config.json, with the names of special tokens as texts and the template of a chat.
+
+        `tokenizer_class`, `bos_token` and `eos_token` are always there; a token that the files do not name is
+        None. `chat_template` is there where the checkpoint has one.
+
+        Raises:
+            NoTokenizerError: There is no tokenizer, or it does not load.
+        """
+        found = json.loads(self.files.get(CONFIGURATION, b"{}"))
+        names = dict(read_configuration(self._folder).names)
+        if "eos_token" not in names and (ends := sorted(self.end_tokens)):
+            names["eos_token"] = self.decoder.text(ends[:1])
+        if (template := self._folder / CHAT_TEMPLATE).is_file():
+            found["chat_template"] = template.read_text(encoding="utf-8")
+        always = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": None, "eos_token": None}
+        return {**always, **found, **names}
+
+    @cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """The ids of the tokens that end a text, as the checkpoint's files name them.
+
+        Raises:
+            NoTokenizerError: There is no tokenizer, or it does not load.
+        """
+        named = read_configuration(self._folder).names.get("eos_token")
+        token = None if named is None else self._encoder.token_id(named)
+        ids = set() if token is None else {token}
+        for name in ("config.json", "generation_config.json"):
+            if (path := self._folder / name).is_file():
+                ids |= _listed_ids(json.loads(path.read_text(encoding="utf-8")).get("eos_token_id"))
+        return frozenset(ids)
 
     @cached_property
     def _encoder(self) -> TextEncoder:
@@ -127,3 +196,8 @@ class CheckpointTokenizer:
     def _require(self) -> None:
         if not self.present:
             raise NoTokenizerError("this model has no tokenizer: send prompts and candidates as token ids")
+
+
+def _listed_ids(value: object) -> set[int]:
+    values = value if isinstance(value, list) else [value]
+    return {each for each in values if isinstance(each, int)}

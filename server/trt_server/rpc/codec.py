@@ -85,7 +85,11 @@ class RequestDecoder:
     def _prompt(self, number: int, prompt: pb.Prompt, engine: PromptLimits) -> TokenPrompt:
         is_text = prompt.WhichOneof("content") == "text"
         ids = prompt.token_ids.ids
-        token_ids = self.tokenizer.encode(prompt.text) if is_text else self._ids(f"prompt {number}", ids)
+        token_ids = (
+            self.tokenizer.encode(prompt.text, special=not prompt.omit_special_tokens)
+            if is_text
+            else self._ids(f"prompt {number}", ids)
+        )
         if not len(token_ids):
             raise InvalidRequestError(f"prompt {number} is empty: send at least one token")
         if prompt.shared_prefix_tokens > len(token_ids):
@@ -142,7 +146,7 @@ class RequestDecoder:
     ) -> NDArray[np.int32]:
         if continuation.WhichOneof("content") == "text":
             self._check_is_text(number, prompt, "continuation")
-            ids = self.tokenizer.following_tokens(prompt.text, continuation.text)
+            ids = self._following(prompt, continuation.text)
         else:
             ids = self._ids(f"a continuation of prompt {number}", continuation.token_ids.ids)
         if not len(ids):
@@ -158,7 +162,10 @@ class RequestDecoder:
         if kind is None:
             raise InvalidRequestError(f"prompt {number} has an empty candidate: give its token_id or text")
         self._check_is_text(number, prompt, "candidate")
-        return int(self.tokenizer.following_tokens(prompt.text, candidate.text)[0])
+        return int(self._following(prompt, candidate.text)[0])
+
+    def _following(self, prompt: pb.Prompt, text: str) -> NDArray[np.int32]:
+        return self.tokenizer.following_tokens(prompt.text, text, special=not prompt.omit_special_tokens)
 
     def _check_is_text(self, number: int, prompt: pb.Prompt, what: str) -> None:
         if prompt.WhichOneof("content") != "text":

@@ -1,10 +1,8 @@
-"""The Scoring service: takes requests from gRPC, puts them into an engine's queue and answers them."""
+"""The Scoring service: the contract's methods over gRPC, unary and on streams."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import AsyncIterator
 from typing import NoReturn
 
@@ -15,66 +13,32 @@ from grpc import aio
 from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
-from trt_server.errors import DrainingError, NoReferenceError, ScoringError
-from trt_server.loading.loading import Loaded, LoadedEngine
-from trt_server.observe.metrics import Metrics
-from trt_server.rpc.codec import (
-    RequestDecoder,
-    encode_error,
-    encode_model,
-    encode_response,
-    encode_tokenizer,
-    has_text,
-)
+from trt_server.errors import DrainingError, ScoringError
+from trt_server.loading.loading import Loaded
+from trt_server.rpc.codec import encode_error, encode_model, encode_tokenizer
 from trt_server.rpc.deadline import Deadline
-from trt_server.scheduling.request import ScoringRequest
-
-log = logging.getLogger(__name__)
+from trt_server.rpc.scoring import NotLoadedError, Scoring
 
 Context = aio.ServicerContext[Message, Message]
 
 
-class NotLoadedError(ScoringError):
-    """The engine is still being loaded."""
-
-    status = grpc.StatusCode.UNAVAILABLE
-
-
 class ScoringService(pb_grpc.ScoringServicer):
-    """Answers UNAVAILABLE until `open` is called, and again, for new work, once the queue drains."""
+    """The contract's methods, on top of what answers a request wherever it comes from."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._maybe_loaded: Loaded | None = None
-        self._unanswered = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+    def __init__(self, scoring: Scoring) -> None:
+        self._scoring = scoring
         self._draining = asyncio.Event()
-        self._measuring = asyncio.Lock()
-
-    def open(self, loaded: Loaded) -> None:
-        """Take requests from now on."""
-        served = loaded.served
-        geometry = served.geometry
-        self._decoder = RequestDecoder(
-            geometry.vocabulary_size, geometry.max_positions, served.limits, served.tokenizer
-        )
-        self._maybe_loaded = loaded
 
     def stop_reading(self) -> None:
         """Read no more requests from open streams; they end when what was read is answered."""
         self._draining.set()
 
-    async def answered(self) -> None:
-        """Return when nothing is unanswered."""
-        await self._idle.wait()
-
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
         """Score the prompts of one request; the contract says which status an error has."""
-        outcome = await self._account(request, Deadline(context))
-        if isinstance(outcome, Status):
-            await _abort(context, outcome)
-        return outcome
+        try:
+            return (await self._scoring.answer(request, Deadline(context))).response
+        except ScoringError as error:
+            await _abort(context, encode_error(error))
 
     async def StreamScore(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ScoreRequest], context: Context
@@ -100,8 +64,8 @@ class ScoringService(pb_grpc.ScoringServicer):
         """Tell what is loaded, after measuring the peak once more where the request asks for it."""
         await self._loaded_or_abort(context)
         if request.measure_peak:
-            await self._measure_peaks()
-        return encode_model(self._loaded().served)
+            await self._scoring.measure_peaks()
+        return encode_model(self._scoring.loaded.served)
 
     async def GetTokenizer(  # noqa: N802
         self,
@@ -114,13 +78,6 @@ class ScoringService(pb_grpc.ScoringServicer):
             return await asyncio.to_thread(encode_tokenizer, loaded.served.tokenizer)
         except ScoringError as error:
             await _abort(context, encode_error(error))
-
-    async def _measure_peaks(self) -> None:
-        # One after the other: two engines, or two callers' turns, would take each other's cores.
-        async with self._measuring:
-            self._maybe_loaded = await self._loaded().with_peaks_measured_again()
-            for engine in self._maybe_loaded.engines:
-                self._metrics.set_peak(engine.description, [device.label for device in engine.devices])
 
     async def _read_stream(
         self,
@@ -173,92 +130,18 @@ class ScoringService(pb_grpc.ScoringServicer):
         deadline: Deadline,
         replies: asyncio.Queue[pb.StreamScoreResponse | None],
     ) -> None:
-        outcome = await self._account(request, deadline)
         reply = pb.StreamScoreResponse(id=request.id)
-        if isinstance(outcome, Status):
-            reply.error.CopyFrom(outcome)
-        else:
-            reply.response.CopyFrom(outcome)
-        replies.put_nowait(reply)
-
-    async def _account(self, request: pb.ScoreRequest, deadline: Deadline) -> pb.ScoreResponse | Status:
-        """Answer a request, count it, and never let an error through that has no status."""
-        arrived_ns = time.perf_counter_ns()
-        self._unanswered += 1
-        self._idle.clear()
-        code = grpc.StatusCode.OK
         try:
-            return await self._answer(request, arrived_ns)
+            reply.response.CopyFrom((await self._scoring.answer(request, deadline)).response)
         except ScoringError as error:
-            code = error.status
-            return encode_error(error)
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.DEADLINE_EXCEEDED if deadline.passed else grpc.StatusCode.CANCELLED
-            raise
-        except Exception as error:
-            log.exception("a request failed in the service")
-            code = grpc.StatusCode.INTERNAL
-            return encode_error(ScoringError(f"the server failed on this request: {error}"))
-        finally:
-            self._metrics.count_request(code.name)
-            log.debug(
-                "request",
-                extra={
-                    "request_id": request.id,
-                    "code": code.name,
-                    "prompts": len(request.prompts),
-                    "milliseconds": (time.perf_counter_ns() - arrived_ns) / 1e6,
-                },
-            )
-            self._unanswered -= 1
-            if not self._unanswered:
-                self._idle.set()
-
-    async def _answer(self, request: pb.ScoreRequest, arrived_ns: int) -> pb.ScoreResponse:
-        loaded = self._loaded()
-        engine = _engine(loaded, request.engine)
-        self._decoder.check_size(request)
-        scoring = await _decode(self._decoder, request, engine)
-        engine.queue.put(scoring)
-        result = await scoring.result
-        total_ns = time.perf_counter_ns() - arrived_ns
-        response = encode_response(request.id, scoring.prompts, result, loaded.served.geometry, total_ns)
-        self._metrics.observe(engine.description.name, engine.devices[result.engine].label, response)
-        return response
-
-    def _loaded(self) -> Loaded:
-        if self._maybe_loaded is None:
-            raise NotLoadedError("the engine is being loaded: wait for grpc.health.v1 to say SERVING")
-        return self._maybe_loaded
+            reply.error.CopyFrom(encode_error(error))
+        replies.put_nowait(reply)
 
     async def _loaded_or_abort(self, context: Context) -> Loaded:
         try:
-            return self._loaded()
+            return self._scoring.loaded
         except NotLoadedError as error:
             await _abort(context, encode_error(error))
-
-
-def _engine(loaded: Loaded, role: int) -> LoadedEngine:
-    """Return the engine that has this EngineRole.
-
-    Raises:
-        NoReferenceError: The reference is asked for, and none is loaded.
-    """
-    if role != pb.ENGINE_ROLE_REFERENCE:
-        return loaded.compiled
-    if loaded.reference is None:
-        raise NoReferenceError("no reference engine is loaded: start the server with --reference torch")
-    return loaded.reference
-
-
-async def _decode(decoder: RequestDecoder, request: pb.ScoreRequest, engine: LoadedEngine) -> ScoringRequest:
-    max_row_tokens = decoder.limits.max_prompt_tokens
-    if not has_text(request):
-        return ScoringRequest(decoder.decode(request, engine.prompt_limits), max_row_tokens)
-    start = time.perf_counter_ns()
-    with engine.queue.expecting():
-        prompts = await asyncio.to_thread(decoder.decode, request, engine.prompt_limits)
-    return ScoringRequest(prompts, max_row_tokens, time.perf_counter_ns() - start)
 
 
 async def _abort(context: Context, status: Status) -> NoReturn:

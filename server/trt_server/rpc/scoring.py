@@ -1,0 +1,165 @@
+"""Requests in the contract's messages: put into an engine's queue, answered, counted and timed.
+
+The gRPC service and the HTTP server both ask here, so that limits, errors and metrics are the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+from scoring.v1 import scoring_pb2 as pb
+
+from trt_server.errors import NoReferenceError, ScoringError
+from trt_server.loading.loading import Loaded, LoadedEngine
+from trt_server.observe.metrics import Metrics
+from trt_server.rpc.codec import RequestDecoder, encode_response, has_text
+from trt_server.rpc.deadline import Deadline
+from trt_server.scheduling.prompt import TokenPrompt
+from trt_server.scheduling.request import ScoringRequest
+
+log = logging.getLogger(__name__)
+
+
+class NotLoadedError(ScoringError):
+    """The engine is still being loaded."""
+
+    status = grpc.StatusCode.UNAVAILABLE
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a request.
+
+    Attributes:
+        prompts: Those of the request, as token ids.
+        response: The contract's reply.
+    """
+
+    prompts: Sequence[TokenPrompt]
+    response: pb.ScoreResponse
+
+
+class Scoring:
+    """Answers requests; UNAVAILABLE until `open` is called, and for new work once the queue drains."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._maybe_loaded: Loaded | None = None
+        self._unanswered = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._measuring = asyncio.Lock()
+
+    def open(self, loaded: Loaded) -> None:
+        """Take requests from now on."""
+        served = loaded.served
+        geometry = served.geometry
+        self._decoder = RequestDecoder(
+            geometry.vocabulary_size, geometry.max_positions, served.limits, served.tokenizer
+        )
+        self._maybe_loaded = loaded
+
+    @property
+    def loaded(self) -> Loaded:
+        """The model and its engines.
+
+        Raises:
+            NotLoadedError: They are still being loaded.
+        """
+        if self._maybe_loaded is None:
+            raise NotLoadedError("the engine is being loaded: wait for grpc.health.v1 to say SERVING")
+        return self._maybe_loaded
+
+    async def answered(self) -> None:
+        """Return when nothing is unanswered."""
+        await self._idle.wait()
+
+    async def measure_peaks(self) -> None:
+        """Measure each measured peak once more; the largest so far counts."""
+        # One after the other: two engines, or two callers' turns, would take each other's cores.
+        async with self._measuring:
+            self._maybe_loaded = await self.loaded.with_peaks_measured_again()
+            for engine in self._maybe_loaded.engines:
+                self._metrics.set_peak(engine.description, [device.label for device in engine.devices])
+
+    async def answer(self, request: pb.ScoreRequest, deadline: Deadline | None = None) -> Answer:
+        """Answer a request and count it.
+
+        Args:
+            request: What is asked.
+            deadline: The caller's; None: it has set none.
+
+        Raises:
+            ScoringError: The request cannot be answered; every error is of this class.
+        """
+        arrived_ns = time.perf_counter_ns()
+        self._unanswered += 1
+        self._idle.clear()
+        code = grpc.StatusCode.OK
+        try:
+            return await self._answer(request, arrived_ns)
+        except ScoringError as error:
+            code = error.status
+            raise
+        except asyncio.CancelledError:
+            passed = deadline is not None and deadline.passed
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:
+            log.exception("a request failed in the service")
+            code = grpc.StatusCode.INTERNAL
+            raise ScoringError(f"the server failed on this request: {error}") from error
+        finally:
+            self._metrics.count_request(code.name)
+            log.debug(
+                "request",
+                extra={
+                    "request_id": request.id,
+                    "code": code.name,
+                    "prompts": len(request.prompts),
+                    "milliseconds": (time.perf_counter_ns() - arrived_ns) / 1e6,
+                },
+            )
+            self._unanswered -= 1
+            if not self._unanswered:
+                self._idle.set()
+
+    async def _answer(self, request: pb.ScoreRequest, arrived_ns: int) -> Answer:
+        loaded = self.loaded
+        engine = _engine(loaded, request.engine)
+        self._decoder.check_size(request)
+        scoring = await _decode(self._decoder, request, engine)
+        engine.queue.put(scoring)
+        result = await scoring.result
+        total_ns = time.perf_counter_ns() - arrived_ns
+        response = encode_response(request.id, scoring.prompts, result, loaded.served.geometry, total_ns)
+        self._metrics.observe(engine.description.name, engine.devices[result.engine].label, response)
+        return Answer(scoring.prompts, response)
+
+
+def _engine(loaded: Loaded, role: int) -> LoadedEngine:
+    """Return the engine that has this EngineRole.
+
+    Raises:
+        NoReferenceError: The reference is asked for, and none is loaded.
+    """
+    if role != pb.ENGINE_ROLE_REFERENCE:
+        return loaded.compiled
+    if loaded.reference is None:
+        raise NoReferenceError("no reference engine is loaded: start the server with --reference torch")
+    return loaded.reference
+
+
+async def _decode(decoder: RequestDecoder, request: pb.ScoreRequest, engine: LoadedEngine) -> ScoringRequest:
+    max_row_tokens = decoder.limits.max_prompt_tokens
+    if not has_text(request):
+        return ScoringRequest(decoder.decode(request, engine.prompt_limits), max_row_tokens)
+    start = time.perf_counter_ns()
+    with engine.queue.expecting():
+        prompts = await asyncio.to_thread(decoder.decode, request, engine.prompt_limits)
+    return ScoringRequest(prompts, max_row_tokens, time.perf_counter_ns() - start)
