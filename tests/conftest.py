@@ -37,6 +37,13 @@ def slow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def http_server(llama_folder: Path) -> Iterator[ServerProcess]:
+    """The same with an HTTP port."""
+    with ServerProcess("--model", str(llama_folder), "--max-batch-size", "4", "--http-port", "0") as process:
+        yield process.wait_until_serving()
+
+
+@pytest.fixture(scope="session")
 def server(llama_folder: Path) -> Iterator[ServerProcess]:
     """A server of the small checkpoint, for tests that leave it as it was."""
     with ServerProcess("--model", str(llama_folder), "--max-batch-size", "8") as process:

@@ -79,6 +79,11 @@ class ServerProcess:
     def wait(self) -> int:
         return self.process.wait(timeout=START_SECONDS)
 
+    @property
+    def http(self) -> str:
+        """The address of a server that was started with `--http-port`."""
+        return f"http://127.0.0.1:{self.ports['http_port']}"
+
     def stop(self) -> int:
         """SIGTERM, and the exit status."""
         if self.process.poll() is None:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -20,6 +22,9 @@ from trt_server.rpc.malformed import MalformedRequests
 from trt_server.rpc.scoring import Scoring
 from trt_server.rpc.service import ScoringService
 from trt_server.settings import Settings
+
+if TYPE_CHECKING:
+    from trt_server.http.listener import HttpListener
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +56,8 @@ class Server:
         self._scoring = Scoring(self._metrics)
         self._service = ScoringService(self._scoring)
         self._health = health.aio.HealthServicer()
+        self._serving = False
+        self._http: HttpListener | None = None
         self._stop = asyncio.Event()
         self._grpc = aio.server(options=GRPC_OPTIONS, interceptors=[MalformedRequests(SERVICE_NAME)])
         pb_grpc.add_ScoringServicer_to_server(self._service, self._grpc)  # type: ignore[no-untyped-call]
@@ -67,17 +74,20 @@ class Server:
         await self._set_health(NOT_SERVING)
         await self._grpc.start()
         ports = {"grpc_port": grpc_port, "metrics_port": metrics_port}
-        log.info("listening, loading %s", settings.model, extra={"event": "listening", **ports})
         try:
+            if settings.http_port is not None:
+                ports["http_port"] = await self._open_http(settings.http_port)
+            log.info("listening, loading %s", settings.model, extra={"event": "listening", **ports})
             loaded = await self._load()
             if loaded is None:
                 log.info("stopped before the model was loaded")
                 return False
             await self._set_health(SERVING)
             log.info(
-                "serving on %s:%d, metrics on http://%s:%d/metrics, ready after %.2f s",
+                "serving on %s:%d, %smetrics on http://%s:%d/metrics, ready after %.2f s",
                 settings.host,
                 grpc_port,
+                self._completions_address(ports),
                 settings.host,
                 metrics_port,
                 time.monotonic() - started,
@@ -87,7 +97,28 @@ class Server:
             await self._drain(loaded)
             return True
         finally:
-            await self._grpc.stop(LAST_WRITES_SECONDS)
+            # Together, as either waits for its last writes.
+            await asyncio.gather(self._grpc.stop(LAST_WRITES_SECONDS), self._close_http())
+
+    async def _open_http(self, port: int) -> int:
+        """Open the HTTP port; return it."""
+        # Here, because it takes a while and most servers have no such port.
+        from trt_server.http.application import Application
+        from trt_server.http.listener import HttpListener
+
+        application = Application(self._scoring, lambda: self._serving)
+        self._http = HttpListener(application, LAST_WRITES_SECONDS)
+        return await self._http.open(port, self._settings)
+
+    async def _close_http(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    def _completions_address(self, ports: Mapping[str, int]) -> str:
+        if "http_port" not in ports:
+            return ""
+        scheme = "http" if self._settings.tls_cert is None else "https"
+        return f"completions on {scheme}://{self._settings.host}:{ports['http_port']}/v1, "
 
     async def _load(self) -> Loaded | None:
         """Load the model and open the service; None where a signal came before that was done."""
@@ -129,7 +160,8 @@ class Server:
         self._losing = asyncio.create_task(self._set_health(NOT_SERVING))
 
     async def _set_health(self, status: int) -> None:
-        self._metrics.set_serving(status == SERVING)
+        self._serving = status == SERVING
+        self._metrics.set_serving(self._serving)
         for name in ("", SERVICE_NAME):
             await self._health.set(name, status)
 

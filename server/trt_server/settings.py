@@ -107,6 +107,11 @@ class Settings:
     host: str = option(PORTS, "address to listen on; 0.0.0.0 for every one", default="127.0.0.1")
     grpc_port: int = option(PORTS, "port of the service; 0: a free one", type=values.port, default=8001)
     metrics_port: int = option(PORTS, "port for Prometheus; 0: a free one", type=values.port, default=8002)
+    http_port: int | None = option(
+        PORTS,
+        "port of OpenAI's completions over HTTP; 0: a free one; none is opened by default",
+        type=values.port,
+    )
     tls_cert: Path | None = option(PORTS, "PEM certificate chain; with --tls-key: serve TLS", type=Path)
     tls_key: Path | None = option(PORTS, "PEM private key", type=Path)
     log_format: str = option(LOGS, "lines for people or JSON", choices=log.FORMATS, default="text")

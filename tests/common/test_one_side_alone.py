@@ -20,7 +20,9 @@ ABSENT = ROOT / "tests" / "fakes" / "absent"
 # Packages of pyproject.toml → what is imported of each.
 CLIENT = {"datasets": "datasets", "Jinja2": "jinja2", "plotly": "plotly", "pyarrow": "pyarrow"}
 SERVER = {
+    "aiohttp": "aiohttp",
     "grpcio-reflection": "grpc_reflection",
+    "msgspec": "msgspec",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "python-json-logger": "pythonjsonlogger",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from trt_common.tokenizer.configuration import CONFIGURATION, read_configuration
-from trt_common.tokenizer.decoder import TokenDecoder
+from trt_common.tokenizer.configuration import CONFIGURATION, Configuration, read_configuration
+from trt_common.tokenizer.decoder import START, Place, TokenDecoder
 from trt_common.tokenizer.encoder import TextEncoder, TokenIds
 from trt_common.tokenizer.errors import TokenizerError
 from trt_common.tokenizer.loading import FILE_NAMES, holds_tokenizer, load_tokenizer, needs_transformers
@@ -13,6 +13,9 @@ __all__ = [
     "CONFIGURATION",
     "FILE_NAMES",
     "SAMPLE_TEXT",
+    "START",
+    "Configuration",
+    "Place",
     "TextEncoder",
     "TokenDecoder",
     "TokenIds",

@@ -15,6 +15,7 @@ from trt_common.tokenizer import (
     CONFIGURATION,
     FILE_NAMES,
     SAMPLE_TEXT,
+    Configuration,
     TextEncoder,
     TokenDecoder,
     TokenizerError,
@@ -137,6 +138,14 @@ class CheckpointTokenizer:
         """
         return self._encoder.first
 
+    def special_token(self, text: str) -> int | None:
+        """Return the id of a special token that the files name, by its text; None where it is none.
+
+        Raises:
+            NoTokenizerError: There is no tokenizer, or it does not load.
+        """
+        return self._encoder.token_id(text) if text in self._special_names else None
+
     @cached_property
     def decoder(self) -> TokenDecoder:
         """Token ids as text.
@@ -157,7 +166,7 @@ class CheckpointTokenizer:
             NoTokenizerError: There is no tokenizer, or it does not load.
         """
         found = json.loads(self.files.get(CONFIGURATION, b"{}"))
-        names = dict(read_configuration(self._folder).names)
+        names = dict(self._configuration.names)
         if "eos_token" not in names and (ends := sorted(self.end_tokens)):
             names["eos_token"] = self.decoder.text(ends[:1])
         if (template := self._folder / CHAT_TEMPLATE).is_file():
@@ -172,13 +181,21 @@ class CheckpointTokenizer:
         Raises:
             NoTokenizerError: There is no tokenizer, or it does not load.
         """
-        named = read_configuration(self._folder).names.get("eos_token")
+        named = self._configuration.names.get("eos_token")
         token = None if named is None else self._encoder.token_id(named)
         ids = set() if token is None else {token}
         for name in ("config.json", "generation_config.json"):
             if (path := self._folder / name).is_file():
                 ids |= _listed_ids(json.loads(path.read_text(encoding="utf-8")).get("eos_token_id"))
         return frozenset(ids)
+
+    @cached_property
+    def _configuration(self) -> Configuration:
+        return read_configuration(self._folder)
+
+    @cached_property
+    def _special_names(self) -> frozenset[str]:
+        return frozenset(token.content for token in self._configuration.special)
 
     @cached_property
     def _encoder(self) -> TextEncoder:

@@ -1,4 +1,4 @@
-"""The two ports that the server listens on: gRPC for the service, HTTP for Prometheus."""
+"""The ports that the server always listens on: gRPC for the service, HTTP for Prometheus."""
 
 from __future__ import annotations
 
@@ -60,23 +60,31 @@ def serve_metrics(registry: CollectorRegistry, settings: Settings) -> int:
         http: WSGIServer
         http, _ = start_http_server(settings.metrics_port, settings.host, registry)
     except OSError as error:
-        reason = _reason(error)
-        raise StartError(
-            f"cannot listen on {settings.host}:{settings.metrics_port}: {reason}; "
-            "choose another --host or --metrics-port"
-        ) from None
+        raise cannot_listen(settings.host, settings.metrics_port, "--metrics-port", error) from None
     return http.server_port
 
 
-def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+def cannot_listen(host: str, port: int, flag: str, error: OSError) -> StartError:
+    """Return the error of a server that cannot listen on the port that this flag chose."""
+    return StartError(f"cannot listen on {host}:{port}: {_reason(error)}; choose another --host or {flag}")
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return how TLS is spoken over HTTP; None where it is not.
+
+    Raises:
+        StartError: The certificate and its key cannot be used.
+    """
     certificate, key = settings.tls_cert, settings.tls_key
     if certificate is None or key is None:
         return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        pair = key.read_bytes(), certificate.read_bytes()
-        # gRPC would say no more than that it cannot listen. No password: nobody is there to be asked for one.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
-        return grpc.ssl_server_credentials([pair])
+        # ssl does not say which of them it cannot read.
+        for path in (key, certificate):
+            path.read_bytes()
+        # No password: nobody is there to be asked for one.
+        context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         raise StartError(
             f"--tls-cert {certificate} and --tls-key {key} are not a certificate and its key, in PEM and "
@@ -84,6 +92,15 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
         ) from None
     except OSError as error:
         raise StartError(f"{cannot_read(error)}; check --tls-cert and --tls-key") from None
+    return context
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    certificate, key = settings.tls_cert, settings.tls_key
+    # gRPC would say no more than that it cannot listen.
+    if certificate is None or key is None or tls_context(settings) is None:
+        return None
+    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
 
 
 def _why_not(host: str, port: int) -> str | None:

@@ -25,10 +25,14 @@ from trt_server.scheduling.request import ScoringRequest
 log = logging.getLogger(__name__)
 
 
-class NotLoadedError(ScoringError):
-    """The engine is still being loaded."""
+class NotServingError(ScoringError):
+    """The server takes no work at present."""
 
     status = grpc.StatusCode.UNAVAILABLE
+
+
+class NotLoadedError(NotServingError):
+    """The engine is still being loaded."""
 
 
 @dataclass(frozen=True)

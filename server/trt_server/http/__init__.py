@@ -1,0 +1,1 @@
+"""The HTTP side: OpenAI's completions and vLLM's tokenizer endpoints ⇄ the contract's messages."""

@@ -1,0 +1,152 @@
+"""The application: which path is answered how."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from scoring.v1 import scoring_pb2 as pb
+
+from trt_server.errors import NoTokenizerError, ScoringError
+from trt_server.http.body import convert, read_object
+from trt_server.http.completions_reply import Heading, completions_reply
+from trt_server.http.completions_request import CompletionsRequest, completions_request, score_requests
+from trt_server.http.errors import RequestError, error_response, errors_as_objects, request_error
+from trt_server.http.models import check_model, model_card
+from trt_server.http.tokenizer import DetokenizeRequest, detokenized, tokenize_request, tokenized
+from trt_server.loading.loading import Loaded
+from trt_server.loading.tokenizer import CheckpointTokenizer
+from trt_server.rpc.scoring import Answer, NotServingError, Scoring
+
+
+class Application:
+    """Answers each path."""
+
+    def __init__(self, scoring: Scoring, is_serving: Callable[[], bool]) -> None:
+        """Answer on top of the service.
+
+        Args:
+            scoring: Answers requests in the contract's messages.
+            is_serving: Whether the server takes new work.
+        """
+        self._scoring = scoring
+        self._is_serving = is_serving
+        self._started = int(time.time())
+
+    def web_application(self, max_body_bytes: int) -> web.Application:
+        """Return it for aiohttp to serve.
+
+        Args:
+            max_body_bytes: Of a request.
+        """
+        application = web.Application(middlewares=[errors_as_objects], client_max_size=max_body_bytes)
+        application.add_routes([
+            web.post("/v1/completions", self._completions),
+            web.get("/v1/models", self._models),
+            web.get("/v1/models/{model:.+}", self._model),
+            web.post("/tokenize", self._tokenize),
+            web.post("/detokenize", self._detokenize),
+            web.get("/tokenizer_info", self._tokenizer_info),
+            web.get("/health", self._health),
+        ])  # fmt: skip
+        return application
+
+    async def _completions(self, http_request: web.Request) -> web.Response:
+        loaded = self._scoring.loaded
+        request = completions_request(await read_object(http_request))
+        check_model(loaded.served, request.model)
+        await asyncio.to_thread(_check_tokenizer, loaded.served.tokenizer)
+        name = request.request_id or http_request.headers.get("X-Request-Id") or uuid.uuid4().hex
+        heading = Heading(f"cmpl-{name}", int(time.time()), loaded.served.id)
+        limits = loaded.served.limits
+        asked = score_requests(request, heading.id, limits.max_batch_size)
+        answers = await self._answers(asked, limits.max_batch_size, limits.stream_window)
+        return await asyncio.to_thread(_completions_response, request, answers, loaded, heading)
+
+    async def _answers(
+        self, requests: Sequence[pb.ScoreRequest], max_batch_size: int, window: int
+    ) -> list[Answer]:
+        """Answer all requests, or none where one fails.
+
+        Args:
+            requests: Those of one caller.
+            max_batch_size: Prompts of each but the last.
+            window: So many are unanswered at once.
+        """
+        permits = asyncio.Semaphore(window)
+
+        async def answer(number: int, request: pb.ScoreRequest) -> Answer:
+            async with permits:
+                try:
+                    return await self._scoring.answer(request)
+                except ScoringError as error:
+                    first = number * max_batch_size
+                    where = f"counted from prompt {first} on: " if first else ""
+                    raise request_error(error, where) from error
+
+        tasks = [asyncio.create_task(answer(*each)) for each in enumerate(requests)]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return _json({"object": "list", "data": [model_card(self._scoring.loaded.served, self._started)]})
+
+    async def _model(self, http_request: web.Request) -> web.Response:
+        served = self._scoring.loaded.served
+        check_model(served, http_request.match_info["model"])
+        return _json(model_card(served, self._started))
+
+    async def _tokenize(self, http_request: web.Request) -> web.Response:
+        served = self._scoring.loaded.served
+        request = tokenize_request(await read_object(http_request))
+        check_model(served, request.model)
+        limit = served.limits.max_prompt_tokens
+        return _json(await asyncio.to_thread(tokenized, request, served.tokenizer, limit))
+
+    async def _detokenize(self, http_request: web.Request) -> web.Response:
+        served = self._scoring.loaded.served
+        request = convert(await read_object(http_request), DetokenizeRequest)
+        check_model(served, request.model)
+        return _json(await asyncio.to_thread(detokenized, request, served.tokenizer))
+
+    async def _tokenizer_info(self, _: web.Request) -> web.Response:
+        tokenizer = self._scoring.loaded.served.tokenizer
+        return _json(await asyncio.to_thread(lambda: tokenizer.settings))
+
+    async def _health(self, _: web.Request) -> web.Response:
+        if self._is_serving():
+            return web.Response()
+        return error_response(request_error(NotServingError("the server is loading, draining or has failed")))
+
+
+def _check_tokenizer(tokenizer: CheckpointTokenizer) -> None:
+    """Check, before anything is computed, that there is a text to reply.
+
+    Raises:
+        RequestError: The model has no tokenizer that loads.
+    """
+    try:
+        tokenizer.decoder  # noqa: B018
+    except NoTokenizerError as error:
+        raise RequestError(
+            f"a completion is text, and there is none without a tokenizer: ask over gRPC ({error})",
+            code="no_tokenizer",
+        ) from None
+
+
+def _completions_response(
+    request: CompletionsRequest, answers: Sequence[Answer], loaded: Loaded, heading: Heading
+) -> web.Response:
+    return _json(completions_reply(request, answers, loaded.served.tokenizer, heading))
+
+
+def _json(content: dict[str, Any]) -> web.Response:
+    return web.Response(body=msgspec.json.encode(content), content_type="application/json")

@@ -1,0 +1,133 @@
+"""Errors as OpenAI's clients read them: an object with message, type, param and code, and an HTTP status."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import grpc
+import msgspec
+from aiohttp import web
+
+from trt_server.errors import ScoringError
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+STATUSES = {
+    grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.OUT_OF_RANGE: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+class RequestError(Exception):
+    """A request that HTTP's side refuses. The text is for the caller.
+
+    Attributes:
+        status: The HTTP status that it is answered with.
+        param: The field that is wrong; None: no single one.
+        code: A word for programs; None: there is none.
+        retry_after_seconds: When to ask again; None: asking again does not help.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        param: str | None = None,
+        *,
+        status: HTTPStatus = HTTPStatus.BAD_REQUEST,
+        code: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.param = param
+        self.code = code
+        self.retry_after_seconds = retry_after_seconds
+
+
+def request_error(error: ScoringError, where: str = "") -> RequestError:
+    """Return what an error of the service is over HTTP; its code is gRPC's status in small letters.
+
+    Args:
+        error: As the service raised it.
+        where: What the text begins with.
+    """
+    return RequestError(
+        f"{where}{error}",
+        status=STATUSES.get(error.status, HTTPStatus.INTERNAL_SERVER_ERROR),
+        code=error.status.name.lower(),
+        retry_after_seconds=error.retry_after_seconds,
+    )
+
+
+def error_response(error: RequestError) -> web.Response:
+    """Return the response to a request that failed, with Retry-After where asking again helps."""
+    is_callers = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = "rate_limit_error"
+    else:
+        kind = "invalid_request_error" if is_callers else "server_error"
+    described = {"message": str(error), "type": kind, "param": error.param, "code": error.code}
+    headers = {}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    return web.Response(
+        status=error.status,
+        headers=headers,
+        body=msgspec.json.encode({"error": described}),
+        content_type="application/json",
+    )
+
+
+@web.middleware
+async def errors_as_objects(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error with OpenAI's error object, those of aiohttp itself included."""
+    try:
+        return await handler(request)
+    except RequestError as error:
+        return error_response(error)
+    except ScoringError as error:
+        return error_response(request_error(error))
+    except web.HTTPRequestEntityTooLarge:
+        limit = request.client_max_size
+        return error_response(
+            RequestError(
+                f"the body is larger than {limit} bytes: send fewer prompts at once",
+                status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                code="request_too_large",
+            )
+        )
+    except web.HTTPException as error:
+        return _not_served(request, error)
+    except Exception as error:
+        log.exception("a request failed in the HTTP server")
+        return error_response(
+            RequestError(
+                f"the server failed on this request: {error}",
+                status=HTTPStatus.INTERNAL_SERVER_ERROR,
+                code="internal",
+            )
+        )
+
+
+def _not_served(request: web.Request, error: web.HTTPException) -> web.Response:
+    """Answer a request for what is not there, or not with this method."""
+    status = HTTPStatus(error.status)
+    response = error_response(
+        RequestError(
+            f"{request.method} {request.path}: {status.phrase}. This server has POST /v1/completions, "
+            "/tokenize and /detokenize, and GET /v1/models, /tokenizer_info and /health",
+            status=status,
+            code=status.name.lower(),
+        )
+    )
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
