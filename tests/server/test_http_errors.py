@@ -111,11 +111,12 @@ def test_a_body_that_is_no_object_is_refused(http_server: ServerProcess, body: b
 
 
 def test_another_model_is_not_found(http_server: ServerProcess) -> None:
-    for path, fields in {
+    asked: dict[str, dict[str, Any]] = {
         "/v1/completions": {**GREEDY, "prompt": IDS},
         "/tokenize": {"prompt": "a"},
         "/detokenize": {"tokens": IDS},
-    }.items():
+    }
+    for path, fields in asked.items():
         reply = ask(http_server, path, {**fields, "model": "gpt-4"})
         assert (reply.status, reply.error["code"]) == (404, "model_not_found")
     assert ask(http_server, "/v1/models/gpt-4").status == 404
