@@ -78,7 +78,7 @@ KINDS: dict[str, Callable[[Path], Path]] = {
 }
 
 
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
+@pytest.fixture(params=list(KINDS.values()), ids=list(KINDS))
 def encoder(request: pytest.FixtureRequest, tmp_path: Path) -> TextEncoder:
     return load_tokenizer(request.param(tmp_path))
 

@@ -251,6 +251,20 @@ def test_a_server_that_is_loading_says_so(llama_folder: Path) -> None:
         assert ask(server, "/health") == Reply(200, ask(server, "/health").headers, None)
 
 
+def test_bytes_that_are_no_http_are_refused_and_fill_no_log(http_server: ServerProcess) -> None:
+    for content in (
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+        b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", http_server.ports["http_port"])) as caller:
+            caller.settimeout(DEADLINE_SECONDS)
+            caller.sendall(content)
+            assert caller.recv(12) == b"HTTP/1.0 400"
+    assert ask(http_server, "/health").status == 200
+    assert "Traceback" not in "".join(http_server.lines)
+
+
 def test_there_is_no_port_unless_it_is_asked_for(server: ServerProcess) -> None:
     assert "http_port" not in server.ports
 

@@ -48,7 +48,7 @@ TEXTS = {
     "doc_to_target": "{{text}}",
     "metric_list": [{"metric": name} for name in ("word_perplexity", "byte_perplexity", "bits_per_byte")],
 }
-TASKS = {
+TASKS: dict[str, dict[str, Any]] = {
     "local_choices": CHOICES,
     "local_next_words": NEXT_WORDS,
     "local_texts": TEXTS,

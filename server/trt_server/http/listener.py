@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 from aiohttp import web
 
 from trt_server.http.application import Application
 from trt_server.rpc.endpoints import MAX_REQUEST_BYTES, cannot_listen, tls_context
 from trt_server.settings import Settings
+
+# Bytes that are no HTTP are answered by aiohttp, which would log a traceback of each; errors of handlers are
+# logged where they are answered.
+_protocol_log = logging.getLogger(f"{__name__}.protocol")
+_protocol_log.setLevel(logging.CRITICAL)
 
 
 class HttpListener:
@@ -22,6 +29,7 @@ class HttpListener:
         self._runner = web.AppRunner(
             application.web_application(MAX_REQUEST_BYTES),
             access_log=None,
+            logger=_protocol_log,
             # A client that goes away cancels its request.
             handler_cancellation=True,
             shutdown_timeout=last_writes_seconds,

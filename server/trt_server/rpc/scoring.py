@@ -76,7 +76,7 @@ class Scoring:
             NotLoadedError: They are still being loaded.
         """
         if self._maybe_loaded is None:
-            raise NotLoadedError("the engine is being loaded: wait for grpc.health.v1 to say SERVING")
+            raise NotLoadedError("the engine is being loaded: ask again when the server is healthy")
         return self._maybe_loaded
 
     async def answered(self) -> None:
