@@ -10,9 +10,9 @@ from trt_common.command_line.option import option
 from trt_server import flag_values as values
 from trt_server.observe import log
 
-ENGINES = ("auto", "tensorrt", "onnxruntime", "torch")
+ENGINES = ("auto", "tensorrt", "onnxruntime", "openvino", "torch")
 REFERENCES = ("torch",)
-PRECISIONS = ("fp16", "fp32")
+PRECISIONS = ("fp16", "fp32", "bf16")
 
 MODEL, LIMITS, PORTS, LOGS = "model and engine", "limits", "ports", "logs"
 

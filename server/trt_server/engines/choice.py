@@ -108,6 +108,9 @@ def choose_engine(settings: Settings) -> EngineChoice:
         return _torch(settings, settings.devices, "asked for")
     if settings.targets:
         return _tensorrt_elsewhere(settings, settings.targets)
+    if settings.engine == "openvino":
+        _refuse_devices(settings.devices, "--engine openvino computes on the CPU")
+        return _openvino(settings, "asked for")
     if settings.engine == "onnxruntime":
         _refuse_devices(settings.devices, "--engine onnxruntime computes on the CPU")
         return _onnxruntime(settings, "asked for")
@@ -225,6 +228,8 @@ def _tensorrt_elsewhere(settings: Settings, capabilities: tuple[str, ...]) -> En
 
 def _tensorrt_precision(settings: Settings) -> str:
     precision = settings.precision or "fp16"
+    if precision == "bf16":
+        raise StartError("TensorRT computes in fp16 or fp32 here: --precision bf16 is for --engine openvino")
     if settings.threads:
         raise StartError("--threads is for engines on the CPU, and TensorRT computes on a GPU: leave it off")
     if settings.tf32 and precision != "fp32":
@@ -273,6 +278,8 @@ def _how_to_build_elsewhere() -> str:
 
 
 def _onnxruntime(settings: Settings, reason: str) -> EngineChoice:
+    if settings.precision == "bf16":
+        raise StartError("onnxruntime computes in fp32 on a CPU: --precision bf16 is for --engine openvino")
     if settings.precision == "fp16":
         how = _how_to_build_elsewhere() if settings.engine == "auto" else ""
         raise StartError(f"onnxruntime computes in fp32 on a CPU: leave --precision off or ask for fp32{how}")
@@ -291,6 +298,27 @@ def _onnxruntime(settings: Settings, reason: str) -> EngineChoice:
     )
 
 
+def _openvino(settings: Settings, reason: str) -> EngineChoice:
+    if find_spec("openvino") is None:
+        raise StartError("the openvino engine needs OpenVINO: pip install 'trt-server[openvino]'")
+    precision = settings.precision or "fp32"
+    if precision == "fp16":
+        raise StartError("openvino computes in fp32 or bf16 on a CPU: leave --precision off or ask for one")
+    _refuse_tf32(settings)
+
+    def make(
+        checkpoint: Checkpoint, limits: EngineLimits, settings: Settings, _: Device, __: Prepared | None
+    ) -> Engine:
+        from trt_server.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(checkpoint, limits, precision, settings.threads)
+
+    devices = (CpuDevice(),)
+    return EngineChoice(
+        "openvino", precision, reason, devices, _MAX_BATCH, make, _prepare_weights, _PREFIX_CACHE_BYTES
+    )
+
+
 def _prepare_weights(checkpoint: Checkpoint, _: EngineLimits, __: Settings) -> Prepared:
     start = time.perf_counter()
     weights = weights_as(checkpoint, "float32")
@@ -299,6 +327,10 @@ def _prepare_weights(checkpoint: Checkpoint, _: EngineLimits, __: Settings) -> P
 
 
 def _torch(settings: Settings, ordinals: tuple[int, ...] | None, reason: str) -> EngineChoice:
+    if settings.precision == "bf16":
+        raise StartError(
+            "the torch engine computes in fp16 or fp32: --precision bf16 is for --engine openvino"
+        )
     if find_spec("torch") is None:
         raise StartError("the torch engine needs PyTorch: pip install 'trt-server[torch]'")
     # CUDA reads this as it starts, and numbers its devices as NVML does.

@@ -233,7 +233,7 @@ class EngineDescription:
     Attributes:
         name: The library.
         version: The library's version.
-        precision: The type that products are computed in: "fp32", "tf32" or "fp16".
+        precision: The type that products are computed in: "fp32", "tf32", "fp16" or "bf16".
         device: The name of the device.
         peak: The device's peak at this precision.
         fingerprint: A hash of everything that could change an answer.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 # From 1.29 on ONNX Runtime writes an identifier into the home folder and sends telemetry about what it runs,
 # which would also disturb what is measured here.
@@ -15,46 +15,30 @@ os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from trt_common.one_line import one_line
 
 from trt_server.devices.cores import usable_cores
 from trt_server.devices.device import processor_name
+from trt_server.engines.continuation import Continuation
+from trt_server.engines.cpu_engine import CpuEngine, answers_fingerprint
 from trt_server.engines.cpu_peak import CpuPeak
-from trt_server.engines.engine import (
-    Batch,
-    EngineDescription,
-    EngineLimits,
-    EngineTiming,
-    Outcome,
-    PeakFlops,
-    next_token_batch,
-)
-from trt_server.engines.onnxruntime_continuation import Continuation, ContinuedSubmission
-from trt_server.engines.onnxruntime_session import ScoringSession
-from trt_server.errors import StartError
+from trt_server.engines.engine import EngineDescription, EngineLimits
+from trt_server.engines.split_graph import Arrays, SplitGraph
+from trt_server.errors import ScoringError, StartError
 from trt_server.model.checkpoint import Checkpoint
 from trt_server.model.conversion import weights_as
-from trt_server.model.geometry import Geometry
-from trt_server.model.graph import IR_VERSIONS, OPSET, Graph, build_graph, build_head
-from trt_server.model.weights import Weights
+from trt_server.model.graph import IR_VERSIONS, OPSET, Graph, build_body, build_head
 
 # With n blocks (n - 1) / 2n of the attention scores are not computed, so more than eight save little. At 805
 # tokens (100 M parameters, 2 cores) eight took 12 % less processor time than one, and an eighth of the memory
 # for scores.
 _QUERY_BLOCKS = 8
-_WARM_UP_TOKENS = 128
 
 
-class OnnxRuntimeEngine:
-    """The engine on ONNX Runtime's CPU provider.
-
-    Its depth is 1: the CPU has no second queue in which a batch could wait.
-    """
-
-    depth = 1
-    length_multiple = 1
-    max_candidates: int | None = None
+class OnnxRuntimeEngine(CpuEngine):
+    """The engine on ONNX Runtime's CPU provider, in fp32."""
 
     def __init__(self, checkpoint: Checkpoint, limits: EngineLimits, threads: int = 0) -> None:
         """Load the model.
@@ -68,85 +52,56 @@ class OnnxRuntimeEngine:
             StartError: ONNX Runtime does not accept the model.
         """
         start = time.perf_counter()
-        self._threads = threads or usable_cores()
-        self._limits = limits
-        self.max_scored_positions = limits.max_scored_positions
+        threads = threads or usable_cores()
         weights = weights_as(checkpoint, "float32")
         converted = time.perf_counter()
-        geometry = checkpoint.geometry
-        graph = build_graph(geometry, weights, limits.max_prompt_tokens, _QUERY_BLOCKS)
-        head = _open_session(build_head(geometry, weights), self._threads)
-        whole = _open_session(graph, self._threads)
-        self._session = ScoringSession(whole, head, geometry.vocabulary_size)
-        self._continuation = self._open_continuation(geometry, weights, head)
-        self.prefixes = self._continuation.store if self._continuation else None
+        geometry, positions = checkpoint.geometry, limits.max_prompt_tokens
+        body = build_body(geometry, weights, positions, _QUERY_BLOCKS)
+        head = _open(build_head(geometry, weights), threads)
+        graph = SplitGraph(_open(body, threads), head, geometry.vocabulary_size)
+        continuation = None
+        if limits.prefix_cache_bytes:
+            # All sessions map the same file of weights, so that it is in memory once.
+            continued = _open(build_body(geometry, weights, positions, with_past=True), threads)
+            with_past = SplitGraph(continued, head, geometry.vocabulary_size)
+            continuation = Continuation(with_past, geometry, limits.prefix_cache_bytes)
         loaded = time.perf_counter()
-        self._peak = CpuPeak(
-            partial(_matrix_product, self._threads), self._threads, "fp32 matrix products", blocking=True
-        )
-        self.description = EngineDescription(
+        peak = CpuPeak(partial(_matrix_product, threads), threads, "fp32 matrix products", blocking=True)
+        description = EngineDescription(
             name="onnxruntime",
             version=ort.__version__,
             precision="fp32",
             device=processor_name(),
-            peak=self._peak.measure(),
-            fingerprint=_fingerprint(checkpoint, graph),
+            peak=peak.measure(),
+            fingerprint=answers_fingerprint(f"onnxruntime {ort.__version__} fp32", checkpoint, body),
             load_seconds=loaded - converted,
             build_seconds=converted - start,
         )
-
-    def warm_up(self) -> None:
-        """Run one prompt.
-
-        All lengths run the same code, and the first run reads the weights from their file.
-        """
-        length = min(_WARM_UP_TOKENS, self._limits.max_prompt_tokens)
-        tokens, candidates = np.zeros((1, length), np.int32), np.zeros((1, 1), np.int32)
-        self.submit(next_token_batch(tokens, np.full(1, length, np.int32), candidates)).wait()
-
-    def submit(self, batch: Batch) -> _Submission | ContinuedSubmission:
-        """Return the batch as a submission, which is computed when it is waited for."""
-        if self._continuation is not None and batch.prefix is not None:
-            return ContinuedSubmission(self._continuation, batch, batch.prefix)
-        return _Submission(self._session, batch)
-
-    def measure_peak(self) -> PeakFlops:
-        """Time matrix products once more, and return the largest rate so far."""
-        return self._peak.measure()
-
-    def close(self) -> None:
-        """Free the sessions and the stored prefixes."""
-        del self._session, self._continuation, self.prefixes
-
-    def _open_continuation(
-        self, geometry: Geometry, weights: Weights, head: ort.InferenceSession
-    ) -> Continuation | None:
-        """Open a second session for prompts with a prefix.
-
-        All sessions map the same file of weights, so that it is in memory once.
-        """
-        if not self._limits.prefix_cache_bytes:
-            return None
-        positions = self._limits.max_prompt_tokens
-        graph = build_graph(geometry, weights, positions, with_past=True)
-        whole = _open_session(graph, self._threads)
-        session = ScoringSession(whole, head, geometry.vocabulary_size)
-        return Continuation(session, geometry, self._limits.prefix_cache_bytes)
+        super().__init__(graph, continuation, limits, peak, description)
 
 
 @dataclass(frozen=True)
-class _Submission:
-    session: ScoringSession
-    batch: Batch
+class _Session:
+    """A graph in ONNX Runtime."""
 
-    def wait(self) -> Outcome:
-        """Run the batch.
+    session: ort.InferenceSession
+
+    def run(self, outputs: Sequence[str], inputs: Arrays) -> list[NDArray[Any]]:
+        """Compute these outputs of the graph.
 
         Raises:
-            ScoringError: ONNX Runtime failed on this batch; the engine is not lost.
+            ScoringError: ONNX Runtime failed on these inputs.
         """
-        scores, core_ns = self.session.score(self.batch)
-        return Outcome(scores, EngineTiming(0, core_ns, 0))
+        options = ort.RunOptions()
+        # Without it ONNX Runtime computes the outputs that nobody asks for too.
+        options.only_execute_path_to_fetches = True
+        # Memory that is not of one piece is read as if it were.
+        arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        try:
+            found: list[NDArray[Any]] = self.session.run(list(outputs), arrays, options)
+        except Exception as error:
+            raise ScoringError(f"ONNX Runtime failed on this batch: {one_line(error)}") from error
+        return found
 
 
 def _session_options(threads: int) -> ort.SessionOptions:
@@ -163,19 +118,20 @@ def _session_options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _open_session(graph: Graph, threads: int) -> ort.InferenceSession:
+def _open(graph: Graph, threads: int) -> _Session:
     options = _session_options(threads)
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(graph.weights_folder)
     )
     try:
-        return ort.InferenceSession(
+        session = ort.InferenceSession(
             graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
         raise StartError(
             f"ONNX Runtime {ort.__version__} does not take the model: {one_line(error)}"
         ) from error
+    return _Session(session)
 
 
 def _matrix_product(threads: int, size: int) -> Callable[[], object]:
@@ -195,10 +151,3 @@ def _matrix_product(threads: int, size: int) -> Callable[[], object]:
     )
     inputs = {name: np.ones(shape, np.float32) for name in ("a", "b")}
     return partial(session.run, None, inputs)
-
-
-def _fingerprint(checkpoint: Checkpoint, graph: Graph) -> str:
-    digest = hashlib.sha256(f"onnxruntime {ort.__version__} fp32 {checkpoint.fingerprint}\n".encode())
-    for node in graph.model.graph.node:
-        digest.update(node.SerializeToString(deterministic=True))
-    return digest.hexdigest()

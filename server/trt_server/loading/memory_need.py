@@ -15,7 +15,7 @@ from trt_server.readable import readable_bytes
 
 log = logging.getLogger(__name__)
 
-_ITEM_SIZES = {"fp16": 2, "fp32": 4}
+_ITEM_SIZES = {"fp16": 2, "bf16": 2, "fp32": 4}
 
 
 @dataclass(frozen=True)

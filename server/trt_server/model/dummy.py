@@ -111,13 +111,13 @@ def dummy_folder(name: str, precision: str) -> Path:
 
     Args:
         name: The name of a known model.
-        precision: "fp32" or "fp16".
+        precision: What the engine computes in; all but "fp16" read float32.
 
     Raises:
         StartError: The name is not known, or the cache cannot be written.
     """
     config = _known_config(name)
-    dtype = {"fp32": "float32", "fp16": "float16"}[precision]
+    dtype = "float16" if precision == "fp16" else "float32"
     geometry = read_geometry(config)
     written = {**config, "architectures": [_ARCHITECTURES[geometry.family]], "dtype": dtype}
     key = hashlib.sha256(json.dumps([_RECIPE, _SEED, written]).encode()).hexdigest()[:16]

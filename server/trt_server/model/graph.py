@@ -28,7 +28,7 @@ IR_VERSIONS = {OPSET: 8, ATTENTION_OPSET: 11}
 # Of every run, and what a run is asked for besides.
 OUTPUTS = ("target_logprobs", "top_token", "top_logprob")
 TOP_OUTPUTS = ("top_tokens", "top_logprobs")
-HIDDEN = "hidden_states"
+SCORED_ROWS = "scored_rows"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def build_graph(
     softmax_in_float32: bool = True,
     with_past: bool = False,
     opset: int = OPSET,
-    top_tokens: int | None = None,
+    top_tokens: int = 1,
 ) -> Graph:
     """Build the graph that scores texts of up to `positions` tokens.
 
@@ -63,13 +63,10 @@ def build_graph(
         scored [scored]: The tokens, counted through all rows, whose next token is asked for.
         target_ids [targets]: Tokens whose log-probability is asked for.
         target_places [targets]: In which place of `scored` each of them would be the next token.
-        top_count [1]: How many of the most likely tokens are told; where `top_tokens` is None.
     Outputs:
         target_logprobs: float32 [targets].
         top_token, top_logprob: int32 and float32 [scored], the most likely token.
-        top_tokens, top_logprobs: int32 and float32 [scored, top_count], the most likely ones, first first.
-        hidden_states: [rows × length, hidden_size], what `build_head` goes on from; where `top_tokens` is
-            None.
+        top_tokens, top_logprobs: int32 and float32 [scored, top_tokens], the most likely ones, first first.
 
     It computes in the type of the weights, which must be float32 for all or float16 for all. RMSNorm and the
     log-probabilities are always float32, attention's softmax unless softmax_in_float32 is False. Padding
@@ -94,39 +91,49 @@ def build_graph(
         with_past: Whether the graph takes a KV cache.
         opset: OPSET, or ATTENTION_OPSET, with which each layer's attention is one `Attention` node. That node
             takes grouped heads as they are.
-        top_tokens: How many of the most likely tokens are always returned. None: as many as top_count says,
-            for engines that compute only the outputs they are asked for.
+        top_tokens: How many of the most likely tokens are returned.
 
     Raises:
         ValueError: There are several query blocks where only one is possible.
     """
     nodes = NodeList(weights, opset)
-    _add_sizes(nodes)
-    attention = Attention(geometry, nodes, positions, query_blocks, softmax_in_float32, with_past)
-    hidden = _decode(geometry, nodes, attention, None if top_tokens else HIDDEN)
-    _score(geometry, nodes, nodes.add("Gather", [hidden, "scored"], "scored_rows"), top_tokens)
+    rows = _add_body(geometry, nodes, positions, query_blocks, softmax_in_float32, with_past)
+    _score(geometry, nodes, rows, top_tokens)
     past, kept = _past_values(geometry, nodes.onnx_type) if with_past else ([], [])
-    inputs = [_int32(name, ["rows", "length"]) for name in ("token_ids", "positions", "visible_until")]
-    outputs = _head_outputs(top_tokens)
-    if top_tokens is None:
-        size = ["rows × length", geometry.hidden_size]
-        outputs.append(helper.make_tensor_value_info(HIDDEN, nodes.onnx_type, size))
-    return _graph(
-        nodes, [*inputs, _int32("scored", ["scored"]), *_head_inputs(top_tokens), *past], [*outputs, *kept]
-    )
+    inputs = [*_body_inputs(), *_head_inputs(), *past]
+    return _graph(nodes, inputs, [*_head_outputs(top_tokens), *kept])
+
+
+def build_body(
+    geometry: Geometry,
+    weights: Weights,
+    positions: int,
+    query_blocks: int = 1,
+    with_past: bool = False,
+) -> Graph:
+    """Build the graph without its head, for engines that run the head in slices.
+
+    Inputs and arguments are those of `build_graph`, without the targets. Its output is scored_rows of the
+    weights' type [scored, hidden_size], which `build_head` goes on from; with a past also kept_outputs.
+    """
+    nodes = NodeList(weights, OPSET)
+    rows = _add_body(geometry, nodes, positions, query_blocks, softmax_in_float32=True, with_past=with_past)
+    nodes.add("Identity", [rows], SCORED_ROWS)
+    past, kept = _past_values(geometry, nodes.onnx_type) if with_past else ([], [])
+    return _graph(nodes, [*_body_inputs(), *past], [_scored_rows(geometry, nodes), *kept])
 
 
 def build_head(geometry: Geometry, weights: Weights) -> Graph:
-    """Make the graph of the head alone, for what `build_graph` left as hidden_states.
+    """Build the graph of the head alone.
 
-    Inputs: hidden_rows of the weights' type [scored, hidden_size]; target_ids, target_places and top_count as
-    build_graph has them. Outputs: the same as there.
+    Inputs: scored_rows of the weights' type [scored, hidden_size]; target_ids and target_places as
+    `build_graph` has them; top_count int32 [1], how many of the most likely tokens are returned. Outputs: the
+    same as there.
     """
     nodes = NodeList(weights, OPSET)
-    _score(geometry, nodes, "hidden_rows", None)
-    size = ["scored", geometry.hidden_size]
-    rows = helper.make_tensor_value_info("hidden_rows", nodes.onnx_type, size)
-    return _graph(nodes, [rows, *_head_inputs(None)], _head_outputs(None))
+    _score(geometry, nodes, SCORED_ROWS, None)
+    inputs = [_scored_rows(geometry, nodes), *_head_inputs(), _int32("top_count", [1])]
+    return _graph(nodes, inputs, _head_outputs(None))
 
 
 def _graph(
@@ -144,9 +151,17 @@ def _graph(
     return Graph(model, nodes.weights_folder)
 
 
-def _head_inputs(top_tokens: int | None) -> list[onnx.ValueInfoProto]:
-    targets = [_int32(name, ["targets"]) for name in ("target_ids", "target_places")]
-    return targets if top_tokens else [*targets, _int32("top_count", [1])]
+def _body_inputs() -> list[onnx.ValueInfoProto]:
+    grids = [_int32(name, ["rows", "length"]) for name in ("token_ids", "positions", "visible_until")]
+    return [*grids, _int32("scored", ["scored"])]
+
+
+def _scored_rows(geometry: Geometry, nodes: NodeList) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(SCORED_ROWS, nodes.onnx_type, ["scored", geometry.hidden_size])
+
+
+def _head_inputs() -> list[onnx.ValueInfoProto]:
+    return [_int32(name, ["targets"]) for name in ("target_ids", "target_places")]
 
 
 def _head_outputs(top_tokens: int | None) -> list[onnx.ValueInfoProto]:
@@ -200,17 +215,26 @@ def _add_sizes(nodes: NodeList) -> None:
     _size(nodes, axis=1, name="length")
 
 
-def _decode(geometry: Geometry, nodes: NodeList, attention: Attention, name: str | None) -> str:
-    """Add all layers, and return the last one's output, under `name` where one is given.
+def _add_body(
+    geometry: Geometry,
+    nodes: NodeList,
+    positions: int,
+    query_blocks: int,
+    softmax_in_float32: bool,
+    with_past: bool,
+) -> str:
+    """Add all layers, and return the last one's output in the places that are scored, [scored, hidden_size].
 
     Between layers hidden states are [rows × length, hidden_size]: one product a weight.
     """
+    _add_sizes(nodes)
+    attention = Attention(geometry, nodes, positions, query_blocks, softmax_in_float32, with_past)
     embedded = nodes.add("Gather", [nodes.weight("model.embed_tokens.weight"), "token_ids"], "embedding")
     hidden = nodes.add("Reshape", [embedded, nodes.sizes(-1, geometry.hidden_size)], "hidden")
     for layer in range(geometry.layers):
         with nodes.scope(f"layers.{layer}"):
             hidden = _layer(geometry, nodes, attention, hidden, layer)
-    return hidden if name is None else nodes.add("Identity", [hidden], name)
+    return nodes.add("Gather", [hidden, "scored"], "scored_states")
 
 
 def _size(nodes: NodeList, axis: int, name: str) -> None:

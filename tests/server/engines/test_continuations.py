@@ -17,10 +17,11 @@ from continued_prompts import ContinuedPrompt, PackedBatch, Tokens, packed
 from engines.tensorrt_process import run_on_tensorrt
 from fake_gpu_machine import GENERATIONS, gpu_machine
 from numpy.typing import NDArray
-from trt_server.engines import onnxruntime_session
+from trt_server.engines import split_graph
 from trt_server.engines import torch as torch_engine
 from trt_server.engines.engine import EngineLimits, Outcome
 from trt_server.engines.onnxruntime import OnnxRuntimeEngine
+from trt_server.engines.openvino import OpenVinoEngine
 from trt_server.engines.torch import TorchEngine
 from trt_server.model.checkpoint import open_checkpoint
 
@@ -94,6 +95,11 @@ def onnxruntime(folder: Path, prefix_bytes: int) -> OnnxRuntimeEngine:
     return OnnxRuntimeEngine(open_checkpoint(folder), limits, threads=1)
 
 
+def openvino(folder: Path, prefix_bytes: int) -> OpenVinoEngine:
+    limits = EngineLimits(MAX_TOKENS, MAX_BATCH, prefix_bytes)
+    return OpenVinoEngine(open_checkpoint(folder), limits, "fp32", threads=1)
+
+
 def transformers(folder: Path, _: int) -> TorchEngine:
     return TorchEngine(open_checkpoint(folder), EngineLimits(MAX_TOKENS, MAX_BATCH), "fp32", threads=1)
 
@@ -103,13 +109,14 @@ def head(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     """The head runs on all places at once, or on fewer than are asked for."""
     if request.param is not None:
         size = request.param * VOCABULARY_SIZE * 4
-        monkeypatch.setattr(onnxruntime_session, "LOGITS_BYTES", size)
+        monkeypatch.setattr(split_graph, "LOGITS_BYTES", size)
         monkeypatch.setattr(torch_engine, "_LOGITS_BYTES", size)
 
 
 @pytest.mark.usefixtures("head")
 @pytest.mark.parametrize(
-    ("engine_of", "prefix_tokens"), [(onnxruntime, 0), (onnxruntime, SHARED), (transformers, 0)]
+    ("engine_of", "prefix_tokens"),
+    [(onnxruntime, 0), (onnxruntime, SHARED), (openvino, 0), (openvino, SHARED), (transformers, 0)],
 )
 def test_continuations_agree(folder: Path, engine_of: Callable[[Path, int], Any], prefix_tokens: int) -> None:
     engine = engine_of(folder, PREFIX_BYTES if prefix_tokens else 0)

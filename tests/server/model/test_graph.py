@@ -18,11 +18,12 @@ from trt_server.model.conversion import weights_as
 from trt_server.model.geometry import Geometry
 from trt_server.model.graph import (
     ATTENTION_OPSET,
-    HIDDEN,
     OPSET,
     OUTPUTS,
+    SCORED_ROWS,
     TOP_OUTPUTS,
     Graph,
+    build_body,
     build_graph,
     build_head,
     past_inputs,
@@ -149,9 +150,9 @@ def test_blocks_of_queries_change_no_answer(folder: Path, length: int) -> None:
     """More blocks than tokens, too: then some are empty."""
     checkpoint = open_checkpoint(folder)
     tokens = np.random.default_rng(0).integers(0, 512, (3, length), np.int32)
-    inputs = {**inputs_of(tokens, length, 1, (length + 1) // 2), "top_count": np.array([5], np.int32)}
+    inputs = inputs_of(tokens, length, 1, (length + 1) // 2)
     plain, blocked = (
-        session_of(build_graph(checkpoint.geometry, checkpoint.weights, POSITIONS, blocks)).run(
+        session_of(build_graph(checkpoint.geometry, checkpoint.weights, POSITIONS, blocks, top_tokens=5)).run(
             [*OUTPUTS, *TOP_OUTPUTS], inputs
         )
         for blocks in (1, 8)
@@ -161,22 +162,21 @@ def test_blocks_of_queries_change_no_answer(folder: Path, length: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_the_head_alone_goes_on_from_the_hidden_states(folder: Path, dtype: str) -> None:
-    """Whether the most likely tokens are always computed or only when asked for, the answers are the same."""
+def test_the_head_alone_goes_on_from_the_body_alone(folder: Path, dtype: str) -> None:
+    """Together they answer what the whole graph does."""
     checkpoint = open_checkpoint(folder)
     weights = weights_as(checkpoint, dtype)
     inputs = inputs_of(np.random.default_rng(0).integers(0, 512, (2, 40), np.int32), 40, 9)
-    count = {"top_count": np.array([TOP_TOKENS], np.int32)}
-    whole = session_of(build_graph(checkpoint.geometry, weights, POSITIONS))
     names = [*OUTPUTS, *TOP_OUTPUTS]
-    *expected, hidden = whole.run([*names, HIDDEN], inputs | count)
-    targets = {name: inputs[name] for name in ("target_ids", "target_places")}
+    expected = session_of(graph_of(folder, dtype)).run(names, inputs)
+    targets = {name: inputs.pop(name) for name in ("target_ids", "target_places")}
+    (rows,) = session_of(build_body(checkpoint.geometry, weights, POSITIONS)).run([SCORED_ROWS], inputs)
+    assert rows.shape == (2, checkpoint.geometry.hidden_size)
+    count = {"top_count": np.array([TOP_TOKENS], np.int32)}
     head = session_of(build_head(checkpoint.geometry, weights))
-    found = head.run(names, {"hidden_rows": hidden[inputs["scored"]], **targets, **count})
-    always = session_of(graph_of(folder, dtype)).run(names, inputs)
-    for one, two, three in zip(expected, found, always, strict=True):
+    found = head.run(names, {SCORED_ROWS: rows, **targets, **count})
+    for one, two in zip(expected, found, strict=True):
         np.testing.assert_allclose(two, one, atol=1e-5)
-        np.testing.assert_allclose(three, one, atol=1e-5)
 
 
 def past_of(geometry: Geometry, tokens: int, padding: int) -> dict[str, np.ndarray]:

@@ -1,0 +1,288 @@
+"""The CPU's engines and precisions, and vLLM on its CPU backend, on the same questions.
+
+    python -m bench.cpu_engines --data FOLDER [--model dummy:llama-100m] [--limit 1] [--subjects a,b] [--bs 1]
+        [--rounds 5] [--threads 2] [--reuse] [--vllm FOLDER]
+
+All servers are up at once, and those that are not asked stand idle. Each round asks every server the same
+prompts, one after the other, in an order that turns by one from round to round; a ratio is the median of the
+rounds' own. Tokens a second count logical tokens over the whole path: ours from the first prompt built to the
+last reply received, vLLM's from the first request sent to the last reply read, with the token ids at hand.
+With bs N, N prompts are in flight: ours as one request, vLLM's as one request of N prompts.
+
+--reuse lets every server take what prompts begin with in common from a store (vLLM: its prefix caching).
+--vllm names a virtual environment that has vLLM's CPU backend; without it those columns are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from mmlu_client.data.benchmark import load_benchmark
+from mmlu_client.prompts.builder import Prompt, PromptBuilder
+from mmlu_client.prompts.format import FORMATS
+from mmlu_client.prompts.limit import prompt_limit
+from mmlu_client.prompts.tokenizer import named_tokenizer
+from trt_common.command_line.streams import take_any_text
+from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.source import resolve_model
+
+from tools.server_process import ServerProcess, program
+
+OURS = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+VLLM = {"fp32": "float32", "bf16": "bfloat16"}
+VLLM_SECONDS = 600
+# Tokens of the longest prompt, for every server.
+POSITIONS = 2048
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One server's answers in one round.
+
+    Attributes:
+        seconds: Of the whole path.
+        whole_over_core: None where the server does not tell core time.
+        logprobs: float [questions, 4].
+    """
+
+    seconds: float
+    whole_over_core: float | None
+    logprobs: np.ndarray
+
+
+class Way(Protocol):
+    """Asks one server every question."""
+
+    def __call__(self) -> Asked:
+        """Return what came of it."""
+        ...
+
+
+def main() -> None:
+    """Run the rounds and print the table."""
+    take_any_text()
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("--data", default="demo")
+    parse.add_argument("--model", default="dummy:llama-100m", help="dummy:<geometry> or a folder")
+    parse.add_argument("--tokenizer", help="the model's own by default; the demo's for dummy:<geometry>")
+    parse.add_argument("--subjects", help="names with commas between; all by default")
+    parse.add_argument("--limit", type=int, help="questions a subject; all by default")
+    parse.add_argument("--rounds", type=int, default=5)
+    parse.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parse.add_argument("--bs", type=int, default=1)
+    parse.add_argument("--reuse", action="store_true")
+    parse.add_argument("--vllm", type=Path, metavar="FOLDER")
+    options = parse.parse_args()
+    options.tokenizer = options.tokenizer or ("demo" if options.model.startswith("dummy:") else options.model)
+    folder = resolve_model(options.model, "fp32").folder
+    prompts = _prompts(options, open_checkpoint(folder).geometry.vocabulary_size)
+    with ExitStack() as stack:
+        ways = dict(_ways(options, folder, prompts, stack))
+        # The first time each is asked it is warm no more than its server made it.
+        rounds = [_round(ways, number) for number in range(options.rounds + 1)][1:]
+        memory = {name: _memory(way) for name, way in ways.items()}
+    _print(options, prompts, rounds, memory)
+
+
+def _prompts(options: argparse.Namespace, vocabulary_size: int) -> list[Prompt]:
+    benchmark = load_benchmark(options.data)
+    subjects = benchmark.pick_subjects(options.subjects and options.subjects.split(","))
+    style = FORMATS["hendrycks"]
+    limit = prompt_limit(style, None, POSITIONS).tokens
+    shots = benchmark.shots(subjects, 5)
+    builder = PromptBuilder(named_tokenizer(options.tokenizer), style, shots, limit, vocabulary_size)
+    built = builder.build(benchmark.questions(subjects, options.limit))
+    return [prompt for prompt in built if isinstance(prompt, Prompt)]
+
+
+def _ways(
+    options: argparse.Namespace, folder: Path, prompts: Sequence[Prompt], stack: ExitStack
+) -> Iterator[tuple[str, Way]]:
+    for engine, precision in OURS:
+        arguments = ("--engine", engine, "--precision", precision, "--threads", str(options.threads))
+        server = stack.enter_context(ServerProcess("--model", options.model, *arguments))
+        yield f"{engine} {precision}", partial(_ask_ours, options, server)
+    if options.vllm is None:
+        print("vLLM is left out: --vllm names an environment that has it")
+        return
+    for precision, dtype in VLLM.items():
+        address = stack.enter_context(_vllm(options, folder, dtype))
+        yield f"vLLM {precision}", partial(_ask_vllm, options, address, prompts)
+
+
+def _round(ways: dict[str, Way], number: int) -> dict[str, Asked]:
+    names = list(ways)
+    turned = names[number % len(names) :] + names[: number % len(names)]
+    return {name: ways[name]() for name in turned}
+
+
+def _ask_ours(options: argparse.Namespace, server: ServerProcess) -> Asked:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            program("mmlu-client"),
+            "--url",
+            server.address,
+            "--bs",
+            str(options.bs),
+            "--concurrency",
+            "1",
+        ]
+        command += ["--data", options.data, "--tokenizer", options.tokenizer, "--output", folder]
+        command += ["--reuse-prefix"] if options.reuse else []
+        command += [] if options.subjects is None else ["--subjects", options.subjects]
+        command += [] if options.limit is None else ["--limit", str(options.limit)]
+        # The exit status is 1 where a question is too long for the model, which is reported as failed.
+        done = subprocess.run(
+            command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        if done.returncode > 1 or not Path(folder, "summary.json").exists():
+            sys.exit(f"bench.cpu_engines: mmlu-client failed: {done.stderr.strip().splitlines()[-1]}")
+        lines = Path(folder, "records.jsonl").read_text(encoding="utf-8").splitlines()
+        summary = json.loads(Path(folder, "summary.json").read_text(encoding="utf-8"))
+    records = [record for record in map(json.loads, lines) if record["logprobs"] is not None]
+    records.sort(key=lambda record: (record["subject"], record["index"]))
+    logprobs = np.array([list(record["logprobs"].values()) for record in records])
+    return Asked(summary["whole_seconds"], summary["whole_over_core"], logprobs)
+
+
+@contextmanager
+def _vllm(options: argparse.Namespace, folder: Path, dtype: str) -> Iterator[str]:
+    """Run vLLM's server; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [options.vllm / "bin" / "vllm", "serve", folder, "--dtype", dtype, "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--max-model-len", str(POSITIONS), "--skip-tokenizer-init"]
+    command += ["--served-model-name", "model", "--max-logprobs", "20"]
+    command += ["--enable-prefix-caching" if options.reuse else "--no-enable-prefix-caching"]
+    cores = sorted(os.sched_getaffinity(0))[: options.threads]
+    environment = os.environ | {
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
+        "HF_HUB_OFFLINE": "1",
+        "PATH": f"{options.vllm / 'bin'}:{os.environ['PATH']}",
+    }
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/health", process)
+            yield f"http://127.0.0.1:{port}"
+        except TimeoutError:
+            log.seek(0)
+            sys.exit(f"bench.cpu_engines: vLLM does not start: {log.read()[-2000:]}")
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    """Raise TimeoutError where it does not answer in time, or ends."""
+    deadline = time.monotonic() + VLLM_SECONDS
+    while not _answers(address):
+        if time.monotonic() > deadline or process.poll() is not None:
+            raise TimeoutError(address)
+        time.sleep(1)
+
+
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _ask_vllm(options: argparse.Namespace, address: str, prompts: Sequence[Prompt]) -> Asked:
+    found: list[list[float]] = []
+    start = time.perf_counter()
+    for first in range(0, len(prompts), options.bs):
+        batch = prompts[first : first + options.bs]
+        letters = list(batch[0].candidate_ids)
+        body = {
+            "model": "model",
+            "prompt": [list(map(int, prompt.token_ids)) for prompt in batch],
+            "max_tokens": 1,
+            "temperature": 0,
+            "logprobs": 1,
+            "logprob_token_ids": list(map(int, letters)),
+            "return_tokens_as_token_ids": True,
+        }
+        request = urllib.request.Request(
+            f"{address}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=VLLM_SECONDS) as reply:
+            choices: list[dict[str, Any]] = json.load(reply)["choices"]
+        for choice in sorted(choices, key=lambda each: each["index"]):
+            top = choice["logprobs"]["top_logprobs"][0]
+            found.append([top[f"token_id:{letter}"] for letter in letters])
+    return Asked(time.perf_counter() - start, None, np.array(found))
+
+
+def _memory(way: Any) -> float | None:
+    """Return the bytes that one of our servers holds now; None for vLLM, which is several processes."""
+    server = next((each for each in way.args if isinstance(each, ServerProcess)), None)
+    if server is None:
+        return None
+    lines = Path(f"/proc/{server.process.pid}/status").read_text(encoding="utf-8").splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("VmRSS:"))) * 1024
+
+
+def _print(
+    options: argparse.Namespace,
+    prompts: Sequence[Prompt],
+    rounds: Sequence[dict[str, Asked]],
+    memory: dict[str, float | None],
+) -> None:
+    tokens = sum(len(prompt.token_ids) for prompt in prompts)
+    print(
+        f"\n{options.model}, {len(prompts)} questions of {options.data}, {tokens / len(prompts):.0f} tokens a"
+    )
+    print(
+        f"prompt, bs {options.bs}, {options.threads} threads, {len(rounds)} rounds, reuse {options.reuse}\n"
+    )
+    base = "onnxruntime fp32"
+    expected = rounds[0][base].logprobs
+    print(
+        "| | tokens/s, median (least to most) | to onnxruntime | to vLLM, same precision | whole/core | "
+        "largest difference | same letters | MB held |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for name in memory:
+        rates = sorted(tokens / each[name].seconds for each in rounds)
+        peer = f"vLLM {name.rpartition(' ')[2]}"
+        shares = [each[name].whole_over_core for each in rounds]
+        found = rounds[0][name].logprobs
+        cells = [
+            f"{statistics.median(rates):,.0f} ({rates[0]:,.0f} to {rates[-1]:,.0f})",
+            _ratio(rounds, base, name),
+            _ratio(rounds, peer, name) if peer in memory else "/",
+            "/" if shares[0] is None else f"{statistics.median(filter(None, shares)):.4f}",
+            f"{np.abs(found - expected).max():.1e}",
+            f"{int((found.argmax(1) == expected.argmax(1)).sum())}/{len(prompts)}",
+            "/" if memory[name] is None else f"{(memory[name] or 0) / 1e6:,.0f}",
+        ]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def _ratio(rounds: Sequence[dict[str, Asked]], base: str, name: str) -> str:
+    return f"{statistics.median(each[base].seconds / each[name].seconds for each in rounds):.2f}"
+
+
+if __name__ == "__main__":
+    main()

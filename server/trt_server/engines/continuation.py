@@ -1,0 +1,74 @@
+"""Prompts that continue a shared prefix, on a CPU: the prefix's keys and values are computed once."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trt_server.engines.engine import Batch, EngineTiming, Outcome, next_token_batch
+from trt_server.engines.prefix_store import PrefixStore
+from trt_server.engines.split_graph import Arrays, SplitGraph
+from trt_server.model.geometry import Geometry
+from trt_server.model.graph import kept_outputs, past_inputs
+
+# float32 [1, key_value_heads, tokens, head_size] each, in the order of past_inputs.
+KeysAndValues = list[NDArray[np.float32]]
+
+# A prefix is computed in pieces (chunked prefill): no scores are computed between a query and the tokens
+# after its piece, and only one piece's scores are in memory at a time.
+_PIECE_TOKENS = 256
+
+
+class Continuation:
+    """A graph that takes keys and values as inputs, and the store of its prefixes."""
+
+    def __init__(self, graph: SplitGraph, geometry: Geometry, limit_bytes: int) -> None:
+        self._graph = graph
+        self._past_names = past_inputs(geometry.layers)
+        self._kept_names = kept_outputs(geometry.layers)
+        heads, size = geometry.key_value_heads, geometry.head_size
+        self._bytes_per_token = len(self._past_names) * heads * size * np.dtype(np.float32).itemsize
+        max_tokens = limit_bytes // self._bytes_per_token
+        self.store: PrefixStore[KeysAndValues] = PrefixStore(limit_bytes, max_tokens)
+        self._nothing = [np.zeros((1, heads, 0, size), np.float32)] * len(self._past_names)
+
+    def score(self, batch: Batch) -> Outcome:
+        """Score a batch, whose rows continue its prefix, or begin with their prompts where it has none.
+
+        A prefix that is not in the store is computed first, and core time includes that.
+
+        Raises:
+            ScoringError: The library failed on this batch.
+        """
+        prefix = np.zeros(0, np.int32) if batch.prefix is None else batch.prefix
+        past = self.store.get(prefix) if len(prefix) else self._nothing
+        timing = EngineTiming(0, 0, 0)
+        reused = past is not None and len(prefix) > 0
+        if past is None:
+            past, timing = self._compute(prefix)
+            self.store.put(prefix, past, len(prefix) * self._bytes_per_token)
+        nothing = np.zeros(0, np.int32)
+        scores, core_ns = self._graph.score(batch, self._past(past, len(prefix), nothing))
+        return Outcome(scores, timing + EngineTiming(0, core_ns, 0), reused)
+
+    def _compute(self, prefix: NDArray[np.int32]) -> tuple[KeysAndValues, EngineTiming]:
+        values, timing = self._nothing, EngineTiming(0, 0, 0)
+        for start in range(0, len(prefix), _PIECE_TOKENS):
+            piece = prefix[start : start + _PIECE_TOKENS]
+            tokens, no_candidates = np.full(1, len(piece), np.int32), np.zeros((1, 1), np.int32)
+            batch = next_token_batch(piece[np.newaxis], tokens, no_candidates, first_position=start)
+            past = self._past(values, start, np.arange(len(piece), dtype=np.int32))
+            new, core_ns = self._graph.keys_and_values(self._kept_names, batch, past)
+            before = time.perf_counter_ns()
+            pairs = zip(values, new, strict=True)
+            values = [np.concatenate(pair, axis=2) for pair in pairs] if start else new
+            timing += EngineTiming(time.perf_counter_ns() - before, core_ns, 0)
+        return values, timing
+
+    def _past(self, values: KeysAndValues, length: int, kept: NDArray[np.int32]) -> Arrays:
+        """Return what the graph takes besides a batch."""
+        past: dict[str, NDArray[Any]] = dict(zip(self._past_names, values, strict=True))
+        return {**past, "past_length": np.full(1, length, np.int32), "kept": kept}

@@ -1,0 +1,122 @@
+"""What engines on a CPU have in common: a model in two parts, a store of prefixes, and a measured peak."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trt_server.engines.continuation import Continuation
+from trt_server.engines.cpu_peak import CpuPeak
+from trt_server.engines.engine import (
+    Batch,
+    EngineDescription,
+    EngineLimits,
+    EngineTiming,
+    Outcome,
+    PeakFlops,
+    next_token_batch,
+)
+from trt_server.engines.prefix_store import PrefixStore
+from trt_server.engines.split_graph import SplitGraph
+from trt_server.model.checkpoint import Checkpoint
+from trt_server.model.graph import Graph
+
+_WARM_UP_TOKENS = 128
+
+
+class CpuEngine:
+    """An engine whose library runs a batch when it is waited for.
+
+    Its depth is 1: the CPU has no second queue in which a batch could wait.
+    """
+
+    depth = 1
+    length_multiple = 1
+    max_candidates: int | None = None
+
+    def __init__(
+        self,
+        graph: SplitGraph | None,
+        continuation: Continuation | None,
+        limits: EngineLimits,
+        peak: CpuPeak,
+        description: EngineDescription,
+    ) -> None:
+        """Take what the library has loaded.
+
+        Args:
+            graph: Runs batches without a prefix; None: the continuation does, after no prefix.
+            continuation: Runs batches with a prefix; None: prefixes are not stored.
+            limits: The largest batch it has to accept.
+            peak: Measures the peak again.
+            description: What it is.
+        """
+        self._graph = graph
+        self._continuation = continuation
+        self._limits = limits
+        self._peak = peak
+        self.description = description
+        self.max_scored_positions = limits.max_scored_positions
+
+    @property
+    def prefixes(self) -> PrefixStore[Any] | None:
+        """The store of shared prefixes; None where there is none."""
+        return self._continuation.store if self._continuation else None
+
+    def warm_up(self) -> None:
+        """Run one prompt.
+
+        All lengths run the same code, and the first run reads the weights from their file.
+        """
+        length = min(_WARM_UP_TOKENS, self._limits.max_prompt_tokens)
+        tokens, candidates = np.zeros((1, length), np.int32), np.zeros((1, 1), np.int32)
+        self.submit(next_token_batch(tokens, np.full(1, length, np.int32), candidates)).wait()
+
+    def submit(self, batch: Batch) -> _Submission:
+        """Return the batch as a submission, which is computed when it is waited for."""
+        continued = self._continuation if batch.prefix is not None or self._graph is None else None
+        return _Submission(batch, self._graph, continued)
+
+    def measure_peak(self) -> PeakFlops:
+        """Time matrix products once more, and return the largest rate so far."""
+        return self._peak.measure()
+
+    def close(self) -> None:
+        """Free the model and the stored prefixes."""
+        self._graph = self._continuation = None
+
+
+@dataclass(frozen=True)
+class _Submission:
+    batch: Batch
+    graph: SplitGraph | None
+    continuation: Continuation | None
+
+    def wait(self) -> Outcome:
+        """Run the batch.
+
+        Raises:
+            ScoringError: The library failed on this batch; the engine is not lost.
+        """
+        if self.continuation is not None:
+            return self.continuation.score(self.batch)
+        assert self.graph is not None
+        scores, core_ns = self.graph.score(self.batch)
+        return Outcome(scores, EngineTiming(0, core_ns, 0))
+
+
+def answers_fingerprint(library: str, checkpoint: Checkpoint, body: Graph) -> str:
+    """Return a hash of everything that could change an answer.
+
+    Args:
+        library: Its name, its version and the precision.
+        checkpoint: The model.
+        body: Its graph; that of the head follows from the model.
+    """
+    digest = hashlib.sha256(f"{library} {checkpoint.fingerprint}\n".encode())
+    for node in body.model.graph.node:
+        digest.update(node.SerializeToString(deterministic=True))
+    return digest.hexdigest()

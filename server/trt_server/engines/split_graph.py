@@ -1,0 +1,112 @@
+"""A model in two parts: its body, and its head, which runs in slices that a stated memory holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trt_server.engines.engine import Batch, Scores
+from trt_server.model.graph import OUTPUTS, SCORED_ROWS, TOP_OUTPUTS
+
+# Of one slice of places. What becomes of them on the way to log-probabilities takes three times as much.
+LOGITS_BYTES = 64 * 2**20
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class GraphPart(Protocol):
+    """A graph that a library has loaded."""
+
+    def run(self, outputs: Sequence[str], inputs: Arrays) -> list[NDArray[Any]]:
+        """Compute these outputs of the graph.
+
+        Raises:
+            ScoringError: The library failed on these inputs, mostly for want of memory. On the CPU nothing is
+                kept from one run to the next: the failure concerns this run alone.
+        """
+        ...
+
+
+class SplitGraph:
+    """Runs batches, and the body alone for the keys and values of a prefix."""
+
+    def __init__(self, body: GraphPart, head: GraphPart, vocabulary_size: int) -> None:
+        """Take `build_body` and `build_head` of one model."""
+        self._body = body
+        self._head = head
+        self._slice = max(1, LOGITS_BYTES // (vocabulary_size * np.dtype(np.float32).itemsize))
+
+    def score(self, batch: Batch, past: Arrays | None = None) -> tuple[Scores, int]:
+        """Run a batch.
+
+        Args:
+            batch: Its prefix is not looked at.
+            past: What a body with a past takes besides.
+
+        Returns:
+            The scores, and the nanoseconds that computing them took.
+
+        Raises:
+            ScoringError: The library failed on this batch.
+        """
+        start = time.perf_counter_ns()
+        (rows,) = self._body.run([SCORED_ROWS], {**_body_inputs(batch), **(past or {})})
+        scores = self._score(batch, rows)
+        return scores, time.perf_counter_ns() - start
+
+    def keys_and_values(
+        self, names: Sequence[str], batch: Batch, past: Arrays
+    ) -> tuple[list[NDArray[Any]], int]:
+        """Run the body alone.
+
+        Args:
+            names: The outputs that are wanted.
+            batch: What it runs.
+            past: What a body with a past takes besides.
+
+        Returns:
+            The outputs, and the nanoseconds that computing them took.
+
+        Raises:
+            ScoringError: The library failed on this batch.
+        """
+        start = time.perf_counter_ns()
+        outputs = self._body.run(names, {**_body_inputs(batch), **past})
+        return outputs, time.perf_counter_ns() - start
+
+    def _score(self, batch: Batch, rows: NDArray[np.float32]) -> Scores:
+        """Run the head on [scored, hidden_size], a slice at a time."""
+        outputs = (*OUTPUTS, *TOP_OUTPUTS) if batch.top_count else OUTPUTS
+        parts, target_logprobs = [], np.empty(len(batch.target_ids), np.float32)
+        for start in range(0, len(rows), self._slice):
+            part = rows[start : start + self._slice]
+            theirs = np.flatnonzero(
+                (batch.target_places >= start) & (batch.target_places < start + len(part))
+            )
+            # A slice without any still has to have one.
+            asked = theirs if len(theirs) else np.zeros(1, np.int64)
+            found, *rest = self._head.run(
+                outputs,
+                {
+                    SCORED_ROWS: part,
+                    "target_ids": batch.target_ids[asked],
+                    "target_places": np.clip(batch.target_places[asked] - start, 0, len(part) - 1),
+                    "top_count": np.full(1, max(1, batch.top_count), np.int32),
+                },
+            )
+            target_logprobs[theirs] = found[: len(theirs)]
+            parts.append(rest)
+        return Scores(target_logprobs, *(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _body_inputs(batch: Batch) -> dict[str, NDArray[np.int32]]:
+    return {
+        "token_ids": batch.token_ids,
+        "positions": batch.positions,
+        "visible_until": batch.visible_until,
+        "scored": batch.scored,
+    }

@@ -1,0 +1,120 @@
+"""OpenVINO against transformers in PyTorch on the same checkpoint."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import FAMILIES, reference_model, write_checkpoint
+from processes import FREE_PORTS, ServerProcess, run_program
+from score_requests import ids_request
+from scoring.v1 import scoring_pb2 as pb
+from transformers import PreTrainedModel
+from trt_server.engines.engine import EngineLimits, Scores, next_token_batch
+from trt_server.engines.openvino import OpenVinoEngine
+from trt_server.model.checkpoint import open_checkpoint
+
+VOCABULARY_SIZE = 512
+LENGTHS = (1, 200, 15, 16, 17, 63, 2, 128)
+TOLERANCE = 1e-4
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def has_bf16() -> bool:
+    import openvino
+    from openvino import properties
+
+    return "BF16" in openvino.Core().get_property("CPU", properties.device.capabilities)
+
+
+def engine_of(folder: Path, precision: str, prefix_bytes: int = 0) -> OpenVinoEngine:
+    limits = EngineLimits(256, len(LENGTHS), prefix_bytes)
+    return OpenVinoEngine(open_checkpoint(folder), limits, precision, threads=2)
+
+
+def prompts() -> list[list[int]]:
+    random = np.random.default_rng(0)
+    return [random.integers(0, VOCABULARY_SIZE, length).tolist() for length in LENGTHS]
+
+
+def run(engine: OpenVinoEngine, asked: list[list[int]]) -> Scores:
+    tokens = np.zeros((len(asked), max(map(len, asked))), np.int32)
+    for row, prompt in zip(tokens, asked, strict=True):
+        row[: len(prompt)] = prompt
+    lengths = np.array([len(prompt) for prompt in asked], np.int32)
+    candidates = np.tile(np.arange(VOCABULARY_SIZE, dtype=np.int32), (len(asked), 1))
+    return engine.submit(next_token_batch(tokens, lengths, candidates)).wait().scores
+
+
+def logprobs(model: PreTrainedModel, asked: list[list[int]]) -> torch.Tensor:
+    """Of the token after each prompt, [prompts, vocabulary]."""
+    return torch.stack([model(torch.tensor([each])).logits[0, -1].float().log_softmax(-1) for each in asked])
+
+
+@pytest.mark.parametrize("prefix_bytes", [0, 2**20])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family(tmp_path: Path, family: str, precision: str, prefix_bytes: int) -> None:
+    """One by one and in one batch, with a graph that takes keys and values and without."""
+    if precision == "bf16" and not has_bf16():
+        pytest.skip("this processor has no instructions for bf16")
+    folder = write_checkpoint(tmp_path / "checkpoint", family, tokenizer=False)
+    engine, reference, asked = engine_of(folder, precision, prefix_bytes), reference_model(folder), prompts()
+    engine.warm_up()
+    expected = logprobs(reference, asked)
+    # What bf16 costs these random weights is what it costs transformers, give or take.
+    tolerance = TOLERANCE
+    if precision == "bf16":
+        theirs = logprobs(deepcopy(reference).to(torch.bfloat16), asked)
+        tolerance = 2 * float((theirs - expected).abs().max())
+    together = run(engine, asked)
+    alone = np.stack([run(engine, [each]).target_logprobs for each in asked])
+    for found in (together.target_logprobs.reshape(alone.shape), alone):
+        np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0)
+    if precision == "fp32":
+        assert together.top_token.tolist() == expected.argmax(-1).tolist()
+
+
+def test_links_out_of_the_folder_are_followed(tmp_path: Path) -> None:
+    """The hub's cache: files are links to others in a folder beside."""
+    folder = write_checkpoint(tmp_path / "snapshot", "llama", tokenizer=False)
+    expected = run(engine_of(folder, "fp32"), prompts())
+    weights = folder / "model.safetensors"
+    (tmp_path / "blobs").mkdir()
+    weights.rename(tmp_path / "blobs" / "1")
+    weights.symlink_to(Path("..") / "blobs" / "1")
+    found = run(engine_of(folder, "fp32"), prompts())
+    np.testing.assert_array_equal(found.target_logprobs, expected.target_logprobs)
+
+
+def test_server_says_what_computes(llama_folder: Path) -> None:
+    if not has_bf16():
+        pytest.skip("this processor has no instructions for bf16")
+    arguments = ("--model", str(llama_folder), "--engine", "openvino", "--precision", "bf16")
+    with ServerProcess(*arguments) as server:
+        stub = server.wait_until_serving().stub()
+        model = stub.GetModel(pb.GetModelRequest(measure_peak=True))
+        reply = stub.Score(ids_request(40, 7))
+    assert (model.engine.name, model.engine.precision) == ("openvino", "bf16")
+    assert "bf16 matrix products in OpenVINO" in model.peak.source
+    assert [score.tokens.computed for score in reply.scores] == [40, 7]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--engine", "openvino", "--precision", "fp16"), "openvino computes in fp32 or bf16 on a CPU"),
+        (("--engine", "openvino", "--devices", "0"), "--devices names GPUs"),
+        (("--engine", "openvino", "--tf32"), "--tf32 is for the tensorrt engine"),
+        (("--engine", "onnxruntime", "--precision", "bf16"), "--precision bf16 is for --engine openvino"),
+        (("--engine", "torch", "--precision", "bf16"), "--precision bf16 is for --engine openvino"),
+    ],
+)
+def test_what_is_not_there_is_said(llama_folder: Path, arguments: tuple[str, ...], text: str) -> None:
+    ended = run_program("trt-server", "--model", str(llama_folder), *FREE_PORTS, *arguments)
+    assert ended.returncode == 1
+    assert text in ended.stderr
