@@ -34,9 +34,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from mmlu_client.data.benchmark import load_benchmark
-from mmlu_client.prompts.builder import Prompt, PromptBuilder
+from mmlu_client.prompts.builder import PromptBuilder
 from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.limit import prompt_limit
+from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.prompts.tokenizer import named_tokenizer
 from trt_common.command_line.streams import take_any_text
 from trt_server.model.checkpoint import open_checkpoint

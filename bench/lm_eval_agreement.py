@@ -31,8 +31,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from mmlu_client.config.flag_values import count
 from mmlu_client.data.benchmark import load_benchmark
-from mmlu_client.prompts.builder import Prompt, PromptBuilder
+from mmlu_client.prompts.builder import PromptBuilder
 from mmlu_client.prompts.format import FORMATS
+from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.prompts.tokenizer import named_tokenizer
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
@@ -126,7 +127,7 @@ def built_prompts(options: argparse.Namespace, checkpoint: Path, max_tokens: int
     )
     built = builder.build(benchmark.questions(subjects, options.limit))
     prompts = [prompt for prompt in built if isinstance(prompt, Prompt)]
-    return {(prompt.question.subject, prompt.question.index): prompt for prompt in prompts}
+    return {(prompt.item.subject, prompt.item.index): prompt for prompt in prompts}
 
 
 def our_answers(run: Run, prompts: Mapping[Place, Prompt]) -> dict[Place, Scored]:

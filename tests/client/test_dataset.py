@@ -12,7 +12,8 @@ import pytest
 from mmlu import MMLU, needs_mmlu, rows, write_benchmark, write_csv
 from mmlu_client.data.benchmark import Benchmark, load_benchmark
 from mmlu_client.data.hub import read_hub
-from mmlu_client.data.question import Question, subject_counts
+from mmlu_client.data.item import subject_counts
+from mmlu_client.data.question import Question
 from mmlu_client.errors import InputError
 
 HUB_ROWS: list[dict[str, Any]] = [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from mmlu import MMLU, needs_mmlu
 from mmlu_client.data.benchmark import load_benchmark
 from mmlu_client.data.question import Question
-from mmlu_client.prompts.builder import Prompt, PromptBuilder
+from mmlu_client.prompts.builder import PromptBuilder
 from mmlu_client.prompts.format import FORMATS
+from mmlu_client.prompts.prompt import Prompt
 from tokenizer_kinds import CUT_KINDS, WHOLE_KINDS, Encoding, joining
 
 SUBJECT = "world_capitals"
@@ -24,14 +27,20 @@ def builder(encoder: Encoding) -> PromptBuilder:
     return PromptBuilder(encoder, FORMATS["hendrycks"], {SUBJECT: SHOTS}, 10**6, 10**6)
 
 
-def prompts(encoder: Encoding, starts: tuple[str, ...] = STARTS) -> list[Prompt]:
-    questions = [Question(SUBJECT, place, start, OPTIONS, "A") for place, start in enumerate(starts)]
+def questions_of(*starts: str) -> list[Question]:
+    return [Question(SUBJECT, place, start, OPTIONS, "A") for place, start in enumerate(starts)]
+
+
+QUESTIONS = questions_of(*STARTS)
+
+
+def prompts(encoder: Encoding, questions: Sequence[Question] = QUESTIONS) -> list[Prompt]:
     built = builder(encoder).build(questions)
     return [prompt for prompt in built if isinstance(prompt, Prompt)]
 
 
-def whole(prompt: Prompt) -> str:
-    return FORMATS["hendrycks"].head(SUBJECT, SHOTS) + FORMATS["hendrycks"].body(prompt.question)
+def whole(question: Question) -> str:
+    return FORMATS["hendrycks"].head(SUBJECT, SHOTS) + FORMATS["hendrycks"].body(question)
 
 
 @pytest.mark.parametrize("kind", CUT_KINDS)
@@ -39,7 +48,7 @@ def test_ids_are_those_of_the_whole_text(kind: str) -> None:
     encoder = Encoding(CUT_KINDS[kind](), kind)
     built = prompts(encoder)
     assert len(built) == encoder.rests == len(STARTS)
-    assert [prompt.token_ids for prompt in built] == encoder.encode([whole(prompt) for prompt in built])
+    assert [prompt.token_ids for prompt in built] == encoder.encode(list(map(whole, QUESTIONS)))
 
 
 @pytest.mark.parametrize("kind", CUT_KINDS)
@@ -64,9 +73,10 @@ def test_a_question_that_the_last_shot_merges_with() -> None:
     encoder = Encoding(joining(" B\n\nZ"))
     cut = encoder.cut(FORMATS["hendrycks"].head(SUBJECT, SHOTS))
     assert cut is not None
-    across, apart = prompts(encoder, ("Zeb", "Which"))
+    questions = questions_of("Zeb", "Which")
+    across, apart = prompts(encoder, questions)
     assert across.token_ids[len(cut.ids)] != cut.first == apart.token_ids[len(cut.ids)]
-    assert [across.token_ids, apart.token_ids] == encoder.encode([whole(across), whole(apart)])
+    assert [across.token_ids, apart.token_ids] == encoder.encode(list(map(whole, questions)))
 
 
 @needs_mmlu

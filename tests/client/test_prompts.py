@@ -9,8 +9,9 @@ from mmlu import MMLU, needs_mmlu
 from mmlu_client.data.benchmark import load_benchmark
 from mmlu_client.data.question import Question
 from mmlu_client.errors import InputError
-from mmlu_client.prompts.builder import Prompt, PromptBuilder, Unaskable, common_prefix
+from mmlu_client.prompts.builder import PromptBuilder, common_prefix
 from mmlu_client.prompts.format import FORMATS
+from mmlu_client.prompts.prompt import Prompt, Unaskable
 from tokenizer_kinds import KINDS, Encoding, letters_apart
 
 SUBJECT = "world_capitals"
@@ -71,11 +72,11 @@ def test_candidates_hold_for_every_prompt_of_a_subject(kind: str) -> None:
     subjects = ["abstract_algebra", "formal_logic", "human_sexuality", "professional_law"]
     questions = benchmark.questions(subjects, 40)
     prompts = PromptBuilder(encoder, FORMATS["hendrycks"], benchmark.shots(subjects, 1), 10**6, 1000)
-    for prompt in prompts.build(questions):
+    for question, prompt in zip(questions, prompts.build(questions), strict=True):
         assert isinstance(prompt, Prompt)
-        shots, style = benchmark.dev[prompt.question.subject][:1], FORMATS["hendrycks"]
-        whole = style.head(prompt.question.subject, shots) + style.body(prompt.question)
-        longer = encoder.encode([f"{whole} {letter}" for letter in QUESTION.letters])
+        shots, style = benchmark.dev[question.subject][:1], FORMATS["hendrycks"]
+        whole = style.head(question.subject, shots) + style.body(question)
+        longer = encoder.encode([f"{whole} {letter}" for letter in question.letters])
         assert longer == [[*prompt.token_ids, candidate] for candidate in prompt.candidate_ids]
 
 

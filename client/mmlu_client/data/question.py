@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+from mmlu_client.data.item import Key
 
 Letter = Literal["A", "B", "C", "D", "E", "F", "G", "H", "I", "J"]
 # Of the options in their order; a question has as many of them as it has options.
 LETTERS: tuple[Letter, ...] = ("A", "B", "C", "D", "E", "F", "G", "H", "I", "J")
 FEWEST_OPTIONS = 2
-
-# What names a question: its subject, and its row in it.
-Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,3 @@ class Question:
 def letter_in(text: str, letters: Iterable[Letter]) -> Letter | None:
     """Find the letter that a cell names, in either case and with blanks around it; None where it is none."""
     return next((letter for letter in letters if text.strip().upper() == letter), None)
-
-
-def subject_counts(questions: Iterable[Question]) -> dict[str, int]:
-    """Count the questions of each subject; subjects are in alphabetical order."""
-    return dict(sorted(Counter(question.subject for question in questions).items()))

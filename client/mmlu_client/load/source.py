@@ -7,9 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 
-from mmlu_client.data.question import Question
-from mmlu_client.prompts.builder import Prompt, PromptBuilder, Unaskable
+from mmlu_client.data.item import Item
+from mmlu_client.prompts.prompt import Prompt, PromptSource, Unaskable
 from mmlu_client.service.messages import Request
 
 # Requests built in one go: few at first, so that the engine starts at once, then enough to use every core.
@@ -26,12 +27,12 @@ Built = tuple[Prompt | Unaskable, int]
 
 
 class RequestSource:
-    """Builds a phase's requests in the order of its questions."""
+    """Builds a phase's requests in the order of its items."""
 
     def __init__(
         self,
-        builder: PromptBuilder,
-        questions: Sequence[Question],
+        builder: PromptSource,
+        items: Sequence[Item],
         batch_size: int,
         worker: ThreadPoolExecutor,
         on_unaskable: Callable[[Unaskable], None],
@@ -40,19 +41,21 @@ class RequestSource:
         reference: bool,
         reuse_prefix: bool = False,
         shuffled: bool = False,
+        max_positions: int | None = None,
     ) -> None:
-        """Prepare the requests for these questions.
+        """Prepare the requests for these items.
 
         Args:
             builder: builds the prompts.
-            questions: what is asked, in order.
+            items: what is asked, in order.
             batch_size: prompts a request.
             worker: the one thread that prompts are built in.
-            on_unaskable: told of each question whose prompt cannot be made to fit.
+            on_unaskable: told of each item that no prompt can be made of.
             id_prefix: begins each request's id.
             reference: whether the requests are for the reference engine.
             reuse_prefix: whether the server may reuse shared prefixes for them.
-            shuffled: whether the questions come in a random order, of which no part is to be favoured.
+            shuffled: whether the items come in a random order, of which no part is to be favoured.
+            max_positions: the most positions that a request may have scored; None: any number.
         """
         self._builder = builder
         self._batch_size = batch_size
@@ -61,8 +64,9 @@ class RequestSource:
         self._id_prefix = id_prefix
         self._reference = reference
         self._reuse_prefix = reuse_prefix
+        self._max_positions = max_positions
         far = batch_size > 1 and not shuffled
-        self._chunks = _chunks(questions, batch_size, LARGEST_SORTED_CHUNK if far else LARGEST_CHUNK)
+        self._chunks = _chunks(items, batch_size, LARGEST_SORTED_CHUNK if far else LARGEST_CHUNK)
         self._ahead: deque[asyncio.Future[list[Built]]] = deque()
         self._prompts: deque[tuple[Prompt, int]] = deque()
         self._requests = 0
@@ -70,7 +74,7 @@ class RequestSource:
     async def next(self) -> Request | None:
         """Wait until the next request is built.
 
-        No question is lost when the wait is cancelled.
+        No item is lost when the wait is cancelled.
 
         Returns:
             The request; None after the last.
@@ -86,8 +90,7 @@ class RequestSource:
             self._build_ahead()
         if not self._prompts:
             return None
-        count = min(self._batch_size, len(self._prompts))
-        built = [self._prompts.popleft() for _ in range(count)]
+        built = [self._prompts.popleft() for _ in range(self._next_count())]
         self._requests += 1
         return Request(
             f"{self._id_prefix}{self._requests}",
@@ -96,6 +99,14 @@ class RequestSource:
             reference=self._reference,
             reuse_prefix=self._reuse_prefix,
         )
+
+    def _next_count(self) -> int:
+        """Return how many prompts the next request has: bs, or as many as the limit on positions allows."""
+        count = min(self._batch_size, len(self._prompts))
+        if self._max_positions is None:
+            return count
+        positions = accumulate(self._prompts[place][0].scored_positions for place in range(count))
+        return max(1, sum(total <= self._max_positions for total in positions))
 
     def _take(self, prompt: Prompt | Unaskable, nanoseconds: int) -> None:
         if isinstance(prompt, Prompt):
@@ -111,11 +122,11 @@ class RequestSource:
             building.add_done_callback(_look_at)
             self._ahead.append(building)
 
-    def _build(self, questions: Sequence[Question]) -> list[Built]:
+    def _build(self, items: Sequence[Item]) -> list[Built]:
         """Build a chunk's prompts in one go, and give each an equal share of the time."""
         start = time.monotonic_ns()
-        prompts = self._builder.build(questions)
-        share = (time.monotonic_ns() - start) // len(questions)
+        prompts = self._builder.build(items)
+        share = (time.monotonic_ns() - start) // max(1, len(prompts))
         built = [(prompt, share) for prompt in prompts]
         return built if self._batch_size == 1 else _like_lengths_together(built)
 
@@ -136,21 +147,21 @@ def _like_lengths_together(built: Sequence[Built]) -> list[Built]:
 
 
 def _subject(built: Built) -> str:
-    return built[0].question.subject
+    return built[0].item.subject
 
 
 def _tokens(prompt: Prompt | Unaskable) -> int:
     return len(prompt.token_ids) if isinstance(prompt, Prompt) else 0
 
 
-def _chunks(questions: Sequence[Question], batch_size: int, largest: int) -> Iterator[Sequence[Question]]:
-    """Cut the questions into chunks of whole batches, of at most `largest` questions each.
+def _chunks(items: Sequence[Item], batch_size: int, largest: int) -> Iterator[Sequence[Item]]:
+    """Cut the items into chunks of whole batches, of at most `largest` items each.
 
     A batch is made of two chunks only where a prompt does not fit.
     """
     start, batches, most = 0, FIRST_REQUESTS, max(1, largest // batch_size)
-    while start < len(questions):
+    while start < len(items):
         size = min(batches, most) * batch_size
-        yield questions[start : start + size]
+        yield items[start : start + size]
         start += size
         batches *= 2

@@ -1,4 +1,4 @@
-"""The prompt of a question: token ids, candidate ids and the length of the shared prefix."""
+"""Questions → prompts: token ids, candidate ids and the length of the shared prefix."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mmlu_client.data.question import Question
 from mmlu_client.errors import InputError
 from mmlu_client.prompts.format import PromptFormat
 from mmlu_client.prompts.head_cut import Cut
+from mmlu_client.prompts.prompt import Prompt, Unaskable
 from mmlu_client.prompts.tokenizer import Tokenizer
 
 Candidates = tuple[int, ...]
@@ -31,37 +32,8 @@ class Head:
     cut: Cut | None
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """What is sent for one question.
-
-    Attributes:
-        question: The question.
-        token_ids: The prompt.
-        candidate_ids: The ids of the options' letters after this prompt.
-        shared_prefix_tokens: How many of the first tokens are those of the subject's header and shots.
-        shots: How many shots are in the prompt in full.
-        truncated: Whether shots or tokens were left out because of the limit.
-    """
-
-    question: Question
-    token_ids: TokenIds
-    candidate_ids: Candidates
-    shared_prefix_tokens: int
-    shots: int
-    truncated: bool
-
-
-@dataclass(frozen=True)
-class Unaskable:
-    """A question whose prompt is longer than the limit even without shots."""
-
-    question: Question
-    reason: str
-
-
 class PromptBuilder:
-    """Builds the prompts of one run. Only one thread may use it.
+    """Builds the prompts of a run's questions. Only one thread may use it.
 
     A candidate's id is defined by encoding the prompt with its letter appended, " A" or what else the format
     puts there, and taking what comes after the prompt's own ids. This is done once for every subject, number

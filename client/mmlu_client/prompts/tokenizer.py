@@ -143,16 +143,36 @@ def named_tokenizer(source: str) -> Tokenizer:
     Raises:
         InputError: There is none, or it does not load.
     """
+    return _load(_named_folder(source), f"--tokenizer {source}")
+
+
+def tokenizer_files(named: str | None, served: ServedTokenizer | None) -> Mapping[str, bytes]:
+    """Return the contents of the files of the named tokenizer, or else of the server's, by file name.
+
+    Raises:
+        InputError: There is no tokenizer of that name, or its files cannot be read.
+    """
+    if named is None:
+        return served.files if served is not None else {}
+    folder = _named_folder(named)
+    try:
+        return {name: (folder / name).read_bytes() for name in FILE_NAMES if (folder / name).is_file()}
+    except OSError as error:
+        raise InputError(f"cannot read --tokenizer {named}: {error.strerror}") from None
+
+
+def _named_folder(source: str) -> Path:
+    """Raises InputError."""
     name = f"--tokenizer {source}"
     if source == demo_checkpoint.NAME:
-        return _load(demo_checkpoint.FOLDER, name)
+        return demo_checkpoint.FOLDER
     folder = Path(source).expanduser()
     if folder.is_dir():
-        return _load(folder, name)
+        return folder
     if folder.exists():
         raise InputError(f"{name} is not a folder")
     if is_hub_id(source):
-        return _load(download(source, FILE_NAMES, name), name)
+        return download(source, FILE_NAMES, name)
     raise InputError(f"{name}: no such folder (nor is it a hub id like org/name)")
 
 

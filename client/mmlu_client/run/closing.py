@@ -7,15 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from mmlu_client.data.benchmark import Benchmark
 from mmlu_client.errors import ClientError, NotWrittenError, RunError
 from mmlu_client.figures.formulas import summarize
 from mmlu_client.figures.summary import Summary
 from mmlu_client.pages.page import DrawnChart
 from mmlu_client.pages.run_page import drawn_charts
-from mmlu_client.report.lm_eval_files import write_lm_eval_files
 from mmlu_client.report.outcome import figure_files, flaw, joined, loss, noted, write_files
 from mmlu_client.run.evaluation import Evaluation
+from mmlu_client.run.workload import Source
 from mmlu_client.rundir.finished_run import FinishedRun, read_run
 from mmlu_client.rundir.open_manifest import RunManifest
 
@@ -31,19 +30,19 @@ class Closing:
         is_broken_off: whether an error or a signal ended the session.
     """
 
-    def __init__(self, folder: Path, benchmark: Benchmark, output_format: str, show: Show) -> None:
+    def __init__(self, folder: Path, source: Source, output_format: str, show: Show) -> None:
         """Prepare to report the run in this folder.
 
         Args:
             folder: of the run.
-            benchmark: what the questions are from.
+            source: what is asked is from it.
             output_format: --format; with `lm-eval`, the files of lm-evaluation-harness are written too.
             show: prints the run and its figures.
         """
         self.finished: FinishedRun | None = None
         self.is_broken_off = False
         self._folder = folder
-        self._benchmark = benchmark
+        self._source = source
         self._format = output_format
         self._show = show
 
@@ -108,7 +107,7 @@ class Closing:
             others.append(RunError(f"{error}; see {self._folder}"))
         if self._format == "lm-eval":
             try:
-                write_lm_eval_files(finished, lambda: self._benchmark)
+                self._source.write_lm_eval_files(finished)
             except RunError as error:
                 others.append(error)
         trouble = joined(trouble or flaw(finished, summary), others)

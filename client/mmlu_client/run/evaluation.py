@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from mmlu_client.config.settings import Settings
-from mmlu_client.data.question import Question
+from mmlu_client.data.item import Item
 from mmlu_client.figures.accuracy import accuracy_of
 from mmlu_client.figures.ending import DONE, DURATION, EARLY_STOP
-from mmlu_client.prompts.builder import PromptBuilder
-from mmlu_client.prompts.limit import prompt_limit
-from mmlu_client.prompts.tokenizer import Tokenizer, load_checked
+from mmlu_client.prompts.prompt import PromptSource
+from mmlu_client.prompts.tokenizer import Tokenizer, load_checked, tokenizer_files
 from mmlu_client.run.early_stop import EarlyStop
 from mmlu_client.run.phase import Phase, PhaseContext, warm_up
 from mmlu_client.run.recorder import Recorder
@@ -95,10 +94,10 @@ class Evaluation:
             model = fleet.servers[0].model
             if model.notice:
                 say(f"{model.id}: {model.notice}")
-            if self._workload.benchmark.family.note:
-                say(self._workload.benchmark.family.note)
-            tokenizer, origin = await self._tokenizer(fleet.servers[0])
-            await self._ask_through(fleet, tokenizer, origin, start)
+            if self._workload.note:
+                say(self._workload.note)
+            tokenizer, files, origin = await self._tokenizer(fleet.servers[0])
+            await self._ask_through(fleet, tokenizer, files, origin, start)
         finally:
             await fleet.close()
 
@@ -115,6 +114,7 @@ class Evaluation:
             NotWrittenError: the manifest cannot be written.
         """
         check_batch_size(server, self._settings.batch_size)
+        self._workload.check(server)
         if self._max_prompt_tokens is not None:
             check_prompt_limit(server, self._max_prompt_tokens)
         if self._settings.validate:
@@ -122,26 +122,24 @@ class Evaluation:
         if self.manifest is not None:
             self._note(self.manifest, server)
 
-    async def _tokenizer(self, server: RemoteServer) -> tuple[Tokenizer, str]:
-        """Return the tokenizer and, for the manifest, where it comes from."""
+    async def _tokenizer(self, server: RemoteServer) -> tuple[Tokenizer, Mapping[str, bytes], str]:
+        """Return the tokenizer, its files and, for the manifest, where it comes from."""
         named, served = self._settings.tokenizer, await server.connection.tokenizer()
         load = partial(load_checked, named, served, server.model.id)
         tokenizer = await asyncio.get_running_loop().run_in_executor(self._session.worker, load)
         for note in tokenizer.notes:
             self._session.say(f"{tokenizer.name}: {note}")
-        return tokenizer, named or f"server {served.fingerprint if served else ''}"
+        origin = named or f"server {served.fingerprint if served else ''}"
+        return tokenizer, tokenizer_files(named, served), origin
 
-    async def _ask_through(self, fleet: Fleet, tokenizer: Tokenizer, origin: str, start: Start) -> None:
+    async def _ask_through(
+        self, fleet: Fleet, tokenizer: Tokenizer, files: Mapping[str, bytes], origin: str, start: Start
+    ) -> None:
         settings, workload, model = self._settings, self._workload, fleet.servers[0].model
-        limit = prompt_limit(workload.style, settings.max_prompt_tokens, fleet.max_prompt_tokens)
+        limit = workload.limit(fleet.max_prompt_tokens)
         self._max_prompt_tokens = limit.tokens
-        builder = PromptBuilder(
-            tokenizer, workload.style, workload.shots, limit.tokens, model.vocabulary_size
-        )
-        questions = len(workload.questions)
-        asking = Asking(
-            workload.benchmark, workload.subjects, questions, workload.style.name, origin, tokenizer, limit
-        )
+        builder = workload.prompts(tokenizer, files, limit, model)
+        asking = Asking(workload.data, workload.prompt_format, workload.few_shots, origin, tokenizer, limit)
         make_folder(self._folder)
         with RecordFile(self._folder / RECORDS) as file:
             self._take_folder(start)
@@ -184,20 +182,20 @@ class Evaluation:
     def _is_something_left(self, earlier: RecordTable, sessions: Sequence[RecordedSession]) -> bool:
         """Whether earlier sessions left anything to ask."""
 
-        def asks(name: str, questions: Sequence[Question]) -> bool:
+        def asks(name: str, questions: Sequence[Item]) -> bool:
             mine = earlier.phase(name)
             spent = round(seconds_asked(sessions, mine, name) * 1e9)
             is_over = self._early_stop.is_met_by(accuracy_of(mine)) or self._settings.load.is_spent(spent)
             return bool(_unanswered(questions, mine)) and not is_over
 
         if not self._settings.validate:
-            return asks(INFER, self._workload.questions)
-        return asks(VAL, self._workload.questions) or asks(INFER, self._validated())
+            return asks(INFER, self._workload.items)
+        return asks(VAL, self._workload.items) or asks(INFER, self._validated())
 
     async def _ask_phases(
         self,
         fleet: Fleet,
-        builder: PromptBuilder,
+        builder: PromptSource,
         manifest: RunManifest,
         earlier: RecordTable,
         file: RecordFile,
@@ -205,11 +203,18 @@ class Evaluation:
         settings, session = self._settings, self._session
         self._recorder = Recorder(file, self._early_stop, session.progress, session.metrics)
         context = PhaseContext(
-            settings, fleet, builder, session.worker, self._recorder, session.say, manifest.session
+            settings,
+            fleet,
+            self._workload,
+            builder,
+            session.worker,
+            self._recorder,
+            session.say,
+            manifest.session,
         )
         if settings.validate:
-            await self._ask(context, manifest, VAL, self._workload.questions, earlier.phase(VAL))
-        questions = self._validated() if settings.validate else self._workload.questions
+            await self._ask(context, manifest, VAL, self._workload.items, earlier.phase(VAL))
+        questions = self._validated() if settings.validate else self._workload.items
         self._describe(context, manifest, questions, earlier.phase(INFER))
         await self._ask(context, manifest, INFER, questions, earlier.phase(INFER))
         for server in await fleet.with_peaks_measured_again():
@@ -233,7 +238,7 @@ class Evaluation:
         context: PhaseContext,
         manifest: RunManifest,
         name: str,
-        questions: Sequence[Question],
+        questions: Sequence[Item],
         earlier: RecordTable,
     ) -> None:
         """Ask those questions of one phase that have no record yet.
@@ -268,28 +273,28 @@ class Evaluation:
         self,
         context: PhaseContext,
         manifest: RunManifest,
-        questions: Sequence[Question],
+        questions: Sequence[Item],
         earlier: RecordTable,
     ) -> None:
         """Tell the metrics what is measured, and what earlier sessions measured."""
         self._session.metrics.describe(
             questions,
             context.fleet.servers[0].model,
-            data=self._workload.benchmark.name,
-            prompt_format=self._workload.style.name,
+            data=self._workload.data.name,
+            prompt_format=self._workload.prompt_format,
             batch_size=self._settings.batch_size,
             reuse_prefix=self._settings.reuse_prefix,
         )
         self._add_servers_to_metrics(manifest)
         self._session.metrics.add_earlier(earlier)
 
-    def _validated(self) -> list[Question]:
+    def _validated(self) -> list[Item]:
         """Return the questions that the reference was asked: fewer than all where that ended early."""
         asked = set(read_records(self._folder / RECORDS).phase(VAL).questions())
-        return [question for question in self._workload.questions if question.key in asked]
+        return [question for question in self._workload.items if question.key in asked]
 
 
-def _unanswered(questions: Sequence[Question], records: RecordTable) -> list[Question]:
+def _unanswered(questions: Sequence[Item], records: RecordTable) -> list[Item]:
     """Those that have no record."""
     answered = set(records.questions())
     return [question for question in questions if question.key not in answered]

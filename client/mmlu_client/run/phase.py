@@ -10,14 +10,16 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from mmlu_client.config.settings import Settings
-from mmlu_client.data.question import Question
+from mmlu_client.data.item import Item
 from mmlu_client.load.load import Load
 from mmlu_client.load.pacing import ClosedLoop
 from mmlu_client.load.source import RequestSource
-from mmlu_client.prompts.builder import PromptBuilder
+from mmlu_client.prompts.prompt import PromptSource
 from mmlu_client.run.recorder import Recorder
+from mmlu_client.run.workload import Workload
+from mmlu_client.rundir.answered import Answers
 from mmlu_client.rundir.device_log import DeviceLog
-from mmlu_client.rundir.record import VAL, Record, record_of_unaskable, records_of
+from mmlu_client.rundir.record import VAL, Record
 from mmlu_client.service.fleet import Fleet
 from mmlu_client.watch.self_check import LoopWatch
 
@@ -29,6 +31,7 @@ class PhaseContext:
     Attributes:
         settings: of the run.
         fleet: the servers.
+        workload: what is asked, and how it is recorded.
         builder: builds the prompts.
         worker: the one thread that they are built in.
         recorder: takes the records.
@@ -38,7 +41,8 @@ class PhaseContext:
 
     settings: Settings
     fleet: Fleet
-    builder: PromptBuilder
+    workload: Workload
+    builder: PromptSource
     worker: ThreadPoolExecutor
     recorder: Recorder
     say: Callable[[str], None]
@@ -60,7 +64,7 @@ class Phase:
         self,
         context: PhaseContext,
         name: str,
-        questions: Sequence[Question],
+        questions: Sequence[Item],
         spent_seconds: float,
     ) -> None:
         """Prepare to ask these questions.
@@ -98,33 +102,36 @@ class Phase:
         finally:
             self.lost_readings = log.lost
 
-    def _load(self, questions: Sequence[Question]) -> Load:
+    def _load(self, questions: Sequence[Item]) -> Load:
         context, plan, seed = self._context, self._context.settings.load, self._context.settings.seed
         name, session = self.name, context.session
+        workload, answers = context.workload, Answers()
         source = RequestSource(
             context.builder,
             questions,
             context.settings.batch_size,
             context.worker,
-            lambda unaskable: self._keep([record_of_unaskable(unaskable, name, session)]),
+            lambda unaskable: self._keep([workload.record_of_unaskable(unaskable, name, session)]),
             id_prefix=f"{name}-{session}-",
             reference=name == VAL,
             reuse_prefix=context.settings.reuse_prefix and name != VAL,
             shuffled=context.settings.is_shuffled,
+            max_positions=context.fleet.max_scored_positions,
         )
         return Load(
             context.fleet,
             source,
             plan.pacing(seed),
             context.settings.server_timeout,
-            lambda answer: self._keep(records_of(answer, name, session)),
+            lambda answer: self._keep([workload.record(item, name, session) for item in answers.add(answer)]),
             lambda: context.recorder.is_enough,
             context.say,
             self._left_ns,
         )
 
     def _keep(self, records: Sequence[Record]) -> None:
-        self._context.recorder.add(records, self.load.elapsed_ns / 1e9)
+        if records:  # of an item with several prompts there is none before the last of their answers
+            self._context.recorder.add(records, self.load.elapsed_ns / 1e9)
 
     @property
     def is_over(self) -> bool:
@@ -138,7 +145,7 @@ class Phase:
         return None if duration is None else round(duration * 1e9) - self._spent_ns
 
 
-async def warm_up(context: PhaseContext, questions: Sequence[Question], *, reference: bool) -> None:
+async def warm_up(context: PhaseContext, questions: Sequence[Item], *, reference: bool) -> None:
     """Ask as many requests as --warmup-requests says, and forget the answers.
 
     Args:
@@ -158,6 +165,7 @@ async def warm_up(context: PhaseContext, questions: Sequence[Question], *, refer
         lambda _: None,
         id_prefix="warmup-",
         reference=reference,
+        max_positions=context.fleet.max_scored_positions,
     )
     pacing = ClosedLoop(settings.load.concurrency)
     await Load(

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmlu_client.config.settings import Settings
-from mmlu_client.data.benchmark import Benchmark, load_benchmark
 from mmlu_client.errors import ClientError, InputError, RunError
 from mmlu_client.figures.summary import Summary
 from mmlu_client.report.outcome import print_text, printed
 from mmlu_client.run.closing import Closing, Show
 from mmlu_client.run.evaluation import Evaluation, Start
 from mmlu_client.run.session import Session
-from mmlu_client.run.workload import workload_of
+from mmlu_client.run.sources import source_of
+from mmlu_client.run.workload import Source
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.folder import choose_output_folder
 
@@ -31,7 +31,7 @@ def run(settings: Settings, command_line: Sequence[str], started: float) -> None
         ClientError: what ended the run or failed in it, after the report of what there is.
     """
     folder = settings.resume or choose_output_folder(settings.output)
-    measured = Run(settings, load_benchmark(settings.data), folder, shown_as(settings))
+    measured = Run(settings, source_of(settings), folder, shown_as(settings))
     try:
         asyncio.run(measured.measure(Start(command_line, started)))
     except ClientError as error:
@@ -52,22 +52,22 @@ def shown_as(settings: Settings) -> Show:
 class Run:
     """Measures one run: opens a session, evaluates in it, and closes it."""
 
-    def __init__(self, settings: Settings, benchmark: Benchmark, folder: Path, show: Show) -> None:
+    def __init__(self, settings: Settings, source: Source, folder: Path, show: Show) -> None:
         """Choose what is asked.
 
         Args:
             settings: of the run.
-            benchmark: what the questions are from.
+            source: what is asked is from it.
             folder: where the run's files go.
             show: prints the run and its figures.
 
         Raises:
-            InputError: the benchmark lacks subjects or shots that are asked for.
+            InputError: the data lack what is asked for.
         """
         self._settings = settings
-        self._workload = workload_of(settings, benchmark)
+        self._workload = source.workload(settings)
         self._folder = folder
-        self._closing = Closing(folder, benchmark, settings.format, show)
+        self._closing = Closing(folder, source, settings.format, show)
 
     @property
     def finished(self) -> FinishedRun | None:
@@ -100,6 +100,6 @@ class Run:
                 await session.show_last_figures()
 
     def _why_nothing_was_asked(self) -> str:
-        why = f"none of the {len(self._workload.questions):,} questions was asked"
+        why = f"none of the {len(self._workload.items):,} questions was asked"
         duration = self._settings.load.duration
         return why if duration is None else f"{why}: --benchmark-duration {duration:g} s was over before"

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from mmlu_client.config.load_plan import LoadPlan
 from mmlu_client.config.settings import Settings
-from mmlu_client.data.benchmark import load_benchmark
 from mmlu_client.errors import ClientError, FlawedRunError, InputError, RunError
 from mmlu_client.figures.caveats import alarms
 from mmlu_client.figures.formulas import summarize
@@ -23,6 +22,7 @@ from mmlu_client.report.terminal import load_line, sweep_text, this_terminal, wr
 from mmlu_client.run.closing import Show
 from mmlu_client.run.evaluation import Start
 from mmlu_client.run.run import Run, shown_as
+from mmlu_client.run.sources import source_of
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.folder import (
     HTML,
@@ -50,7 +50,7 @@ def sweep(settings: Settings, command_line: Sequence[str], started: float) -> No
         ClientError: a run failed or was stopped, after the table of those before it and of what it had.
     """
     folder = settings.resume or _new_folder(settings)
-    benchmark = load_benchmark(settings.data)
+    source = source_of(settings)
     loads = [name_of(plan) for plan in settings.sweep]
     opened = partial(write_sweep_manifest, folder, settings, loads, command_line)
     points: list[Point] = []
@@ -59,7 +59,7 @@ def sweep(settings: Settings, command_line: Sequence[str], started: float) -> No
     for plan in settings.sweep:
         point, place = _point(settings, plan, folder), folder / name_of(plan)
         is_first = not holds_sweep(folder)
-        run = Run(point, benchmark, place, _show(point, plan))
+        run = Run(point, source, place, _show(point, plan))
         start = Start(command_line, started, opened) if is_first else Start(command_line, started)
         try:
             asyncio.run(run.measure(start))

@@ -11,7 +11,6 @@ from pathlib import Path
 from trt_common.version import version
 
 from mmlu_client.config.settings import Settings
-from mmlu_client.data.benchmark import Benchmark
 from mmlu_client.prompts.limit import PromptLimit
 from mmlu_client.prompts.tokenizer import Tokenizer
 from mmlu_client.rundir.manifest import (
@@ -52,19 +51,17 @@ class Asking:
     """This is what a run asks, and of which tokenizer its prompts are made.
 
     Attributes:
-        benchmark: the data.
-        subjects: the subjects that are asked.
-        questions: how many questions are asked.
-        prompt_format: the name of the prompts' format.
+        data: the data.
+        prompt_format: whose prompts are made of them.
+        few_shots: how many shots a prompt is to have.
         tokenizer_source: where the tokenizer is from.
         tokenizer: the tokenizer.
         limit: how long a prompt may be.
     """
 
-    benchmark: Benchmark
-    subjects: Sequence[str]
-    questions: int
+    data: DataPart
     prompt_format: str
+    few_shots: int
     tokenizer_source: str
     tokenizer: Tokenizer
     limit: PromptLimit
@@ -74,26 +71,16 @@ def new_manifest(
     settings: Settings, asking: Asking, servers: Sequence[RemoteServer], session: Session
 ) -> Manifest:
     """Make the manifest of a run whose first session this is, still without its servers."""
-    model, load, benchmark = servers[0].model, settings.load, asking.benchmark
+    model, load = servers[0].model, settings.load
     return Manifest(
         started=session.started,
         command_line=session.command_line,
         sessions=(session,),
         manifest_version=MANIFEST_VERSION,
         url=",".join(map(str, settings.addresses)),
-        data=DataPart(
-            name=benchmark.name,
-            sha256=benchmark.sha256,
-            subjects=tuple(asking.subjects),
-            subject_sizes={name: len(benchmark.test[name]) for name in asking.subjects},
-            limit=settings.limit,
-            questions=asking.questions,
-            benchmark_questions=sum(map(len, benchmark.test.values())),
-            order="shuffled" if settings.is_shuffled else "file",
-            family=benchmark.family.name,
-        ),
+        data=asking.data,
         prompt_format=asking.prompt_format,
-        few_shots=settings.few_shots,
+        few_shots=asking.few_shots,
         bs=settings.batch_size,
         concurrency=load.concurrency if load.mode == "closed" else None,
         load=LoadPart(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmlu_client.data.question import LETTERS, Letter
 from mmlu_client.load.load import Answer
-from mmlu_client.prompts.builder import Prompt, Unaskable
-from mmlu_client.service.messages import Batch, Refusal, Reply, Score, Timing
+from mmlu_client.prompts.prompt import Unaskable
+from mmlu_client.rundir.answered import AnsweredItem
+from mmlu_client.service.messages import Batch, Reply, Score, Timing
 
 # Which engine a question was asked of: the reference, or the compiled one.
 VAL, INFER = "val", "infer"
-# What the error of a question begins with whose scores are no numbers.
-NOT_FINITE = "the server's log-probabilities are not finite"
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,17 @@ class ClientTimes:
 
 
 @dataclass(frozen=True)
+class AnsweredRequest:
+    """This is what records hold of a request: who answered it, with what, and when."""
+
+    server: str | None
+    request: SharedRequest | None
+    batch: Batch | None
+    server_ns: Timing | None
+    client_ns: ClientTimes | None
+
+
+@dataclass(frozen=True)
 class Record:
     """This is a question and its answer, as a line of records.jsonl: the fields are its keys, in their order.
 
@@ -112,46 +120,36 @@ class Record:
         """Whether the question has scores."""
         return self.logprobs is not None
 
+    @property
+    def requests(self) -> list[AnsweredRequest]:
+        """The request that it was sent in, where it was."""
+        if self.request is None:
+            return []
+        return [AnsweredRequest(self.server, self.request, self.batch, self.server_ns, self.client_ns)]
 
-def records_of(answer: Answer, phase: str, session: int) -> list[Record]:
-    """Make a record for each prompt of a request.
+
+def record_of(answered: AnsweredItem, right: Letter, phase: str, session: int) -> Record:
+    """Make the record of a question.
 
     Args:
-        answer: the request, with its reply or refusal and its times.
+        answered: the question, which has one prompt, and its answer.
+        right: the letter of the right option.
         phase: VAL or INFER.
         session: which start of the client this is, from 0.
     """
-    prompts, outcome = answer.request.prompts, answer.outcome
-    error = _error(prompts, outcome)
-    scores = outcome.scores if isinstance(outcome, Reply) and error is None else [None] * len(prompts)
-    return [
-        _record(answer, prompt, score, phase, session, error)
-        for prompt, score in zip(prompts, scores, strict=True)
-    ]
-
-
-def record_of_unaskable(unaskable: Unaskable, phase: str, session: int) -> Record:
-    """Make the record of a question that no prompt could be made of."""
-    question = unaskable.question
-    return Record(question.subject, question.index, phase, session, question.answer, error=unaskable.reason)
-
-
-def _record(
-    answer: Answer, prompt: Prompt, score: Score | None, phase: str, session: int, error: str | None
-) -> Record:
-    question, request = prompt.question, answer.request
-    reply = answer.outcome if isinstance(answer.outcome, Reply) else None
+    (part,) = answered.parts
+    prompt, score, answer = part.prompt, part.score, part.answer
     predicted = _predicted(score) if score else None
     return Record(
-        subject=question.subject,
-        index=question.index,
+        subject=answered.item.subject,
+        index=answered.item.index,
         phase=phase,
         session=session,
-        answer=question.answer,
+        answer=right,
         predicted=predicted,
-        correct=predicted == question.answer if score else None,
-        logprobs=dict(zip(question.letters, score.logprobs, strict=True)) if score else None,
-        candidates=dict(zip(question.letters, prompt.candidate_ids, strict=True)),
+        correct=predicted == right if score else None,
+        logprobs=dict(zip(LETTERS, score.logprobs, strict=False)) if score else None,
+        candidates=dict(zip(LETTERS, prompt.candidate_ids, strict=False)),
         top_token=score.top_token if score else None,
         top_logprob=score.top_logprob if score else None,
         tokens=Tokens(
@@ -162,6 +160,22 @@ def _record(
         flops=score.flops if score else None,
         shots=prompt.shots,
         truncated=prompt.truncated,
+        **vars(request_of(answer)),
+        error=part.error,
+    )
+
+
+def record_of_unaskable(unaskable: Unaskable, right: Letter, phase: str, session: int) -> Record:
+    """Make the record of a question that no prompt could be made of."""
+    item = unaskable.item
+    return Record(item.subject, item.index, phase, session, right, error=unaskable.reason)
+
+
+def request_of(answer: Answer) -> AnsweredRequest:
+    """Return what records hold of a request."""
+    request = answer.request
+    reply = answer.outcome if isinstance(answer.outcome, Reply) else None
+    return AnsweredRequest(
         server=answer.server,
         request=SharedRequest(request.id, len(request.prompts)),
         batch=reply.batch if reply else None,
@@ -173,22 +187,8 @@ def _record(
             sent=answer.sent_ns,
             received=answer.received_ns,
         ),
-        error=error,
     )
 
 
 def _predicted(score: Score) -> Letter:
     return LETTERS[max(range(len(score.logprobs)), key=score.logprobs.__getitem__)]
-
-
-def _error(prompts: Sequence[Prompt], outcome: Reply | Refusal) -> str | None:
-    if isinstance(outcome, Refusal):
-        return f"{outcome.code}: {outcome.message}"
-    if len(outcome.scores) != len(prompts):
-        return f"the server answered {len(outcome.scores)} scores for {len(prompts)} prompts"
-    for prompt, score in zip(prompts, outcome.scores, strict=True):
-        if score.candidate_ids != prompt.candidate_ids or len(score.logprobs) != len(prompt.candidate_ids):
-            return f"the server scored candidates {score.candidate_ids}, {prompt.candidate_ids} were asked"
-        if not math.isfinite(sum(score.logprobs) + score.top_logprob):
-            return f"{NOT_FINITE}: {score.logprobs}, of the arg-max {score.top_logprob}"
-    return None

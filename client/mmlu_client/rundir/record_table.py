@@ -16,7 +16,8 @@ from trt_common.one_line import first_line_of
 
 from mmlu_client.data.question import LETTERS
 from mmlu_client.errors import InputError
-from mmlu_client.rundir.record import NOT_FINITE, Record
+from mmlu_client.rundir.answered import NOT_FINITE
+from mmlu_client.rundir.record import Record
 
 Column = NDArray[Any]
 

@@ -8,7 +8,15 @@ from typing import Any
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from scoring.v1 import scoring_pb2
 
-from mmlu_client.service.messages import Batch, Refusal, Reply, Request, Score, Timing
+from mmlu_client.service.messages import (
+    Batch,
+    ContinuationScore,
+    Refusal,
+    Reply,
+    Request,
+    Score,
+    Timing,
+)
 from mmlu_client.service.model import Device, EngineInfo, PeakMeasurements, ServedModel, ServedTokenizer
 
 
@@ -21,6 +29,11 @@ def encode_request(request: Request) -> Any:
         part.token_ids.ids.extend(prompt.token_ids)
         for candidate in prompt.candidate_ids:
             part.candidates.add(token_id=candidate)
+        for continuation in prompt.continuations:
+            part.continuations.add().token_ids.ids.extend(continuation)
+        if prompt.own_tokens:
+            part.last_tokens = prompt.own_tokens
+        part.top_tokens = prompt.top_tokens
     return message
 
 
@@ -50,7 +63,21 @@ def _score(score: Any) -> Score:
         logical_tokens=score.tokens.logical,
         computed_tokens=score.tokens.computed,
         flops=score.flops,
+        continuations=tuple(map(_continuation, score.continuations)),
+        own_logprobs=tuple(score.own_tokens.logprobs),
+        own_top_tokens=_first_of_each(score.own_tokens),
     )
+
+
+def _continuation(score: Any) -> ContinuationScore:
+    return ContinuationScore(tuple(score.tokens.logprobs), score.logprob, score.is_greedy)
+
+
+def _first_of_each(tokens: Any) -> tuple[int, ...]:
+    """Return the most likely token in the place of each token; none where no top tokens were asked for."""
+    if not tokens.token_ids or not tokens.top_token_ids:
+        return ()
+    return tuple(tokens.top_token_ids[:: len(tokens.top_token_ids) // len(tokens.token_ids)])
 
 
 def _refusal(request_id: str, error: status_pb2.Status) -> Refusal:
@@ -97,6 +124,8 @@ def decode_model(model: Any) -> ServedModel:
         server_version=model.server_version,
         devices=tuple(map(_device, model.devices)) or (_device(model.device),),
         peak_measurements=_measurements(model.peak.measured) if model.peak.HasField("measured") else None,
+        max_scored_positions=model.limits.max_scored_positions,
+        max_top_tokens=model.limits.max_top_tokens,
     )
 
 

@@ -60,6 +60,12 @@ class Fleet:
         """How many requests all servers together take at a time."""
         return sum(max(1, server.model.stream_window) for server in self.servers)
 
+    @property
+    def max_scored_positions(self) -> int | None:
+        """How many positions of a request every server scores at the most; None: any number."""
+        limits = [server.model.max_scored_positions for server in self.servers]
+        return min((limit for limit in limits if limit), default=None)
+
     async def connect(self, seconds: float) -> None:
         """Wait for every server, `seconds` at most.
 

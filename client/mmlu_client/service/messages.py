@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, get_type_hints
 
-from mmlu_client.prompts.builder import Prompt
+from mmlu_client.prompts.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,21 @@ class Request:
 
 
 @dataclass(frozen=True)
+class ContinuationScore:
+    """What the engine made of one continuation of a prompt.
+
+    Attributes:
+        logprobs: the natural-logarithm probability of each of its tokens.
+        logprob: of all of it, the sum.
+        is_greedy: whether each of its tokens is the most probable one of the whole vocabulary.
+    """
+
+    logprobs: tuple[float, ...]
+    logprob: float
+    is_greedy: bool
+
+
+@dataclass(frozen=True)
 class Score:
     """What the engine made of one prompt.
 
@@ -39,6 +54,10 @@ class Score:
         logical_tokens: the prompt's length.
         computed_tokens: what of it was computed, without what a reused prefix saved.
         flops: what the computation took, in floating-point operations.
+        continuations: those of the prompt, in the order in which they were asked for.
+        own_logprobs: the natural-logarithm probabilities of the prompt's own tokens that were asked for.
+        own_top_tokens: the most probable token id of the whole vocabulary in the place of each of these;
+            empty where they were not asked for.
     """
 
     candidate_ids: tuple[int, ...]
@@ -48,6 +67,9 @@ class Score:
     logical_tokens: int
     computed_tokens: int
     flops: int
+    continuations: tuple[ContinuationScore, ...] = ()
+    own_logprobs: tuple[float, ...] = ()
+    own_top_tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,9 @@ class ServedModel:
         server_version: of the program.
         devices: each of its devices.
         peak_measurements: None where the peak is known without.
+        max_scored_positions: the most positions of a request that are scored; 0: any number.
+        max_top_tokens: of the most likely tokens that are told at a position; 0: the server scores candidates
+            alone, and neither continuations nor a prompt's own tokens.
     """
 
     id: str
@@ -129,6 +132,8 @@ class ServedModel:
     server_version: str
     devices: tuple[Device, ...] = ()
     peak_measurements: PeakMeasurements | None = None
+    max_scored_positions: int = 0
+    max_top_tokens: int = 0
 
     def difference(self, other: ServedModel) -> str | None:
         """Name the model or engine in which another server differs; None where both are the same."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mmlu_client.data.question import Question, subject_counts
+from mmlu_client.data.item import Item, subject_counts
 from mmlu_client.figures.span import spans
 from mmlu_client.figures.stages import latency
 from mmlu_client.rundir.record import Record
@@ -79,7 +79,7 @@ class Metrics:
 
     def describe(
         self,
-        questions: Sequence[Question],
+        questions: Sequence[Item],
         model: ServedModel,
         *,
         data: str,

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from mmlu_client.data.question import Question, subject_counts
+from mmlu_client.data.item import Item, subject_counts
 from mmlu_client.rundir.record import VAL, Record
 from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.text import accuracy
@@ -35,7 +35,7 @@ class Tally:
         subject: The subject that was asked last.
     """
 
-    def __init__(self, questions: Sequence[Question], notice: str, phase: str) -> None:
+    def __init__(self, questions: Sequence[Item], notice: str, phase: str) -> None:
         """Begin to count.
 
         Args:
