@@ -32,6 +32,8 @@ from mmlu_client.standard_error import outlive_standard_error
 
 # A resumed run takes these from its own command line only.
 NOT_RESUMED = frozenset({"config", "resume", "output"})
+# Flags that say how MMLU's questions are chosen and asked.
+NOT_OF_TASKS = ("data", "subjects", "prompt_format", "reuse_prefix", "validate")
 # Flags that say how many requests come, or when.
 LOADS = ("sweep", "concurrency", "request_rate", "offline")
 
@@ -159,12 +161,30 @@ def _check_none_is_idle(own: argparse.Namespace, settings: Settings) -> None:
     is_open_loop = any(plan.mode == "open" for plan in settings.sweep or [settings.load])
     if own.arrival_pattern is not None and not is_open_loop:
         raise InputError("--arrival-pattern is of an open loop: give --request-rate too, or leave it away")
+    if settings.tasks is not None:
+        _check_with_task(own)
+    elif own.include_path:
+        raise InputError("--include-path is of tasks: give --task too, or leave it away")
     if own.tls_ca and not any(address.tls for address in settings.addresses):
         raise InputError(
             "--tls-ca is of servers that speak TLS: write grpcs://host:port in --url, or leave it away"
         )
     if own.metrics_host and settings.metrics_port is None:
         raise InputError("--metrics-host is of metrics: give --metrics-port too, or leave it away")
+
+
+def _check_with_task(own: argparse.Namespace) -> None:
+    """Refuse a flag that means nothing beside --task.
+
+    Raises:
+        InputError: one of `own` does.
+    """
+    idle = [name for name in NOT_OF_TASKS if getattr(own, name)]
+    if idle:
+        raise InputError(
+            f"--{idle[0].replace('_', '-')} is of MMLU's questions, and --task asks tasks of lm-eval: leave "
+            "one of them away"
+        )
 
 
 def _given(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def test_flagperf_counts_the_whole_vocabularys_choice(run: Path, tmp_path: Path)
     told = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**told, "validate": True}))
     # Of the four letters each time the right one.
-    written = [{**each, "answer": each["predicted"]} for each in records(copy)]
+    written = [{**each, "answer": each["predicted"], "correct": True} for each in records(copy)]
     others = {"infer": 4, "val": 2}
     lines = [
         json.dumps({**each, "phase": phase, **({"top_token": 0} if each["index"] < count else {})})

@@ -11,7 +11,7 @@ import tracemalloc
 from collections.abc import Sequence
 
 from mmlu_client.cli import main
-from mmlu_client.rundir.record import Record
+from mmlu_client.rundir.document_record import AnyRecord
 from mmlu_client.rundir.record_file import RecordFile
 
 
@@ -23,7 +23,7 @@ class Traced:
 def trace() -> None:
     append = RecordFile.append
 
-    def appended(self: RecordFile, records: Sequence[Record]) -> None:
+    def appended(self: RecordFile, records: Sequence[AnyRecord]) -> None:
         append(self, records)
         Traced.last = tracemalloc.get_traced_memory()[0]
         Traced.most = max(Traced.most, Traced.last)

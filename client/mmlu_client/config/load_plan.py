@@ -86,7 +86,10 @@ class LoadPlan:
         metavar="SECONDS",
     )
     request_count: int | None = option(
-        LOAD, "requests at the most; all by default", type=values.count, metavar="N"
+        LOAD,
+        "requests at the most, or with --task so many times bs documents; all by default",
+        type=values.count,
+        metavar="N",
     )
 
     @property

@@ -20,10 +20,20 @@ from mmlu_client.service.address import Address, parse_addresses
 SERVER, BENCHMARK, ACCURACY, OUTPUT = "server", "benchmark", "accuracy", "output"
 PRINTED = ("table", "flagperf", "lm-eval", "json", "csv")
 METRICS_HOST = "127.0.0.1"
+DATA, FEW_SHOTS = "demo", 5
 
 
 def _path(given: str | None) -> Path | None:
     return Path(given).expanduser() if given else None
+
+
+def _tasks(given: str | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    names = tuple(name.strip() for name in given.split(",") if name.strip())
+    if not names:
+        raise InputError("--task names none: leave it away to ask --data")
+    return tuple(dict.fromkeys(names))
 
 
 def _subjects(given: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -62,11 +72,21 @@ class Settings:
         default=60.0,
         metavar="SECONDS",
     )
-    data: str = option(
+    data: str | None = option(
         BENCHMARK,
-        "`demo`, a hub id (cais/mmlu, haonan-li/cmmlu, ceval/ceval-exam, TIGER-Lab/MMLU-Pro), or a folder of "
-        "CSV or parquet files as these publish them",
-        default="demo",
+        f"`{DATA}` (the default), a hub id (cais/mmlu, haonan-li/cmmlu, ceval/ceval-exam, "
+        "TIGER-Lab/MMLU-Pro), or a folder of CSV or parquet files as these publish them",
+    )
+    tasks: tuple[str, ...] | None = option(
+        BENCHMARK,
+        "ask these tasks, groups or tags of lm-evaluation-harness instead of --data, by its own code; needs "
+        "`pip install 'trt-server[lm-eval]'`",
+        flag="--task",
+        metavar="A,B",
+        read=_tasks,
+    )
+    include_path: Path | None = option(
+        BENCHMARK, "a folder of your own YAML files of tasks", metavar="FOLDER", read=_path
     )
     subjects: tuple[str, ...] | None = option(
         BENCHMARK,
@@ -76,10 +96,13 @@ class Settings:
         read=_subjects,
     )
     limit: int | None = option(
-        BENCHMARK, "questions a subject; all by default", type=values.count, metavar="N"
+        BENCHMARK, "questions a subject, documents a task; all by default", type=values.count, metavar="N"
     )
-    few_shots: int = option(
-        BENCHMARK, "solved questions before it", type=values.natural, default=5, metavar="N"
+    few_shots: int | None = option(
+        BENCHMARK,
+        f"solved questions before it (default: {FEW_SHOTS}; with --task, as many as each task says)",
+        type=values.natural,
+        metavar="N",
     )
     prompt_format: str | None = option(
         BENCHMARK,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmlu_client.data.groups import GROUP_OF, GROUPS
 from mmlu_client.figures.statistics import Interval, mcnemar, standard_error, wilson
@@ -42,8 +43,8 @@ class Accuracy:
 
 
 def accuracy_of(table: RecordTable) -> Accuracy:
-    """Count the right letters, by the largest log-probability of a question's letters."""
-    return Accuracy(int(table.correct.sum()), int(table.is_scored.sum()))
+    """Count the right letters, by the largest of a question's log-probabilities, or the right documents."""
+    return Accuracy(int(table.correct.sum()), int(table.is_graded.sum()))
 
 
 def vocabulary_accuracy_of(table: RecordTable) -> Accuracy:
@@ -60,7 +61,7 @@ def subject_accuracies(table: RecordTable) -> dict[str, Accuracy]:
     Returns:
         The accuracy of each subject that has an answer, in alphabetical order.
     """
-    scored = table.where(table.is_scored)
+    scored = table.where(table.is_graded)
     subjects, places = np.unique(scored["subject"], return_inverse=True)
     correct = np.bincount(places, weights=scored.correct, minlength=len(subjects))
     answered = np.bincount(places, minlength=len(subjects))
@@ -147,7 +148,7 @@ def agreement_of(first: RecordTable, second: RecordTable) -> Agreement:
     """Compare two sets of answers, question by question."""
     first, second = paired(first, second)
     right, other = first.correct, second.correct
-    differences = np.fmax.reduce(np.abs(first.logprobs - second.logprobs), axis=1)
+    differences = logprob_differences(first, second)
     return Agreement(
         questions=len(first),
         same_prediction=int((first["predicted"] == second["predicted"]).sum()),
@@ -156,6 +157,20 @@ def agreement_of(first: RecordTable, second: RecordTable) -> Agreement:
         largest_difference=float(differences.max()) if len(first) else None,
         median_difference=float(np.median(differences)) if len(first) else None,
     )
+
+
+def logprob_differences(first: RecordTable, second: RecordTable) -> NDArray[np.float64]:
+    """Compute for each row the largest difference of a letter's, or a text's, log-probability, in nats.
+
+    Args:
+        first: some rows.
+        second: those of the same questions or documents.
+    """
+    letters: NDArray[np.float64] = np.fmax.reduce(np.abs(first.logprobs - second.logprobs), axis=1)
+    for row in np.flatnonzero(np.isnan(letters)):
+        mine, theirs = (table["loglikelihoods"][row] for table in (first, second))
+        letters[row] = np.abs(mine - theirs).max() if len(mine) == len(theirs) else np.inf
+    return letters
 
 
 def paired(first: RecordTable, second: RecordTable) -> tuple[RecordTable, RecordTable]:

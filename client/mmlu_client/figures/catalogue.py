@@ -55,6 +55,7 @@ class Figure:
         is_rare: 0 in most runs, in which a comparison leaves it out.
         is_nested: no single value, and so no cell of a table.
         column: how a sweep's table shows it; None: it does not.
+        is_of_tasks: only runs of lm-eval's tasks have it: summary.json of others lacks its key.
     """
 
     key: str
@@ -70,6 +71,7 @@ class Figure:
     is_rare: bool = False
     is_nested: bool = False
     column: Column | None = None
+    is_of_tasks: bool = False
 
     @property
     def row_name(self) -> str:
@@ -88,7 +90,7 @@ FLOPS_A_SECOND = "FLOP/s"
 
 TIMES, THROUGHPUT, MFU, PROMPTS = "Times", "Throughput, tokens a second", "FLOPs and MFU", "Prompts"
 ACCURACY, MEMORY, LATENCY, ENERGY = "Accuracy", "Memory", "Latency", "Energy"
-REFERENCE, STARTS = "Reference and engine", "Runs of several starts"
+REFERENCE, STARTS, TASKS = "Reference and engine", "Runs of several starts", "Tasks of lm-eval"
 
 
 def _latency(name: str, meaning: str, *, label: str = "", head: str = "") -> Figure:
@@ -292,6 +294,9 @@ FIGURES = (
            higher_is_better=False),
     Figure("acc_by_group", "", ACCURACY, "accuracy of MMLU's groups", is_nested=True),
     Figure("acc_by_subject", "", ACCURACY, "accuracy of the subjects", is_nested=True),
+    Figure("tasks", "", TASKS,
+           "the metrics of each of lm-eval's tasks and groups, as lm-eval's results file has them; only in "
+           "runs with `--task`", is_nested=True, is_of_tasks=True),
 )  # fmt: skip
 BY_KEY = {figure.key: figure for figure in FIGURES}
 

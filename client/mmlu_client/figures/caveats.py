@@ -104,6 +104,12 @@ def truncation_lines(run: FinishedRun, summary: Summary) -> list[str]:
     """Say how many prompts were too long, and lost a part."""
     if not summary.truncated:
         return []
+    if summary.tasks is not None:
+        return [
+            f"truncated: of {summary.truncated} of {summary.answered} documents a context was longer than "
+            f"the {run.model.max_prompt_tokens} tokens that {run.manifest.max_prompt_tokens.source} allows, "
+            "and lost its beginning, as with lm-eval's hf"
+        ]
     return [
         f"truncated: {summary.truncated} of {summary.answered} prompts were longer than the "
         f"{run.model.max_prompt_tokens} tokens that {run.manifest.max_prompt_tokens.source} allows, and lost "
@@ -123,6 +129,6 @@ def missing_lines(run: FinishedRun) -> list[str]:
 
 def reference_lines(summary: Summary) -> list[str]:
     """Say why the table has no figures of the reference, where it has none."""
-    if summary.val_answered is not None:
+    if summary.val_answered is not None or summary.tasks is not None:
         return []
     return ["p_val_*: / because no reference was asked; --validate asks one"]

@@ -22,6 +22,7 @@ from mmlu_client.figures.span import Span, spans, steady_rows
 from mmlu_client.figures.stages import STAGES, good_requests, latency, stage_seconds
 from mmlu_client.figures.statistics import Interval, percentile
 from mmlu_client.figures.summary import AccuracyFigures, Summary
+from mmlu_client.figures.task_results import figures_of, task_results
 from mmlu_client.figures.tolerance import tolerance_of
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER, VAL
@@ -61,7 +62,8 @@ def summarize(run: FinishedRun) -> Summary:
     flops, computed = int(scored["flops"].sum()), int(scored["tokens.computed"].sum())
     possible = float(run.possible_flops(requests).sum())
     validated = run.manifest.validate and len(val) > 0
-    acc, acc_val = accuracy_of(infer), accuracy_of(val)
+    acc, acc_val = _meant_accuracy(run, infer), accuracy_of(val)
+    results = task_results(run)
     return Summary(
         **_engine(run),
         p_val_whole=speed_val.per_whole if validated else None,
@@ -73,8 +75,8 @@ def summarize(run: FinishedRun) -> Summary:
         acc_val=acc_val.share if validated else None,
         acc_stderr=acc.stderr,
         **_interval("acc", acc.interval),
-        acc_macro=macro_accuracy(infer),
-        acc_vocab=vocabulary_accuracy_of(infer).share,
+        acc_macro=macro_accuracy(infer) if acc.answered else None,
+        acc_vocab=vocabulary_accuracy_of(infer).share if results is None else None,
         acc_val_vocab=vocabulary_accuracy_of(val).share if validated else None,
         acc_val_stderr=acc_val.stderr if validated else None,
         **_interval("acc_val", acc_val.interval if validated else None),
@@ -120,8 +122,21 @@ def summarize(run: FinishedRun) -> Summary:
         joules_per_token=ratio(run.joules, speed.tokens),
         joules_per_question=ratio(run.joules, len(scored)),
         **_client(run),
-        **_parts(run, infer),
+        **_parts(run, infer, is_tasks=results is not None),
+        tasks=figures_of(results) if results is not None else None,
     )
+
+
+def _meant_accuracy(run: FinishedRun, infer: RecordTable) -> Accuracy:
+    """Count right answers where their share means something: of questions, or of one task, group or tag.
+
+    Every document must have been told right or wrong; of tasks that have nothing to do with each other the
+    share over all documents would say nothing.
+    """
+    found, tasks = accuracy_of(infer), run.manifest.tasks
+    if tasks is not None and (len(tasks["names"]) > 1 or found.answered < int(infer.is_scored.sum())):
+        return Accuracy(0, 0)
+    return found
 
 
 def mfu(flops: int, seconds: float | None, peak_flops: float) -> float | None:
@@ -222,10 +237,11 @@ def _interval(name: str, interval: Interval | None) -> dict[str, Any]:
     }
 
 
-def _parts(run: FinishedRun, infer: RecordTable) -> dict[str, Any]:
+def _parts(run: FinishedRun, infer: RecordTable, *, is_tasks: bool) -> dict[str, Any]:
     subjects = subject_accuracies(infer)
-    # Other benchmarks have subjects of the same names.
-    groups = group_accuracies(subjects) if run.manifest.data.family == MMLU.name else {}
+    # Other benchmarks, and tasks, have subjects of the same names.
+    is_mmlu = not is_tasks and run.manifest.data.family == MMLU.name
+    groups = group_accuracies(subjects) if is_mmlu else {}
     return {
         "acc_by_group": _accuracy_figures(groups) if groups else None,
         "acc_by_subject": _accuracy_figures(subjects),

@@ -50,7 +50,8 @@ class Span:
 
 def spans(table: RecordTable) -> dict[int, Span]:
     """Find the span of each session: a resumed run has several, and the time between them counts nowhere."""
-    asked = table.where(table["client_ns.received"] > 0)
+    sent = table.with_other_requests()
+    asked = sent.where(sent["client_ns.received"] > 0)
     return {
         int(session): _span(asked.where(asked["session"] == session))
         for session in np.unique(asked["session"])

@@ -68,7 +68,7 @@ class Summary:
     logical_tokens: int
     computed_tokens: int
     prompt_format: str
-    few_shots: int
+    few_shots: int | None
     mean_shots: float | None
     truncated: int
     reuse_prefix: bool
@@ -120,6 +120,7 @@ class Summary:
     outage_seconds: float
     acc_by_group: AccuracyFigures | None
     acc_by_subject: AccuracyFigures
+    tasks: dict[str, dict[str, Any]] | None = None
 
     @property
     def is_partial(self) -> bool:
@@ -128,11 +129,27 @@ class Summary:
 
     def figures(self) -> dict[str, Any]:
         """Give every figure under its key, in the order of summary.json."""
-        return {figure.key: getattr(self, figure.key) for figure in FIGURES}
+        return {
+            figure.key: getattr(self, figure.key)
+            for figure in FIGURES
+            if not figure.is_of_tasks or self.tasks is not None
+        }
 
     def flat(self) -> dict[str, Any]:
-        """Give the figures that can be a cell of a table."""
-        return {figure.key: getattr(self, figure.key) for figure in FIGURES if not figure.is_nested}
+        """Give the figures that can be a cell of a table; a task's metric has its name before it."""
+        return {
+            **{figure.key: getattr(self, figure.key) for figure in FIGURES if not figure.is_nested},
+            **{
+                f"{task}/{key}": value
+                for task, figures in (self.tasks or {}).items()
+                for key, value in figures.items()
+            },
+        }
+
+    @property
+    def shares_contexts(self) -> bool:
+        """Whether continuations shared the computation of their context."""
+        return self.tasks is not None and self.computed_tokens < self.logical_tokens
 
     def cell(self, key: str, show: Show) -> str:
         """Show a figure as a table does.
@@ -152,6 +169,7 @@ class Summary:
         """The engine as tables name it: figures with reuse or of merged requests never lack the word."""
         marks = [
             *(["prefix reuse"] if self.reuse_prefix else []),
+            *(["shared contexts"] if self.shares_contexts else []),
             *(["merged requests"] if self.merged_share else []),
             *(["fails validation"] if self.validated is False else []),
         ]

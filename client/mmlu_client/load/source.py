@@ -151,7 +151,9 @@ def _subject(built: Built) -> str:
 
 
 def _tokens(prompt: Prompt | Unaskable) -> int:
-    return len(prompt.token_ids) if isinstance(prompt, Prompt) else 0
+    if not isinstance(prompt, Prompt):
+        return 0
+    return len(prompt.token_ids) + sum(map(len, prompt.continuations))
 
 
 def _chunks(items: Sequence[Item], batch_size: int, largest: int) -> Iterator[Sequence[Item]]:

@@ -46,7 +46,7 @@ def charts(run: FinishedRun) -> list[Chart]:
     if not len(requests):
         return []
     axis = TimeAxis(run.records)
-    seconds = run_seconds(axis, requests)
+    seconds, is_mmlu = run_seconds(axis, requests), run.manifest.tasks is None
     return [
         waterfall(requests),
         latency_histogram(requests),
@@ -61,7 +61,7 @@ def charts(run: FinishedRun) -> list[Chart]:
         token_lengths(infer.where(infer.is_scored)),
         token_kinds(infer.where(infer.is_scored)),
         *(marked(chart, run, axis) for chart in device_charts(run, axis)),
-        accuracy_by_subject(infer),
+        *([accuracy_by_subject(infer, is_mmlu=is_mmlu)] if infer.is_graded.any() or is_mmlu else []),
     ]
 
 
@@ -172,8 +172,8 @@ def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.floa
     )
 
 
-def accuracy_by_subject(infer: RecordTable) -> Chart:
-    """Return the chart of each subject's accuracy."""
+def accuracy_by_subject(infer: RecordTable, *, is_mmlu: bool) -> Chart:
+    """Return the chart of the accuracy of each subject, or task; of MMLU's four options with chance."""
     found = sorted(subject_accuracies(infer).items(), key=lambda pair: (pair[1].share or 0.0, pair[0]))
     shares = [accuracy.share or 0.0 for _, accuracy in found]
     intervals = [accuracy.interval for _, accuracy in found]
@@ -202,7 +202,7 @@ def accuracy_by_subject(infer: RecordTable) -> Chart:
     figure.update_xaxes(range=[-0.01, 1.01], title="accuracy")
     figure.update_yaxes(dtick=1, range=[-0.7, len(found) - 0.3])
     return Chart(
-        "Accuracy by subject",
+        f"Accuracy by {'subject' if is_mmlu else 'task'}",
         "With Wilson's 95 % interval."
         + ("" if chance is None else f" The dotted line is chance, {chance:.3f} over all questions."),
         styled(figure, height=110 + 18 * len(found)),

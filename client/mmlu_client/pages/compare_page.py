@@ -12,7 +12,7 @@ from mmlu_client.figures.catalogue import FIGURES
 from mmlu_client.pages.compare_charts import comparison_charts
 from mmlu_client.pages.page import drawn, page
 from mmlu_client.report.compare import Contrast, Side
-from mmlu_client.report.compare_text import described, plain, statements, table_rows
+from mmlu_client.report.compare_text import described, plain, statements, table_rows, task_rows_of
 from mmlu_client.rundir.folder import HTML
 from mmlu_client.rundir.manifest import now
 from mmlu_client.text import exact
@@ -30,7 +30,11 @@ def comparison_page(sides: Sequence[Side], contrasts: Sequence[Contrast], file: 
         notices=list(notices),
         sides=[_side(side, file) for side in sides],
         contrasts=[_contrast(contrast) for contrast in contrasts],
-        figures=[(each.key, [exact(getattr(side.summary, each.key)) for side in sides]) for each in FIGURES],
+        figures=[
+            (each.key, [exact(getattr(side.summary, each.key)) for side in sides])
+            for each in FIGURES
+            if not each.is_of_tasks
+        ],
     )
 
 
@@ -52,6 +56,7 @@ def _contrast(contrast: Contrast) -> dict[str, Any]:
         "first": contrast.first.label,
         "other": contrast.other.label,
         "table": table_rows(contrast),
+        "metrics": task_rows_of(contrast),
         "statements": [line.partition(": ")[::2] for line in statements(contrast)],
         "manifest": [(name, plain(before), plain(after)) for name, before, after in contrast.manifest],
         "letters": contrast.letters,

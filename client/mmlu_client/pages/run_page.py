@@ -8,6 +8,7 @@ from mmlu_client.figures.summary import Summary
 from mmlu_client.pages.charts import charts
 from mmlu_client.pages.page import DrawnChart, drawn, page
 from mmlu_client.report.table import COLUMNS, cells, notes
+from mmlu_client.report.task_table import task_rows
 from mmlu_client.rundir.finished_run import FinishedRun
 
 
@@ -27,6 +28,7 @@ def html_report(run: FinishedRun, summary: Summary, charts: Sequence[DrawnChart]
         notices=[run.model.notice] if run.model.notice else [],
         columns=COLUMNS,
         cells=cells(summary, run.model.notice),
+        tasks=task_rows(summary, run.model.notice),
         notes=[line.partition(": ")[::2] for line in notes(run, summary) if not line.startswith("**")],
         manifest_title="Manifest: what this run was made of",
     )

@@ -26,11 +26,11 @@ class PromptLimit:
     source: str
 
 
-def prompt_limit(style: PromptFormat, requested: RequestedLimit, server_tokens: int) -> PromptLimit:
+def prompt_limit(style: PromptFormat | None, requested: RequestedLimit, server_tokens: int) -> PromptLimit:
     """Return the limit on a run's prompts.
 
     Args:
-        style: The format.
+        style: The format; None for prompts that are not of this program's formats.
         requested: The value of --max-prompt-tokens.
         server_tokens: The longest prompt that every server accepts.
 
@@ -44,7 +44,7 @@ def prompt_limit(style: PromptFormat, requested: RequestedLimit, server_tokens: 
         )
     if isinstance(requested, int):
         return PromptLimit(requested, "--max-prompt-tokens")
-    own = style.max_tokens if requested is None else None
-    if own is not None and own <= server_tokens:
+    own = style.max_tokens if style is not None and requested is None else None
+    if style is not None and own is not None and own <= server_tokens:
         return PromptLimit(own, f"{style.name}'s own program")
     return PromptLimit(server_tokens, "the server")

@@ -25,6 +25,8 @@ class Prompt:
         continuations: The token ids of the texts that may follow the prompt, each of which is scored.
         own_tokens: How many of the prompt's last tokens are scored; fewer than it has.
         top_tokens: How many of the most likely tokens are asked for at each scored position.
+        texts: Which of the item's texts each continuation is, or, where there are none, the own tokens with
+            the candidate; empty for an item that has no texts.
         place: Which of the item's prompts this is, from 0.
         count: How many prompts the item has.
     """
@@ -38,6 +40,7 @@ class Prompt:
     continuations: tuple[TokenIds, ...] = ()
     own_tokens: int = 0
     top_tokens: int = 0
+    texts: tuple[int, ...] = ()
     place: int = 0
     count: int = 1
 

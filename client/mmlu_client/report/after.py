@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from mmlu_client.config.command_line import PAGE
-from mmlu_client.data.benchmark import load_benchmark
 from mmlu_client.errors import InputError
 from mmlu_client.figures.formulas import summarize
 from mmlu_client.pages.compare_page import comparison_page
@@ -15,7 +13,7 @@ from mmlu_client.pages.run_page import drawn_charts
 from mmlu_client.report.compare import contrasts_of, sides_of
 from mmlu_client.report.compare_text import comparison
 from mmlu_client.report.formats import formatted_comparison
-from mmlu_client.report.lm_eval_files import write_lm_eval_files
+from mmlu_client.report.harness_files import write_harness_files
 from mmlu_client.report.outcome import figure_files, loss, print_text, printed, write_files
 from mmlu_client.rundir.finished_run import read_run
 from mmlu_client.rundir.folder import write_text
@@ -66,4 +64,4 @@ def report(folder: Path, form: str, *, is_whole: bool) -> None:
     for error in loss(lost, "report"):
         raise error
     if form == "lm-eval":
-        write_lm_eval_files(run, partial(load_benchmark, run.manifest.data.name))
+        write_harness_files(run)

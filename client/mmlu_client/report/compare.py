@@ -9,13 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from mmlu_client.figures.accuracy import Agreement, agreement_of, differing, paired
+from mmlu_client.figures.accuracy import (
+    Agreement,
+    agreement_of,
+    differing,
+    logprob_differences,
+    paired,
+)
 from mmlu_client.figures.arithmetic import ratio
 from mmlu_client.figures.catalogue import DIFFERENCES, RATIOS
 from mmlu_client.figures.formulas import summarize
 from mmlu_client.figures.resampling import ratio_interval, resampled
 from mmlu_client.figures.statistics import Interval, paired_difference
 from mmlu_client.figures.summary import Summary
+from mmlu_client.report.compare_tasks import MetricContrast, metric_contrasts
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.manifest import differences
 from mmlu_client.rundir.record import INFER
@@ -26,8 +33,8 @@ ALWAYS_DIFFERENT = (
     "started", "sessions", "command_line", "flags", "device.memory", "device.energy", "device.power",
     "device.temperature", "device.sm_clock", "peak.flops_per_second", "engine.load_seconds",
     "engine.build_seconds",
-    "reference.load_seconds", "reference.build_seconds", "concurrency", "load.concurrency", "load.mode",
-    "load.rate", "load.pattern",
+    "reference.load_seconds", "reference.build_seconds", "tasks.tasks", "tasks.groups",
+    "concurrency", "load.concurrency", "load.mode", "load.rate", "load.pattern",
 )  # fmt: skip
 # The code that measured: before all else, because only the first few are shown.
 CODE = ("client.version", "server_version")
@@ -104,6 +111,7 @@ class Contrast:
         subjects: The same for each subject.
         agreement: How far their answers agree.
         letters: The questions on which they chose different letters.
+        metrics: The metrics of lm-eval's tasks that both have.
         manifest: The entries in which the manifests differ: dotted name, first value, other value.
     """
 
@@ -114,6 +122,7 @@ class Contrast:
     subjects: Mapping[str, Effect]
     agreement: Agreement
     letters: Sequence[Letters]
+    metrics: Sequence[MetricContrast]
     manifest: Sequence[tuple[str, Any, Any]]
 
 
@@ -146,6 +155,7 @@ def _contrast(first: Side, other: Side, ratios: Mapping[str, Effect]) -> Contras
         },
         agreement_of(left, right),
         _letters(left, right),
+        metric_contrasts(first.run, other.run, first.summary.tasks, other.summary.tasks),
         _manifest(first.run, other.run),
     )
 
@@ -185,7 +195,7 @@ def _difference(left: RecordTable, right: RecordTable) -> Effect:
 
 
 def _letters(left: RecordTable, right: RecordTable) -> list[Letters]:
-    apart = np.abs(left.logprobs - right.logprobs)
+    apart = logprob_differences(left, right)
     return [
         Letters(
             str(left["subject"][row]),
@@ -193,7 +203,7 @@ def _letters(left: RecordTable, right: RecordTable) -> list[Letters]:
             str(left["answer"][row]),
             str(left["predicted"][row]),
             str(right["predicted"][row]),
-            float(np.fmax.reduce(apart[row])),
+            float(apart[row]),
         )
         for row in differing(left, right)
     ]

@@ -9,6 +9,7 @@ from typing import Any
 from mmlu_client.figures.catalogue import COMPARED
 from mmlu_client.figures.caveats import mfu_lines
 from mmlu_client.report.compare import Contrast, Effect, Side
+from mmlu_client.report.compare_tasks import metric_rows
 from mmlu_client.report.table import markdown_table
 from mmlu_client.text import percent, significant, teraflops
 
@@ -23,7 +24,10 @@ def comparison(sides: Sequence[Side], contrasts: Sequence[Contrast]) -> str:
     """Return the whole text, at most WIDTH columns wide, except for words that cannot be broken."""
     parts = ["\n".join(_named(side) for side in sides)]
     for contrast in contrasts:
-        parts += [table(contrast), "\n".join(_wrapped(line) for line in statements(contrast))]
+        parts.append(table(contrast))
+        if contrast.metrics:
+            parts.append(markdown_table(task_rows_of(contrast)))
+        parts.append("\n".join(_wrapped(line) for line in statements(contrast)))
     return "\n\n".join(parts)
 
 
@@ -61,6 +65,11 @@ def table_rows(contrast: Contrast) -> list[tuple[str, ...]]:
     return rows
 
 
+def task_rows_of(contrast: Contrast) -> list[tuple[str, ...]]:
+    """Return the rows of the table of tasks' metrics, the head first; empty where there are none."""
+    return metric_rows(contrast.metrics, contrast.first.label, contrast.other.label)
+
+
 def effect_of(contrast: Contrast, key: str) -> str:
     """Return `× 1.03 (1.01 … 1.05)` or `+0.012 (-0.003 … +0.027)`; empty for one not compared."""
     if key in contrast.accuracies:
@@ -71,10 +80,12 @@ def effect_of(contrast: Contrast, key: str) -> str:
 def statements(contrast: Contrast) -> list[str]:
     """Return the lines about answers and manifests."""
     first, other, found = contrast.first.label, contrast.other.label, contrast.agreement
-    lines = [f"accuracy: {found.statement(first, other)}"]
+    lines = []
+    if contrast.first.infer.is_graded.any() or not found.questions:
+        lines.append(f"accuracy: {found.statement(first, other)}")
     if found.questions:
         lines.append(
-            f"answers: the same letter on {found.same_prediction} of {found.questions} "
+            f"answers: the same {_chosen(contrast)} on {found.same_prediction} of {found.questions} "
             f"({percent(found.share)}); log-probabilities differ by at most "
             f"{significant(found.largest_difference, 2)}"
         )
@@ -82,6 +93,10 @@ def statements(contrast: Contrast) -> list[str]:
     if not contrast.manifest:
         return [*lines, "manifests: the same model, engine, device, data and flags"]
     return [*lines, _manifest_line(contrast.manifest)]
+
+
+def _chosen(contrast: Contrast) -> str:
+    return "letter" if contrast.first.run.manifest.tasks is None else "choice"
 
 
 def peak_lines(contrast: Contrast) -> list[str]:

@@ -13,7 +13,8 @@ from mmlu_client.figures.caveats import mark_lines
 from mmlu_client.figures.summary import Summary
 from mmlu_client.pages.sweep_page import Point
 from mmlu_client.report.compare import Contrast, Effect, Side
-from mmlu_client.report.lm_eval import lm_eval_results
+from mmlu_client.report.compare_tasks import MetricContrast
+from mmlu_client.report.harness_files import harness_results
 from mmlu_client.report.table import table
 from mmlu_client.rundir.finished_run import FinishedRun
 
@@ -23,7 +24,7 @@ def formatted(run: FinishedRun, summary: Summary, form: str) -> str:
     if form == "flagperf":
         return flagperf(run, summary)
     if form == "lm-eval":
-        return json.dumps(lm_eval_results(run), indent=2)
+        return json.dumps(harness_results(run), indent=2)
     if form == "json":
         return json.dumps(summary.figures(), indent=2)
     return comma_separated([summary.flat()])
@@ -38,7 +39,7 @@ def formatted_sweep(points: Sequence[Point], form: str) -> str:
     if form == "flagperf":
         return "\n\n".join(flagperf(point.run, point.summary) for point in points)
     if form == "lm-eval":
-        return "\n".join(json.dumps({"load": point.name, **lm_eval_results(point.run)}) for point in points)
+        return "\n".join(json.dumps({"load": point.name, **harness_results(point.run)}) for point in points)
     if form == "json":
         return json.dumps(sweep_rows(points, Summary.figures), indent=2)
     return comma_separated(sweep_rows(points, Summary.flat))
@@ -93,7 +94,12 @@ def _nested(contrast: Contrast) -> dict[str, object]:
             {"name": name, "first": before, "other": after} for name, before, after in contrast.manifest
         ],
         "other_letters": [asdict(each) for each in contrast.letters],
+        **({"tasks": [_metric(each) for each in contrast.metrics]} if contrast.metrics else {}),
     }
+
+
+def _metric(contrast: MetricContrast) -> dict[str, object]:
+    return {**asdict(contrast), "difference": contrast.difference}
 
 
 def _effect(effect: Effect) -> dict[str, float | None]:
@@ -169,9 +175,10 @@ def vendor(device: str) -> str:
 
 
 def comma_separated(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return the rows, which have the same keys, as CSV with a head."""
+    """Return the rows as CSV with a head of all their keys."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().rstrip("\n")

@@ -51,6 +51,13 @@ def lm_eval_results(run: FinishedRun) -> dict[str, Any]:
             }
             for task, name in names_of.items()
         },
+        **envelope(run),
+    }
+
+
+def envelope(run: FinishedRun) -> dict[str, Any]:
+    """Return what a results file says of the model and the evaluation, whatever was asked."""
+    return {
         "config": {
             "model": run.model.id,
             "model_args": f"engine={run.model.engine.name},precision={run.model.engine.precision}",

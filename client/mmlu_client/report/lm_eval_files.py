@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,8 @@ def write_lm_eval_files(run: FinishedRun, load: Callable[[], Benchmark]) -> Path
         ClientError: The questions cannot be read, or are not those that were asked; the results are written
             by then.
     """
-    folder = run.folder / FOLDER / sanitized(run.model.id)
-    make_folder(folder)
-    results, time = lm_eval_results(run), _time(run)
-    _write_results(folder, time, results)
+    folder, results, time = results_folder(run), lm_eval_results(run), results_time(run)
+    write_results(folder, time, results)
     benchmark = load()
     if benchmark.sha256 != run.manifest.data.sha256:
         raise RunError(
@@ -60,19 +58,39 @@ def write_lm_eval_files(run: FinishedRun, load: Callable[[], Benchmark]) -> Path
     hashes = {}
     for name, answers in _tasks(run):
         samples = [_sample(run, benchmark, answer) for answer in answers]
-        joined = "".join(each["doc_hash"] + each["prompt_hash"] + each["target_hash"] for each in samples)
-        hashes[name] = _hash(joined)
+        hashes[name] = joined_hash(samples)
         lines = "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in samples)
         write_text(folder / f"samples_{name}_{time}.jsonl", lines)
-    _write_results(folder, time, {**results, "task_hashes": hashes})
+    write_results(folder, time, {**results, "task_hashes": hashes})
     return folder
 
 
-def _write_results(folder: Path, time: str, results: dict[str, Any]) -> None:
+def results_folder(run: FinishedRun) -> Path:
+    """Make the folder that the files are in.
+
+    Raises:
+        RunError: It cannot be made.
+    """
+    folder = run.folder / FOLDER / sanitized(run.model.id)
+    make_folder(folder)
+    return folder
+
+
+def joined_hash(samples: Sequence[Mapping[str, Any]]) -> str:
+    """Return the harness's hash of a task's samples."""
+    return _hash("".join(each["doc_hash"] + each["prompt_hash"] + each["target_hash"] for each in samples))
+
+
+def write_results(folder: Path, time: str, results: Mapping[str, Any]) -> None:
+    """Write the file of results.
+
+    Raises:
+        NotWrittenError: It cannot be written.
+    """
     write_text(folder / f"results_{time}.json", json.dumps(results, indent=2, ensure_ascii=False))
 
 
-def _time(run: FinishedRun) -> str:
+def results_time(run: FinishedRun) -> str:
     """Return when the run began in the harness's format: no colons, microseconds, no time zone."""
     started = datetime.fromtimestamp(run.manifest.started.epoch_ns / 1e9, timezone.utc)
     return started.strftime("%Y-%m-%dT%H-%M-%S.%f")

@@ -17,6 +17,7 @@ from mmlu_client.figures.caveats import (
 from mmlu_client.figures.ending import ending_lines
 from mmlu_client.figures.stages import STAGES
 from mmlu_client.figures.summary import AccuracyFigures, Summary
+from mmlu_client.report.task_table import task_rows
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_table import RecordTable
@@ -34,9 +35,14 @@ Row: TypeAlias = tuple[str, ...]
 def summary_page(run: FinishedRun, summary: Summary) -> str:
     """Return summary.md: the suite's table, what is needed to read it, and accuracy by group and subject."""
     lines = "\n".join(f"- {line}" for line in notes(run, summary))
-    tables = map(markdown_table, accuracy_rows(summary, run.model.notice))
+    tables = [markdown_table(rows) for rows in part_rows(summary, run.model.notice)]
     parts = [table(summary, run.model.notice), lines, *tables]
     return "\n\n".join(parts) + "\n"
+
+
+def part_rows(summary: Summary, notice: str) -> list[list[Row]]:
+    """Return the tables of what makes up a run, the head first: its tasks', or else its accuracies."""
+    return [tasks] if (tasks := task_rows(summary, notice)) else accuracy_rows(summary, notice)
 
 
 def accuracy_rows(summary: Summary, notice: str) -> list[list[Row]]:
@@ -122,7 +128,7 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         *reference_lines(summary),
         *_accuracy_lines(run, summary),
         *tie_lines(summary, all_tie=False),
-        f"questions: {summary.questions:,} of the {summary.benchmark_questions:,} of "
+        f"{what(summary)}: {summary.questions:,} of the {summary.benchmark_questions:,} of "
         f"{run.manifest.data.name}; answered {summary.answered:,}, failed {summary.failed:,}, "
         f"unanswered {summary.unanswered:,}",
         *failure_lines(run),
@@ -137,6 +143,7 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         f"{percent(summary.mfu_whole)}",
         *_peak_lines(run, summary),
         *_reuse_lines(summary),
+        *_context_lines(summary),
         *_merging_lines(summary),
         *_latency_lines(run, summary),
         f"prompts in the engine's batches: {number(summary.mean_batch_size, '.2f')}; padding "
@@ -161,13 +168,22 @@ def _peak_lines(run: FinishedRun, summary: Summary) -> list[str]:
     return [f"MFU above 100 %: {why}"]
 
 
+def what(summary: Summary) -> str:
+    """Return what was asked, in the plural."""
+    return "questions" if summary.tasks is None else "documents"
+
+
 def _prompt_lines(run: FinishedRun, summary: Summary) -> list[str]:
     return [
-        f"prompts: format {summary.prompt_format}, {summary.few_shots} shots asked for, "
+        f"prompts: format {summary.prompt_format}, {_shots(summary)} shots asked for, "
         f"{number(summary.mean_shots, '.2f')} kept on average; at most {run.model.max_prompt_tokens} tokens, "
         f"the limit of {run.manifest.max_prompt_tokens.source}",
         *truncation_lines(run, summary),
     ]
+
+
+def _shots(summary: Summary) -> str:
+    return "each task's own" if summary.few_shots is None else str(summary.few_shots)
 
 
 def _peaks(run: FinishedRun) -> str:
@@ -205,6 +221,16 @@ def _reuse_lines(summary: Summary) -> list[str]:
     ]
 
 
+def _context_lines(summary: Summary) -> list[str]:
+    if not summary.shares_contexts:
+        return []
+    return [
+        f"with shared contexts: p_infer_* count {summary.logical_tokens:,} tokens, as if each choice of a "
+        f"document had been asked alone, of which {summary.computed_tokens:,} were computed, "
+        f"{number(summary.p_computed_core, ',.0f')} a second of core time; MFU counts these alone"
+    ]
+
+
 def _merging_lines(summary: Summary) -> list[str]:
     if not summary.merged_share:
         return []
@@ -217,6 +243,8 @@ def _merging_lines(summary: Summary) -> list[str]:
 
 def _accuracy_lines(run: FinishedRun, summary: Summary) -> list[str]:
     notice = run.model.notice
+    if summary.acc is None and summary.tasks is not None:
+        return []
     lines = [
         f"accuracy: {accuracy(summary.acc, notice)} ± {number(summary.acc_stderr, '.4f')}, "
         f"95 % interval {interval(summary.acc_low, summary.acc_high)}; "

@@ -15,13 +15,15 @@ from mmlu_client.report.table import (
     COLUMNS,
     Row,
     accuracy_parts,
-    accuracy_rows,
     cells,
     interval,
     markdown_table,
     notes,
+    part_rows,
     remarks,
+    what,
 )
+from mmlu_client.report.task_table import task_rows
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.text import accuracy, labelled, milliseconds, number
 
@@ -51,9 +53,11 @@ def run_text(run: FinishedRun, summary: Summary, view: View) -> str:
     row = stacked([COLUMNS, cells(summary, run.model.notice)], view.width)
     if view.is_whole:
         lines = wrapped((f"- {line}" for line in notes(run, summary)), view.width)
-        tables = [stacked(rows, view.width, repeated=1) for rows in accuracy_rows(summary, run.model.notice)]
+        tables = [stacked(rows, view.width, repeated=1) for rows in part_rows(summary, run.model.notice)]
         return "\n\n".join([*tables, row, lines])
     lines = wrapped(brief_lines(run, summary), view.width)
+    if tasks := task_rows(summary, run.model.notice):
+        return "\n\n".join([stacked(tasks, view.width, repeated=1), row, lines])
     return "\n\n".join([*(_subjects(run, summary, view) if view.is_watched else []), row, lines])
 
 
@@ -64,11 +68,10 @@ def brief_lines(run: FinishedRun, summary: Summary) -> list[str]:
         *alarms(run, summary),
         *mfu_lines([summary]),
         *([notice] if notice else []),
-        f"accuracy: {accuracy(summary.acc, notice)}, 95 % interval "
-        f"{interval(summary.acc_low, summary.acc_high)}",
+        *_accuracy_lines(summary, notice),
         *(
             partial_lines(run, summary)
-            or [f"questions: {summary.answered:,} of {summary.benchmark_questions:,} answered"]
+            or [f"{what(summary)}: {summary.answered:,} of {summary.benchmark_questions:,} answered"]
         ),
         f"speed: {number(summary.p_infer_whole, ',.0f')} tokens/s whole, "
         f"{number(summary.p_infer_core, ',.0f')} core; p50 {milliseconds(summary.latency_p50_seconds)}, "
@@ -78,6 +81,15 @@ def brief_lines(run: FinishedRun, summary: Summary) -> list[str]:
         *reference_lines(summary),
         *remarks(run, summary),
         *_bottleneck_lines(run),
+    ]
+
+
+def _accuracy_lines(summary: Summary, notice: str) -> list[str]:
+    if summary.acc is None and summary.tasks is not None:
+        return []
+    return [
+        f"accuracy: {accuracy(summary.acc, notice)}, 95 % interval "
+        f"{interval(summary.acc_low, summary.acc_high)}"
     ]
 
 

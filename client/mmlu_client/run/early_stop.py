@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmlu_client.figures.accuracy import Accuracy
-from mmlu_client.rundir.record import Record
+from mmlu_client.rundir.document_record import AnyRecord
 
 # With fewer answers the width of an interval means little.
 LEAST_ANSWERS = 30
@@ -29,7 +29,7 @@ class EarlyStop:
         self._accuracy = earlier
         self.is_met = self.is_met_by(earlier)
 
-    def add(self, records: Sequence[Record]) -> None:
+    def add(self, records: Sequence[AnyRecord]) -> None:
         """Count new records of the phase."""
         self._accuracy = Accuracy(
             self._accuracy.correct + sum(bool(record.correct) for record in records),

@@ -20,7 +20,7 @@ from mmlu_client.run.recorder import Recorder
 from mmlu_client.run.resume import seconds_asked
 from mmlu_client.run.session import Session
 from mmlu_client.run.session_totals import SessionTotals
-from mmlu_client.run.workload import Workload
+from mmlu_client.run.workload import Scorer, Workload
 from mmlu_client.rundir.device_log import reopen_device_log
 from mmlu_client.rundir.folder import DEVICE_LOG, RECORDS, check_holds_no_run, make_folder
 from mmlu_client.rundir.manifest import Manifest, read_manifest
@@ -31,6 +31,7 @@ from mmlu_client.rundir.record_file import RecordFile
 from mmlu_client.rundir.record_table import RecordTable, read_records
 from mmlu_client.service.fleet import Fleet, check_batch_size, check_prompt_limit, check_reference
 from mmlu_client.service.remote_server import RemoteServer
+from mmlu_client.watch.metrics import OUTCOMES, SCORED
 from mmlu_client.watch.progress import Tally
 
 
@@ -138,8 +139,25 @@ class Evaluation:
         settings, workload, model = self._settings, self._workload, fleet.servers[0].model
         limit = workload.limit(fleet.max_prompt_tokens)
         self._max_prompt_tokens = limit.tokens
-        builder = workload.prompts(tokenizer, files, limit, model)
-        asking = Asking(workload.data, workload.prompt_format, workload.few_shots, origin, tokenizer, limit)
+        scorer = Scorer(
+            tokenizer,
+            files,
+            limit,
+            fleet.max_prompt_tokens,
+            fleet.max_scored_positions,
+            model.vocabulary_size,
+        )
+        in_worker = asyncio.get_running_loop().run_in_executor(self._session.worker, workload.prompts, scorer)
+        builder = await in_worker
+        asking = Asking(
+            workload.data,
+            workload.tasks,
+            workload.prompt_format,
+            workload.few_shots,
+            origin,
+            tokenizer,
+            limit,
+        )
         make_folder(self._folder)
         with RecordFile(self._folder / RECORDS) as file:
             self._take_folder(start)
@@ -284,6 +302,7 @@ class Evaluation:
             prompt_format=self._workload.prompt_format,
             batch_size=self._settings.batch_size,
             reuse_prefix=self._settings.reuse_prefix,
+            outcomes=OUTCOMES if self._workload.tasks is None else (*OUTCOMES, SCORED),
         )
         self._add_servers_to_metrics(manifest)
         self._session.metrics.add_earlier(earlier)

@@ -19,7 +19,7 @@ from mmlu_client.run.recorder import Recorder
 from mmlu_client.run.workload import Workload
 from mmlu_client.rundir.answered import Answers
 from mmlu_client.rundir.device_log import DeviceLog
-from mmlu_client.rundir.record import VAL, Record
+from mmlu_client.rundir.record import VAL, request_of
 from mmlu_client.service.fleet import Fleet
 from mmlu_client.watch.self_check import LoopWatch
 
@@ -111,7 +111,7 @@ class Phase:
             questions,
             context.settings.batch_size,
             context.worker,
-            lambda unaskable: self._keep([workload.record_of_unaskable(unaskable, name, session)]),
+            lambda unaskable: context.recorder.add([workload.record_of_unaskable(unaskable, name, session)]),
             id_prefix=f"{name}-{session}-",
             reference=name == VAL,
             reuse_prefix=context.settings.reuse_prefix and name != VAL,
@@ -123,15 +123,17 @@ class Phase:
             source,
             plan.pacing(seed),
             context.settings.server_timeout,
-            lambda answer: self._keep([workload.record(item, name, session) for item in answers.add(answer)]),
+            lambda answer: context.recorder.add_answer(
+                [workload.record(item, name, session) for item in answers.add(answer)],
+                request_of(answer),
+                name,
+                session,
+                self.load.elapsed_ns / 1e9,
+            ),
             lambda: context.recorder.is_enough,
             context.say,
             self._left_ns,
         )
-
-    def _keep(self, records: Sequence[Record]) -> None:
-        if records:  # of an item with several prompts there is none before the last of their answers
-            self._context.recorder.add(records, self.load.elapsed_ns / 1e9)
 
     @property
     def is_over(self) -> bool:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from mmlu_client.config.settings import Settings
+from mmlu_client.config.settings import FEW_SHOTS, Settings
 from mmlu_client.data.benchmark import Benchmark
-from mmlu_client.data.item import Item, Key
+from mmlu_client.data.item import Item
 from mmlu_client.data.question import Question
 from mmlu_client.prompts.builder import PromptBuilder
 from mmlu_client.prompts.format import format_for
 from mmlu_client.prompts.limit import PromptLimit, prompt_limit
 from mmlu_client.prompts.prompt import Prompt, Unaskable
-from mmlu_client.prompts.tokenizer import Tokenizer
 from mmlu_client.report.lm_eval_files import write_lm_eval_files
-from mmlu_client.run.workload import in_order
+from mmlu_client.run.workload import Scorer, in_order
 from mmlu_client.rundir.answered import AnsweredItem
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.manifest import DataPart
 from mmlu_client.rundir.record import Record, record_of, record_of_unaskable
-from mmlu_client.service.model import ServedModel
 from mmlu_client.service.remote_server import RemoteServer
 
 
@@ -39,7 +38,7 @@ class QuestionSource:
         benchmark = self.benchmark
         subjects = benchmark.pick_subjects(settings.subjects)
         questions = in_order(benchmark.questions(subjects, settings.limit), settings)
-        shots = benchmark.shots(subjects, settings.few_shots)
+        shots = benchmark.shots(subjects, shots_of(settings))
         return QuestionWorkload(settings, benchmark, subjects, questions, shots)
 
     def write_lm_eval_files(self, run: FinishedRun) -> None:
@@ -48,7 +47,7 @@ class QuestionSource:
 
 
 class QuestionWorkload:
-    """Questions, and the shots before them. See `Workload`.
+    """Questions, and the shots before them. See `Workload`; its items are questions.
 
     Attributes:
         items: The questions, in the order in which they are asked.
@@ -76,7 +75,6 @@ class QuestionWorkload:
         self._benchmark = benchmark
         self._subjects = subjects
         self._shots = shots
-        self._questions = {question.key: question for question in questions}
         self._style = format_for(settings.prompt_format, benchmark.family)
 
     @property
@@ -108,7 +106,11 @@ class QuestionWorkload:
     @property
     def few_shots(self) -> int:
         """How many shots a prompt is to have."""
-        return self._settings.few_shots
+        return shots_of(self._settings)
+
+    @property
+    def tasks(self) -> None:
+        """No tasks of lm-eval are asked."""
 
     def check(self, server: RemoteServer) -> None:
         """Accept every server: each scores candidates."""
@@ -117,24 +119,20 @@ class QuestionWorkload:
         """Return the limit on the prompts. See `Workload`."""
         return prompt_limit(self._style, self._settings.max_prompt_tokens, server_tokens)
 
-    def prompts(
-        self,
-        tokenizer: Tokenizer,
-        files: Mapping[str, bytes],  # noqa: ARG002
-        limit: PromptLimit,
-        model: ServedModel,
-    ) -> QuestionPrompts:
+    def prompts(self, scorer: Scorer) -> QuestionPrompts:
         """Return what makes the prompts. See `Workload`."""
-        builder = PromptBuilder(tokenizer, self._style, self._shots, limit.tokens, model.vocabulary_size)
-        return QuestionPrompts(builder, self._questions)
+        builder = PromptBuilder(
+            scorer.tokenizer, self._style, self._shots, scorer.limit.tokens, scorer.vocabulary_size
+        )
+        return QuestionPrompts(builder)
 
     def record(self, answered: AnsweredItem, phase: str, session: int) -> Record:
         """Make the record of a question. See `Workload`."""
-        return record_of(answered, self._questions[answered.item.key].answer, phase, session)
+        return record_of(answered, cast(Question, answered.item).answer, phase, session)
 
     def record_of_unaskable(self, unaskable: Unaskable, phase: str, session: int) -> Record:
         """Make the record of a question that no prompt could be made of."""
-        return record_of_unaskable(unaskable, self._questions[unaskable.item.key].answer, phase, session)
+        return record_of_unaskable(unaskable, cast(Question, unaskable.item).answer, phase, session)
 
 
 @dataclass(frozen=True)
@@ -142,8 +140,12 @@ class QuestionPrompts:
     """Makes the prompts of questions. See `PromptSource`."""
 
     builder: PromptBuilder
-    questions: Mapping[Key, Question]
 
     def build(self, items: Sequence[Item]) -> list[Prompt | Unaskable]:
         """Return one prompt for each question, in order. See `PromptSource`."""
-        return self.builder.build([self.questions[item.key] for item in items])
+        return self.builder.build(cast(Sequence[Question], items))
+
+
+def shots_of(settings: Settings) -> int:
+    """Return how many shots a prompt is to have."""
+    return FEW_SHOTS if settings.few_shots is None else settings.few_shots

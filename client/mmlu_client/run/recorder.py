@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from mmlu_client.figures.accuracy import accuracy_of
 from mmlu_client.run.early_stop import EarlyStop
-from mmlu_client.rundir.record import INFER, Record
+from mmlu_client.rundir.document_record import AnyRecord
+from mmlu_client.rundir.record import INFER, AnsweredRequest
 from mmlu_client.rundir.record_file import RecordFile
 from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.watch.metrics import Metrics
@@ -37,12 +38,32 @@ class Recorder:
         self.records += len(earlier)
         self._early_stop.start(accuracy_of(earlier))
 
-    def add(self, records: Sequence[Record], seconds: float) -> None:
-        """Take the records of one request.
+    def add_answer(
+        self, records: Sequence[AnyRecord], request: AnsweredRequest, phase: str, session: int, seconds: float
+    ) -> None:
+        """Take an answer.
+
+        Args:
+            records: of the items that it completes; none where others of their prompts have no answer yet.
+            request: the request that was answered.
+            phase: VAL or INFER.
+            session: the number of this start of the client.
+            seconds: how long this session has asked the phase so far.
+
+        Raises:
+            RunError: the records cannot be written.
+        """
+        if records:
+            self.add(records)
+        if phase == INFER:
+            self._metrics.add_request(session, request)
+            self._metrics.set_whole_seconds(seconds)
+
+    def add(self, records: Sequence[AnyRecord]) -> None:
+        """Take records of one phase.
 
         Args:
             records: at least one.
-            seconds: how long this session has asked the phase so far.
 
         Raises:
             RunError: they cannot be written.
@@ -53,4 +74,3 @@ class Recorder:
         self._progress.update(records)
         if records[0].phase == INFER:
             self._metrics.add(records)
-            self._metrics.set_whole_seconds(seconds)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mmlu_client.config.settings import Settings
+from mmlu_client.config.settings import DATA, Settings
 from mmlu_client.data.benchmark import load_benchmark
 from mmlu_client.run.question_workload import QuestionSource
+from mmlu_client.run.task_workload import task_source
 from mmlu_client.run.workload import Source
 
 
@@ -12,6 +13,8 @@ def source_of(settings: Settings) -> Source:
     """Load what the flags name.
 
     Raises:
-        InputError: There is no such data, or it cannot be read.
+        InputError: There is no such data, or it cannot be read; lm-eval is not installed.
     """
-    return QuestionSource(load_benchmark(settings.data))
+    if settings.tasks is not None:
+        return task_source(settings)
+    return QuestionSource(load_benchmark(settings.data or DATA))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from mmlu_client.config.settings import Settings
 from mmlu_client.data.item import Item
@@ -12,13 +13,33 @@ from mmlu_client.prompts.limit import PromptLimit
 from mmlu_client.prompts.prompt import PromptSource, Unaskable
 from mmlu_client.prompts.tokenizer import Tokenizer
 from mmlu_client.rundir.answered import AnsweredItem
+from mmlu_client.rundir.document_record import AnyRecord
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.manifest import DataPart
-from mmlu_client.rundir.record import Record
-from mmlu_client.service.model import ServedModel
 from mmlu_client.service.remote_server import RemoteServer
 
 ItemT = TypeVar("ItemT")
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What scores the prompts, as far as they depend on it.
+
+    Attributes:
+        tokenizer: Of the served model.
+        tokenizer_files: The contents of its files, by name.
+        limit: Of the prompts' length.
+        max_prompt_tokens: The longest prompt that every server accepts, with all its continuations.
+        max_positions: The most positions that a request may have scored; None: any number.
+        vocabulary_size: The number of the model's token ids.
+    """
+
+    tokenizer: Tokenizer
+    tokenizer_files: Mapping[str, bytes]
+    limit: PromptLimit
+    max_prompt_tokens: int
+    max_positions: int | None
+    vocabulary_size: int
 
 
 class Workload(Protocol):
@@ -45,8 +66,13 @@ class Workload(Protocol):
         ...
 
     @property
-    def few_shots(self) -> int:
-        """How many shots a prompt is to have."""
+    def few_shots(self) -> int | None:
+        """How many shots a prompt is to have; None where prompts differ."""
+        ...
+
+    @property
+    def tasks(self) -> dict[str, Any] | None:
+        """What the manifest holds of lm-eval's tasks; None where none are asked."""
         ...
 
     def check(self, server: RemoteServer) -> None:
@@ -68,20 +94,15 @@ class Workload(Protocol):
         """
         ...
 
-    def prompts(
-        self, tokenizer: Tokenizer, files: Mapping[str, bytes], limit: PromptLimit, model: ServedModel
-    ) -> PromptSource:
-        """Return what makes the prompts.
+    def prompts(self, scorer: Scorer) -> PromptSource:
+        """Return what makes the prompts for these servers.
 
-        Args:
-            tokenizer: Of the served model.
-            files: The tokenizer's own files, by name.
-            limit: Of their length.
-            model: The served model.
+        Raises:
+            InputError: The tokenizer cannot be used for them.
         """
         ...
 
-    def record(self, answered: AnsweredItem, phase: str, session: int) -> Record:
+    def record(self, answered: AnsweredItem, phase: str, session: int) -> AnyRecord:
         """Make the record of an item that has its answers.
 
         Args:
@@ -91,7 +112,7 @@ class Workload(Protocol):
         """
         ...
 
-    def record_of_unaskable(self, unaskable: Unaskable, phase: str, session: int) -> Record:
+    def record_of_unaskable(self, unaskable: Unaskable, phase: str, session: int) -> AnyRecord:
         """Make the record of an item that no prompt could be made of."""
         ...
 

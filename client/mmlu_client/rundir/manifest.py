@@ -33,6 +33,7 @@ IDENTITY = (
     "data.limit",
     "data.questions",
     "data.order",
+    "tasks.lm_eval_version",
     "prompt_format",
     "few_shots",
     "max_prompt_tokens.asked",
@@ -286,6 +287,8 @@ class Manifest:
         started: when the first session started.
         command_line: that of the first session.
         sessions: every start of the client.
+        tasks: lm-eval's tasks that were asked, and how their metrics are aggregated (TaskSet.as_json); None
+            where the questions of a benchmark were.
         servers: the servers of every session.
         flags: as they were given.
     """
@@ -296,8 +299,9 @@ class Manifest:
     manifest_version: int
     url: str
     data: DataPart
+    tasks: dict[str, Any] | None = None
     prompt_format: str
-    few_shots: int
+    few_shots: int | None
     bs: int
     concurrency: int | None
     load: LoadPart

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from trt_common.version import version
 
@@ -37,6 +38,7 @@ from mmlu_client.service.remote_server import RemoteServer
 
 PACKAGES = (
     "grpcio",
+    "lm_eval",
     "numpy",
     "protobuf",
     "pyarrow",
@@ -52,16 +54,18 @@ class Asking:
 
     Attributes:
         data: the data.
+        tasks: lm-eval's tasks that the data are of; None for questions of a benchmark.
         prompt_format: whose prompts are made of them.
-        few_shots: how many shots a prompt is to have.
+        few_shots: how many shots a prompt is to have; None where prompts differ.
         tokenizer_source: where the tokenizer is from.
         tokenizer: the tokenizer.
         limit: how long a prompt may be.
     """
 
     data: DataPart
+    tasks: dict[str, Any] | None
     prompt_format: str
-    few_shots: int
+    few_shots: int | None
     tokenizer_source: str
     tokenizer: Tokenizer
     limit: PromptLimit
@@ -79,6 +83,7 @@ def new_manifest(
         manifest_version=MANIFEST_VERSION,
         url=",".join(map(str, settings.addresses)),
         data=asking.data,
+        tasks=asking.tasks,
         prompt_format=asking.prompt_format,
         few_shots=asking.few_shots,
         bs=settings.batch_size,

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mmlu_client.errors import RunError
-from mmlu_client.rundir.record import Record
+from mmlu_client.rundir.document_record import AnyRecord
 from mmlu_client.rundir.whole_lines import append_lines, cut_torn_line
 
 
@@ -35,7 +35,7 @@ class RecordFile:
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror}") from None
 
-    def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[AnyRecord]) -> None:
         """Write the records, each as a line.
 
         Raises:

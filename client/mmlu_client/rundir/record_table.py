@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import json as pa_json
 from trt_common.one_line import first_line_of
@@ -17,9 +18,14 @@ from trt_common.one_line import first_line_of
 from mmlu_client.data.question import LETTERS
 from mmlu_client.errors import InputError
 from mmlu_client.rundir.answered import NOT_FINITE
+from mmlu_client.rundir.document_record import DocumentRecord
 from mmlu_client.rundir.record import Record
 
 Column = NDArray[Any]
+
+NO_ROWS: Column = np.zeros(0, dtype=np.int64)
+# A column that is made when a file is read.
+IS_GRADED = "is_graded"
 
 # Of records.jsonl, parsed at a time.
 BLOCK_BYTES = 2**20
@@ -34,6 +40,8 @@ def arrow_type(kind: Any) -> pa.DataType:
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
         return pa.struct([(name, arrow_type(each)) for name, each in get_type_hints(kind).items()])
+    if origin is list:
+        return pa.list_(arrow_type(inner[0]))
     if origin is dict:
         return pa.struct([(key, arrow_type(inner[1])) for key in get_args(inner[0])])
     if origin in (Union, UnionType):
@@ -41,7 +49,15 @@ def arrow_type(kind: Any) -> pa.DataType:
     return PLAIN_TYPES[str if origin is Literal else kind]
 
 
-SCHEMA = pa.schema(list(arrow_type(Record)))
+# Of a document's record, what a record of a question does not have.
+LOGLIKELIHOODS, OTHER_REQUESTS = "loglikelihoods", "other_requests"
+_DOCUMENT_TYPES = get_type_hints(DocumentRecord)
+SCHEMA = pa.schema(
+    [
+        *arrow_type(Record),
+        *((name, arrow_type(_DOCUMENT_TYPES[name])) for name in (LOGLIKELIHOODS, OTHER_REQUESTS)),
+    ]
+)
 
 
 class RecordTable:
@@ -52,15 +68,24 @@ class RecordTable:
     a table costs what its file's columns do, once.
     """
 
-    def __init__(self, columns: Mapping[str, Column | pa.DictionaryArray], rows: Column) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Column | pa.DictionaryArray],
+        rows: Column,
+        owners: Column = NO_ROWS,
+    ) -> None:
         """Take rows of columns.
 
         Args:
-            columns: columns by name, [records]; texts as Arrow's dictionaries.
+            columns: columns by name, [records + owners]; texts as Arrow's dictionaries. After the records
+                stand the further requests of those that needed several, each as a row like its record's,
+                without its tokens and FLOPs.
             rows: the numbers of the rows that are in this table, in order.
+            owners: the number of the record of each further request.
         """
         self._columns = columns
         self._rows = rows
+        self._owners = owners
 
     def __getitem__(self, name: str) -> Column:
         column = self._columns[name]
@@ -73,7 +98,7 @@ class RecordTable:
 
     def where(self, rows: Column) -> RecordTable:
         """Choose rows, by a mask or by their numbers."""
-        return RecordTable(self._columns, self._rows[rows])
+        return RecordTable(self._columns, self._rows[rows], self._owners)
 
     def phase(self, name: str) -> RecordTable:
         """Choose the rows of one phase, VAL or INFER."""
@@ -86,9 +111,15 @@ class RecordTable:
 
     @property
     def correct(self) -> Column:
-        """Whether the letter that was predicted is the right one, for each row."""
-        right: Column = np.equal(self["predicted"], self["answer"]).astype(bool)
+        """Whether the letter that was predicted is the right one, or a task's `acc` is 1, for each row."""
+        right: Column = self["correct"].astype(bool)
         return self.is_scored & right
+
+    @property
+    def is_graded(self) -> Column:
+        """Whether it is known if it is right, for each row: not of a document whose task has no `acc`."""
+        known: Column = self[IS_GRADED].astype(bool)
+        return self.is_scored & known
 
     @property
     def top_is_answer(self) -> Column:
@@ -124,8 +155,12 @@ class RecordTable:
 
     @property
     def chance(self) -> float | None:
-        """The share that a guess gets right on average: the mean of 1 / options over the scored questions."""
+        """The share that a guess gets right on average: the mean of 1 / options over the scored questions.
+
+        None where there are none, as among the documents of tasks.
+        """
         options = self.where(self.is_scored).options
+        options = options[options > 0]
         return float((1 / options).mean()) if len(options) else None
 
     @property
@@ -136,17 +171,25 @@ class RecordTable:
 
     def requests(self) -> RecordTable:
         """Choose one row for each request that was answered with scores: the first of its questions."""
-        scored = self.where(self.is_scored)
+        scored = self.where(self.is_scored).with_other_requests()
         _, rows = np.unique(scored._request_codes, return_index=True)
         return scored.where(np.sort(rows))
 
     def request_sums(self, name: str) -> NDArray[np.float64]:
         """Add up a column of the scored questions over each of `requests()`, in the order of those."""
-        scored = self.where(self.is_scored)
+        scored = self.where(self.is_scored).with_other_requests()
         ids, first, place = np.unique(scored._request_codes, return_index=True, return_inverse=True)
         sums: NDArray[np.float64] = np.zeros(len(ids))
         np.add.at(sums, place, scored[name])
         return sums[np.argsort(first)]
+
+    def with_other_requests(self) -> RecordTable:
+        """Add a row for each further request of a record that needed several, after all records."""
+        if not len(self._owners):
+            return self
+        first = len(self._columns["index"]) - len(self._owners)
+        others = first + np.flatnonzero(np.isin(self._owners, self._rows))
+        return RecordTable(self._columns, np.concatenate([self._rows, others]), self._owners)
 
     @property
     def _request_codes(self) -> Column:
@@ -165,18 +208,26 @@ def read_records(path: Path) -> RecordTable:
     Raises:
         InputError: the file cannot be read, or is none of this program's.
     """
-    tables = [_filled(SCHEMA.empty_table())]
+    tables, others, owners = [_filled(SCHEMA.empty_table())], [], [NO_ROWS]
+    records = 0
     try:
-        tables += [_filled(_parse(block)) for block in _blocks(path)]
+        for block in _blocks(path):
+            parsed = _parse(block)
+            if (further := _other_requests(parsed)) is not None:
+                others.append(_filled(further[0]))
+                owners.append(records + further[1])
+            tables.append(_filled(parsed))
+            records += len(parsed)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except pa.ArrowInvalid as error:
         raise InputError(f"{path} is not a file of records: {first_line_of(error)}") from None
-    table = pa.concat_tables(tables).unify_dictionaries()
+    table = pa.concat_tables([*tables, *others]).unify_dictionaries()
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     return RecordTable(
         {name: each if _is_text(each.type) else _array(each) for name, each in columns.items()},
-        np.arange(len(table), dtype=np.int32),
+        np.arange(records, dtype=np.int32),
+        np.concatenate(owners),
     )
 
 
@@ -196,9 +247,26 @@ def _parse(lines: bytes) -> pa.Table:
     return pa_json.read_json(pa.py_buffer(lines), read_options=reading, parse_options=parsing)
 
 
+def _other_requests(records: pa.Table) -> tuple[pa.Table, Column] | None:
+    """Return a row for each further request, and the number of its record; None where there is none."""
+    column = records[OTHER_REQUESTS].combine_chunks()
+    owners = pc.list_parent_indices(column)
+    if not len(owners):
+        return None
+    found, requests = records.take(owners), column.flatten()
+    for field in requests.type:
+        place = found.schema.get_field_index(field.name)
+        found = found.set_column(place, field.name, requests.field(field.name))
+    for name in ("tokens", "flops"):
+        place = found.schema.get_field_index(name)
+        found = found.set_column(place, name, pa.nulls(len(found), found.schema.field(name).type))
+    return found, _array(owners)
+
+
 def _filled(records: pa.Table) -> pa.Table:
     """Put nested columns beside each other, fill nulls, and encode texts as dictionaries."""
-    table = records.flatten()
+    is_graded = pc.is_valid(records["correct"])
+    table = records.drop_columns([OTHER_REQUESTS]).flatten().append_column(IS_GRADED, is_graded)
     columns = [
         column.fill_null(ABSENT[column.type]) if column.type in ABSENT else column for column in table.columns
     ]

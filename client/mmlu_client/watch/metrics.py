@@ -10,7 +10,8 @@ import numpy as np
 from mmlu_client.data.item import Item, subject_counts
 from mmlu_client.figures.span import spans
 from mmlu_client.figures.stages import latency
-from mmlu_client.rundir.record import Record
+from mmlu_client.rundir.document_record import AnyRecord
+from mmlu_client.rundir.record import AnsweredRequest
 from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.service.model import ServedModel
 from mmlu_client.watch.prometheus import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -23,6 +24,8 @@ LATENCY_BUCKETS = (
     *(100.0, 250.0, 500.0),
 )
 OUTCOMES = ("correct", "wrong", "failed")
+# Of documents whose task does not say whether they are right.
+SCORED = "scored"
 KINDS = ("logical", "computed")
 
 
@@ -86,6 +89,7 @@ class Metrics:
         prompt_format: str,
         batch_size: int,
         reuse_prefix: bool,
+        outcomes: Sequence[str] = OUTCOMES,
     ) -> None:
         """Set what does not change once the model is known, and make all counters begin at 0.
 
@@ -98,10 +102,11 @@ class Metrics:
             prompt_format: The name of the prompt format.
             batch_size: The number of prompts in a request.
             reuse_prefix: Whether prefixes may be reused.
+            outcomes: The outcomes that a question may have.
         """
         for subject, count in subject_counts(questions).items():
             self._planned.labels(subject).set(count)
-            for outcome in OUTCOMES:
+            for outcome in outcomes:
                 self._questions.labels(subject, outcome)
         for kind in KINDS:
             self._tokens.labels(kind)
@@ -136,7 +141,8 @@ class Metrics:
     def add_earlier(self, records: RecordTable) -> None:
         """Count the records of earlier starts of the client."""
         scored, correct = records.is_scored, records.correct
-        outcomes = np.where(correct, "correct", np.where(scored, "wrong", "failed"))
+        wrong = np.where(records.is_graded, "wrong", SCORED)
+        outcomes = np.where(correct, "correct", np.where(scored, wrong, "failed"))
         for (subject, outcome), count in collections.Counter(
             zip(records["subject"], outcomes, strict=True)
         ).items():
@@ -152,18 +158,25 @@ class Metrics:
         self._earlier_seconds = sum(span.whole_seconds for span in spans(records).values())
         self.set_whole_seconds(0.0)
 
-    def add(self, records: Sequence[Record]) -> None:
-        """Count the records of one request."""
+    def add(self, records: Sequence[AnyRecord]) -> None:
+        """Count records."""
         for record in records:
-            outcome = "failed" if not record.is_scored else "correct" if record.correct else "wrong"
-            self._questions.labels(record.subject, outcome).inc()
+            self._questions.labels(record.subject, _outcome(record)).inc()
             self._tokens.labels("logical").inc(record.tokens.logical or 0)
             self._tokens.labels("computed").inc(record.tokens.computed or 0)
             self._flops.inc(record.flops or 0)
-        first = records[0] if records else None
-        if first and first.server and first.server_ns and first.client_ns:
-            waited = (first.client_ns.received - first.client_ns.due) / 1e9
-            self._count_request((first.session, first.server), first.server_ns.core / 1e9, waited)
+
+    def add_request(self, session: int, request: AnsweredRequest) -> None:
+        """Count a request that was answered with scores.
+
+        Args:
+            session: The number of the client's start.
+            request: The request.
+        """
+        times, stages = request.client_ns, request.server_ns
+        if request.server is not None and times is not None and stages is not None:
+            waited = (times.received - times.due) / 1e9
+            self._count_request((session, request.server), stages.core / 1e9, waited)
 
     def _count_request(self, place: tuple[int, str], core_seconds: float, latency_seconds: float) -> None:
         self._core.inc(core_seconds)
@@ -178,3 +191,11 @@ class Metrics:
     def set_whole_seconds(self, seconds: float) -> None:
         """Set the whole time of this start of the client, in seconds."""
         self._seconds.set(self._earlier_seconds + seconds)
+
+
+def _outcome(record: AnyRecord) -> str:
+    if not record.is_scored:
+        return "failed"
+    if record.correct is None:
+        return SCORED
+    return "correct" if record.correct else "wrong"

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from mmlu_client.data.item import Item, subject_counts
-from mmlu_client.rundir.record import VAL, Record
+from mmlu_client.rundir.document_record import AnyRecord
+from mmlu_client.rundir.record import VAL
 from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.text import accuracy
 
@@ -30,7 +31,7 @@ class Tally:
         subjects: The number of questions of each subject.
         done: The recorded questions of each subject.
         correct: The correct answers of each subject.
-        answered: The answered questions of each subject.
+        answered: Those of each subject of which it is known whether they are right.
         tokens: The logical tokens of this start of the client.
         subject: The subject that was asked last.
     """
@@ -54,21 +55,21 @@ class Tally:
         self._notice = notice
         self._started = time.monotonic()
 
-    def add(self, record: Record) -> None:
+    def add(self, record: AnyRecord) -> None:
         """Count a record."""
         subject = record.subject
         self.subject = subject
         self.done[subject] += 1
         if record.is_scored:
-            self.answered[subject] += 1
+            self.answered[subject] += record.correct is not None
             self.correct[subject] += bool(record.correct)
             self.tokens += record.tokens.logical or 0
 
     def add_earlier(self, records: RecordTable) -> None:
         """Count the records of earlier starts of the client."""
-        scored, right = records.is_scored, records.correct
+        graded, right = records.is_graded, records.correct
         self.done.update(records["subject"].tolist())
-        self.answered.update(records["subject"][scored].tolist())
+        self.answered.update(records["subject"][graded].tolist())
         self.correct.update(records["subject"][right].tolist())
 
     def is_finished(self, subject: str) -> bool:
@@ -103,7 +104,7 @@ class Progress(Protocol):
         """Show the progress of a phase from now on."""
         ...
 
-    def update(self, records: Sequence[Record]) -> None:
+    def update(self, records: Sequence[AnyRecord]) -> None:
         """Show new records."""
         ...
 
@@ -153,7 +154,7 @@ class LineProgress:
         self._tally = tally
         self._line_at, self._line_done = self._clock(), tally.total_done
 
-    def update(self, records: Sequence[Record]) -> None:
+    def update(self, records: Sequence[AnyRecord]) -> None:
         """Count the records, and print a line if it is time."""
         tally = self._tally
         if tally is None:
@@ -215,7 +216,7 @@ class BarProgress:
         self._show(tally)
         self._bars.start()
 
-    def update(self, records: Sequence[Record]) -> None:
+    def update(self, records: Sequence[AnyRecord]) -> None:
         """Count the records, and draw the bars a few times a second."""
         if self._tally is None:
             return

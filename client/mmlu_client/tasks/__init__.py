@@ -1,0 +1,1 @@
+"""Tasks of EleutherAI's lm-evaluation-harness: its own code makes prompts, targets and metrics of them."""
