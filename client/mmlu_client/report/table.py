@@ -147,7 +147,7 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         *_merging_lines(summary),
         *_latency_lines(run, summary),
         f"prompts in the engine's batches: {number(summary.mean_batch_size, '.2f')}; padding "
-        f"{percent(summary.padding_share)} of what it ran; reused {percent(summary.prefix_hit_ratio)}",
+        f"{percent(summary.padding_share)} of what it ran; {_saved(summary)}",
         *_optional_lines(run, summary),
     ]
     return [f"**{model.notice}**", *lines] if model.notice else lines
@@ -219,6 +219,10 @@ def _reuse_lines(summary: Summary) -> list[str]:
         f"{summary.computed_tokens:,} were computed, {number(summary.p_computed_core, ',.0f')} a second of "
         f"core time; MFU counts these alone{kept}"
     ]
+
+
+def _saved(summary: Summary) -> str:
+    return f"{'shared' if summary.shares_contexts else 'reused'} {percent(summary.prefix_hit_ratio)}"
 
 
 def _context_lines(summary: Summary) -> list[str]:

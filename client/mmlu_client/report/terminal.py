@@ -74,14 +74,20 @@ def brief_lines(run: FinishedRun, summary: Summary) -> list[str]:
             or [f"{what(summary)}: {summary.answered:,} of {summary.benchmark_questions:,} answered"]
         ),
         f"speed: {number(summary.p_infer_whole, ',.0f')} tokens/s whole, "
-        f"{number(summary.p_infer_core, ',.0f')} core; p50 {milliseconds(summary.latency_p50_seconds)}, "
-        f"p99 {milliseconds(summary.latency_p99_seconds)}",
+        f"{number(summary.p_infer_core, ',.0f')} core{_computed(summary)}; "
+        f"p50 {milliseconds(summary.latency_p50_seconds)}, p99 {milliseconds(summary.latency_p99_seconds)}",
         f"device: {run.model.device.name}; peak {run.model.peak_flops / 1e12:.4g} TFLOP/s "
         f"({run.model.peak_source.partition(':')[0]})",
         *reference_lines(summary),
         *remarks(run, summary),
         *_bottleneck_lines(run),
     ]
+
+
+def _computed(summary: Summary) -> str:
+    if not summary.shares_contexts:
+        return ""
+    return f" ({number(summary.p_computed_core, ',.0f')} computed)"
 
 
 def _accuracy_lines(summary: Summary, notice: str) -> list[str]:

@@ -29,7 +29,13 @@ from mmlu_client.rundir.open_manifest import Asking, RunManifest, new_manifest, 
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_file import RecordFile
 from mmlu_client.rundir.record_table import RecordTable, read_records
-from mmlu_client.service.fleet import Fleet, check_batch_size, check_prompt_limit, check_reference
+from mmlu_client.service.fleet import (
+    Fleet,
+    check_batch_size,
+    check_positions,
+    check_prompt_limit,
+    check_reference,
+)
 from mmlu_client.service.remote_server import RemoteServer
 from mmlu_client.watch.metrics import OUTCOMES, SCORED
 from mmlu_client.watch.progress import Tally
@@ -75,6 +81,8 @@ class Evaluation:
         self._recorder: Recorder | None = None
         # Of the longest prompt that is asked; None until the servers are known.
         self._max_prompt_tokens: int | None = None
+        # Of the positions that a request may have scored; None: any number.
+        self._max_positions: int | None = None
 
     @property
     def records(self) -> int:
@@ -118,6 +126,8 @@ class Evaluation:
         self._workload.check(server)
         if self._max_prompt_tokens is not None:
             check_prompt_limit(server, self._max_prompt_tokens)
+            if self._workload.tasks is not None:
+                check_positions(server, self._max_positions)
         if self._settings.validate:
             check_reference(server, first)
         if self.manifest is not None:
@@ -138,13 +148,13 @@ class Evaluation:
     ) -> None:
         settings, workload, model = self._settings, self._workload, fleet.servers[0].model
         limit = workload.limit(fleet.max_prompt_tokens)
-        self._max_prompt_tokens = limit.tokens
+        self._max_prompt_tokens, self._max_positions = limit.tokens, fleet.max_scored_positions
         scorer = Scorer(
             tokenizer,
             files,
             limit,
             fleet.max_prompt_tokens,
-            fleet.max_scored_positions,
+            self._max_positions,
             model.vocabulary_size,
         )
         in_worker = asyncio.get_running_loop().run_in_executor(self._session.worker, workload.prompts, scorer)

@@ -266,6 +266,25 @@ def check_prompt_limit(server: RemoteServer, tokens: int) -> None:
         )
 
 
+def check_positions(server: RemoteServer, positions: int | None) -> None:
+    """Check that a server scores as many positions of a request as the run's requests may have.
+
+    Args:
+        server: the server.
+        positions: the most of a request; None: any number.
+
+    Raises:
+        RunError: it scores fewer.
+    """
+    limit = server.model.max_scored_positions
+    if limit and (positions is None or limit < positions):
+        asked = "any number" if positions is None else f"up to {positions}"
+        raise RunError(
+            f"{server.name} scores {limit} positions of a request, this run asks for {asked}: start it with "
+            "a larger --max-scored-positions"
+        )
+
+
 def check_reference(server: RemoteServer, first: RemoteServer) -> None:
     """Check that a server has the same reference engine as the first.
 
