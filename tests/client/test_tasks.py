@@ -20,6 +20,7 @@ from double import Double
 from harness_tasks import COUNTS, write_tasks
 from processes import ServerProcess, program
 from run_files import manifest, page, records, summary, wait_for_records
+from test_client_metrics import scrape
 from tokenizer_kinds import byte_level, tokenizer_files
 from trt_common import demo
 
@@ -371,6 +372,45 @@ def test_compare_tells_the_difference_of_each_metric(
     assert "| endings" in done.stdout
     assert "the same choice on" in done.stdout
     assert "paired test" in (tmp_path / "page.html").read_text()
+
+
+def test_prometheus_counts_each_request_once(
+    scorer: ServerProcess, tasks: Path, output: Path, environment: dict[str, str]
+) -> None:
+    """Those of documents that need several, which requests of other documents may be too, included."""
+    names, count = "pages,pronouns", COUNTS["pages"] + COUNTS["pronouns"]
+    places = ("--include-path", str(tasks), "--output", str(output), "--metrics-port", "0")
+    load = ("--request-rate", "20", "--arrival-pattern", "constant", "--bs", "2")
+    with subprocess.Popen(
+        [program("mmlu-client"), "--url", scorer.url, "--task", names, *places, *load],
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as running:
+        assert running.stderr is not None
+        address = next(line.split()[-1] for line in running.stderr if "metrics at" in line)
+        seen: dict[str, float] = {}
+        while seen.get("outcomes", 0) < count:
+            seen = totals(scrape(address))
+        assert running.wait(SECONDS) == 0
+    assert seen["scored"] == COUNTS["pages"]
+    requests = {
+        request["request"]["id"]: request["server_ns"]["core"]
+        for each in records(output)
+        for request in (each, *each["other_requests"])
+    }
+    assert seen["mmlu_client_request_seconds_count"] == len(requests)
+    assert seen["mmlu_client_core_seconds_total"] == pytest.approx(sum(requests.values()) / 1e9)
+
+
+def totals(samples: dict[str, float]) -> dict[str, float]:
+    """With the documents of all outcomes, and those that were only scored, added up."""
+    counts = {
+        name: value for name, value in samples.items() if name.startswith("mmlu_client_questions_total")
+    }
+    scored = sum(value for name, value in counts.items() if ",scored" in name)
+    return {**samples, "outcomes": sum(counts.values()), "scored": scored}
 
 
 def test_a_sweep_has_each_tasks_metrics(
