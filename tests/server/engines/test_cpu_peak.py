@@ -15,6 +15,8 @@ SHORT = 0.0003
 # Larger products than the smallest are not tried.
 SECONDS = 0.002
 OPERATIONS = 2 * 512**3
+# The clock of a process's time and that of the wall's differ by so much over times as short as these.
+CLOCKS = 1.1
 
 
 def computing(seconds: float) -> Callable[[int], Callable[[], object]]:
@@ -58,7 +60,7 @@ def test_one_product_that_had_its_core_is_enough() -> None:
     peak = CpuPeak(computing(SHORT), 1, "loops", blocking=True).measure()
     assert peak.measured is not None
     assert not peak.measured.contended
-    assert 0 < peak.flops_per_second <= 2 * 2048**3 / SHORT
+    assert 0 < peak.flops_per_second <= 2 * 2048**3 / SHORT * CLOCKS
 
 
 @pytest.mark.usefixtures("neighbours")
@@ -81,7 +83,7 @@ def test_the_largest_is_kept() -> None:
     assert second.measured is not None
     assert second.flops_per_second == first.flops_per_second
     assert second.measured.count == 2
-    assert 0 < second.measured.least_flops_per_second <= OPERATIONS / (50 * SECONDS)
+    assert 0 < second.measured.least_flops_per_second <= OPERATIONS / (50 * SECONDS) * CLOCKS
 
 
 @pytest.mark.usefixtures("neighbours")
