@@ -12,9 +12,9 @@ from double import Double
 from mmlu import write_benchmark
 from mmlu_client.figures.catalogue import COMPARED, FIGURES, RATIOS
 from mmlu_client.figures.resampling import resampled
-from mmlu_client.figures.stages import STAGES
 from mmlu_client.figures.summary import AccuracyFigures, Summary
 from mmlu_client.rundir.finished_run import read_run
+from mmlu_client.service.stages import STAGES
 from tokenizer_kinds import byte_level, tokenizer_files
 
 from tools.figures import MARK, PAGE, with_table

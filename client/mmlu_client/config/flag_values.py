@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 
-from mmlu_client.figures.stages import LATENCY, STAGES, Slo
 from mmlu_client.prompts.limit import MODEL, RequestedLimit
+from mmlu_client.service.stages import LATENCY, STAGES, Slo
 
 SWEPT = ("concurrency", "request-rate")
 

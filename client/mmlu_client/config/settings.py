@@ -12,10 +12,10 @@ from trt_common.command_line.option import nested, option
 from mmlu_client.config import flag_values as values
 from mmlu_client.config.load_plan import LOAD, LoadPlan
 from mmlu_client.errors import InputError
-from mmlu_client.figures.stages import Slo
 from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.limit import RequestedLimit
 from mmlu_client.service.address import Address, parse_addresses
+from mmlu_client.service.stages import Slo
 
 SERVER, BENCHMARK, ACCURACY, OUTPUT = "server", "benchmark", "accuracy", "output"
 PRINTED = ("table", "flagperf", "lm-eval", "json", "csv")

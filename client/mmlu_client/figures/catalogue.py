@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-from mmlu_client.figures.stages import STAGES
+from mmlu_client.service.stages import STAGES
 from mmlu_client.text import bottleneck, exact, milliseconds, number, percent, significant, teraflops
 
 Show: TypeAlias = Callable[[Any], str]

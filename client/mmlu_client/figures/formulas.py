@@ -19,7 +19,7 @@ from mmlu_client.figures.accuracy import (
 from mmlu_client.figures.arithmetic import gib, mean, ratio
 from mmlu_client.figures.ending import early_end
 from mmlu_client.figures.span import Span, spans, steady_rows
-from mmlu_client.figures.stages import STAGES, good_requests, latency, stage_seconds
+from mmlu_client.figures.stages import good_requests, latency, stage_seconds
 from mmlu_client.figures.statistics import Interval, percentile
 from mmlu_client.figures.summary import AccuracyFigures, Summary
 from mmlu_client.figures.task_results import figures_of, task_results
@@ -27,6 +27,7 @@ from mmlu_client.figures.tolerance import tolerance_of
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_table import RecordTable
+from mmlu_client.service.stages import STAGES
 from mmlu_client.watch.self_check import SelfCheck
 
 

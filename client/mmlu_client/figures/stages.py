@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.service.messages import SERVER_STAGES
-from mmlu_client.text import shortest
+from mmlu_client.service.stages import LATENCY, STAGES, Slo
 
 Seconds = NDArray[np.float64]
-
-# In the order they happen. `tokenize` is done ahead of time and is no part of the latency; the others add up
-# to it.
-STAGES = {
-    "tokenize": "the client builds the prompts, ahead of time",
-    "client_queue": "due, and not yet sent",
-    "network": "on the way there and back, and gRPC at both ends",
-    **{stage.key: stage.about for stage in SERVER_STAGES.values()},
-    "server_other": "decoding, encoding, waiting for the event loop; "
-    "of merged requests, the others' share of the batch",
-}
-LATENCY = "latency"
-
-
-@dataclass(frozen=True)
-class Slo:
-    """A service level objective: a limit of --goodput, which a good request keeps.
-
-    Attributes:
-        key: a stage, or LATENCY.
-        milliseconds: how long it may take at the most.
-    """
-
-    key: str
-    milliseconds: float
-
-    def __str__(self) -> str:
-        return f"{self.key}:{shortest(self.milliseconds)}"
 
 
 def latency(requests: RecordTable) -> Seconds:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmlu_client.figures.accuracy import subject_accuracies
 from mmlu_client.figures.arithmetic import gib, ratio
-from mmlu_client.figures.stages import STAGES, latency, stage_seconds
+from mmlu_client.figures.stages import latency, stage_seconds
 from mmlu_client.pages.chart import (
     BLUE,
     GREEN,
@@ -31,6 +31,7 @@ from mmlu_client.rundir.device_log import Reading
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER
 from mmlu_client.rundir.record_table import RecordTable
+from mmlu_client.service.stages import STAGES
 from mmlu_client.text import significant
 
 # A run is divided into this many windows of time, or fewer so that each has about this many replies.

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from mmlu_client.figures.accuracy import accuracy_of
 from mmlu_client.figures.catalogue import RATIOS
-from mmlu_client.figures.stages import STAGES, latency
+from mmlu_client.figures.stages import latency
 from mmlu_client.figures.statistics import Interval
 from mmlu_client.pages.chart import (
     GREY,
@@ -21,6 +21,7 @@ from mmlu_client.pages.chart import (
     styled,
 )
 from mmlu_client.report.compare import Contrast, Effect, Side
+from mmlu_client.service.stages import STAGES
 
 NAMES = {figure.key: figure.chart_name for figure in RATIOS if figure.has_interval}
 # Where the largest ratio is more than this many times the smallest, the axis is logarithmic.

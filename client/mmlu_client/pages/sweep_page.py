@@ -10,12 +10,12 @@ import plotly.graph_objects as go
 from mmlu_client.config.load_plan import LoadPlan
 from mmlu_client.figures.catalogue import SWEPT, Figure
 from mmlu_client.figures.caveats import mfu_lines
-from mmlu_client.figures.stages import STAGES
 from mmlu_client.figures.summary import Summary
 from mmlu_client.pages.chart import BLUE, GREEN, ORANGE, RED, STAGE_COLORS, Chart, styled
 from mmlu_client.pages.page import drawn, page
 from mmlu_client.report.table import markdown_table
 from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.service.stages import STAGES
 from mmlu_client.text import shortest
 
 HEAD = ("load", "answered", *(column.head for _, column in SWEPT))

@@ -15,12 +15,12 @@ from mmlu_client.figures.caveats import (
     truncation_lines,
 )
 from mmlu_client.figures.ending import ending_lines
-from mmlu_client.figures.stages import STAGES
 from mmlu_client.figures.summary import AccuracyFigures, Summary
 from mmlu_client.report.task_table import task_rows
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_table import RecordTable
+from mmlu_client.service.stages import STAGES
 from mmlu_client.text import accuracy, labelled, memory, milliseconds, number, percent, significant, teraflops
 
 COLUMNS = (

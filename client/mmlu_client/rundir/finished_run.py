@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from mmlu_client.config.flag_values import slo
-from mmlu_client.figures.stages import Slo, late_seconds
+from mmlu_client.figures.stages import late_seconds
 from mmlu_client.rundir.device_log import Reading, joules, read_device_log
 from mmlu_client.rundir.folder import DEVICE_LOG, RECORDS
 from mmlu_client.rundir.manifest import Manifest, Outage, ServerEntry, Session, read_manifest
 from mmlu_client.rundir.record import INFER
 from mmlu_client.rundir.record_table import Column, RecordTable, read_records
 from mmlu_client.service.model import PeakMeasurements, ServedModel
+from mmlu_client.service.stages import Slo
 from mmlu_client.watch.self_check import SelfCheck
 
 

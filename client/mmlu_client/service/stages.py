@@ -1,0 +1,36 @@
+"""The names of a request's stages, on both sides, and the limits that a person sets for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmlu_client.service.messages import SERVER_STAGES
+from mmlu_client.text import shortest
+
+# In the order they happen. `tokenize` is done ahead of time and is no part of the latency; the others add up
+# to it.
+STAGES = {
+    "tokenize": "the client builds the prompts, ahead of time",
+    "client_queue": "due, and not yet sent",
+    "network": "on the way there and back, and gRPC at both ends",
+    **{stage.key: stage.about for stage in SERVER_STAGES.values()},
+    "server_other": "decoding, encoding, waiting for the event loop; "
+    "of merged requests, the others' share of the batch",
+}
+LATENCY = "latency"
+
+
+@dataclass(frozen=True)
+class Slo:
+    """A service level objective: a limit of --goodput, which a good request keeps.
+
+    Attributes:
+        key: a stage, or LATENCY.
+        milliseconds: how long it may take at the most.
+    """
+
+    key: str
+    milliseconds: float
+
+    def __str__(self) -> str:
+        return f"{self.key}:{shortest(self.milliseconds)}"
