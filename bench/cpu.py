@@ -11,11 +11,7 @@ counts the forwards alone, with the token ids at hand. --rounds 0 leaves PyTorch
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -24,17 +20,13 @@ from typing import Any
 
 import psutil
 import torch
-from mmlu_client.data.benchmark import load_benchmark
-from mmlu_client.prompts.builder import PromptBuilder
-from mmlu_client.prompts.format import FORMATS
-from mmlu_client.prompts.limit import prompt_limit
 from mmlu_client.prompts.prompt import Prompt
-from mmlu_client.prompts.tokenizer import named_tokenizer
 from transformers import AutoModelForCausalLM, __version__
 from trt_common.command_line.streams import take_any_text
 from trt_server.model.source import resolve_model
 
-from tools.server_process import ServerProcess, program
+from bench.asked_questions import built_prompts, question_flags, read_flags, run_client
+from tools.server_process import ServerProcess
 
 
 @dataclass(frozen=True)
@@ -61,21 +53,11 @@ class Round:
 def main() -> None:
     """Run the rounds and print the figures."""
     take_any_text()
-    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("--data", default="demo")
-    parse.add_argument("--model", default="dummy:llama-100m", help="dummy:<geometry> or a folder")
-    parse.add_argument("--tokenizer", help="the model's own by default; the demo's for dummy:<geometry>")
-    parse.add_argument("--subjects", help="names with commas between; all by default")
-    parse.add_argument("--limit", type=int, help="questions a subject; all by default")
-    parse.add_argument("--rounds", type=int, default=3)
-    parse.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parse.add_argument("--bs", type=int, default=1)
-    options = parse.parse_args()
-    options.tokenizer = options.tokenizer or ("demo" if options.model.startswith("dummy:") else options.model)
-
+    options = read_flags(question_flags(__doc__, rounds=3))
     folder = resolve_model(options.model, "fp32").folder
     model = _load_pytorch(folder, options.threads)
-    prompts = _prompts(options, model.config)
+    positions, vocabulary_size = model.config.max_position_embeddings, model.config.vocab_size
+    prompts = built_prompts(options, positions, vocabulary_size)
     arguments = ("--model", options.model, "--threads", str(options.threads))
     with ServerProcess(*arguments) as server:
         compared = model if options.rounds else None
@@ -91,26 +73,12 @@ def _load_pytorch(folder: Path, threads: int) -> Any:
     return model.eval()
 
 
-def _prompts(options: argparse.Namespace, config: Any) -> list[Prompt]:
-    benchmark = load_benchmark(options.data)
-    subjects = benchmark.pick_subjects(options.subjects and options.subjects.split(","))
-    builder = PromptBuilder(
-        named_tokenizer(options.tokenizer),
-        FORMATS["hendrycks"],
-        benchmark.shots(subjects, 5),
-        prompt_limit(FORMATS["hendrycks"], None, config.max_position_embeddings).tokens,
-        config.vocab_size,
-    )
-    built = builder.build(benchmark.questions(subjects, options.limit))
-    return [prompt for prompt in built if isinstance(prompt, Prompt)]
-
-
 def _round(
     options: argparse.Namespace, server: ServerProcess, model: Any | None, prompts: list[Prompt]
 ) -> Round:
     with tempfile.TemporaryDirectory() as folder:
-        summary, whole = _ours(options, server, Path(folder) / "whole")
-        reused, again = _ours(options, server, Path(folder) / "reused", "--reuse-prefix")
+        summary, whole = run_client(options, server, Path(folder) / "whole")
+        reused, again = run_client(options, server, Path(folder) / "reused", "--reuse-prefix")
     predictions = [[record["predicted"] for record in records] for records in (whole, again)]
     seconds = None
     if model is not None:
@@ -129,26 +97,6 @@ def _round(
         ),
         same_predictions=sum(len(set(letters)) == 1 for letters in zip(*predictions, strict=True)),
     )
-
-
-def _ours(
-    options: argparse.Namespace, server: ServerProcess, output: Path, *flags: str
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the summary, and the records of the scored questions in the benchmark's order."""
-    command = [program("mmlu-client"), "--url", server.address, "--bs", str(options.bs), *flags]
-    command += ["--data", options.data, "--tokenizer", options.tokenizer, "--output", str(output)]
-    command += [] if options.subjects is None else ["--subjects", options.subjects]
-    command += [] if options.limit is None else ["--limit", str(options.limit)]
-    # The exit status is 1 where a question is too long for the model, which is reported as failed.
-    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if done.returncode > 1 or not (output / "summary.json").exists():
-        sys.exit(f"bench.cpu: mmlu-client failed: {done.stderr.strip().splitlines()[-1]}")
-    records = [
-        json.loads(line) for line in (output / "records.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    scored = [record for record in records if record["logprobs"] is not None]
-    scored.sort(key=lambda record: (record["subject"], record["index"]))
-    return json.loads((output / "summary.json").read_text(encoding="utf-8")), scored
 
 
 def _pytorch(model: Any, prompts: list[Prompt], batch_size: int) -> tuple[list[str], float]:

@@ -33,17 +33,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from mmlu_client.data.benchmark import load_benchmark
-from mmlu_client.prompts.builder import PromptBuilder
-from mmlu_client.prompts.format import FORMATS
-from mmlu_client.prompts.limit import prompt_limit
 from mmlu_client.prompts.prompt import Prompt
-from mmlu_client.prompts.tokenizer import named_tokenizer
 from trt_common.command_line.streams import take_any_text
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
 
-from tools.server_process import ServerProcess, program
+from bench.asked_questions import built_prompts, question_flags, read_flags, run_client
+from tools.server_process import ServerProcess
 
 OURS = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
 VLLM = {"fp32": "float32", "bf16": "bfloat16"}
@@ -78,38 +74,18 @@ class Way(Protocol):
 def main() -> None:
     """Run the rounds and print the table."""
     take_any_text()
-    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("--data", default="demo")
-    parse.add_argument("--model", default="dummy:llama-100m", help="dummy:<geometry> or a folder")
-    parse.add_argument("--tokenizer", help="the model's own by default; the demo's for dummy:<geometry>")
-    parse.add_argument("--subjects", help="names with commas between; all by default")
-    parse.add_argument("--limit", type=int, help="questions a subject; all by default")
-    parse.add_argument("--rounds", type=int, default=5)
-    parse.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parse.add_argument("--bs", type=int, default=1)
+    parse = question_flags(__doc__, rounds=5)
     parse.add_argument("--reuse", action="store_true")
     parse.add_argument("--vllm", type=Path, metavar="FOLDER")
-    options = parse.parse_args()
-    options.tokenizer = options.tokenizer or ("demo" if options.model.startswith("dummy:") else options.model)
+    options = read_flags(parse)
     folder = resolve_model(options.model, "fp32").folder
-    prompts = _prompts(options, open_checkpoint(folder).geometry.vocabulary_size)
+    prompts = built_prompts(options, POSITIONS, open_checkpoint(folder).geometry.vocabulary_size)
     with ExitStack() as stack:
         ways = dict(_ways(options, folder, prompts, stack))
         # The first time each is asked it is warm no more than its server made it.
         rounds = [_round(ways, number) for number in range(options.rounds + 1)][1:]
         memory = {name: _memory(way) for name, way in ways.items()}
     _print(options, prompts, rounds, memory)
-
-
-def _prompts(options: argparse.Namespace, vocabulary_size: int) -> list[Prompt]:
-    benchmark = load_benchmark(options.data)
-    subjects = benchmark.pick_subjects(options.subjects and options.subjects.split(","))
-    style = FORMATS["hendrycks"]
-    limit = prompt_limit(style, None, POSITIONS).tokens
-    shots = benchmark.shots(subjects, 5)
-    builder = PromptBuilder(named_tokenizer(options.tokenizer), style, shots, limit, vocabulary_size)
-    built = builder.build(benchmark.questions(subjects, options.limit))
-    return [prompt for prompt in built if isinstance(prompt, Prompt)]
 
 
 def _ways(
@@ -134,30 +110,9 @@ def _round(ways: dict[str, Way], number: int) -> dict[str, Asked]:
 
 
 def _ask_ours(options: argparse.Namespace, server: ServerProcess) -> Asked:
+    flags = ["--concurrency", "1", *(["--reuse-prefix"] if options.reuse else [])]
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            program("mmlu-client"),
-            "--url",
-            server.address,
-            "--bs",
-            str(options.bs),
-            "--concurrency",
-            "1",
-        ]
-        command += ["--data", options.data, "--tokenizer", options.tokenizer, "--output", folder]
-        command += ["--reuse-prefix"] if options.reuse else []
-        command += [] if options.subjects is None else ["--subjects", options.subjects]
-        command += [] if options.limit is None else ["--limit", str(options.limit)]
-        # The exit status is 1 where a question is too long for the model, which is reported as failed.
-        done = subprocess.run(
-            command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        if done.returncode > 1 or not Path(folder, "summary.json").exists():
-            sys.exit(f"bench.cpu_engines: mmlu-client failed: {done.stderr.strip().splitlines()[-1]}")
-        lines = Path(folder, "records.jsonl").read_text(encoding="utf-8").splitlines()
-        summary = json.loads(Path(folder, "summary.json").read_text(encoding="utf-8"))
-    records = [record for record in map(json.loads, lines) if record["logprobs"] is not None]
-    records.sort(key=lambda record: (record["subject"], record["index"]))
+        summary, records = run_client(options, server, Path(folder), *flags)
     logprobs = np.array([list(record["logprobs"].values()) for record in records])
     return Asked(summary["whole_seconds"], summary["whole_over_core"], logprobs)
 
