@@ -80,6 +80,11 @@ class OnnxRuntimeEngine(CpuEngine):
         super().__init__(graph, continuation, limits, peak, description)
 
 
+# Without it ONNX Runtime computes the outputs that nobody asks for too.
+_ONLY_WHAT_IS_ASKED = ort.RunOptions()
+_ONLY_WHAT_IS_ASKED.only_execute_path_to_fetches = True
+
+
 @dataclass(frozen=True)
 class _Session:
     """A graph in ONNX Runtime."""
@@ -92,13 +97,10 @@ class _Session:
         Raises:
             ScoringError: ONNX Runtime failed on these inputs.
         """
-        options = ort.RunOptions()
-        # Without it ONNX Runtime computes the outputs that nobody asks for too.
-        options.only_execute_path_to_fetches = True
         # Memory that is not of one piece is read as if it were.
         arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
         try:
-            found: list[NDArray[Any]] = self.session.run(list(outputs), arrays, options)
+            found: list[NDArray[Any]] = self.session.run(list(outputs), arrays, _ONLY_WHAT_IS_ASKED)
         except Exception as error:
             raise ScoringError(f"ONNX Runtime failed on this batch: {one_line(error)}") from error
         return found

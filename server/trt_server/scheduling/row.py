@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class PromptRow:
     continuations: Sequence[NDArray[np.int32]]
     is_first: bool
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """How many tokens the row has."""
         return len(self.prompt.rest) + sum(map(len, self.continuations))
@@ -64,7 +65,7 @@ class PromptRow:
             until[start:end] = end - 1
         return until
 
-    @property
+    @cached_property
     def scored(self) -> NDArray[np.int32]:
         """The places whose next token is asked for, int32 [scored].
 
@@ -78,7 +79,7 @@ class PromptRow:
             places.append(np.arange(start, end - 1, dtype=np.int32))
         return np.concatenate(places)
 
-    @property
+    @cached_property
     def targets(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The tokens whose log-probability is asked for, and which of `scored` each of them follows.
 
