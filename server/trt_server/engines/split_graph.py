@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
-from trt_server.engines.slices import slices_of
+from trt_server.engines.slices import Slice, slices_of
 from trt_server.model.graph import ASKED_STATES, OUTPUTS, SCORED_STATES, TOP_OUTPUTS
 
 # Of one slice of places. What becomes of them on the way to log-probabilities takes three times as much.
@@ -36,7 +36,12 @@ class SplitGraph:
     """Runs batches, and the body alone for the keys and values of a prefix."""
 
     def __init__(
-        self, body: GraphPart, head: GraphPart, vocabulary_size: int, length_multiple: int = 1
+        self,
+        body: GraphPart,
+        head: GraphPart,
+        vocabulary_size: int,
+        length_multiple: int = 1,
+        blocks_from: int | None = None,
     ) -> None:
         """Take the two parts.
 
@@ -46,11 +51,14 @@ class SplitGraph:
             vocabulary_size: Of the model.
             length_multiple: Rows are padded to a multiple of so many tokens, where the library compiles code
                 for every length that is new to it.
+            blocks_from: Rows of so many tokens and more are taken in two blocks of queries; None: the body
+                does not have that choice.
         """
         self._body = body
         self._head = head
         self._slice = max(1, LOGITS_BYTES // (vocabulary_size * np.dtype(np.float32).itemsize))
         self._length_multiple = length_multiple
+        self._blocks_from = blocks_from
 
     def score(self, batch: Batch, past: Arrays | None = None) -> Outcome:
         """Run a batch.
@@ -66,7 +74,7 @@ class SplitGraph:
         parts, places = [], []
         run_lengths = np.zeros(len(batch.lengths), np.int32)
         for part in slices_of(batch, self._length_multiple):
-            (states,) = self._body.run([ASKED_STATES], {**part.inputs, **(past or {})})
+            (states,) = self._body.run([ASKED_STATES], self._inputs(part, past or {}))
             parts.append(states[part.states])
             places.append(part.places)
             run_lengths[part.rows] = part.length
@@ -93,8 +101,14 @@ class SplitGraph:
         """
         start = time.perf_counter_ns()
         (part,) = slices_of(batch, self._length_multiple)
-        outputs = self._body.run(names, {**part.inputs, **past})
+        outputs = self._body.run(names, self._inputs(part, past))
         return outputs, time.perf_counter_ns() - start, part.length
+
+    def _inputs(self, part: Slice, past: Arrays) -> Arrays:
+        if self._blocks_from is None:
+            return {**part.inputs, **past}
+        first = part.length // 2 if part.length >= self._blocks_from else 0
+        return {**part.inputs, "first_block": np.full(1, first, np.int32), **past}
 
     def _score(self, batch: Batch, rows: NDArray[np.float32]) -> Scores:
         """Run the head on [scored, hidden_size], a slice at a time."""

@@ -12,7 +12,7 @@ from onnx import TensorProto
 from trt_server.model.geometry import Geometry
 from trt_server.model.masks import Masks, MasksByWindow
 from trt_server.model.node_list import NodeList
-from trt_server.model.queries import Block, Keys, Queries, all_queries, asked_queries
+from trt_server.model.queries import Block, Keys, Queries, all_queries, asked_queries, split_queries
 from trt_server.model.rotations import Rotation, Rotations
 
 # The first opset with the operator `Attention`.
@@ -33,6 +33,8 @@ class AttentionForm:
         rotate_half: Rotations are written as x · cosine + (-second half, first half) · sine, which OpenVINO
             computes as one operator; False: the sign is in the sine already, which is one node less.
         asked_only: The last layer computes for the tokens of the input `asked` alone.
+        two_blocks: The input `first_block` says how many queries are taken in a first block, whose keys end
+            where it ends; the others follow in a second. `query_blocks` has to be 1.
     """
 
     query_blocks: int = 1
@@ -40,6 +42,7 @@ class AttentionForm:
     with_past: bool = False
     rotate_half: bool = False
     asked_only: bool = False
+    two_blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,11 @@ class Attention:
         self._rotations = Rotations(geometry, nodes, positions, form.rotate_half)
         self._add_shapes()
         windows = geometry.sliding_windows
-        every = all_queries(nodes, "query.shape", form.query_blocks)
+        past = self._add_past_sizes() if form.with_past else None
+        if form.two_blocks:
+            every = split_queries(nodes, "query.shape", past)
+        else:
+            every = all_queries(nodes, "query.shape", form.query_blocks)
         masks = Masks(nodes, self._add_keys(every.index), self._score_type)
         angles = self._rotations.angles("positions")
         rotation = self._rotations.rotation(angles, "query", 1 / math.sqrt(geometry.head_size))
@@ -173,6 +180,13 @@ class Attention:
             sizes = nodes.sizes(heads, geometry.head_size)
             nodes.add("Concat", ["token_ids.shape", sizes], f"{name}.shape", axis=0)
 
+    def _add_past_sizes(self) -> str:
+        """Add how many keys the past has, padding included: `past.size`, int64 [1], and int32 [1]."""
+        nodes = self._nodes
+        shape = nodes.add("Shape", ["past.0.key"], "past.shape")
+        size = nodes.add("Gather", [shape, nodes.sizes(2)], "past.size", axis=0)
+        return nodes.add("Cast", [size], "past.vector", to=TensorProto.INT32)
+
     def _add_keys(self, along: str) -> Keys:
         """Add what masks need to know of the keys; without a past they are those of the inputs.
 
@@ -182,15 +196,12 @@ class Attention:
         nodes = self._nodes
         if not self._form.with_past:
             return Keys(along, "visible_until", "positions")
-        shape = nodes.add("Shape", ["past.0.key"], "past.shape")
-        size = nodes.add("Gather", [shape, nodes.sizes(2)], "past.size", axis=0)
-        vector = nodes.add("Cast", [size], "past.vector", to=TensorProto.INT32)
-        past = nodes.add("Squeeze", [vector, nodes.sizes(0)], "past")
+        past = nodes.add("Squeeze", ["past.vector", nodes.sizes(0)], "past")
         slot = nodes.add("Range", [nodes.int32(0), past, nodes.int32(1)], "past.slot")
         there = nodes.add("Less", [slot, "past_length"], "past.there")
         index = nodes.add("Where", [there, nodes.int32(-1), nodes.int32(_NOWHERE)], "past.index")
         key_index = nodes.add("Concat", [index, along], "key.index", axis=0)
-        each = nodes.add("Concat", ["rows.size", size], "past.each_row", axis=0)
+        each = nodes.add("Concat", ["rows.size", "past.size"], "past.each_row", axis=0)
         until = nodes.add("Expand", [nodes.int32(_NOWHERE), each], "past.until")
         key_until = nodes.add("Concat", [until, "visible_until"], "key.until", axis=1)
         position = nodes.add("Expand", [slot, each], "past.position")

@@ -113,7 +113,7 @@ def build_body(
     positions: int,
     query_blocks: int = 1,
     with_past: bool = False,
-    rotate_half: bool = False,
+    for_openvino: bool = False,
 ) -> Graph:
     """Build the graph without its head, for engines that run the head in slices.
 
@@ -128,17 +128,21 @@ def build_body(
         positions: As `build_graph` has it.
         query_blocks: As `build_graph` has it.
         with_past: As `build_graph` has it.
-        rotate_half: Whether rotations are written as OpenVINO recognizes them.
+        for_openvino: Rotations are written as OpenVINO recognizes them, and the further input first_block,
+            int32 [1], says how many queries of each row are taken in a first block, the others in a second.
 
     Raises:
         ValueError: There are several query blocks with a past.
     """
     nodes = NodeList(weights, OPSET)
-    form = AttentionForm(query_blocks, True, with_past, rotate_half, asked_only=True)
+    form = AttentionForm(
+        query_blocks, True, with_past, rotate_half=for_openvino, asked_only=True, two_blocks=for_openvino
+    )
     hidden = _add_body(geometry, nodes, positions, form)
     nodes.add("Identity", [hidden], ASKED_STATES)
     past, kept = _past_values(geometry, nodes.onnx_type) if with_past else ([], [])
-    inputs = [*_body_inputs(), _int32("asked", ["rows", "asked"]), *past]
+    first_block = [_int32("first_block", [1])] if for_openvino else []
+    inputs = [*_body_inputs(), _int32("asked", ["rows", "asked"]), *first_block, *past]
     return _graph(nodes, inputs, [_states(geometry, nodes, ASKED_STATES, "states"), *kept])
 
 

@@ -96,6 +96,24 @@ def all_queries(nodes: NodeList, heads_shape: str, count: int) -> Queries:
     return Queries(index, "positions", heads_shape, None, blocks or [Block("all")])
 
 
+def split_queries(nodes: NodeList, heads_shape: str, past: str | None) -> Queries:
+    """Add the queries of a layer that computes for all tokens in two blocks, which a run chooses.
+
+    The input `first_block`, int32 [1], is how many queries are in the first. With 0 it costs nothing, as the
+    second takes keys and values as they are.
+
+    Args:
+        nodes: The graph, which has `length` and the inputs of every run.
+        heads_shape: The name of an int64 [4].
+        past: The name of an int32 [1], how many keys there are before the first query's own; None: none.
+    """
+    index = nodes.add("Range", [nodes.int32(0), "length", nodes.int32(1)], "query.index")
+    end = "first_block"
+    key_end = end if past is None else nodes.add("Add", [past, end], "first_block.keys")
+    first = Block("blocks.0", nodes.int32s(0), end, key_end)
+    return Queries(index, "positions", heads_shape, None, [first, Block("blocks.1", end, "length.vector")])
+
+
 def asked_queries(nodes: NodeList, heads: int, head_size: int, count: int) -> Queries:
     """Add the queries of a layer that computes for the tokens of the input `asked` alone.
 

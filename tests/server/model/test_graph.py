@@ -163,12 +163,13 @@ def test_blocks_of_queries_change_no_answer(folder: Path, length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "rotate_half", "blocks"),
-    [("float32", False, 1), ("float32", False, 8), ("float32", True, 1), ("float16", False, 1)],
+    ("dtype", "blocks", "first_block"),
+    [("float32", 1, None), ("float32", 8, None), ("float16", 1, None)]
+    + [("float32", 1, first_block) for first_block in (0, 1, 20, 40)],
 )
 @pytest.mark.parametrize("width", [1, 3, 40])
 def test_the_head_alone_goes_on_from_the_body_alone(
-    folder: Path, dtype: str, rotate_half: bool, blocks: int, width: int
+    folder: Path, dtype: str, blocks: int, first_block: int | None, width: int
 ) -> None:
     """Together they answer what the whole graph does, in whichever tokens are asked for."""
     checkpoint = open_checkpoint(folder)
@@ -180,7 +181,10 @@ def test_the_head_alone_goes_on_from_the_body_alone(
     expected = session_of(graph_of(folder, dtype)).run(names, inputs)
     targets = {name: inputs.pop(name) for name in ("target_ids", "target_places")}
     del inputs["scored"]
-    body = build_body(checkpoint.geometry, weights, POSITIONS, blocks, rotate_half=rotate_half)
+    for_openvino = first_block is not None
+    if for_openvino:
+        inputs["first_block"] = np.array([first_block], np.int32)
+    body = build_body(checkpoint.geometry, weights, POSITIONS, blocks, for_openvino=for_openvino)
     (states,) = session_of(body).run([ASKED_STATES], {**inputs, "asked": asked})
     assert states.shape == (2 * width, checkpoint.geometry.hidden_size)
     count = {"top_count": np.array([TOP_TOKENS], np.int32)}
