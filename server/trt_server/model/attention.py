@@ -30,19 +30,18 @@ class AttentionForm:
             the operator `Attention`.
         softmax_in_float32: Whether scores and their softmax are float32 even where products are float16.
         with_past: Whether the graph takes a KV cache.
-        rotate_half: Rotations are written as x · cosine + (-second half, first half) · sine, which OpenVINO
-            computes as one operator; False: the sign is in the sine already, which is one node less.
         asked_only: The last layer computes for the tokens of the input `asked` alone.
-        two_blocks: The input `first_block` says how many queries are taken in a first block, whose keys end
-            where it ends; the others follow in a second. `query_blocks` has to be 1.
+        for_openvino: As OpenVINO computes it fastest, with `query_blocks` 1: rotations in the form that it
+            knows as one operator; in two blocks of queries, of which the input `first_block` says how many
+            are in the first, whose keys end where it ends; values that are kept taken where products end,
+            because OpenVINO computes in float32 from the last product on to an output.
     """
 
     query_blocks: int = 1
     softmax_in_float32: bool = True
     with_past: bool = False
-    rotate_half: bool = False
     asked_only: bool = False
-    two_blocks: bool = False
+    for_openvino: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,11 +100,11 @@ class Attention:
         widened = form.softmax_in_float32 and not self._is_one_operator
         in_float32 = widened or nodes.onnx_type == TensorProto.FLOAT
         self._score_type: type[np.floating[Any]] = np.float32 if in_float32 else np.float16
-        self._rotations = Rotations(geometry, nodes, positions, form.rotate_half)
+        self._rotations = Rotations(geometry, nodes, positions, form.for_openvino)
         self._add_shapes()
         windows = geometry.sliding_windows
         past = self._add_past_sizes() if form.with_past else None
-        if form.two_blocks:
+        if form.for_openvino:
             every = split_queries(nodes, "query.shape", past)
         else:
             every = all_queries(nodes, "query.shape", form.query_blocks)
@@ -155,6 +154,7 @@ class Attention:
         query = self._rotated(query, shared.rotation, "query")
         key = self._rotated(key, self._key_rotation, "key")
         if self._form.with_past:
+            self._keep(key, value, f"layers.{layer}.attention.value.projected")
             key, value = self._append(key, f"past.{layer}.key"), self._append(value, f"past.{layer}.value")
         context = self._attend(query, key, value, shared, geometry.sliding_windows[layer])
         context = nodes.add("Reshape", [context, nodes.sizes(-1, geometry.query_size)], "context.rows")
@@ -179,6 +179,9 @@ class Attention:
         for name, heads in (("query", geometry.query_heads), ("key_value", geometry.key_value_heads)):
             sizes = nodes.sizes(heads, geometry.head_size)
             nodes.add("Concat", ["token_ids.shape", sizes], f"{name}.shape", axis=0)
+        if self._form.for_openvino and self._form.with_past:
+            width = nodes.sizes(geometry.key_value_size)
+            nodes.add("Concat", ["token_ids.shape", width], "value.rows.shape", axis=0)
 
     def _add_past_sizes(self) -> str:
         """Add how many keys the past has, padding included: `past.size`, int64 [1], and int32 [1]."""
@@ -222,11 +225,23 @@ class Attention:
         with self._nodes.scope(f"{name}.rope"):
             return self._rotations.rotated(heads, rotation)
 
-    def _append(self, heads: str, past: str) -> str:
-        """Append the new heads to the past's, and add the output of the new heads that `kept` names."""
-        nodes, kind = self._nodes, past.rpartition(".")[2]
+    def _keep(self, key: str, value: str, projected_value: str) -> None:
+        """Add the outputs of the new keys and values that `kept` names."""
+        geometry, nodes = self._geometry, self._nodes
         with nodes.scope("kept"):
-            nodes.add("Gather", [heads, "kept"], kind, axis=2)
+            nodes.add("Gather", [key, "kept"], "key", axis=2)
+            if not self._form.for_openvino:
+                nodes.add("Gather", [value, "kept"], "value", axis=2)
+                return
+            rows = nodes.add("Reshape", [projected_value, "value.rows.shape"], "value.rows")
+            kept = nodes.add("Gather", [rows, "kept"], "value.kept", axis=1)
+            shape = nodes.sizes(0, 0, geometry.key_value_heads, geometry.head_size)
+            heads = nodes.add("Reshape", [kept, shape], "value.split")
+            nodes.add("Transpose", [heads], "value", perm=[0, 2, 1, 3])
+
+    def _append(self, heads: str, past: str) -> str:
+        """Append the new heads to the past's."""
+        nodes, kind = self._nodes, past.rpartition(".")[2]
         with nodes.scope(f"{kind}.past"):
             each = nodes.add("Expand", [past, "past.each"], "each")
             return nodes.add("Concat", [each, heads], "appended", axis=2)

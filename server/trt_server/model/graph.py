@@ -135,9 +135,7 @@ def build_body(
         ValueError: There are several query blocks with a past.
     """
     nodes = NodeList(weights, OPSET)
-    form = AttentionForm(
-        query_blocks, True, with_past, rotate_half=for_openvino, asked_only=True, two_blocks=for_openvino
-    )
+    form = AttentionForm(query_blocks, True, with_past, asked_only=True, for_openvino=for_openvino)
     hidden = _add_body(geometry, nodes, positions, form)
     nodes.add("Identity", [hidden], ASKED_STATES)
     past, kept = _past_values(geometry, nodes.onnx_type) if with_past else ([], [])
