@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import NoReturn
 
-import grpc
 from google.protobuf.message import Message
-from google.rpc.status_pb2 import Status
 from grpc import aio
 from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
 from trt_server.errors import DrainingError, ScoringError
 from trt_server.loading.loading import Loaded
+from trt_server.loading.served_model import MAX_ID_BYTES
+from trt_server.rpc.abort import abort
 from trt_server.rpc.codec import encode_error, encode_model, encode_tokenizer
 from trt_server.rpc.deadline import Deadline
 from trt_server.rpc.scoring import NotLoadedError, Scoring
+from trt_server.scheduling.background import in_background
 
 Context = aio.ServicerContext[Message, Message]
 
@@ -28,6 +28,7 @@ class ScoringService(pb_grpc.ScoringServicer):
     def __init__(self, scoring: Scoring) -> None:
         self._scoring = scoring
         self._draining = asyncio.Event()
+        self._tokenizer: pb.Tokenizer | None = None
 
     def stop_reading(self) -> None:
         """Read no more requests from open streams; they end when what was read is answered."""
@@ -38,7 +39,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         try:
             return (await self._scoring.answer(request, Deadline(context))).response
         except ScoringError as error:
-            await _abort(context, encode_error(error))
+            await abort(context, error)
 
     async def StreamScore(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ScoreRequest], context: Context
@@ -54,11 +55,11 @@ class ScoringService(pb_grpc.ScoringServicer):
                 window.release()
             await reader
         except ScoringError as error:
-            await _abort(context, encode_error(error))
+            await abort(context, error)
         finally:
             reader.cancel()
         if self._draining.is_set():
-            await _abort(context, encode_error(DrainingError("the server is draining: ask another one")))
+            await abort(context, DrainingError("the server is draining: ask another one"))
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:  # noqa: N802
         """Tell what is loaded, after measuring the peak once more where the request asks for it."""
@@ -74,10 +75,10 @@ class ScoringService(pb_grpc.ScoringServicer):
     ) -> pb.Tokenizer:
         """Send the tokenizer's files, and a sample of its ids."""
         loaded = await self._loaded_or_abort(context)
-        try:
-            return await asyncio.to_thread(encode_tokenizer, loaded.served.tokenizer)
-        except ScoringError as error:
-            await _abort(context, encode_error(error))
+        if self._tokenizer is None:
+            # Once for all callers: its files may take megabytes.
+            self._tokenizer = await in_background(encode_tokenizer, loaded.served.tokenizer)
+        return self._tokenizer
 
     async def _read_stream(
         self,
@@ -130,7 +131,8 @@ class ScoringService(pb_grpc.ScoringServicer):
         deadline: Deadline,
         replies: asyncio.Queue[pb.StreamScoreResponse | None],
     ) -> None:
-        reply = pb.StreamScoreResponse(id=request.id)
+        # Of an id that is longer than one may be, enough to know it by.
+        reply = pb.StreamScoreResponse(id=request.id[:MAX_ID_BYTES])
         try:
             reply.response.CopyFrom((await self._scoring.answer(request, deadline)).response)
         except ScoringError as error:
@@ -141,11 +143,4 @@ class ScoringService(pb_grpc.ScoringServicer):
         try:
             return self._scoring.loaded
         except NotLoadedError as error:
-            await _abort(context, encode_error(error))
-
-
-async def _abort(context: Context, status: Status) -> NoReturn:
-    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
-    metadata = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(code, status.message, trailing_metadata=metadata)
-    raise AssertionError("abort always raises")
+            await abort(context, error)
