@@ -65,7 +65,7 @@ class Server:
         self._metrics.describe_budget(self._budget)
         self._threads = StepThreads(STEP_THREADS)
         self._scoring = Scoring(self._metrics, self._budget, self._threads)
-        self._service = ScoringService(self._scoring)
+        self._service = ScoringService(self._scoring, self._budget)
         self._health = health.aio.HealthServicer()
         self._serving = False
         self._http: HttpListener | None = None

@@ -49,6 +49,7 @@ def test_model_is_described_as_it_is(server: ServerProcess, llama_folder: Path) 
         max_text_bytes=128 * 2048,
         max_candidates=512,
         max_appended_texts=4096,
+        max_continuations=4096,
     )
     assert model.peak.flops_per_second > 1e9
     assert "measured" in model.peak.source

@@ -101,14 +101,13 @@ class BodyReader:
 
 
 async def _read(request: web.Request, charge: Charge) -> bytes:
-    parts, size = [], 0
+    content = bytearray()
     while part := await request.content.readany():
-        size += len(part)
-        if size > request.client_max_size:
-            raise web.HTTPRequestEntityTooLarge(request.client_max_size, size)
+        if len(content) + len(part) > request.client_max_size:
+            raise web.HTTPRequestEntityTooLarge(request.client_max_size, len(content) + len(part))
         charge.grow(REQUEST_BYTE_MEMORY * len(part))
-        parts.append(part)
-    return b"".join(parts)
+        content += part
+    return bytes(content)
 
 
 def _object(content: bytes) -> dict[str, Any]:

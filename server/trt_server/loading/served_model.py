@@ -13,6 +13,8 @@ from trt_server.model.geometry import Geometry
 MAX_ID_BYTES = 256
 # Candidates and continuations of one request that are texts: each is tokenized, with the end of its prompt.
 MAX_APPENDED_TEXTS = 4096
+# Continuations of one request: each is put in its place in a row.
+MAX_CONTINUATIONS = 4096
 # No vocabulary that is in use has a longer token: a text that has more bytes than this for each token that a
 # prompt may have is too long, and is not tokenized to see that.
 MAX_TOKEN_BYTES = 128

@@ -52,32 +52,47 @@ class ByteBudget:
 
 
 class Charge:
-    """Bytes that one request takes, given back where it is left as a context."""
+    """Bytes that one caller takes, given back where it is left as a context."""
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
         self._size = 0
+        self._is_over = False
 
     def grow(self, size: int) -> None:
-        """Take so many bytes more.
+        """Take so many bytes more, unless it was given back.
 
         Raises:
             BudgetSpentError: So many are not left.
         """
-        if size > self._budget.free:
+        if size > self._budget.free and not self._is_over:
             raise BudgetSpentError(
                 f"requests take all of the server's {readable_bytes(self._budget.limit)} for them: ask again "
                 "later, keep fewer in flight, or start the server with a larger --request-memory",
                 RETRY_SECONDS,
             )
-        self._budget.used += size
-        self._size += size
+        self.count(size)
 
-    def release(self) -> None:
-        """Give all of it back; nothing happens the second time."""
-        size, self._size = self._size, 0
+    def count(self, size: int) -> None:
+        """Count so many bytes more, left or not: of an answer, which would be lost else.
+
+        Others are refused until enough is given back.
+        """
+        if not self._is_over:
+            self._budget.used += size
+            self._size += size
+
+    def shrink(self, size: int) -> None:
+        """Give so many bytes back, of those that are taken."""
+        size = min(size, self._size)
+        self._size -= size
         if size:
             self._budget.give_back(size)
+
+    def release(self) -> None:
+        """Give all of it back, and take no more."""
+        self._is_over = True
+        self.shrink(self._size)
 
     def __enter__(self) -> Charge:
         return self

@@ -15,7 +15,12 @@ from scoring.v1 import scoring_pb2 as pb
 from trt_server.devices.device import together
 from trt_server.engines.engine import MAX_TOP_TOKENS, EngineDescription, PeakFlops
 from trt_server.errors import ScoringError, told
-from trt_server.loading.served_model import MAX_APPENDED_TEXTS, MAX_ID_BYTES, ServedModel
+from trt_server.loading.served_model import (
+    MAX_APPENDED_TEXTS,
+    MAX_CONTINUATIONS,
+    MAX_ID_BYTES,
+    ServedModel,
+)
 from trt_server.loading.tokenizer import CheckpointTokenizer
 from trt_server.model.geometry import Geometry
 from trt_server.observe.accounting import text_flops
@@ -139,6 +144,7 @@ def encode_model(served: ServedModel) -> pb.Model:
             max_text_bytes=served.limits.max_text_bytes,
             max_candidates=served.limits.max_candidates,
             max_appended_texts=MAX_APPENDED_TEXTS,
+            max_continuations=MAX_CONTINUATIONS,
         ),
         notice=served.notice,
         server_version=served.server_version,

@@ -152,7 +152,8 @@ class Door(aio.ServerInterceptor):
     def _kept_until_sent(self, content: bytes, context: Context) -> bytes:
         """Count a large reply until the call is over: gRPC holds it until its caller has read it."""
         if len(content) > LARGE_BYTES:
-            charge = self._budget.take(len(content))
+            charge = self._budget.take(0)
+            charge.count(len(content))
             # The stubs have a class of their own for what may be any callable.
             context.add_done_callback(lambda _: charge.release())  # type: ignore[arg-type]
         return content

@@ -9,6 +9,7 @@ from scoring.v1 import scoring_pb2 as pb
 from trt_server.errors import InvalidRequestError, OutOfRangeError
 from trt_server.loading.served_model import (
     MAX_APPENDED_TEXTS,
+    MAX_CONTINUATIONS,
     MAX_ID_BYTES,
     MAX_TOKEN_BYTES,
     Limits,
@@ -54,6 +55,12 @@ class RequestBounds:
             raise InvalidRequestError(
                 f"the request has {len(request.prompts)} prompts, the limit is {self.limits.max_batch_size}: "
                 "send fewer at once, or start the server with a larger --max-batch-size"
+            )
+        continuations = sum(len(prompt.continuations) for prompt in request.prompts)
+        if continuations > MAX_CONTINUATIONS:
+            raise InvalidRequestError(
+                f"the request has {continuations} continuations, the limit is {MAX_CONTINUATIONS}: "
+                "send fewer at once"
             )
         for number, prompt in enumerate(request.prompts):
             self._check_asked(number, prompt, engine.max_candidates)
@@ -152,6 +159,16 @@ def memory_of(request: pb.ScoreRequest) -> int:
         + ELEMENT_MEMORY * elements
         + PROMPT_MEMORY * len(request.prompts)
     )
+
+
+def memory_of_reply(response: pb.ScoreResponse) -> int:
+    """Return about how many bytes of memory a reply takes: eight for each token that it tells."""
+    told = 0
+    for score in response.scores:
+        told += len(score.candidate_ids) + len(score.top_token_ids)
+        for scores in (score.own_tokens, *(each.tokens for each in score.continuations)):
+            told += len(scores.token_ids) + len(scores.top_token_ids)
+    return 8 * told
 
 
 def _places(prompt: pb.Prompt) -> int:

@@ -17,6 +17,7 @@ from scoring.v1 import scoring_pb2 as pb
 
 from trt_server.errors import NoReferenceError, ScoringError
 from trt_server.loading.loading import Loaded, LoadedEngine
+from trt_server.loading.served_model import MAX_ID_BYTES
 from trt_server.observe.metrics import Metrics
 from trt_server.rpc.abort import scoring_error
 from trt_server.rpc.byte_budget import ByteBudget
@@ -137,7 +138,7 @@ class Scoring:
             log.debug(
                 "request",
                 extra={
-                    "request_id": request.id,
+                    "request_id": request.id[:MAX_ID_BYTES],
                     "code": code.name,
                     "prompts": len(request.prompts),
                     "milliseconds": (time.perf_counter_ns() - arrived_ns) / 1e6,
