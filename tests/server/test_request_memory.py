@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import socket
 import threading
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -236,6 +239,16 @@ def test_http_bodies_and_replies_count_too(start: Start) -> None:
     assert int(reply.headers["Retry-After"]) >= 1
     assert ask(server, "/v1/completions", {**fields, "prompt": ids[0][:100]}).status == 200
     assert used(server) == 0
+
+
+def test_an_http_body_is_as_large_as_it_is_inflated(http_server: ServerProcess) -> None:
+    one = peak_mib(http_server)
+    body = gzip.compress(b'{"prompt": "' + b"x" * 60 * MIB + b'"}')
+    asked = urllib.request.Request(http_server.http + "/v1/completions", body, {"Content-Encoding": "gzip"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(asked, timeout=DEADLINE_SECONDS)
+    assert caught.value.code == 413
+    assert peak_mib(http_server) - one < 40
 
 
 def test_http_has_bounds_of_its_own(http_server: ServerProcess) -> None:
