@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+ELLIPSIS = " … "
+
 
 def one_line(text: object) -> str:
     """Return its words with one blank between any two."""
     return " ".join(str(text).split())
+
+
+def shortened(text: str, most_bytes: int) -> str:
+    """Return a text of at most so many bytes in UTF-8, with an ellipsis in the place of its middle.
+
+    What UTF-8 has no bytes for becomes an escape.
+    """
+    content = text.encode("utf-8", "backslashreplace")
+    if len(content) <= most_bytes:
+        return content.decode()
+    kept = most_bytes - len(ELLIPSIS.encode())
+    head, tail = content[: kept - kept // 3], content[len(content) - kept // 3 :]
+    return head.decode(errors="ignore") + ELLIPSIS + tail.decode(errors="ignore")
 
 
 def reason_of(error: BaseException) -> str:

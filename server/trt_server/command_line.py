@@ -9,7 +9,7 @@ from trt_common.command_line.option import add_options, read_options
 from trt_common.command_line.parser import FlagParser, OneLineParser
 
 from trt_server import flag_values as values
-from trt_server.settings import Settings
+from trt_server.settings import LEAST_REQUEST_BYTES, REQUEST_BYTE_MEMORY, Settings
 
 PROGRAM = "trt-server"
 SERVE, BUILD, CACHE = "serve", "build", "cache"
@@ -55,6 +55,16 @@ def parse_settings(arguments: Sequence[str], command: str | None = None) -> Sett
     settings = read_options(Settings, parse.parse_args(arguments))
     if (settings.tls_cert is None) != (settings.tls_key is None):
         parse.error("--tls-cert and --tls-key belong together: give both or neither")
+    if not LEAST_REQUEST_BYTES <= settings.max_request_bytes < 2**31:
+        parse.error(
+            f"--max-request-bytes {settings.max_request_bytes} is not from {LEAST_REQUEST_BYTES} to "
+            f"{2**31 - 1}"
+        )
+    if settings.request_memory < (least := REQUEST_BYTE_MEMORY * settings.max_request_bytes):
+        parse.error(
+            f"--request-memory {settings.request_memory} is less than one request takes, {least} with "
+            f"--max-request-bytes {settings.max_request_bytes}: raise the one or lower the other"
+        )
     if command != BUILD and (settings.targets or settings.layers):
         parse.error(
             f"{'--target' if settings.targets else '--layers'} is for `trt-server build`: leave it off"

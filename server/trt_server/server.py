@@ -17,10 +17,13 @@ from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
 from trt_server.loading.loading import Loaded, load
 from trt_server.observe.metrics import Metrics
-from trt_server.rpc.endpoints import GRPC_OPTIONS, bind_grpc, serve_metrics
-from trt_server.rpc.malformed import MalformedRequests
+from trt_server.rpc.byte_budget import ByteBudget
+from trt_server.rpc.door import Door
+from trt_server.rpc.endpoints import bind_grpc, grpc_options, serve_metrics
+from trt_server.rpc.receiving import COPIES, Receiving
 from trt_server.rpc.scoring import Scoring
 from trt_server.rpc.service import ScoringService
+from trt_server.scheduling.step_threads import StepThreads
 from trt_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,6 +32,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Scoring"].full_name
+SCORING_METHODS = frozenset({f"/{SERVICE_NAME}/Score", f"/{SERVICE_NAME}/StreamScore"})
+# For texts and large messages: two, so that a large one does not hold up all others.
+STEP_THREADS = 2
+# Calls of other methods whose requests are received at once.
+SMALL_PLACES = 16
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # For replies that are computed and on their way out when the server stops.
@@ -53,17 +61,26 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = Metrics()
-        self._scoring = Scoring(self._metrics)
-        self._service = ScoringService(self._scoring)
+        self._budget = ByteBudget(settings.request_memory)
+        self._metrics.describe_budget(self._budget)
+        self._threads = StepThreads(STEP_THREADS)
+        self._scoring = Scoring(self._metrics, self._budget, self._threads)
+        self._service = ScoringService(self._scoring, self._budget)
         self._health = health.aio.HealthServicer()
         self._serving = False
         self._http: HttpListener | None = None
         self._stop = asyncio.Event()
-        self._grpc = aio.server(options=GRPC_OPTIONS, interceptors=[MalformedRequests(SERVICE_NAME)])
+        self._grpc = aio.server(options=grpc_options(settings), interceptors=[self._door()])
         pb_grpc.add_ScoringServicer_to_server(self._service, self._grpc)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._grpc)
+
+    def _door(self) -> Door:
+        size, timeout = self._settings.max_request_bytes, self._settings.receive_timeout
+        receiving = Receiving(self._budget, size, timeout)
+        receiving_small = Receiving(ByteBudget(COPIES * size * SMALL_PLACES), size, timeout)
+        return Door(SCORING_METHODS, self._budget, receiving, receiving_small, self._threads, self._metrics)
 
     async def run(self) -> bool:
         """Listen, load, serve and drain, as `serve` says."""
@@ -104,11 +121,14 @@ class Server:
         """Open the HTTP port; return it."""
         # Here, because it takes a while and most servers have no such port.
         from trt_server.http.application import Application
+        from trt_server.http.body import BodyReader
         from trt_server.http.listener import HttpListener
 
-        application = Application(self._scoring, lambda: self._serving)
-        self._http = HttpListener(application, LAST_WRITES_SECONDS)
-        return await self._http.open(port, self._settings)
+        settings = self._settings
+        bodies = BodyReader(self._budget, self._threads, settings.receive_timeout)
+        application = Application(self._scoring, lambda: self._serving, bodies, self._threads)
+        self._http = HttpListener(application, settings.max_request_bytes, LAST_WRITES_SECONDS)
+        return await self._http.open(port, settings)
 
     async def _close_http(self) -> None:
         if self._http is not None:

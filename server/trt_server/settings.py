@@ -16,6 +16,11 @@ PRECISIONS = ("fp16", "fp32", "bf16")
 
 MODEL, LIMITS, PORTS, LOGS = "model and engine", "limits", "ports", "logs"
 
+# Bytes of memory that a request's bytes become, each of them: messages, token ids and arrays.
+REQUEST_BYTE_MEMORY = 12
+# No limit on a request's bytes is lower: that of the health service's messages, among others.
+LEAST_REQUEST_BYTES = 64 * 1024
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -100,6 +105,22 @@ class Settings:
         type=values.byte_count,
     )
     max_queue_size: int = option(LIMITS, "requests that may wait", type=values.count, default=256)
+    max_request_bytes: int = option(
+        LIMITS,
+        "bytes of one request, uncompressed, as 4MB or 16MiB",
+        type=values.byte_count,
+        default=4 * 1024 * 1024,
+    )
+    request_memory: int = option(
+        LIMITS,
+        "memory that requests may take, from their first byte to their answer, as 500MB or 2GiB: one that is "
+        "being received counts as the longest that may be, one that waits as 12 times its bytes or more",
+        type=values.byte_count,
+        default=1024 * 1024 * 1024,
+    )
+    receive_timeout: float = option(
+        LIMITS, "seconds for a request to come whole", type=values.positive, default=60.0
+    )
     stream_window: int = option(LIMITS, "unanswered requests of one stream", type=values.count, default=64)
     drain_timeout: float = option(
         LIMITS, "seconds for accepted work at a stop", type=values.positive, default=60.0

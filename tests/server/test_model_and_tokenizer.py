@@ -44,6 +44,12 @@ def test_model_is_described_as_it_is(server: ServerProcess, llama_folder: Path) 
         prefix_cache_bytes=2**30,
         max_top_tokens=20,
         max_scored_positions=0,
+        max_request_bytes=4 * 2**20,
+        max_id_bytes=256,
+        max_text_bytes=128 * 2048,
+        max_candidates=512,
+        max_appended_texts=4096,
+        max_continuations=4096,
     )
     assert model.peak.flops_per_second > 1e9
     assert "measured" in model.peak.source

@@ -7,6 +7,7 @@ from trt_common.tokenizer.decoder import START, Place, TokenDecoder
 from trt_common.tokenizer.encoder import TextEncoder, TokenIds
 from trt_common.tokenizer.errors import TokenizerError
 from trt_common.tokenizer.loading import FILE_NAMES, holds_tokenizer, load_tokenizer, needs_transformers
+from trt_common.tokenizer.locality import is_local
 from trt_common.tokenizer.sample import SAMPLE_TEXT
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "TokenIds",
     "TokenizerError",
     "holds_tokenizer",
+    "is_local",
     "load_tokenizer",
     "needs_transformers",
     "read_configuration",

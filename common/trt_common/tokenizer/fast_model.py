@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from trt_common.tokenizer.errors import TokenizerError
 from trt_common.tokenizer.model import Template, TokenIds, template_of
 
 PROBE = "Answer: A"
+# What a panic of the library is called in Python, in no module that has its class.
+PANIC = "PanicException"
 
 
 class FastModel:
@@ -52,13 +55,23 @@ class FastModel:
         return template_of(plain.ids, self.library.post_process(plain).ids)
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Return the token ids of each text, without special tokens before or after it."""
-        encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
+        """Return the token ids of each text, without special tokens before or after it.
+
+        Raises:
+            TokenizerError: The library gives up on a text.
+        """
+        with _panics_as_errors("a text"):
+            encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of some token ids, special tokens included."""
-        found: str = self.library.decode(list(ids), skip_special_tokens=False)
+        """Return the text of some token ids, special tokens included.
+
+        Raises:
+            TokenizerError: The library gives up on them.
+        """
+        with _panics_as_errors("token ids"):
+            found: str = self.library.decode(list(ids), skip_special_tokens=False)
         return found
 
     @cached_property
@@ -99,6 +112,22 @@ class FastModel:
         if all(token.content != each.content for each in self.library.get_added_tokens_decoder().values()):
             flags = {**token.flags, "special": True}
             self.library.add_special_tokens([tokenizers.AddedToken(token.content, **flags)])
+
+
+@contextmanager
+def _panics_as_errors(what: str) -> Iterator[None]:
+    """Raise TokenizerError where the library panics.
+
+    Its panics are no Exception: they would pass by everything that answers or reports an error.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != PANIC:
+            raise
+        raise TokenizerError(
+            f"the tokenizers library gives up on {what} ({reason_of(error)}): send another"
+        ) from None
 
 
 def read_library(path: Path) -> Any:

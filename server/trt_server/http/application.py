@@ -13,29 +13,47 @@ from aiohttp import web
 from scoring.v1 import scoring_pb2 as pb
 
 from trt_server.errors import NoTokenizerError, ScoringError
-from trt_server.http.body import convert, read_object
-from trt_server.http.completions_reply import Heading, completions_reply
+from trt_server.http.body import BodyReader, convert
+from trt_server.http.completions_reply import Heading, completions_reply, reply_memory
 from trt_server.http.completions_request import CompletionsRequest, completions_request, score_requests
 from trt_server.http.errors import RequestError, error_response, errors_as_objects, request_error
 from trt_server.http.models import check_model, model_card
-from trt_server.http.tokenizer import DetokenizeRequest, detokenized, tokenize_request, tokenized
+from trt_server.http.tokenizer import (
+    DetokenizeRequest,
+    TokenizeRequest,
+    detokenized,
+    tokenize_request,
+    tokenized,
+)
 from trt_server.loading.loading import Loaded
+from trt_server.loading.served_model import Limits, ServedModel
 from trt_server.loading.tokenizer import CheckpointTokenizer
 from trt_server.rpc.scoring import Answer, NotServingError, Scoring
+from trt_server.scheduling.step_threads import StepThreads
 
 
 class Application:
     """Answers each path."""
 
-    def __init__(self, scoring: Scoring, is_serving: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        scoring: Scoring,
+        is_serving: Callable[[], bool],
+        bodies: BodyReader,
+        threads: StepThreads,
+    ) -> None:
         """Answer on top of the service.
 
         Args:
             scoring: Answers requests in the contract's messages.
             is_serving: Whether the server takes new work.
+            bodies: Reads those of requests.
+            threads: For the tokenizer, and for replies.
         """
         self._scoring = scoring
         self._is_serving = is_serving
+        self._bodies = bodies
+        self._threads = threads
         self._started = int(time.time())
 
     def web_application(self, max_body_bytes: int) -> web.Application:
@@ -58,34 +76,43 @@ class Application:
 
     async def _completions(self, http_request: web.Request) -> web.Response:
         loaded = self._scoring.loaded
-        request = completions_request(await read_object(http_request))
-        check_model(loaded.served, request.model)
-        await asyncio.to_thread(_check_tokenizer, loaded.served.tokenizer)
-        name = request.request_id or http_request.headers.get("X-Request-Id") or uuid.uuid4().hex
-        heading = Heading(f"cmpl-{name}", int(time.time()), loaded.served.id)
-        limits = loaded.served.limits
-        asked = score_requests(request, heading.id, limits.max_batch_size)
-        answers = await self._answers(asked, limits.max_batch_size, limits.stream_window)
-        return await asyncio.to_thread(_completions_response, request, answers, loaded, heading)
+        with self._bodies.charge() as charge:
+            body = await self._bodies.read_object(http_request, charge)
+            request = await self._bodies.made(body.is_large, completions_request, body.fields)
+            check_model(loaded.served, request.model)
+            await self._threads.run(_check_tokenizer, loaded.served.tokenizer)
+            name = request.request_id or http_request.headers.get("X-Request-Id") or uuid.uuid4().hex
+            heading = Heading(f"cmpl-{name}", int(time.time()), loaded.served.id)
+            limits = loaded.served.limits
+            asked = await self._bodies.made(
+                body.is_large, score_requests, request, heading.id, limits.max_batch_size
+            )
+
+            def keep(answer: Answer) -> Answer:
+                charge.grow(reply_memory(request, answer))
+                return answer
+
+            answers = await self._answers(asked, limits, keep)
+            return await self._threads.run(_completions_response, request, answers, loaded, heading)
 
     async def _answers(
-        self, requests: Sequence[pb.ScoreRequest], max_batch_size: int, window: int
+        self, requests: Sequence[pb.ScoreRequest], limits: Limits, keep: Callable[[Answer], Answer]
     ) -> list[Answer]:
         """Answer all requests, or none where one fails.
 
         Args:
             requests: Those of one caller.
-            max_batch_size: Prompts of each but the last.
-            window: So many are unanswered at once.
+            limits: Of the server: prompts of each request but the last, and how many are unanswered at once.
+            keep: Told each answer as it comes, which is kept until the last of them.
         """
-        permits = asyncio.Semaphore(window)
+        permits = asyncio.Semaphore(limits.stream_window)
 
         async def answer(number: int, request: pb.ScoreRequest) -> Answer:
             async with permits:
                 try:
-                    return await self._scoring.answer(request)
+                    return keep(await self._scoring.answer(request))
                 except ScoringError as error:
-                    first = number * max_batch_size
+                    first = number * limits.max_batch_size
                     where = f"counted from prompt {first} on: " if first else ""
                     raise request_error(error, where) from error
 
@@ -106,20 +133,23 @@ class Application:
 
     async def _tokenize(self, http_request: web.Request) -> web.Response:
         served = self._scoring.loaded.served
-        request = tokenize_request(await read_object(http_request))
-        check_model(served, request.model)
-        limit = served.limits.max_prompt_tokens
-        return _json(await asyncio.to_thread(tokenized, request, served.tokenizer, limit))
+        with self._bodies.charge() as charge:
+            body = await self._bodies.read_object(http_request, charge)
+            request = tokenize_request(body.fields)
+            check_model(served, request.model)
+            return await self._threads.run(_tokenize_response, request, served)
 
     async def _detokenize(self, http_request: web.Request) -> web.Response:
         served = self._scoring.loaded.served
-        request = convert(await read_object(http_request), DetokenizeRequest)
-        check_model(served, request.model)
-        return _json(await asyncio.to_thread(detokenized, request, served.tokenizer))
+        with self._bodies.charge() as charge:
+            body = await self._bodies.read_object(http_request, charge)
+            request = await self._bodies.made(body.is_large, convert, body.fields, DetokenizeRequest)
+            check_model(served, request.model)
+            return await self._threads.run(_detokenize_response, request, served)
 
     async def _tokenizer_info(self, _: web.Request) -> web.Response:
         tokenizer = self._scoring.loaded.served.tokenizer
-        return _json(await asyncio.to_thread(lambda: tokenizer.settings))
+        return _json(await self._threads.run(lambda: tokenizer.settings))
 
     async def _health(self, _: web.Request) -> web.Response:
         if self._is_serving():
@@ -146,6 +176,14 @@ def _completions_response(
     request: CompletionsRequest, answers: Sequence[Answer], loaded: Loaded, heading: Heading
 ) -> web.Response:
     return _json(completions_reply(request, answers, loaded.served.tokenizer, heading))
+
+
+def _tokenize_response(request: TokenizeRequest, served: ServedModel) -> web.Response:
+    return _json(tokenized(request, served.tokenizer, served.limits))
+
+
+def _detokenize_response(request: DetokenizeRequest, served: ServedModel) -> web.Response:
+    return _json(detokenized(request, served.tokenizer))
 
 
 def _json(content: dict[str, Any]) -> web.Response:

@@ -2,35 +2,121 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from trt_server.http.errors import RequestError
+from trt_server.rpc.byte_budget import ByteBudget, Charge
+from trt_server.scheduling.step_threads import StepThreads
+from trt_server.settings import REQUEST_BYTE_MEMORY
 
+Arguments = ParamSpec("Arguments")
 Body = TypeVar("Body")
+Made = TypeVar("Made")
+
+# What a longer body holds is made beside the event loop.
+LARGE_BYTES = 64 * 1024
 
 # As msgspec ends a message that is about one field.
 PLACE = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<where>[^`]*)`$", re.DOTALL)
 UNKNOWN = re.compile(r"contains unknown field `(?P<name>[^`]*)`")
 
 
-async def read_object(request: web.Request) -> dict[str, Any]:
-    """Return a body's JSON object.
+@dataclass(frozen=True)
+class JsonBody:
+    """A body's JSON object.
 
-    Raises:
-        RequestError: It is none.
-        web.HTTPRequestEntityTooLarge: It is larger than the server takes; no more than that much is read.
+    Attributes:
+        fields: Its fields.
+        is_large: Whether what is made of it would hold up the event loop.
     """
-    if (length := request.content_length) is not None and length > request.client_max_size:
-        raise web.HTTPRequestEntityTooLarge(request.client_max_size, length)
-    content = await request.read()
+
+    fields: dict[str, Any]
+    is_large: bool
+
+
+class BodyReader:
+    """Reads bodies within the memory that requests may take, and in time."""
+
+    def __init__(self, budget: ByteBudget, threads: StepThreads, timeout_seconds: float) -> None:
+        """Read within bounds.
+
+        Args:
+            budget: Of the memory of all requests.
+            threads: For large bodies.
+            timeout_seconds: A body that has not come whole by then is given up.
+        """
+        self._budget = budget
+        self._threads = threads
+        self._timeout = timeout_seconds
+
+    def charge(self) -> Charge:
+        """Return what a request will be counted with, for as long as it is answered."""
+        return self._budget.take(0)
+
+    async def read_object(self, request: web.Request, charge: Charge) -> JsonBody:
+        """Return a body's JSON object.
+
+        Args:
+            request: The body's.
+            charge: Grows with the body.
+
+        Raises:
+            RequestError: It is none, or has not come in time.
+            BudgetSpentError: Requests take all of the memory for them.
+            web.HTTPRequestEntityTooLarge: It is larger than the server takes; no more than that much is read.
+        """
+        if (length := request.content_length) is not None and length > request.client_max_size:
+            raise web.HTTPRequestEntityTooLarge(request.client_max_size, length)
+        try:
+            content = await asyncio.wait_for(_read(request, charge), self._timeout)
+        except asyncio.TimeoutError:
+            raise RequestError(
+                f"the body has not come whole in {self._timeout:g} s: send it again",
+                status=HTTPStatus.REQUEST_TIMEOUT,
+                code="request_timeout",
+            ) from None
+        is_large = len(content) > LARGE_BYTES
+        fields = await self.made(is_large, _object, content)
+        return JsonBody(fields, is_large)
+
+    async def made(
+        self,
+        is_large: bool,
+        make: Callable[Arguments, Made],
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Made:
+        """Return what a function makes of a body: beside the event loop where it is large."""
+        if is_large:
+            return await self._threads.run(make, *arguments, **named)
+        return make(*arguments, **named)
+
+
+async def _read(request: web.Request, charge: Charge) -> bytes:
+    content = bytearray()
+    while part := await request.content.readany():
+        if len(content) + len(part) > request.client_max_size:
+            raise web.HTTPRequestEntityTooLarge(request.client_max_size, len(content) + len(part))
+        charge.grow(REQUEST_BYTE_MEMORY * len(part))
+        content += part
+    return bytes(content)
+
+
+def _object(content: bytes) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"the body is no JSON: {error}") from None
+    except RecursionError:
+        raise RequestError("the body is no JSON that is taken: it is nested too deeply") from None
     if not isinstance(found, dict):
         raise RequestError("the body is no JSON object")
     return found

@@ -22,6 +22,9 @@ from trt_server.http.logprobs import (
 from trt_server.loading.tokenizer import CheckpointTokenizer
 from trt_server.rpc.scoring import Answer
 
+# Bytes of memory for each token that is told, with its text and its log-probability.
+TOLD_MEMORY = 128
+
 
 @dataclass(frozen=True)
 class Heading:
@@ -51,6 +54,12 @@ class ScoredPrompt:
     source: PromptSource
     token_ids: Sequence[int]
     score: pb.PromptScore
+
+
+def reply_memory(request: CompletionsRequest, answer: Answer) -> int:
+    """Return the bytes of memory that an answer takes in a reply: those of each token that is told."""
+    told = 1 + max(request.logprobs or 0, request.prompt_logprobs or 0)
+    return TOLD_MEMORY * told * sum(len(prompt.token_ids) for prompt in answer.prompts)
 
 
 def completions_reply(

@@ -21,6 +21,8 @@ from trt_server.http.generation_settings import (
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 TokenIds = list[Natural]
 PromptSource = str | TokenIds
+# Of one body, as OpenAI has it.
+MAX_PROMPTS = 2048
 
 
 class CompletionsRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,9 +135,14 @@ def score_requests(request: CompletionsRequest, id: str, max_batch_size: int) ->
         max_batch_size: Prompts of one request at most.
 
     Raises:
-        RequestError: There are no prompts, or of several kinds.
+        RequestError: There are no prompts, too many, or of several kinds.
     """
-    prompts = [_prompt(request, source) for source in request.prompts]
+    sources = request.prompts
+    if len(sources) > MAX_PROMPTS:
+        raise RequestError(
+            f"prompt is a list of {len(sources)}, the limit is {MAX_PROMPTS}: send fewer at once", "prompt"
+        )
+    prompts = [_prompt(request, source) for source in sources]
     return [
         pb.ScoreRequest(id=id, prompts=prompts[start : start + max_batch_size])
         for start in range(0, len(prompts), max_batch_size)

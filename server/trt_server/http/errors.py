@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -11,9 +12,12 @@ import grpc
 import msgspec
 from aiohttp import web
 
-from trt_server.errors import ScoringError
+from trt_server.errors import ScoringError, failure, told
 
 log = logging.getLogger(__name__)
+
+# These end the request, or the process, by themselves.
+PASSING = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -74,7 +78,7 @@ def error_response(error: RequestError) -> web.Response:
         kind = "rate_limit_error"
     else:
         kind = "invalid_request_error" if is_callers else "server_error"
-    described = {"message": str(error), "type": kind, "param": error.param, "code": error.code}
+    described = {"message": told(error), "type": kind, "param": error.param, "code": error.code}
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
@@ -106,15 +110,12 @@ async def errors_as_objects(request: web.Request, handler: Handler) -> web.Strea
         )
     except web.HTTPException as error:
         return _not_served(request, error)
-    except Exception as error:
+    except PASSING:
+        raise
+    except BaseException as error:
+        # Whatever a library raises: its panics are no Exception.
         log.exception("a request failed in the HTTP server")
-        return error_response(
-            RequestError(
-                f"the server failed on this request: {error}",
-                status=HTTPStatus.INTERNAL_SERVER_ERROR,
-                code="internal",
-            )
-        )
+        return error_response(request_error(failure(error)))
 
 
 def _not_served(request: web.Request, error: web.HTTPException) -> web.Response:

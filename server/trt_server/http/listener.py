@@ -7,7 +7,7 @@ import logging
 from aiohttp import web
 
 from trt_server.http.application import Application
-from trt_server.rpc.endpoints import MAX_REQUEST_BYTES, cannot_listen, tls_context
+from trt_server.rpc.endpoints import cannot_listen, tls_context
 from trt_server.settings import Settings
 
 # Bytes that are no HTTP are answered by aiohttp, which would log a traceback of each; errors of handlers are
@@ -19,15 +19,16 @@ _protocol_log.setLevel(logging.CRITICAL)
 class HttpListener:
     """An application on a port, in the event loop that it is opened in."""
 
-    def __init__(self, application: Application, last_writes_seconds: float) -> None:
+    def __init__(self, application: Application, max_body_bytes: int, last_writes_seconds: float) -> None:
         """Make it ready to listen.
 
         Args:
             application: What answers.
+            max_body_bytes: Of a request.
             last_writes_seconds: How long responses that are on their way are waited for when it closes.
         """
         self._runner = web.AppRunner(
-            application.web_application(MAX_REQUEST_BYTES),
+            application.web_application(max_body_bytes),
             access_log=None,
             logger=_protocol_log,
             # A client that goes away cancels its request.

@@ -9,7 +9,13 @@ import msgspec
 from trt_server.http.body import convert
 from trt_server.http.completions_request import TokenIds
 from trt_server.http.errors import RequestError
+from trt_server.loading.served_model import Limits
 from trt_server.loading.tokenizer import CheckpointTokenizer
+
+# Of a text that is tokenized, where the longest that can be scored is shorter; it takes a second or so.
+MAX_TEXT_BYTES = 1024 * 1024
+# Of a row of token ids that becomes text.
+MAX_TOKENS = 256 * 1024
 
 
 class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,33 +57,43 @@ def tokenize_request(fields: dict[str, Any]) -> TokenizeRequest:
     return convert(fields, TokenizeRequest)
 
 
-def tokenized(
-    request: TokenizeRequest, tokenizer: CheckpointTokenizer, max_prompt_tokens: int
-) -> dict[str, Any]:
+def tokenized(request: TokenizeRequest, tokenizer: CheckpointTokenizer, limits: Limits) -> dict[str, Any]:
     """Return the reply of /tokenize.
 
     Args:
         request: What is asked for.
         tokenizer: The checkpoint's.
-        max_prompt_tokens: The server's limit.
+        limits: The server's.
 
     Raises:
+        RequestError: The text is too long.
         NoTokenizerError: The model has no tokenizer.
         InvalidRequestError: The tokenizer does not take this text.
     """
+    # Longer texts than may be scored: their callers cut them into parts by the tokens.
+    size, limit = len(request.prompt.encode()), max(limits.max_text_bytes, MAX_TEXT_BYTES)
+    if size > limit:
+        raise RequestError(
+            f"prompt is a text of {size} bytes, the limit is {limit}: send a part of it", "prompt"
+        )
     special = tokenizer.special_token(request.prompt)
     if special is not None and not request.add_special_tokens:
         ids = [special]
     else:
         ids = tokenizer.encode(request.prompt, special=request.add_special_tokens).tolist()
     texts = [tokenizer.decoder.text([token_id]) for token_id in ids] if request.return_token_strs else None
-    return {"count": len(ids), "max_model_len": max_prompt_tokens, "tokens": ids, "token_strs": texts}
+    return {"count": len(ids), "max_model_len": limits.max_prompt_tokens, "tokens": ids, "token_strs": texts}
 
 
 def detokenized(request: DetokenizeRequest, tokenizer: CheckpointTokenizer) -> dict[str, Any]:
     """Return the reply of /detokenize.
 
     Raises:
+        RequestError: There are too many.
         NoTokenizerError: The model has no tokenizer.
     """
+    if (count := len(request.tokens)) > MAX_TOKENS:
+        raise RequestError(
+            f"tokens has {count} ids, the limit is {MAX_TOKENS}: send a part of them", "tokens"
+        )
     return {"prompt": tokenizer.decoder.text(request.tokens)}

@@ -76,6 +76,8 @@ def open_model(
         max_queue_size=settings.max_queue_size,
         stream_window=settings.stream_window,
         prefix_cache_bytes=prefix_bytes,
+        max_request_bytes=settings.max_request_bytes,
+        max_candidates=checkpoint.geometry.vocabulary_size,
         max_scored_positions=settings.max_scored_positions,
     )
     tokenizer = CheckpointTokenizer(checkpoint.folder)

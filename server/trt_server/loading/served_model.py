@@ -9,6 +9,16 @@ from trt_server.engines.engine import EngineDescription
 from trt_server.loading.tokenizer import CheckpointTokenizer
 from trt_server.model.geometry import Geometry
 
+# Bytes of a request's id.
+MAX_ID_BYTES = 256
+# Candidates and continuations of one request that are texts: each is tokenized, with the end of its prompt.
+MAX_APPENDED_TEXTS = 4096
+# Continuations of one request: each is put in its place in a row.
+MAX_CONTINUATIONS = 4096
+# No vocabulary that is in use has a longer token: a text that has more bytes than this for each token that a
+# prompt may have is too long, and is not tokenized to see that.
+MAX_TOKEN_BYTES = 128
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -21,6 +31,9 @@ class Limits:
         max_queue_size: Requests that wait for one engine.
         stream_window: Unanswered requests of one stream.
         prefix_cache_bytes: Memory that shared prefixes may take on each device; 0: none are kept.
+        max_request_bytes: Of one request's message, uncompressed, or of the body of one over HTTP.
+        max_candidates: Candidates and continuations of one prompt: as many as the vocabulary has tokens.
+        max_scored_positions: Of one request; None: any number.
     """
 
     max_prompt_tokens: int
@@ -29,7 +42,14 @@ class Limits:
     max_queue_size: int
     stream_window: int
     prefix_cache_bytes: int
+    max_request_bytes: int
+    max_candidates: int
     max_scored_positions: int | None = None
+
+    @property
+    def max_text_bytes(self) -> int:
+        """Of a prompt's text and the longest text that is appended to it."""
+        return min(MAX_TOKEN_BYTES * self.max_prompt_tokens, self.max_request_bytes)
 
 
 @dataclass(frozen=True)

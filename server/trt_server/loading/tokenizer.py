@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from trt_common.tokenizer import (
     Configuration,
     TextEncoder,
     TokenDecoder,
+    TokenIds,
     TokenizerError,
     holds_tokenizer,
+    is_local,
     load_tokenizer,
     needs_transformers,
     read_configuration,
@@ -29,6 +32,8 @@ from trt_server.errors import InvalidRequestError, NoTokenizerError, StartError
 
 log = logging.getLogger(__name__)
 
+# Characters of an added token, in tokenizers whose texts are encoded by their ends.
+MAX_ADDED_TOKEN = 192
 CHAT_TEMPLATE = "chat_template.jinja"
 
 
@@ -103,31 +108,26 @@ class CheckpointTokenizer:
             NoTokenizerError: There is no tokenizer, or it does not load.
             InvalidRequestError: The tokenizer does not take this text.
         """
-        encode = self._encoder.encode if special else self._encoder.encode_rest
-        try:
-            (ids,) = encode([text])
-        except TokenizerError as error:
-            raise InvalidRequestError(f"{error}, or send token ids") from error
-        return np.asarray(ids, dtype=np.int32)
+        (ids,) = self._encoded(self._encoder.encode if special else self._encoder.encode_rest, [text])
+        return ids
 
-    def following_tokens(self, prompt: str, text: str, *, special: bool = True) -> NDArray[np.int32]:
-        """Return the ids of the tokens that follow `prompt` when `text` is appended to it: int32 [tokens].
-
-        Args:
-            prompt: A text.
-            text: What is appended to it.
-            special: Whether a BOS comes first where the tokenizer's files say so.
+    def encode_all(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Return the token ids of texts, each int32 [tokens], without special tokens before them.
 
         Raises:
-            InvalidRequestError: Appending changes the prompt's own tokens or adds none.
-            NoTokenizerError: The model has no tokenizer that loads.
+            NoTokenizerError: There is no tokenizer, or it does not load.
+            InvalidRequestError: The tokenizer does not take one of them.
         """
-        alone, together = (self.encode(each, special=special) for each in (prompt, prompt + text))
-        if len(together) <= len(alone) or not np.array_equal(together[: len(alone)], alone):
-            raise InvalidRequestError(
-                f"{text!r} does not follow its prompt as tokens of its own: send token ids"
-            )
-        return together[len(alone) :]
+        return self._encoded(self._encoder.encode_rest, texts)
+
+    @cached_property
+    def is_local(self) -> bool:
+        """Whether an end of a text, of MAX_ADDED_TOKEN characters or more, can be encoded by itself.
+
+        Raises:
+            NoTokenizerError: There is no tokenizer, or it does not load.
+        """
+        return is_local(self._encoder.library, MAX_ADDED_TOKEN)
 
     @property
     def first(self) -> tuple[int, ...]:
@@ -209,6 +209,14 @@ class CheckpointTokenizer:
         for note in encoder.notes:
             log.info("tokenizer: %s", note)
         return encoder
+
+    def _encoded(
+        self, encode: Callable[[Sequence[str]], list[TokenIds]], texts: Sequence[str]
+    ) -> list[NDArray[np.int32]]:
+        try:
+            return [np.asarray(ids, dtype=np.int32) for ids in encode(texts)]
+        except TokenizerError as error:
+            raise InvalidRequestError(f"{error}, or send token ids") from error
 
     def _require(self) -> None:
         if not self.present:

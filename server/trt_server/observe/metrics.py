@@ -30,6 +30,7 @@ from trt_server.observe.prometheus import (
     Info,
     Metric,
 )
+from trt_server.rpc.byte_budget import ByteBudget
 from trt_server.scheduling.queue import RequestQueue
 from trt_server.scheduling.stages import STAGE_NAMES
 
@@ -125,6 +126,14 @@ class Metrics:
         )
         self._limit = Gauge(
             "trt_server_queue_limit", "Requests that may wait for the engine.", ["engine"], registry=r
+        )
+        self._memory = Gauge(
+            "trt_server_request_memory_bytes",
+            "Memory that requests take, from their first byte to their answer.",
+            registry=r,
+        )
+        self._memory_limit = Gauge(
+            "trt_server_request_memory_limit_bytes", "Memory that requests may take.", registry=r
         )
         self._prefixes = Gauge(
             "trt_server_prefix_cache_bytes",
@@ -233,6 +242,11 @@ class Metrics:
                 self._least_peak.labels(engine.name, device).set(peak.measured.least_flops_per_second)
                 self._peak_measurements.labels(engine.name, device).set(peak.measured.count)
                 self._peak_contended.labels(engine.name, device).set(peak.measured.contended)
+
+    def describe_budget(self, budget: ByteBudget) -> None:
+        """Read at each scrape how much memory requests take, and tell how much they may."""
+        self._memory.set_function(lambda: budget.used)
+        self._memory_limit.set(budget.limit)
 
     def set_serving(self, serving: bool) -> None:
         """Set whether the health service says SERVING."""

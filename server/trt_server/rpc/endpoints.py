@@ -15,14 +15,19 @@ from trt_server.errors import StartError
 from trt_server.observe.prometheus import CollectorRegistry, start_http_server
 from trt_server.settings import Settings
 
-MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
-GRPC_OPTIONS = (
-    # Else a second server on the same port would take half the requests and nobody would notice.
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.max_send_message_length", -1),
-)
+def grpc_options(settings: Settings) -> tuple[tuple[str, int], ...]:
+    """Return the options of the gRPC server."""
+    return (
+        # Else a second server on the same port would take half the requests and nobody would notice.
+        ("grpc.so_reuseport", 0),
+        # Of a compressed message also what it is uncompressed.
+        ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.max_send_message_length", -1),
+        # Else the window of a fast connection grows to megabytes, and as much of every call's message is held
+        # before the call has a place for it. A message that has one gets a window of its own size.
+        ("grpc.http2.bdp_probe", 0),
+    )
 
 
 def bind_grpc(server: aio.Server, settings: Settings) -> int:

@@ -10,17 +10,24 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 from scoring.v1 import scoring_pb2 as pb
 
 from trt_server.errors import NoReferenceError, ScoringError
 from trt_server.loading.loading import Loaded, LoadedEngine
+from trt_server.loading.served_model import MAX_ID_BYTES
 from trt_server.observe.metrics import Metrics
-from trt_server.rpc.codec import RequestDecoder, encode_response, has_text
+from trt_server.rpc.abort import scoring_error
+from trt_server.rpc.byte_budget import ByteBudget
+from trt_server.rpc.codec import encode_response
 from trt_server.rpc.deadline import Deadline
+from trt_server.rpc.decoding import RequestDecoder, has_text
+from trt_server.rpc.request_size import RequestBounds, is_large, memory_of
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.request import ScoringRequest
+from trt_server.scheduling.step_threads import StepThreads, all_steps
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +58,17 @@ class Answer:
 class Scoring:
     """Answers requests; UNAVAILABLE until `open` is called, and for new work once the queue drains."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, budget: ByteBudget, threads: StepThreads) -> None:
+        """Answer nothing until a model is loaded.
+
+        Args:
+            metrics: Count and time the requests.
+            budget: Of the memory of all requests.
+            threads: For texts and large requests.
+        """
         self._metrics = metrics
+        self._budget = budget
+        self._threads = threads
         self._maybe_loaded: Loaded | None = None
         self._unanswered = 0
         self._idle = asyncio.Event()
@@ -63,9 +79,8 @@ class Scoring:
         """Take requests from now on."""
         served = loaded.served
         geometry = served.geometry
-        self._decoder = RequestDecoder(
-            geometry.vocabulary_size, geometry.max_positions, served.limits, served.tokenizer
-        )
+        bounds = RequestBounds(served.limits, geometry.max_positions)
+        self._decoder = RequestDecoder(geometry.vocabulary_size, bounds, served.tokenizer)
         self._maybe_loaded = loaded
 
     @property
@@ -114,16 +129,16 @@ class Scoring:
             passed = deadline is not None and deadline.passed
             code = grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED
             raise
-        except Exception as error:
-            log.exception("a request failed in the service")
+        except BaseException as error:
+            # Whatever a library raises: its panics are no Exception.
             code = grpc.StatusCode.INTERNAL
-            raise ScoringError(f"the server failed on this request: {error}") from error
+            raise scoring_error(error) from error
         finally:
             self._metrics.count_request(code.name)
             log.debug(
                 "request",
                 extra={
-                    "request_id": request.id,
+                    "request_id": request.id[:MAX_ID_BYTES],
                     "code": code.name,
                     "prompts": len(request.prompts),
                     "milliseconds": (time.perf_counter_ns() - arrived_ns) / 1e6,
@@ -136,14 +151,27 @@ class Scoring:
     async def _answer(self, request: pb.ScoreRequest, arrived_ns: int) -> Answer:
         loaded = self.loaded
         engine = _engine(loaded, request.engine)
-        self._decoder.check_size(request)
-        scoring = await _decode(self._decoder, request, engine)
-        engine.queue.put(scoring)
-        result = await scoring.result
-        total_ns = time.perf_counter_ns() - arrived_ns
-        response = encode_response(request.id, scoring.prompts, result, loaded.served.geometry, total_ns)
+        self._decoder.bounds.check(request, engine.prompt_limits)
+        with self._budget.take(memory_of(request)):
+            scoring = await self._decode(request, engine)
+            engine.queue.put(scoring)
+            result = await scoring.result
+            encode = partial(encode_response, request.id, scoring.prompts, result, loaded.served.geometry)
+            response = await self._threads.run(encode) if is_large(request) else encode()
+        response.timing.total_ns = time.perf_counter_ns() - arrived_ns
         self._metrics.observe(engine.description.name, engine.devices[result.engine].label, response)
         return Answer(scoring.prompts, response)
+
+    async def _decode(self, request: pb.ScoreRequest, engine: LoadedEngine) -> ScoringRequest:
+        start = time.perf_counter_ns()
+        limits, max_row_tokens = engine.prompt_limits, self._decoder.bounds.limits.max_prompt_tokens
+        steps = self._decoder.decode(request, limits)
+        is_text = has_text(request)
+        if not (is_text or is_large(request)):
+            return ScoringRequest(all_steps(steps), max_row_tokens)
+        with engine.queue.expecting():
+            prompts = await self._threads.run_steps(steps)
+        return ScoringRequest(prompts, max_row_tokens, time.perf_counter_ns() - start if is_text else 0)
 
 
 def _engine(loaded: Loaded, role: int) -> LoadedEngine:
@@ -157,13 +185,3 @@ def _engine(loaded: Loaded, role: int) -> LoadedEngine:
     if loaded.reference is None:
         raise NoReferenceError("no reference engine is loaded: start the server with --reference torch")
     return loaded.reference
-
-
-async def _decode(decoder: RequestDecoder, request: pb.ScoreRequest, engine: LoadedEngine) -> ScoringRequest:
-    max_row_tokens = decoder.limits.max_prompt_tokens
-    if not has_text(request):
-        return ScoringRequest(decoder.decode(request, engine.prompt_limits), max_row_tokens)
-    start = time.perf_counter_ns()
-    with engine.queue.expecting():
-        prompts = await asyncio.to_thread(decoder.decode, request, engine.prompt_limits)
-    return ScoringRequest(prompts, max_row_tokens, time.perf_counter_ns() - start)

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import NoReturn
 
-import grpc
 from google.protobuf.message import Message
-from google.rpc.status_pb2 import Status
 from grpc import aio
 from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
 from trt_server.errors import DrainingError, ScoringError
-from trt_server.loading.loading import Loaded
+from trt_server.loading.served_model import MAX_ID_BYTES
+from trt_server.rpc.byte_budget import ByteBudget
 from trt_server.rpc.codec import encode_error, encode_model, encode_tokenizer
 from trt_server.rpc.deadline import Deadline
-from trt_server.rpc.scoring import NotLoadedError, Scoring
+from trt_server.rpc.replies import Replies
+from trt_server.rpc.scoring import Scoring
+from trt_server.scheduling.background import in_background
 
 Context = aio.ServicerContext[Message, Message]
 
 
 class ScoringService(pb_grpc.ScoringServicer):
-    """The contract's methods, on top of what answers a request wherever it comes from."""
+    """The contract's methods, on top of what answers a request wherever it comes from.
 
-    def __init__(self, scoring: Scoring) -> None:
+    They raise ScoringError where they cannot answer; the door makes a status of it.
+    """
+
+    def __init__(self, scoring: Scoring, budget: ByteBudget) -> None:
+        """Serve what answers requests.
+
+        Args:
+            scoring: Answers them.
+            budget: Of the memory of all requests: replies that a stream's caller has not read count too.
+        """
         self._scoring = scoring
+        self._budget = budget
         self._draining = asyncio.Event()
+        self._tokenizer: pb.Tokenizer | None = None
 
     def stop_reading(self) -> None:
         """Read no more requests from open streams; they end when what was read is answered."""
@@ -35,34 +46,35 @@ class ScoringService(pb_grpc.ScoringServicer):
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
         """Score the prompts of one request; the contract says which status an error has."""
-        try:
-            return (await self._scoring.answer(request, Deadline(context))).response
-        except ScoringError as error:
-            await _abort(context, encode_error(error))
+        return (await self._scoring.answer(request, Deadline(context))).response
 
     async def StreamScore(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ScoreRequest], context: Context
     ) -> AsyncIterator[pb.StreamScoreResponse]:
         """Score many requests on one stream; the replies come in the order in which they are done."""
-        limits = (await self._loaded_or_abort(context)).served.limits
-        replies: asyncio.Queue[pb.StreamScoreResponse | None] = asyncio.Queue()
-        window = asyncio.Semaphore(limits.stream_window)
-        reader = asyncio.create_task(self._read_stream(request_iterator, Deadline(context), window, replies))
-        try:
-            while (reply := await replies.get()) is not None:
-                yield reply
-                window.release()
-            await reader
-        except ScoringError as error:
-            await _abort(context, encode_error(error))
-        finally:
-            reader.cancel()
+        window = asyncio.Semaphore(self._scoring.loaded.served.limits.stream_window)
+        with self._budget.take(0) as charge:
+            replies = Replies(charge)
+            reader = asyncio.create_task(
+                self._read_stream(request_iterator, Deadline(context), window, replies)
+            )
+            try:
+                while (reply := await replies.get()) is not None:
+                    yield reply
+                    replies.sent(reply)
+                    window.release()
+                await reader
+            finally:
+                reader.cancel()
         if self._draining.is_set():
-            await _abort(context, encode_error(DrainingError("the server is draining: ask another one")))
+            raise DrainingError("the server is draining: ask another one")
 
-    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:  # noqa: N802
+    async def GetModel(  # noqa: N802
+        self,
+        request: pb.GetModelRequest,
+        context: Context,  # noqa: ARG002
+    ) -> pb.Model:
         """Tell what is loaded, after measuring the peak once more where the request asks for it."""
-        await self._loaded_or_abort(context)
         if request.measure_peak:
             await self._scoring.measure_peaks()
         return encode_model(self._scoring.loaded.served)
@@ -70,21 +82,21 @@ class ScoringService(pb_grpc.ScoringServicer):
     async def GetTokenizer(  # noqa: N802
         self,
         request: pb.GetTokenizerRequest,  # noqa: ARG002
-        context: Context,
+        context: Context,  # noqa: ARG002
     ) -> pb.Tokenizer:
         """Send the tokenizer's files, and a sample of its ids."""
-        loaded = await self._loaded_or_abort(context)
-        try:
-            return await asyncio.to_thread(encode_tokenizer, loaded.served.tokenizer)
-        except ScoringError as error:
-            await _abort(context, encode_error(error))
+        loaded = self._scoring.loaded
+        if self._tokenizer is None:
+            # Once for all callers: its files may take megabytes.
+            self._tokenizer = await in_background(encode_tokenizer, loaded.served.tokenizer)
+        return self._tokenizer
 
     async def _read_stream(
         self,
         request_iterator: AsyncIterator[pb.ScoreRequest],
         deadline: Deadline,
         window: asyncio.Semaphore,
-        replies: asyncio.Queue[pb.StreamScoreResponse | None],
+        replies: Replies,
     ) -> None:
         """Answer a stream until it ends or the server drains.
 
@@ -122,30 +134,18 @@ class ScoringService(pb_grpc.ScoringServicer):
         finally:
             for task in (reading, draining, *answering):
                 task.cancel()
-            replies.put_nowait(None)
+            replies.end()
 
     async def _answer_on_stream(
         self,
         request: pb.ScoreRequest,
         deadline: Deadline,
-        replies: asyncio.Queue[pb.StreamScoreResponse | None],
+        replies: Replies,
     ) -> None:
-        reply = pb.StreamScoreResponse(id=request.id)
+        # Of an id that is longer than one may be, enough to know it by.
+        reply = pb.StreamScoreResponse(id=request.id[:MAX_ID_BYTES])
         try:
             reply.response.CopyFrom((await self._scoring.answer(request, deadline)).response)
         except ScoringError as error:
             reply.error.CopyFrom(encode_error(error))
-        replies.put_nowait(reply)
-
-    async def _loaded_or_abort(self, context: Context) -> Loaded:
-        try:
-            return self._scoring.loaded
-        except NotLoadedError as error:
-            await _abort(context, encode_error(error))
-
-
-async def _abort(context: Context, status: Status) -> NoReturn:
-    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
-    metadata = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(code, status.message, trailing_metadata=metadata)
-    raise AssertionError("abort always raises")
+        replies.put(reply)
