@@ -43,6 +43,12 @@ class QueueFullError(ScoringError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class LateError(ScoringError):
+    """The caller's deadline passes before the request can be answered."""
+
+    status = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 class DrainingError(ScoringError):
     """The server is going away and takes no new work."""
 

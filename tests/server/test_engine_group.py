@@ -122,13 +122,13 @@ def test_a_batch_that_cannot_be_assembled_is_refused_alone(monkeypatch: pytest.M
 def test_a_fault_after_a_batch_refuses_it_alone() -> None:
     async def test() -> None:
         async with Group(Instant()) as group:
-            told = group.requests.record_service_seconds
+            told = group.requests.speed.record
 
-            def fail(_: float) -> None:
-                group.requests.record_service_seconds = told  # type: ignore[method-assign]
+            def fail(*_: float) -> None:
+                group.requests.speed.record = told  # type: ignore[method-assign]
                 raise MemoryError
 
-            group.requests.record_service_seconds = fail  # type: ignore[assignment,method-assign]
+            group.requests.speed.record = fail  # type: ignore[method-assign]
             with pytest.raises(ScoringError, match="failed on this batch: MemoryError"):
                 await group.ask()
             await group.ask()

@@ -18,6 +18,7 @@ from trt_server.http.completions_reply import Heading, completions_reply
 from trt_server.http.completions_request import CompletionsRequest, completions_request, score_requests
 from trt_server.http.errors import RequestError, error_response, errors_as_objects, request_error
 from trt_server.http.models import check_model, model_card
+from trt_server.http.source import HttpSource
 from trt_server.http.tokenizer import DetokenizeRequest, detokenized, tokenize_request, tokenized
 from trt_server.loading.loading import Loaded
 from trt_server.loading.tokenizer import CheckpointTokenizer
@@ -65,16 +66,18 @@ class Application:
         heading = Heading(f"cmpl-{name}", int(time.time()), loaded.served.id)
         limits = loaded.served.limits
         asked = score_requests(request, heading.id, limits.max_batch_size)
-        answers = await self._answers(asked, limits.max_batch_size, limits.stream_window)
+        source = HttpSource.of(http_request)
+        answers = await self._answers(asked, source, limits.max_batch_size, limits.stream_window)
         return await asyncio.to_thread(_completions_response, request, answers, loaded, heading)
 
     async def _answers(
-        self, requests: Sequence[pb.ScoreRequest], max_batch_size: int, window: int
+        self, requests: Sequence[pb.ScoreRequest], source: HttpSource, max_batch_size: int, window: int
     ) -> list[Answer]:
         """Answer all requests, or none where one fails.
 
         Args:
             requests: Those of one caller.
+            source: Who that is, and how long it waits.
             max_batch_size: Prompts of each but the last.
             window: So many are unanswered at once.
         """
@@ -83,7 +86,7 @@ class Application:
         async def answer(number: int, request: pb.ScoreRequest) -> Answer:
             async with permits:
                 try:
-                    return await self._scoring.answer(request)
+                    return await self._scoring.answer(request, source.caller, source.deadline)
                 except ScoringError as error:
                     first = number * max_batch_size
                     where = f"counted from prompt {first} on: " if first else ""

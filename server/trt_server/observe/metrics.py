@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,7 +30,7 @@ from trt_server.observe.prometheus import (
     Info,
     Metric,
 )
-from trt_server.scheduling.queue import RequestQueue
+from trt_server.scheduling.queue import NOT_COMPUTED, RequestQueue
 from trt_server.scheduling.stages import STAGE_NAMES
 
 MFU_WINDOW_SECONDS = 10.0
@@ -77,6 +77,7 @@ class Metrics:
         self._clock = clock
         self._windows: dict[tuple[str, str], _MfuWindow] = {}
         self._peaks: dict[str, float] = {}
+        self._queues: dict[str, RequestQueue] = {}
         self._serving = Gauge(
             "trt_server_serving",
             "1 while grpc.health.v1 says SERVING; 0 while loading, draining, or once the engine is lost.",
@@ -126,6 +127,7 @@ class Metrics:
         self._limit = Gauge(
             "trt_server_queue_limit", "Requests that may wait for the engine.", ["engine"], registry=r
         )
+        r.register(_NotComputedCollector(self._queues))
         self._prefixes = Gauge(
             "trt_server_prefix_cache_bytes",
             "Device memory that shared prefixes take.",
@@ -204,6 +206,7 @@ class Metrics:
         )
         self._depth.labels(engine.name).set_function(lambda: queue.depth)
         self._limit.labels(engine.name).set(queue.limit)
+        self._queues[engine.name] = queue
         for stage in STAGES:
             self._stage.labels(engine.name, stage)
         self._batch.labels(engine.name)
@@ -292,6 +295,25 @@ class _MfuWindow:
         recent = [entry for entry in list(self._entries) if entry[0] >= since]
         core_seconds = sum(entry[2] for entry in recent)
         return mfu(sum(entry[1] for entry in recent), core_seconds, peak) if core_seconds and peak else 0.0
+
+
+class _NotComputedCollector(Collector):
+    """Reads the queues, by the name of their engine, when it is scraped."""
+
+    def __init__(self, queues: Mapping[str, RequestQueue]) -> None:
+        self._queues = queues
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "trt_server_requests_not_computed",
+            "Requests kept from the engine: refused_late or dropped_late (their deadline could not be met), "
+            "abandoned (their caller had left), displaced (by a caller with fewer of them in the queue).",
+            labels=["engine", "reason"],
+        )
+        for engine, queue in list(self._queues.items()):
+            for reason in NOT_COMPUTED:
+                family.add_metric([engine, reason], queue.not_computed[reason])
+        yield family
 
 
 class _DeviceCollector(Collector):

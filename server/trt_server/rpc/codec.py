@@ -22,7 +22,6 @@ from trt_server.model.geometry import Geometry
 from trt_server.observe.accounting import text_flops
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.result import PromptResult, ScoringResult, TokenLogprobs
-from trt_server.scheduling.row import rows_of
 
 
 @dataclass(frozen=True)
@@ -68,19 +67,8 @@ class RequestDecoder:
         if not request.allow_prefix_reuse:
             engine = replace(engine, max_prefix_tokens=0)
         prompts = [self._prompt(number, prompt, engine) for number, prompt in enumerate(request.prompts)]
-        self._check_padded(prompts)
         _check_positions(prompts, engine.max_scored_positions)
         return prompts
-
-    def _check_padded(self, prompts: Sequence[TokenPrompt]) -> None:
-        rows = [row for prompt in prompts for row in rows_of(prompt, self.limits.max_prompt_tokens)]
-        padded = len(prompts) * max(row.tokens for row in rows)
-        if padded > self.limits.max_batch_tokens:
-            raise InvalidRequestError(
-                f"the request is {padded} tokens with its padding, the limit is "
-                f"{self.limits.max_batch_tokens}: send fewer prompts at once, or start the server with a "
-                "larger --max-batch-tokens"
-            )
 
     def _prompt(self, number: int, prompt: pb.Prompt, engine: PromptLimits) -> TokenPrompt:
         is_text = prompt.WhichOneof("content") == "text"

@@ -17,11 +17,18 @@ from trt_server.settings import Settings
 
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
+MAX_UNREAD_CALLS = 2**31 - 1
+MAX_UNREAD_SECONDS = 3600
+
 GRPC_OPTIONS = (
     # Else a second server on the same port would take half the requests and nobody would notice.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", -1),
+    # Calls wait until they are read, and are refused with a reason then: gRPC would end some with CANCELLED.
+    ("grpc.server.max_pending_requests", MAX_UNREAD_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_UNREAD_CALLS),
+    ("grpc.server_max_unrequested_time_in_server", MAX_UNREAD_SECONDS),
 )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import NoReturn
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import Message
@@ -15,8 +16,9 @@ from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
 from trt_server.errors import DrainingError, ScoringError
 from trt_server.loading.loading import Loaded
+from trt_server.rpc.caller import caller_of
 from trt_server.rpc.codec import encode_error, encode_model, encode_tokenizer
-from trt_server.rpc.deadline import Deadline
+from trt_server.rpc.deadline import CallDeadline, Deadline
 from trt_server.rpc.scoring import NotLoadedError, Scoring
 
 Context = aio.ServicerContext[Message, Message]
@@ -36,7 +38,7 @@ class ScoringService(pb_grpc.ScoringServicer):
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
         """Score the prompts of one request; the contract says which status an error has."""
         try:
-            return (await self._scoring.answer(request, Deadline(context))).response
+            return (await self._scoring.answer(request, caller_of(context), CallDeadline(context))).response
         except ScoringError as error:
             await _abort(context, encode_error(error))
 
@@ -47,7 +49,8 @@ class ScoringService(pb_grpc.ScoringServicer):
         limits = (await self._loaded_or_abort(context)).served.limits
         replies: asyncio.Queue[pb.StreamScoreResponse | None] = asyncio.Queue()
         window = asyncio.Semaphore(limits.stream_window)
-        reader = asyncio.create_task(self._read_stream(request_iterator, Deadline(context), window, replies))
+        answer = partial(self._answer_on_stream, caller_of(context), CallDeadline(context), replies)
+        reader = asyncio.create_task(self._read_stream(request_iterator, answer, window, replies))
         try:
             while (reply := await replies.get()) is not None:
                 yield reply
@@ -82,7 +85,7 @@ class ScoringService(pb_grpc.ScoringServicer):
     async def _read_stream(
         self,
         request_iterator: AsyncIterator[pb.ScoreRequest],
-        deadline: Deadline,
+        answer: Callable[[pb.ScoreRequest], Coroutine[Any, Any, None]],
         window: asyncio.Semaphore,
         replies: asyncio.Queue[pb.StreamScoreResponse | None],
     ) -> None:
@@ -90,7 +93,7 @@ class ScoringService(pb_grpc.ScoringServicer):
 
         Args:
             request_iterator: The stream's requests.
-            deadline: The stream's.
+            answer: Puts the reply to a request among the replies.
             window: Has a permit for each request that may be unanswered.
             replies: Gets the replies, and None after the last.
 
@@ -105,7 +108,7 @@ class ScoringService(pb_grpc.ScoringServicer):
                 request = await anext(request_iterator, None)
                 if request is None:
                     return
-                task = asyncio.create_task(self._answer_on_stream(request, deadline, replies))
+                task = asyncio.create_task(answer(request))
                 answering.add(task)
                 task.add_done_callback(answering.discard)
 
@@ -126,13 +129,14 @@ class ScoringService(pb_grpc.ScoringServicer):
 
     async def _answer_on_stream(
         self,
-        request: pb.ScoreRequest,
+        caller: str,
         deadline: Deadline,
         replies: asyncio.Queue[pb.StreamScoreResponse | None],
+        request: pb.ScoreRequest,
     ) -> None:
         reply = pb.StreamScoreResponse(id=request.id)
         try:
-            reply.response.CopyFrom((await self._scoring.answer(request, deadline)).response)
+            reply.response.CopyFrom((await self._scoring.answer(request, caller, deadline)).response)
         except ScoringError as error:
             reply.error.CopyFrom(encode_error(error))
         replies.put_nowait(reply)

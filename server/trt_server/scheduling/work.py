@@ -22,6 +22,7 @@ class Work:
             rows fit.
         outcomes: Those of the batches that are done, in the order of the batches.
         assemble_ns: Nanoseconds that making the batches took.
+        turn: The virtual time at which the first request's turn began.
         submitted_ns: When the first batch went to the engine, on the clock of time.perf_counter_ns.
     """
 
@@ -31,7 +32,7 @@ class Work:
         self._rows = [row for request in requests for row in request.rows]
         self._length_multiple = batching.length_multiple
         self._numbers = [
-            part for numbers in _numbers_by_prefix(self._rows) for part in batching.split(self._rows, numbers)
+            part for numbers in numbers_by_prefix(self._rows) for part in batching.split(self._rows, numbers)
         ]
         self.batches = [
             make_batch([self._rows[number] for number in numbers], batching.length_multiple)
@@ -39,6 +40,7 @@ class Work:
         ]
         self.assemble_ns = time.perf_counter_ns() - start
         self.submitted_ns = 0
+        self.turn = requests[0].turn
         self.outcomes: list[Outcome] = []
 
     def results(self, engine: int) -> Iterator[ScoringResult]:
@@ -145,7 +147,7 @@ class Work:
                 yield batch, outcome, theirs / len(numbers)
 
 
-def _numbers_by_prefix(rows: Sequence[PromptRow]) -> list[list[int]]:
+def numbers_by_prefix(rows: Sequence[PromptRow]) -> list[list[int]]:
     """The numbers of the rows that go on after the same prefix, for each prefix."""
     numbers: dict[bytes, list[int]] = {}
     for number, row in enumerate(rows):
