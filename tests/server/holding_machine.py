@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 from fake_gpu_machine import gpu_machine
 from processes import ServerProcess
 from score_requests import ids_prompt, request
@@ -61,6 +60,10 @@ class HoldingMachine:
         events = log.read_text().split() if log.exists() else []
         return [int(event.removeprefix("holds:")) for event in events if event.startswith("holds:")]
 
+    def wait_until_held(self, batches: int, or_else: Callable[[], bool] = lambda: False) -> None:
+        """Until the device has waited in so many batches, or something else is so."""
+        wait_until(lambda: len(self.held) >= batches or or_else())
+
     def start(self, model: Path, *arguments: str) -> ServerProcess:
         return ServerProcess("--model", str(model), *LIMITS, *arguments, environment=self.environment)
 
@@ -77,9 +80,9 @@ def held_request(token: int, id: str = "") -> pb.ScoreRequest:
     return request(ids_prompt([token, 5, 9]), id=id or str(token))
 
 
-def occupy(machine: HoldingMachine, stub: Any, token: int) -> grpc.Future:
+def occupy(machine: HoldingMachine, stub: Any, token: int) -> Any:
     """Ask for a held batch, and return its call when the engine waits for nothing else."""
-    call: grpc.Future = stub.Score.future(held_request(token), timeout=SECONDS)
+    call = stub.Score.future(held_request(token), timeout=SECONDS)
     wait_until(lambda: machine.held == [token])
     return call
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,12 +23,15 @@ from holding_machine import (
     wait_for_depth,
     wait_until,
 )
+from instant_engine import Instant, Zeros
 from processes import ServerProcess
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
+from trt_server.engines.engine import Batch
 from trt_server.errors import LateError, QueueFullError
 from trt_server.scheduling.batching import Batching
+from trt_server.scheduling.group import EngineGroup
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.queue import RequestQueue
 from trt_server.scheduling.request import ScoringRequest
@@ -54,27 +58,26 @@ def machine(tmp_path: Path) -> HoldingMachine:
     return HoldingMachine.make(tmp_path, TOKENS)
 
 
-@pytest.mark.parametrize("streams", [1, 4])
 def test_who_asks_for_little_waits_for_no_more_than_what_runs(
-    llama_folder: Path, machine: HoldingMachine, streams: int
+    llama_folder: Path, machine: HoldingMachine
 ) -> None:
     """However much waits, and however much of it is assembled: counted in batches before its own."""
     with machine.start(llama_folder) as server:
         server.wait_until_serving()
         first = occupy(machine, stub_of_its_own(server), TOKENS[0])
-        bulk = [ask_in_bulk(server, TOKENS[1 + number :: streams]) for number in range(streams)]
+        bulk = ask_in_bulk(server, TOKENS[1:])
         wait_for_depth(server, len(TOKENS) - 1 - READY)
         interactive = stub_of_its_own(server).Score.future(ids_request(3), timeout=SECONDS)
         wait_for_depth(server, len(TOKENS) - READY)
         # What ran when it came: one batch, and one more where the engine had taken it by then.
         for batches in range(1, ENGINE_DEPTH + 1):
-            wait_until(lambda count=batches: interactive.done() or len(machine.held) >= count)
+            machine.wait_until_held(batches, or_else=interactive.done)
             machine.let_go(*machine.held[:batches])
         assert interactive.result(SECONDS).scores
         assert len(machine.held) <= ENGINE_DEPTH + 1
         machine.let_go(*TOKENS)
         assert first.result().scores
-        assert sum(len(list(replies)) for replies in bulk) == len(TOKENS) - 1
+        assert len(list(bulk)) == len(TOKENS) - 1
 
 
 def test_a_full_queue_has_room_for_a_caller_with_less(llama_folder: Path, machine: HoldingMachine) -> None:
@@ -117,6 +120,58 @@ def take(queue: RequestQueue) -> ScoringRequest:
     assert queue.begin([request]) == [request]
     request.is_over = True
     return request
+
+
+class OneAtATime(Instant):
+    """Begins a batch when it is allowed to, and remembers how long the first row of each was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[int] = []
+        self.allowed = threading.Semaphore(0)
+
+    async def run_until(self, computed: int) -> None:
+        """Until so many batches are computed and one more waits to be allowed."""
+        while True:
+            begun = len(self.begun)
+            if begun > computed:
+                return
+            if begun:
+                self.allowed.release()
+            while len(self.begun) == begun:
+                await asyncio.sleep(0.001)
+
+    def submit(self, batch: Batch) -> Zeros:
+        self.begun.append(int(batch.lengths[0]))
+        assert self.allowed.acquire(timeout=SECONDS)
+        return super().submit(batch)
+
+
+def test_beside_many_who_ask_in_bulk_the_wait_is_the_same() -> None:
+    """Four callers with ten requests each, as long as one another, and one that asks three times."""
+
+    async def test() -> None:
+        engine, queue = OneAtATime(), RequestQueue(64)
+        bulk = [a_request(f"bulk {number % 4}", 20) for number in range(40)]
+        for request in bulk:
+            queue.put(request)
+        batching = Batching(1, 10**6, 0.0)
+        group = EngineGroup([lambda: engine], ["none"], queue, batching, lambda _: None, lambda _: None)
+        await group.start()
+        for computed in (3, 11, 20):
+            await engine.run_until(computed)
+            interactive = a_request("interactive", 5)
+            queue.put(interactive)
+            running = len(engine.begun)
+            engine.allowed.release(2)
+            await interactive.result
+            assert engine.begun[running] == 5
+        engine.allowed.release(64)
+        await asyncio.gather(*(request.result for request in bulk))
+        queue.drain()
+        await group.finish()
+
+    asyncio.run(asyncio.wait_for(test(), SECONDS))
 
 
 def test_callers_get_the_same_tokens_whatever_their_requests_are_like() -> None:

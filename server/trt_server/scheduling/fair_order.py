@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from trt_server.scheduling.request import ScoringRequest
+from trt_server.scheduling.request import ScoringRequest, Turn
 
 
 @dataclass
@@ -25,6 +25,11 @@ class _Line:
     begin: float
     requests: deque[ScoringRequest] = field(default_factory=deque)
     tokens: int = 0
+
+    @property
+    def turn(self) -> Turn:
+        """That of the first of them."""
+        return self.begin, len(self.requests)
 
 
 class FairOrder:
@@ -54,8 +59,11 @@ class FairOrder:
         """The one that is served next; None where none waits."""
         if not self._lines:
             return None
-        line = min(self._lines.values(), key=lambda each: (each.begin, len(each.requests)))
-        return line.requests[0]
+        return min(self._lines.values(), key=lambda line: line.turn).requests[0]
+
+    def turn_of(self, request: ScoringRequest) -> Turn:
+        """Return the turn of the first request of a line."""
+        return self._lines[request.caller].turn
 
     def begin_of(self, caller: str) -> float:
         """Return the virtual time at which the caller's next turn begins, or would begin if it asked now."""
@@ -72,7 +80,7 @@ class FairOrder:
     def take(self, request: ScoringRequest) -> None:
         """Remove a request that will be computed, and charge its caller with its tokens."""
         line = self._lines[request.caller]
-        request.turn = line.begin
+        request.turn = line.turn
         line.begin += request.tokens
         self.remove(request)
 
@@ -87,7 +95,7 @@ class FairOrder:
 
     def begin(self, request: ScoringRequest) -> None:
         """Move the virtual time on to the turn of a request whose computation begins."""
-        self._time = max(self._time, request.turn)
+        self._time = max(self._time, request.turn[0])
         if len(self._begins) > 2 * len(self._lines) + 64:
             self._begins = {caller: begin for caller, begin in self._begins.items() if begin > self._time}
 

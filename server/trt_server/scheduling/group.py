@@ -19,7 +19,7 @@ from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.peak_turn import PeakTurn
 from trt_server.scheduling.queue import RequestQueue
 from trt_server.scheduling.ready import ReadyWork
-from trt_server.scheduling.request import ScoringRequest, fail_all
+from trt_server.scheduling.request import ScoringRequest, Turn, fail_all
 from trt_server.scheduling.work import Work
 from trt_server.scheduling.worker import EngineWorker
 
@@ -173,8 +173,8 @@ class EngineGroup:
             fail_all(requests, ScoringError(f"the batch could not be assembled: {reason_of(error)}"))
             return None
 
-    def _assembled_before(self, turn: float) -> Work | None:
-        """Return work whose turn begins before this one, of requests that came after that was assembled."""
+    def _assembled_before(self, turn: Turn) -> Work | None:
+        """Return work whose turn is before this one, of requests that came after that was assembled."""
         requests = self._queue.take_before(turn, self._batching)
         return self._assembled(requests) if requests else None
 

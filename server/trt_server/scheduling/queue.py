@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from trt_server.errors import DrainingError, EngineLostError, LateError, QueueFullError
 from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.fair_order import FairOrder
-from trt_server.scheduling.request import ScoringRequest
+from trt_server.scheduling.request import ScoringRequest, Turn
 from trt_server.scheduling.speed import BatchSpeed
 
 # A caller is told to wait so long at least, and before the first batch has shown how long one takes.
@@ -121,8 +121,8 @@ class RequestQueue:
                 self._changed.wait(left)
             return taken
 
-    def take_before(self, turn: float, batching: Batching) -> list[ScoringRequest]:
-        """Return what `take` would, without waiting, where its turn begins before this one; else nothing."""
+    def take_before(self, turn: Turn, batching: Batching) -> list[ScoringRequest]:
+        """Return what `take` would, without waiting, where its turn is before this one; else nothing."""
         with self._changed:
             first = self._take_first(turn)
             if first is None:
@@ -168,10 +168,10 @@ class RequestQueue:
             self._changed.notify_all()
             return self._waiting.clear()
 
-    def _take_first(self, before: float | None = None) -> ScoringRequest | None:
+    def _take_first(self, before: Turn | None = None) -> ScoringRequest | None:
         """Take the next one that is computed; None where none waits, or none whose turn is before that."""
         while (request := self._waiting.first) is not None:
-            if before is not None and self._waiting.begin_of(request.caller) >= before:
+            if before is not None and self._waiting.turn_of(request) >= before:
                 return None
             if self._drop(request):
                 self._remove(request)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from trt_server.scheduling import futures
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.result import ScoringResult
 from trt_server.scheduling.row import PromptRow, rows_of
+
+# The virtual time at which it begins, and how many requests of its caller waited then; the least comes first.
+Turn: TypeAlias = "tuple[float, int]"
 
 
 def _new_future() -> asyncio.Future[ScoringResult]:
@@ -32,7 +36,7 @@ class ScoringRequest:
         due: When its caller no longer waits for it, on the clock of time.monotonic; None: it waits for ever.
         first_part: The first part of a larger request, where this is a later one.
         queued_ns: When the queue took it, on the clock of time.perf_counter_ns.
-        turn: The virtual time at which its turn began, from when it is taken to be computed.
+        turn: Its turn, from when it is taken to be computed.
         measures: It is computed to learn how long that takes, whatever the estimate says.
         began: When it went to the engine, on the clock of time.monotonic; None: it has not.
         is_over: It has its result or its error, or is not computed any more.
@@ -48,7 +52,7 @@ class ScoringRequest:
     due: float | None = None
     first_part: ScoringRequest | None = None
     queued_ns: int = field(default=0, init=False)
-    turn: float = field(default=0.0, init=False)
+    turn: Turn = field(default=(0.0, 0), init=False)
     measures: bool = field(default=False, init=False)
     began: float | None = field(default=None, init=False)
     is_over: bool = field(default=False, init=False)

@@ -22,7 +22,7 @@ class Work:
             rows fit.
         outcomes: Those of the batches that are done, in the order of the batches.
         assemble_ns: Nanoseconds that making the batches took.
-        turn: The virtual time at which the first request's turn began.
+        turn: That of the first request.
         submitted_ns: When the first batch went to the engine, on the clock of time.perf_counter_ns.
     """
 

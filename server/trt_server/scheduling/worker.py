@@ -20,7 +20,7 @@ from trt_server.scheduling import futures
 from trt_server.scheduling.peak_turn import PeakTurn
 from trt_server.scheduling.queue import RequestQueue
 from trt_server.scheduling.ready import ReadyWork
-from trt_server.scheduling.request import ScoringRequest, fail_all
+from trt_server.scheduling.request import ScoringRequest, Turn, fail_all
 from trt_server.scheduling.work import Work
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _FIRST_MEASURED_TOKENS = 128
 _MEASURED_SECONDS = 0.1
 
 Assemble = Callable[[Sequence[ScoringRequest]], Work | None]
-AssembleBefore = Callable[[float], Work | None]
+AssembleBefore = Callable[[Turn], Work | None]
 
 
 @dataclass(frozen=True)
