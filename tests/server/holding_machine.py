@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 from fake_gpu_machine import gpu_machine
 from processes import ServerProcess
 from score_requests import ids_prompt, request
 from scoring.v1 import scoring_pb2 as pb
+from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
 SECONDS = 60.0
 LIMITS = (
@@ -78,6 +80,12 @@ def wait_until(holds: Callable[[], bool]) -> None:
 def held_request(token: int, id: str = "") -> pb.ScoreRequest:
     """A request whose batch waits until the machine is told to let this token go."""
     return request(ids_prompt([token, 5, 9]), id=id or str(token))
+
+
+def stub_of_its_own(server: ServerProcess) -> Any:
+    """That of another caller: its connection is shared with no other channel."""
+    channel = grpc.insecure_channel(server.url, options=[("grpc.use_local_subchannel_pool", 1)])
+    return pb_grpc.ScoringStub(channel)  # type: ignore[no-untyped-call]
 
 
 def occupy(machine: HoldingMachine, stub: Any, token: int) -> Any:

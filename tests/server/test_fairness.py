@@ -20,6 +20,7 @@ from holding_machine import (
     HoldingMachine,
     held_request,
     occupy,
+    stub_of_its_own,
     wait_for_depth,
     wait_until,
 )
@@ -27,7 +28,6 @@ from instant_engine import Instant, Zeros
 from processes import ServerProcess
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
-from scoring.v1 import scoring_pb2_grpc as pb_grpc
 from trt_server.engines.engine import Batch
 from trt_server.errors import LateError, QueueFullError
 from trt_server.scheduling.batching import Batching
@@ -38,12 +38,6 @@ from trt_server.scheduling.request import ScoringRequest
 
 # Each begins a batch of its own, which is held until the test lets it go.
 TOKENS = range(100, 116)
-
-
-def stub_of_its_own(server: ServerProcess) -> pb_grpc.ScoringStub:
-    """That of another caller: its connection is shared with no other channel."""
-    channel = grpc.insecure_channel(server.url, options=[("grpc.use_local_subchannel_pool", 1)])
-    return pb_grpc.ScoringStub(channel)  # type: ignore[no-untyped-call]
 
 
 def ask_in_bulk(server: ServerProcess, tokens: Iterable[int]) -> Iterator[pb.StreamScoreResponse]:
@@ -138,8 +132,10 @@ class OneAtATime(Instant):
                 return
             if begun:
                 self.allowed.release()
-            while len(self.begun) == begun:
-                await asyncio.sleep(0.001)
+            await asyncio.to_thread(self._wait_for_more_than, begun)
+
+    def _wait_for_more_than(self, batches: int) -> None:
+        wait_until(lambda: len(self.begun) > batches)
 
     def submit(self, batch: Batch) -> Zeros:
         self.begun.append(int(batch.lengths[0]))
