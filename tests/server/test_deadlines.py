@@ -144,6 +144,8 @@ def test_what_a_batch_takes_follows_from_those_that_were_measured() -> None:
     assert speed.seconds(300) == pytest.approx(1.2)
     assert speed.most_seconds(300) == pytest.approx(3.0)
     assert speed.most_seconds(500) == 4.0
-    # A tenth of each new one.
+    # A tenth of each new one, and half of one that is faster.
     speed.record(1000, 14.0)
     assert speed.seconds(1000) == pytest.approx(5.0)
+    speed.record(1000, 3.0)
+    assert speed.seconds(1000) == pytest.approx(4.0)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The weight of a batch in the means. About twenty batches count.
+# The weight of a batch in the means, so that about twenty batches count.
 SMOOTHING = 0.1
+# That of one which is faster than others of its size, so that nobody is refused for long because the speed was
+# measured while other programs had the machine.
+FASTER_SMOOTHING = 0.5
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,14 @@ class _Size:
     tokens: float
     seconds: float
 
-    def with_batch(self, tokens: int, seconds: float) -> _Size:
+    def with_batch(self, tokens: int, seconds: float, weight: float = SMOOTHING) -> _Size:
         return _Size(
-            self.tokens + SMOOTHING * (tokens - self.tokens),
-            self.seconds + SMOOTHING * (seconds - self.seconds),
+            self.tokens + weight * (tokens - self.tokens), self.seconds + weight * (seconds - self.seconds)
         )
+
+    def with_like_batch(self, tokens: int, seconds: float) -> _Size:
+        is_faster = seconds * self.tokens < self.seconds * tokens
+        return self.with_batch(tokens, seconds, FASTER_SMOOTHING if is_faster else SMOOTHING)
 
 
 class BatchSpeed:
@@ -50,7 +56,7 @@ class BatchSpeed:
         """
         bits, new = tokens.bit_length(), _Size(tokens, seconds)
         known = self._sizes.get(bits)
-        self._sizes = {**self._sizes, bits: known.with_batch(tokens, seconds) if known else new}
+        self._sizes = {**self._sizes, bits: known.with_like_batch(tokens, seconds) if known else new}
         recent = self._recent
         self._recent = recent.with_batch(tokens, seconds) if recent else new
 
