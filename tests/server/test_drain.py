@@ -90,6 +90,15 @@ def test_a_signal_drains(llama_folder: Path, machine: HoldingMachine, number: si
         assert server.wait() == 0
 
 
+def test_what_nohup_has_ignored_stays_ignored(llama_folder: Path) -> None:
+    with ServerProcess("--model", str(llama_folder), before=("nohup",)) as server:
+        stub = server.wait_until_serving().stub()
+        server.signal(signal.SIGHUP)
+        assert stub.Score(ids_request(5), timeout=SECONDS).scores
+        assert server.stop() == 0
+    assert len([line for line in server.lines if "draining" in line]) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_the_process_at_once(
     llama_folder: Path, machine: HoldingMachine, number: signal.Signals

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 # The weight of a batch in the means, so that about twenty batches count.
 SMOOTHING = 0.1
-# That of one which is faster than others of its size, so that nobody is refused for long because the speed was
-# measured while other programs had the machine.
+# That of one which is faster than others of its size: a speed that was measured while other programs had the
+# machine does not count for long.
 FASTER_SMOOTHING = 0.5
 
 
