@@ -11,7 +11,7 @@ import sys
 import threading
 import urllib.request
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,11 @@ os.environ.setdefault("TRT_SERVER_ENGINE", "onnxruntime")
 class ServerProcess:
     """A trt-server on free ports, with JSON logs that are read as they come."""
 
-    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        command = [program("trt-server"), "--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
+    def __init__(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, before: Sequence[str] = ()
+    ) -> None:
+        """Start it; `before` is a command that runs it."""
+        command = [*before, program("trt-server"), *FREE_PORTS, "--log-format", "json"]
         self.process = subprocess.Popen(
             [*command, *arguments],
             stderr=subprocess.PIPE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Sequence
 
@@ -31,6 +30,8 @@ from trt_server.settings import Settings
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run trt-server to its end, or exit: 2 for a bad argument, 1 for a start that failed.
+
+    A server that has started ends the process with a status of its own (`exit_status.py`).
 
     Args:
         arguments: the words behind the program's name; by default those of this process.
@@ -72,10 +73,8 @@ def _start(settings: Settings, command: str | None) -> None:
 
     if command == BUILD:
         print(build(settings))
-    elif not asyncio.run(serve(settings)):
-        # Loading goes on, in threads of libraries too, for which the interpreter would wait.
-        logging.shutdown()
-        os._exit(0)
+    else:
+        asyncio.run(serve(settings))
 
 
 def _unknown_variables() -> list[str]:

@@ -66,6 +66,12 @@ class NotReceivedError(ScoringError):
     status = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+class LateError(ScoringError):
+    """The caller's deadline passes before the request can be answered."""
+
+    status = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 class DrainingError(ScoringError):
     """The server is going away and takes no new work."""
 

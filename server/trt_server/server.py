@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -15,8 +16,10 @@ from grpc_reflection.v1alpha import reflection
 from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
+from trt_server import exit_status
 from trt_server.loading.loading import Loaded, load
 from trt_server.observe.metrics import Metrics
+from trt_server.rpc.arrivals import Arrivals
 from trt_server.rpc.byte_budget import ByteBudget
 from trt_server.rpc.door import Door
 from trt_server.rpc.endpoints import bind_grpc, grpc_options, serve_metrics
@@ -24,6 +27,7 @@ from trt_server.rpc.receiving import COPIES, Receiving
 from trt_server.rpc.scoring import Scoring
 from trt_server.rpc.service import ScoringService
 from trt_server.scheduling.step_threads import StepThreads
+from trt_server.scheduling.watchdog import Watchdog
 from trt_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,18 +45,20 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # For replies that are computed and on their way out when the server stops.
 LAST_WRITES_SECONDS = 5.0
+QUIET_SECONDS = 0.2
+# For errors that callers are told when the process ends whatever its event loop does.
+LAST_WORDS_SECONDS = 1.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-async def serve(settings: Settings) -> bool:
-    """Run a server until a signal stops it.
-
-    Returns:
-        Whether the model was loaded before the signal came.
+async def serve(settings: Settings) -> NoReturn:
+    """Run a server until a signal stops it, and end the process with the status of `exit_status.py`.
 
     Raises:
         StartError: The server cannot start.
     """
-    return await Server(settings).run()
+    # Here, because an event loop that ends waits for its threads.
+    exit_status.leave(await Server(settings).run())
 
 
 class Server:
@@ -68,9 +74,12 @@ class Server:
         self._service = ScoringService(self._scoring, self._budget)
         self._health = health.aio.HealthServicer()
         self._serving = False
+        self._draining = False
+        self._is_lost = False
         self._http: HttpListener | None = None
         self._stop = asyncio.Event()
-        self._grpc = aio.server(options=grpc_options(settings), interceptors=[self._door()])
+        self._arrivals = Arrivals()
+        self._grpc = aio.server(options=grpc_options(settings), interceptors=[self._arrivals, self._door()])
         pb_grpc.add_ScoringServicer_to_server(self._service, self._grpc)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -82,9 +91,10 @@ class Server:
         receiving_small = Receiving(ByteBudget(COPIES * size * SMALL_PLACES), size, timeout)
         return Door(SCORING_METHODS, self._budget, receiving, receiving_small, self._threads, self._metrics)
 
-    async def run(self) -> bool:
-        """Listen, load, serve and drain, as `serve` says."""
+    async def run(self) -> int:
+        """Listen, load, serve and drain; return the process's status."""
         settings, started = self._settings, time.monotonic()
+        self._loop = asyncio.get_running_loop()
         self._catch_signals()
         grpc_port = bind_grpc(self._grpc, settings)
         metrics_port = serve_metrics(self._metrics.registry, settings)
@@ -98,8 +108,9 @@ class Server:
             loaded = await self._load()
             if loaded is None:
                 log.info("stopped before the model was loaded")
-                return False
+                return exit_status.DRAINED
             await self._set_health(SERVING)
+            self._watch(loaded)
             log.info(
                 "serving on %s:%d, %smetrics on http://%s:%d/metrics, ready after %.2f s",
                 settings.host,
@@ -111,11 +122,10 @@ class Server:
                 extra={"event": "serving", **ports},
             )
             await self._stop.wait()
-            await self._drain(loaded)
-            return True
+            return await self._drain(loaded)
         finally:
             # Together, as either waits for its last writes.
-            await asyncio.gather(self._grpc.stop(LAST_WRITES_SECONDS), self._close_http())
+            await asyncio.gather(self._close_grpc(), self._close_http())
 
     async def _open_http(self, port: int) -> int:
         """Open the HTTP port; return it."""
@@ -129,6 +139,15 @@ class Server:
         application = Application(self._scoring, lambda: self._serving, bodies, self._threads)
         self._http = HttpListener(application, settings.max_request_bytes, LAST_WRITES_SECONDS)
         return await self._http.open(port, settings)
+
+    async def _close_grpc(self) -> None:
+        """Wait for the last writes; the process closes the connections, which is UNAVAILABLE to callers.
+
+        gRPC itself would end calls that come in between, and those that stay open, with CANCELLED.
+        """
+        if await self._arrivals.end(QUIET_SECONDS, LAST_WRITES_SECONDS):
+            stopping = asyncio.create_task(self._grpc.stop(2 * LAST_WRITES_SECONDS))
+            await asyncio.wait({stopping}, timeout=LAST_WRITES_SECONDS)
 
     async def _close_http(self) -> None:
         if self._http is not None:
@@ -158,7 +177,9 @@ class Server:
         self._scoring.open(loaded)
         return loaded
 
-    async def _drain(self, loaded: Loaded) -> None:
+    async def _drain(self, loaded: Loaded) -> int:
+        """Answer what was accepted, for so long as the settings allow; return the process's status."""
+        self._draining = True
         await self._set_health(NOT_SERVING)
         self._service.stop_reading()
         for engine in loaded.engines:
@@ -167,17 +188,77 @@ class Server:
         try:
             await asyncio.wait_for(self._drained(loaded), self._settings.drain_timeout)
         except asyncio.TimeoutError:
-            log.warning("stopped after %g s of draining with work unanswered", self._settings.drain_timeout)
+            given_up = self._scoring.give_up("the server has stopped before the answer: ask another one")
+            log.error(
+                "stopped after --drain-timeout %g s with %d requests unanswered: status %d",
+                self._settings.drain_timeout,
+                given_up,
+                exit_status.UNDRAINED,
+            )
+            return exit_status.UNDRAINED
+        return exit_status.DRAINED
 
     async def _drained(self, loaded: Loaded) -> None:
         await self._scoring.answered()
         for engine in loaded.engines:
             await engine.group.finish()
 
+    def _watch(self, loaded: Loaded) -> None:
+        """Watch for batches that never come back."""
+        timeout = self._settings.stall_timeout
+        if not timeout:
+            return
+
+        def stalled() -> str | None:
+            reasons = (engine.group.stalled(timeout) for engine in loaded.engines)
+            return next((reason for reason in reasons if reason is not None), None)
+
+        loop = asyncio.get_running_loop()
+
+        def on_stall(reason: str) -> None:
+            loop.call_soon_threadsafe(self._stall, loaded, reason)
+
+        def on_recovery() -> None:
+            loop.call_soon_threadsafe(self._recover, loaded)
+
+        Watchdog(
+            stalled, timeout, self._settings.stall_exit, on_stall, on_recovery, self._end_stalled
+        ).start()
+
+    def _stall(self, loaded: Loaded, reason: str) -> None:
+        """Take no work while a batch does not come back."""
+        log.error(
+            "not serving: %s; if that does not end, the process does in %g s, with status %d",
+            reason,
+            self._settings.stall_exit,
+            exit_status.STALLED,
+        )
+        for engine in loaded.engines:
+            engine.queue.refuse(f"the engine does not answer: {reason}")
+        self._changing = asyncio.create_task(self._set_health(NOT_SERVING))
+
+    def _recover(self, loaded: Loaded) -> None:
+        """Take work again, as the batch has come back after all."""
+        if self._draining or self._is_lost:
+            return
+        log.warning("serving again: the batch has come back")
+        for engine in loaded.engines:
+            engine.queue.refuse(None)
+        self._changing = asyncio.create_task(self._set_health(SERVING))
+
+    def _end_stalled(self, reason: str) -> None:
+        """Tell the callers that wait, and end the process, in the watchdog's thread."""
+        log.critical("ended with status %d: %s", exit_status.STALLED, reason)
+        self._loop.call_soon_threadsafe(self._scoring.give_up, f"the server ends: {reason}: ask another one")
+        # The event loop may hang too.
+        time.sleep(LAST_WORDS_SECONDS)
+        exit_status.leave(exit_status.STALLED)
+
     def _lose(self, reason: str) -> None:
         """Say NOT_SERVING, because an engine failed for good: a supervisor may start the process again."""
+        self._is_lost = True
         log.error("not serving any more: %s", reason)
-        self._losing = asyncio.create_task(self._set_health(NOT_SERVING))
+        self._changing = asyncio.create_task(self._set_health(NOT_SERVING))
 
     async def _set_health(self, status: int) -> None:
         self._serving = status == SERVING
@@ -186,12 +267,21 @@ class Server:
             await self._health.set(name, status)
 
     def _catch_signals(self) -> None:
+        """Drain at the first signal, and end the process at once at the second."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+        for number in SIGNALS:
+            # What `nohup` has the process ignore stays ignored.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._on_signal)
 
     def _on_signal(self) -> None:
-        """Drain at the first signal, exit at once at the second."""
-        if self._stop.is_set():
-            raise SystemExit(1)
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                # Not the loop's, which may be busy.
+                asyncio.get_running_loop().remove_signal_handler(number)
+                signal.signal(number, _end_at_once)
         self._stop.set()
+
+
+def _end_at_once(number: int, _: object) -> None:
+    os._exit(exit_status.of_signal(number))

@@ -14,6 +14,9 @@ ENGINES = ("auto", "tensorrt", "onnxruntime", "openvino", "torch")
 REFERENCES = ("torch",)
 PRECISIONS = ("fp16", "fp32", "bf16")
 
+# No batch is much longer, so that no caller waits much longer for another one's.
+BATCH_SECONDS = 5.0
+
 MODEL, LIMITS, PORTS, LOGS = "model and engine", "limits", "ports", "logs"
 
 # Bytes of memory that a request's bytes become, each of them: messages, token ids and arrays.
@@ -84,7 +87,10 @@ class Settings:
         LIMITS, "tokens in a prompt; the model's positions, up to 4096, by default", type=values.count
     )
     max_batch_tokens: int | None = option(
-        LIMITS, "tokens in a batch, padding counted; no further limit by default", type=values.count
+        LIMITS,
+        "tokens in a batch, padding counted; a larger request is run in parts; by default as many as take "
+        f"about {BATCH_SECONDS:g} s by the speed at the start, and one longest prompt at least",
+        type=values.count,
     )
     max_scored_positions: int | None = option(
         LIMITS,
@@ -124,6 +130,19 @@ class Settings:
     stream_window: int = option(LIMITS, "unanswered requests of one stream", type=values.count, default=64)
     drain_timeout: float = option(
         LIMITS, "seconds for accepted work at a stop", type=values.positive, default=60.0
+    )
+    stall_timeout: float = option(
+        LIMITS,
+        "seconds for a batch, or 20 times what it should take if that is more, until health is NOT_SERVING; "
+        "0: never",
+        type=values.seconds,
+        default=60.0,
+    )
+    stall_exit: float = option(
+        LIMITS,
+        "seconds from then to the end of the process, with status 3, for its supervisor to start it again",
+        type=values.seconds,
+        default=60.0,
     )
     host: str = option(PORTS, "address to listen on; 0.0.0.0 for every one", default="127.0.0.1")
     grpc_port: int = option(PORTS, "port of the service; 0: a free one", type=values.port, default=8001)

@@ -30,12 +30,16 @@ class Reply:
         return error
 
 
-def ask(server: ServerProcess, path: str, fields: Mapping[str, Any] | bytes | None = None) -> Reply:
+def ask(
+    server: ServerProcess,
+    path: str,
+    fields: Mapping[str, Any] | bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
     """GET, or POST of `fields`."""
     body = fields if fields is None or isinstance(fields, bytes) else json.dumps(fields).encode()
-    request = urllib.request.Request(
-        server.http + path, body, {} if body is None else {"Content-Type": "application/json"}
-    )
+    content_type = {} if body is None else {"Content-Type": "application/json"}
+    request = urllib.request.Request(server.http + path, body, {**content_type, **(headers or {})})
     try:
         with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as response:
             return _reply(response)

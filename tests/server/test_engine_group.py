@@ -5,20 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import numpy as np
 import pytest
-from trt_server.engines.engine import (
-    Batch,
-    EngineDescription,
-    EngineTiming,
-    Outcome,
-    PeakFlops,
-    Scores,
-)
-from trt_server.engines.prefix_store import PrefixStore
+from instant_engine import Instant
 from trt_server.errors import EngineLostError, ScoringError
 from trt_server.scheduling import group as engine_group
 from trt_server.scheduling.batching import Batching
@@ -29,44 +21,6 @@ from trt_server.scheduling.request import ScoringRequest
 from trt_server.scheduling.work import Work
 
 SECONDS = 20
-
-
-class Instant:
-    """An engine that answers zeros."""
-
-    description = EngineDescription("instant", "1", "fp32", "none", PeakFlops(1.0, ""), "", 0.0, 0.0)
-    length_multiple = 1
-    max_candidates: int | None = None
-    max_scored_positions: int | None = None
-    prefixes: PrefixStore[Any] | None = None
-
-    def __init__(self, submitted: Callable[[], None] = lambda: None, depth: int = 1) -> None:
-        self.depth = depth
-        self.submitted = submitted
-
-    def warm_up(self) -> None: ...
-
-    def submit(self, batch: Batch) -> Zeros:
-        self.submitted()
-        return Zeros(batch)
-
-    def measure_peak(self) -> PeakFlops:
-        return self.description.peak
-
-    def close(self) -> None: ...
-
-
-class Zeros:
-    def __init__(self, batch: Batch) -> None:
-        self._targets, self._scored = len(batch.target_ids), len(batch.scored)
-
-    def wait(self) -> Outcome:
-        scores = Scores(
-            np.zeros(self._targets, np.float32),
-            np.zeros(self._scored, np.int32),
-            np.zeros(self._scored, np.float32),
-        )
-        return Outcome(scores, EngineTiming(0, 1, 0))
 
 
 class Group:
@@ -122,13 +76,13 @@ def test_a_batch_that_cannot_be_assembled_is_refused_alone(monkeypatch: pytest.M
 def test_a_fault_after_a_batch_refuses_it_alone() -> None:
     async def test() -> None:
         async with Group(Instant()) as group:
-            told = group.requests.record_service_seconds
+            told = group.requests.speed.record
 
-            def fail(_: float) -> None:
-                group.requests.record_service_seconds = told  # type: ignore[method-assign]
+            def fail(*_: float) -> None:
+                group.requests.speed.record = told  # type: ignore[method-assign]
                 raise MemoryError
 
-            group.requests.record_service_seconds = fail  # type: ignore[assignment,method-assign]
+            group.requests.speed.record = fail  # type: ignore[assignment,method-assign]
             with pytest.raises(ScoringError, match="failed on this batch: MemoryError"):
                 await group.ask()
             await group.ask()

@@ -389,9 +389,9 @@ def losing_server(
     request: pytest.FixtureRequest, llama_folder: Path, tmp_path: Path
 ) -> Iterator[ServerProcess]:
     """A server whose TensorRT, or whose device, fails at the first request after two good ones."""
-    # Three batches a profile are for warming up.
-    wishes = {request.param: 6 + 3 if request.param == "fail_enqueue" else LOSING_TOKEN}
-    with start(llama_folder, gpu_machine(tmp_path, **wishes)) as server:
+    # Three batches a profile are for warming up, and one of 128 tokens to measure the speed.
+    wishes = {request.param: 6 + 1 + 3 if request.param == "fail_enqueue" else LOSING_TOKEN}
+    with start(llama_folder, gpu_machine(tmp_path, **wishes), "--max-prompt-tokens", "128") as server:
         yield server.wait_until_serving()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Callable, Sequence
@@ -11,7 +12,9 @@ from typing import Any, Protocol
 
 import psutil
 
+from trt_server.devices.control_groups import read_or_nothing
 from trt_server.devices.cores import part_of_the_cores
+from trt_server.devices.machine_memory import HIDDEN, machine_memory
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,6 @@ class CpuDevice:
     def __init__(self) -> None:
         self.name = processor_name()
         self._id = _boot_id()
-        self._process = psutil.Process()
 
     @property
     def label(self) -> str:
@@ -111,12 +113,16 @@ class CpuDevice:
         return self.name
 
     def read(self) -> DeviceReading:
-        """Return the memory's readings, and which of the cores this process may use."""
+        """Return the memory's readings, and which of the cores this process may use.
+
+        Where /proc is hidden they are those that the system tells without it.
+        """
+        machine = machine_memory()
         return DeviceReading(
-            memory_used_bytes=self._process.memory_info().rss,
+            memory_used_bytes=_resident_bytes(),
             memory_peak_bytes=_peak_resident_bytes(),
-            memory_total_bytes=psutil.virtual_memory().total,
-            memory_used_by_all_bytes=psutil.virtual_memory().used,
+            memory_total_bytes=machine.total,
+            memory_used_by_all_bytes=machine.used,
             id=self._id,
             part=part_of_the_cores(),
         )
@@ -125,23 +131,25 @@ class CpuDevice:
 def processor_name() -> str:
     """Return the processor's name as the kernel gives it, with the count of the machine's cores."""
     name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file() and (
-        match := re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8"), re.MULTILINE)
-    ):
+    info = read_or_nothing(Path("/proc/cpuinfo"))
+    if match := re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE):
         name = match[1].strip()
-    return f"{name} ({psutil.cpu_count()} cores)"
+    return f"{name} ({os.cpu_count()} cores)"
 
 
 def _boot_id() -> str:
     """Return an id that all containers of a machine share; the machine's name where the kernel has none."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return boot.read_text(encoding="utf-8").strip() if boot.is_file() else platform.node()
+    return read_or_nothing(Path("/proc/sys/kernel/random/boot_id")).strip() or platform.node()
+
+
+def _resident_bytes() -> int | None:
+    try:
+        return int(psutil.Process().memory_info().rss)
+    except HIDDEN:
+        return None
 
 
 def _peak_resident_bytes() -> int | None:
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return None
-    match = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="utf-8"), re.MULTILINE)
+    status = read_or_nothing(Path("/proc/self/status"))
+    match = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
     return int(match[1]) * 1024 if match else None

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from trt_server.devices.control_groups import ROOT, ControlGroup, control_groups
 from trt_server.devices.device import CpuDevice, Device
+from trt_server.devices.machine_memory import machine_memory
 
 # Pages that a group gives up when its memory is short, because they can be read from their files again.
 _FILE_PAGES = {1: ("total_active_file", "total_inactive_file"), 2: ("active_file", "inactive_file")}
@@ -43,7 +42,7 @@ def host_memory(root: Path = ROOT) -> Memory:
     Args:
         root: The folder that has proc and sys.
     """
-    machine = psutil.virtual_memory()
+    machine = machine_memory()
     every = [Memory(machine.total, machine.available), *_limits(root)]
     return Memory(min(each.total for each in every), max(0, min(each.free for each in every)))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from trt_server.devices.machine_memory import HIDDEN
 from trt_server.engines.engine import PeakFlops, PeakMeasurements
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,11 @@ class _Usage:
 
 def _busy_seconds() -> float:
     """Return the processor time, in seconds, that all programs used and that the machine's host took."""
-    times = psutil.cpu_times()
+    try:
+        times = psutil.cpu_times()
+    except HIDDEN:
+        # /proc is hidden, and others with it: best.share alone decides.
+        return time.process_time()
     # A guest's time is in the user's.
     idle = ("idle", "iowait", "guest", "guest_nice")
     return float(sum(getattr(times, name) for name in times._fields if name not in idle))

@@ -18,6 +18,7 @@ from trt_server.http.completions_reply import Heading, completions_reply, reply_
 from trt_server.http.completions_request import CompletionsRequest, completions_request, score_requests
 from trt_server.http.errors import RequestError, error_response, errors_as_objects, request_error
 from trt_server.http.models import check_model, model_card
+from trt_server.http.source import HttpSource
 from trt_server.http.tokenizer import (
     DetokenizeRequest,
     TokenizeRequest,
@@ -92,16 +93,21 @@ class Application:
                 charge.grow(reply_memory(request, answer))
                 return answer
 
-            answers = await self._answers(asked, limits, keep)
+            answers = await self._answers(asked, HttpSource.of(http_request), limits, keep)
             return await self._threads.run(_completions_response, request, answers, loaded, heading)
 
     async def _answers(
-        self, requests: Sequence[pb.ScoreRequest], limits: Limits, keep: Callable[[Answer], Answer]
+        self,
+        requests: Sequence[pb.ScoreRequest],
+        source: HttpSource,
+        limits: Limits,
+        keep: Callable[[Answer], Answer],
     ) -> list[Answer]:
         """Answer all requests, or none where one fails.
 
         Args:
             requests: Those of one caller.
+            source: Who that is, and how long it waits.
             limits: Of the server: prompts of each request but the last, and how many are unanswered at once.
             keep: Told each answer as it comes, which is kept until the last of them.
         """
@@ -110,7 +116,7 @@ class Application:
         async def answer(number: int, request: pb.ScoreRequest) -> Answer:
             async with permits:
                 try:
-                    return keep(await self._scoring.answer(request))
+                    return keep(await self._scoring.answer(request, source.caller, source.deadline))
                 except ScoringError as error:
                     first = number * limits.max_batch_size
                     where = f"counted from prompt {first} on: " if first else ""

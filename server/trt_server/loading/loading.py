@@ -20,7 +20,7 @@ from trt_server.scheduling.background import in_background
 from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.group import EngineGroup
 from trt_server.scheduling.queue import RequestQueue
-from trt_server.settings import Settings
+from trt_server.settings import BATCH_SECONDS, Settings
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,13 @@ async def _start(
 ) -> LoadedEngine:
     limits = opened.limits
     queue = RequestQueue(limits.max_queue_size)
-    batching = Batching(limits.max_batch_size, limits.max_batch_tokens, settings.max_queue_delay_us / 1e6)
+    batching = Batching(
+        limits.max_batch_size,
+        limits.max_batch_tokens,
+        settings.max_queue_delay_us / 1e6,
+        max_row_tokens=limits.max_prompt_tokens,
+        max_seconds=BATCH_SECONDS if settings.max_batch_tokens is None else None,
+    )
     what = opened.checkpoint, opened.engine_limits, settings
     start, prepared = time.perf_counter(), None
     if len(choice.devices) > 1:
@@ -181,7 +187,11 @@ def _served_model(
         engine=compiled.description,
         reference=reference.description if reference else None,
         devices=choice.devices,
-        limits=replace(opened.limits, max_scored_positions=compiled.group.max_scored_positions),
+        limits=replace(
+            opened.limits,
+            max_scored_positions=compiled.group.max_scored_positions,
+            max_batch_tokens=compiled.group.batching.max_tokens,
+        ),
         tokenizer=opened.tokenizer,
         server_version=code,
     )

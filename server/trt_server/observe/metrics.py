@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -31,7 +31,7 @@ from trt_server.observe.prometheus import (
     Metric,
 )
 from trt_server.rpc.byte_budget import ByteBudget
-from trt_server.scheduling.queue import RequestQueue
+from trt_server.scheduling.queue import NOT_COMPUTED, RequestQueue
 from trt_server.scheduling.stages import STAGE_NAMES
 
 MFU_WINDOW_SECONDS = 10.0
@@ -78,6 +78,7 @@ class Metrics:
         self._clock = clock
         self._windows: dict[tuple[str, str], _MfuWindow] = {}
         self._peaks: dict[str, float] = {}
+        self._queues: dict[str, RequestQueue] = {}
         self._serving = Gauge(
             "trt_server_serving",
             "1 while grpc.health.v1 says SERVING; 0 while loading, draining, or once the engine is lost.",
@@ -135,6 +136,7 @@ class Metrics:
         self._memory_limit = Gauge(
             "trt_server_request_memory_limit_bytes", "Memory that requests may take.", registry=r
         )
+        r.register(_NotComputedCollector(self._queues))
         self._prefixes = Gauge(
             "trt_server_prefix_cache_bytes",
             "Device memory that shared prefixes take.",
@@ -213,6 +215,7 @@ class Metrics:
         )
         self._depth.labels(engine.name).set_function(lambda: queue.depth)
         self._limit.labels(engine.name).set(queue.limit)
+        self._queues[engine.name] = queue
         for stage in STAGES:
             self._stage.labels(engine.name, stage)
         self._batch.labels(engine.name)
@@ -306,6 +309,25 @@ class _MfuWindow:
         recent = [entry for entry in list(self._entries) if entry[0] >= since]
         core_seconds = sum(entry[2] for entry in recent)
         return mfu(sum(entry[1] for entry in recent), core_seconds, peak) if core_seconds and peak else 0.0
+
+
+class _NotComputedCollector(Collector):
+    """Reads the queues, by the name of their engine, when it is scraped."""
+
+    def __init__(self, queues: Mapping[str, RequestQueue]) -> None:
+        self._queues = queues
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "trt_server_requests_not_computed",
+            "Requests kept from the engine: refused_late or dropped_late (their deadline could not be met), "
+            "abandoned (their caller had left), displaced (by a caller with fewer of them in the queue).",
+            labels=["engine", "reason"],
+        )
+        for engine, queue in list(self._queues.items()):
+            for reason in NOT_COMPUTED:
+                family.add_metric([engine, reason], queue.not_computed[reason])
+        yield family
 
 
 class _DeviceCollector(Collector):

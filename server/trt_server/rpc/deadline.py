@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Protocol
+
 from google.protobuf.message import Message
 from grpc import aio
 
@@ -11,12 +14,33 @@ _ROUNDING = 0.01
 _JITTER_SECONDS = 0.02
 
 
-class Deadline:
-    """The deadline that the caller of a call has set. It is made when the call arrives."""
+class Deadline(Protocol):
+    """The deadline that a caller has set."""
+
+    @property
+    def due(self) -> float | None:
+        """When it passes for the caller, on the clock of time.monotonic; None where there is none."""
+        ...
+
+    @property
+    def passed(self) -> bool:
+        """Whether it has passed; False where there is none."""
+        ...
+
+
+class CallDeadline:
+    """That of a gRPC call. It is made when the call arrives."""
 
     def __init__(self, context: aio.ServicerContext[Message, Message]) -> None:
         self._context = context
         self._seconds: float | None = context.time_remaining()
+
+    @property
+    def due(self) -> float | None:
+        """When it passes for the caller, on the clock of time.monotonic; None where there is none."""
+        if self._seconds is None:
+            return None
+        return time.monotonic() + self._context.time_remaining() - _ROUNDING * self._seconds
 
     @property
     def passed(self) -> bool:

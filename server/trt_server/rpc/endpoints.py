@@ -15,6 +15,9 @@ from trt_server.errors import StartError
 from trt_server.observe.prometheus import CollectorRegistry, start_http_server
 from trt_server.settings import Settings
 
+MAX_UNREAD_CALLS = 2**31 - 1
+MAX_UNREAD_SECONDS = 3600
+
 
 def grpc_options(settings: Settings) -> tuple[tuple[str, int], ...]:
     """Return the options of the gRPC server."""
@@ -27,6 +30,11 @@ def grpc_options(settings: Settings) -> tuple[tuple[str, int], ...]:
         # Else the window of a fast connection grows to megabytes, and as much of every call's message is held
         # before the call has a place for it. A message that has one gets a window of its own size.
         ("grpc.http2.bdp_probe", 0),
+        # Calls wait until they are read, and are refused with a reason then: gRPC would end some with
+        # CANCELLED.
+        ("grpc.server.max_pending_requests", MAX_UNREAD_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_UNREAD_CALLS),
+        ("grpc.server_max_unrequested_time_in_server", MAX_UNREAD_SECONDS),
     )
 
 

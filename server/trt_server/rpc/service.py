@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
+from typing import Any
 
 from google.protobuf.message import Message
 from grpc import aio
@@ -13,8 +15,9 @@ from scoring.v1 import scoring_pb2_grpc as pb_grpc
 from trt_server.errors import DrainingError, ScoringError
 from trt_server.loading.served_model import MAX_ID_BYTES
 from trt_server.rpc.byte_budget import ByteBudget
+from trt_server.rpc.caller import caller_of
 from trt_server.rpc.codec import encode_error, encode_model, encode_tokenizer
-from trt_server.rpc.deadline import Deadline
+from trt_server.rpc.deadline import CallDeadline, Deadline
 from trt_server.rpc.replies import Replies
 from trt_server.rpc.scoring import Scoring
 from trt_server.scheduling.background import in_background
@@ -46,7 +49,7 @@ class ScoringService(pb_grpc.ScoringServicer):
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
         """Score the prompts of one request; the contract says which status an error has."""
-        return (await self._scoring.answer(request, Deadline(context))).response
+        return (await self._scoring.answer(request, caller_of(context), CallDeadline(context))).response
 
     async def StreamScore(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ScoreRequest], context: Context
@@ -55,9 +58,8 @@ class ScoringService(pb_grpc.ScoringServicer):
         window = asyncio.Semaphore(self._scoring.loaded.served.limits.stream_window)
         with self._budget.take(0) as charge:
             replies = Replies(charge)
-            reader = asyncio.create_task(
-                self._read_stream(request_iterator, Deadline(context), window, replies)
-            )
+            answer = partial(self._answer_on_stream, caller_of(context), CallDeadline(context), replies)
+            reader = asyncio.create_task(self._read_stream(request_iterator, answer, window, replies))
             try:
                 while (reply := await replies.get()) is not None:
                     yield reply
@@ -94,7 +96,7 @@ class ScoringService(pb_grpc.ScoringServicer):
     async def _read_stream(
         self,
         request_iterator: AsyncIterator[pb.ScoreRequest],
-        deadline: Deadline,
+        answer: Callable[[pb.ScoreRequest], Coroutine[Any, Any, None]],
         window: asyncio.Semaphore,
         replies: Replies,
     ) -> None:
@@ -102,7 +104,7 @@ class ScoringService(pb_grpc.ScoringServicer):
 
         Args:
             request_iterator: The stream's requests.
-            deadline: The stream's.
+            answer: Puts the reply to a request among the replies.
             window: Has a permit for each request that may be unanswered.
             replies: Gets the replies, and None after the last.
 
@@ -117,7 +119,7 @@ class ScoringService(pb_grpc.ScoringServicer):
                 request = await anext(request_iterator, None)
                 if request is None:
                     return
-                task = asyncio.create_task(self._answer_on_stream(request, deadline, replies))
+                task = asyncio.create_task(answer(request))
                 answering.add(task)
                 task.add_done_callback(answering.discard)
 
@@ -138,14 +140,15 @@ class ScoringService(pb_grpc.ScoringServicer):
 
     async def _answer_on_stream(
         self,
-        request: pb.ScoreRequest,
+        caller: str,
         deadline: Deadline,
         replies: Replies,
+        request: pb.ScoreRequest,
     ) -> None:
         # Of an id that is longer than one may be, enough to know it by.
         reply = pb.StreamScoreResponse(id=request.id[:MAX_ID_BYTES])
         try:
-            reply.response.CopyFrom((await self._scoring.answer(request, deadline)).response)
+            reply.response.CopyFrom((await self._scoring.answer(request, caller, deadline)).response)
         except ScoringError as error:
             reply.error.CopyFrom(encode_error(error))
         replies.put(reply)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trt_server.scheduling.request import ScoringRequest
 from trt_server.scheduling.row import PromptRow
@@ -20,6 +20,9 @@ class Batching:
             request, as its caller sent it.
         max_scored_positions: Places of a batch whose next token is asked for; None: any number.
         length_multiple: Rows are padded to a multiple of so many tokens.
+        max_row_tokens: The longest row, which is a batch of its own where it is more than max_tokens.
+        max_seconds: Where no other number is given, max_tokens is as many as take about so long; None: it is
+            what it is.
     """
 
     max_rows: int
@@ -27,6 +30,15 @@ class Batching:
     max_delay_seconds: float
     max_scored_positions: int | None = None
     length_multiple: int = 1
+    max_row_tokens: int = 0
+    max_seconds: float | None = None
+
+    def for_speed(self, tokens_per_second: float) -> Batching:
+        """Return it with max_tokens for max_seconds: at least the longest row, and no more than it has."""
+        if self.max_seconds is None:
+            return self
+        tokens = max(int(self.max_seconds * tokens_per_second), self.max_row_tokens)
+        return replace(self, max_tokens=min(tokens, self.max_tokens))
 
     def takes(self, requests: Sequence[ScoringRequest]) -> bool:
         """Return whether these make one batch within the limits, padding counted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,11 +19,14 @@ from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.peak_turn import PeakTurn
 from trt_server.scheduling.queue import RequestQueue
 from trt_server.scheduling.ready import ReadyWork
-from trt_server.scheduling.request import ScoringRequest, fail_all
+from trt_server.scheduling.request import ScoringRequest, Turn, fail_all
 from trt_server.scheduling.work import Work
 from trt_server.scheduling.worker import EngineWorker
 
 log = logging.getLogger(__name__)
+
+# A batch that takes so many times as long as others like it is not just slow.
+_STALL_FACTOR = 20
 
 
 class EngineGroup:
@@ -68,10 +72,19 @@ class EngineGroup:
         self._ready = ReadyWork(len(make_engines))
         self._workers = [
             EngineWorker(
-                number, make, self._ready, self._assembled, self._record_seconds, on_batch, self._lose
+                number,
+                make,
+                self._ready,
+                queue,
+                self._assembled,
+                self._assembled_before,
+                batching.max_row_tokens,
+                on_batch,
+                self._lose,
             )
             for number, make in enumerate(make_engines)
         ]
+        queue.engines = len(self._workers)
         self._assembler = threading.Thread(target=self._assemble, name="assembler", daemon=True)
 
     async def start(self) -> list[EngineDescription]:
@@ -93,10 +106,30 @@ class EngineGroup:
             self._batching,
             length_multiple=first.length_multiple,
             max_scored_positions=first.max_scored_positions,
-        )
+        ).for_speed(min(worker.tokens_per_second for worker in self._workers))
         self.prefixes = [engine.prefixes for engine in engines]
         self._assembler.start()
         return [engine.description for engine in engines]
+
+    @property
+    def batching(self) -> Batching:
+        """What is merged into one batch, and how much that may be."""
+        return self._batching
+
+    def stalled(self, timeout: float) -> str | None:
+        """Return what is wrong where a batch takes many times what it should; None where none does.
+
+        Args:
+            timeout: Seconds that a batch takes at least before that is wrong.
+        """
+        for device, worker in zip(self._devices, self._workers, strict=True):
+            if (busy := worker.busy) is None:
+                continue
+            seconds, should = time.monotonic() - busy.since, self._queue.speed.most_seconds(busy.tokens)
+            if seconds > max(timeout, _STALL_FACTOR * should):
+                what = f"a batch of {busy.tokens} tokens" if busy.tokens else "the measurement of the peak"
+                return f"{what} has run for {seconds:.0f} s on {device}, where {should:.2g} s are usual"
+        return None
 
     async def measure_peak(self) -> PeakFlops:
         """Measure the peak of one of the engines, between two of its batches.
@@ -127,21 +160,23 @@ class EngineGroup:
             self._ready.close()
 
     def _make_ready(self, requests: Sequence[ScoringRequest]) -> None:
+        work = self._assembled(requests)
+        if work is not None and not self._ready.put(work):
+            fail_all(requests, EngineLostError(self._reason))
+
+    def _assembled(self, requests: Sequence[ScoringRequest]) -> Work | None:
+        """Return the work of some requests; None where it cannot be assembled, which they are told."""
         try:
-            work = self._assembled(requests)
+            return Work(requests, self._batching)
         except Exception as error:
             log.exception("a batch could not be assembled")
             fail_all(requests, ScoringError(f"the batch could not be assembled: {reason_of(error)}"))
-            return
-        if not self._ready.put(work):
-            fail_all(requests, EngineLostError(self._reason))
+            return None
 
-    def _assembled(self, requests: Sequence[ScoringRequest]) -> Work:
-        return Work(requests, self._batching)
-
-    def _record_seconds(self, seconds: float) -> None:
-        """Tell the queue how long a request takes: as many are served at a time as there are engines."""
-        self._queue.record_service_seconds(seconds / len(self._workers))
+    def _assembled_before(self, turn: Turn) -> Work | None:
+        """Return work whose turn is before this one, of requests that came after that was assembled."""
+        requests = self._queue.take_before(turn, self._batching)
+        return self._assembled(requests) if requests else None
 
     def _lose(self, number: int, reason: str) -> None:
         log.error("engine lost on %s: %s", self._devices[number], reason)

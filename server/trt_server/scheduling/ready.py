@@ -44,6 +44,12 @@ class ReadyWork:
                 self._changed.notify_all()
             return is_taken
 
+    def put_back(self, work: Work) -> None:
+        """Add work that was taken, to be the next one, because other work comes before it."""
+        with self._changed:
+            self._waiting.appendleft(work)
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Refuse more work; what is here is still given out."""
         with self._changed:

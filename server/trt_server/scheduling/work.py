@@ -25,6 +25,7 @@ class Work:
             rows fit.
         outcomes: Those of the batches that are done, in the order of the batches.
         assemble_ns: Nanoseconds that making the batches took.
+        turn: That of the first request.
         submitted_ns: When the first batch went to the engine, on the clock of time.perf_counter_ns.
     """
 
@@ -33,7 +34,7 @@ class Work:
         self.requests = requests
         self._rows = [row for request in requests for row in request.rows]
         self._numbers = [
-            part for numbers in _numbers_by_prefix(self._rows) for part in batching.split(self._rows, numbers)
+            part for numbers in numbers_by_prefix(self._rows) for part in batching.split(self._rows, numbers)
         ]
         self.batches = [
             make_batch([self._rows[number] for number in numbers], batching.length_multiple)
@@ -41,6 +42,7 @@ class Work:
         ]
         self.assemble_ns = time.perf_counter_ns() - start
         self.submitted_ns = 0
+        self.turn = requests[0].turn
         self.outcomes: list[Outcome] = []
 
     def results(self, engine: int) -> Iterator[ScoringResult]:
@@ -160,7 +162,7 @@ def _run_lengths(batch: Batch, outcome: Outcome) -> NDArray[np.int32]:
     return np.full(len(batch.lengths), batch.token_ids.shape[1], np.int32)
 
 
-def _numbers_by_prefix(rows: Sequence[PromptRow]) -> list[list[int]]:
+def numbers_by_prefix(rows: Sequence[PromptRow]) -> list[list[int]]:
     """The numbers of the rows that go on after the same prefix, for each prefix."""
     numbers: dict[bytes, list[int]] = {}
     for number, row in enumerate(rows):

@@ -9,32 +9,64 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
+import numpy as np
 from trt_common.one_line import one_line, reason_of
 
-from trt_server.engines.engine import Engine, Submission
+from trt_server.engines.engine import Batch, Engine, Outcome, Submission, next_token_batch, padded_length
 from trt_server.errors import EngineLostError, ScoringError, StartError
 from trt_server.scheduling import futures
 from trt_server.scheduling.peak_turn import PeakTurn
+from trt_server.scheduling.queue import RequestQueue
 from trt_server.scheduling.ready import ReadyWork
-from trt_server.scheduling.request import ScoringRequest, fail_all
+from trt_server.scheduling.request import ScoringRequest, Turn, fail_all
 from trt_server.scheduling.work import Work
 
 log = logging.getLogger(__name__)
 
-Assemble = Callable[[Sequence[ScoringRequest]], Work]
+_FIRST_MEASURED_TOKENS = 128
+_MEASURED_SECONDS = 0.1
+
+Assemble = Callable[[Sequence[ScoringRequest]], Work | None]
+AssembleBefore = Callable[[Turn], Work | None]
+
+
+@dataclass(frozen=True)
+class Busy:
+    """What an engine's thread waits for.
+
+    Attributes:
+        tokens: Those of the batch that the engine runs, padding and prefix included; 0: it measures its peak.
+        since: On the clock of time.monotonic.
+    """
+
+    tokens: int
+    since: float
+
+    @classmethod
+    def of(cls, batch: Batch) -> Busy:
+        """Return that of a batch whose turn it is now."""
+        prefix = 0 if batch.prefix is None else len(batch.prefix)
+        return cls(batch.token_ids.size + prefix, time.monotonic())
 
 
 class EngineWorker:
-    """Makes an engine, warms it up, feeds it what is ready and closes it, all in one thread of its own."""
+    """Makes an engine, warms it up, feeds it what is ready and closes it, all in one thread of its own.
+
+    Attributes:
+        tokens_per_second: As measured at the start; 0: it was not.
+    """
 
     def __init__(
         self,
         number: int,
         make_engine: Callable[[], Engine],
         ready: ReadyWork,
+        queue: RequestQueue,
         assemble: Assemble,
-        record_seconds: Callable[[float], None],
+        assemble_before: AssembleBefore,
+        max_row_tokens: int,
         on_batch: Callable[[int], None],
         on_lost: Callable[[int, str], None],
     ) -> None:
@@ -44,8 +76,10 @@ class EngineWorker:
             number: The engine's, among those behind its queue.
             make_engine: Makes the engine.
             ready: Where the engine's work comes from.
+            queue: Where it came from before; it learns what is computed and how long it takes.
             assemble: Makes work of fewer requests, where callers have gone away.
-            record_seconds: Told how long a request took in the engine.
+            assemble_before: Makes work of requests whose turn is before that of what is ready.
+            max_row_tokens: The longest row of a batch, up to which its speed is measured; 0: it is not.
             on_batch: Called for each batch that was computed, with the number of prompts in it, in the thread
                 that hands out results.
             on_lost: Called with the number and the reason, in the engine's thread, when the engine has failed
@@ -54,12 +88,16 @@ class EngineWorker:
         self._number = number
         self._make_engine = make_engine
         self._ready = ready
+        self._queue = queue
         self._assemble = assemble
-        self._record_seconds = record_seconds
+        self._assemble_before = assemble_before
+        self._max_row_tokens = max_row_tokens
         self._on_batch = on_batch
         self._on_lost = on_lost
         self._lost = False
-        self._running: deque[tuple[Work, Submission]] = deque()
+        self._running: deque[tuple[Work, Batch, Submission]] = deque()
+        self._busy: Busy | None = None
+        self.tokens_per_second = 0.0
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[Engine] = loop.create_future()
         self._finished: asyncio.Future[None] = loop.create_future()
@@ -67,6 +105,11 @@ class EngineWorker:
         # Results have a thread of their own: waking the event loop may let other threads run first, and the
         # engine's thread has the next batch to start.
         self._answering = ThreadPoolExecutor(1, f"answers-{number}")
+
+    @property
+    def busy(self) -> Busy | None:
+        """What the engine does now; None: it has nothing to do."""
+        return self._busy
 
     async def start(self) -> Engine:
         """Make the engine and warm it up. All calls to it stay with the worker's thread.
@@ -95,7 +138,7 @@ class EngineWorker:
             log.exception("the engine's thread failed")
             reason = f"the engine's thread failed: {reason_of(error)}"
             self._lose(reason)
-            for work, _ in self._running:
+            for work, _, _ in self._running:
                 fail_all(work.requests, EngineLostError(reason))
         finally:
             engine.close()
@@ -103,7 +146,7 @@ class EngineWorker:
             futures.set_result(self._finished, None)
 
     def _make_warm_engine(self) -> Engine:
-        """Make the engine and run it once in each shape.
+        """Make the engine, run it once in each shape, and measure its speed.
 
         Raises:
             StartError: A library or the machine fails. Any other error is a fault of this program.
@@ -111,9 +154,24 @@ class EngineWorker:
         try:
             engine = self._make_engine()
             _warm_up(engine)
+            self._measure_speed(engine)
         except (ScoringError, OSError, MemoryError) as error:
             raise StartError(f"the engine cannot start: {one_line(error) or 'out of memory'}") from error
         return engine
+
+    def _measure_speed(self, engine: Engine) -> None:
+        """Run longer and longer prompts, until one takes long enough to be measured."""
+        tokens = min(_FIRST_MEASURED_TOKENS, self._max_row_tokens)
+        while tokens:
+            length = padded_length(tokens, engine.length_multiple)
+            ids, lengths = np.zeros((1, length), np.int32), np.full(1, tokens, np.int32)
+            start = time.perf_counter()
+            engine.submit(next_token_batch(ids, lengths, np.zeros((1, 1), np.int32))).wait()
+            seconds = time.perf_counter() - start
+            self._queue.speed.record(tokens, seconds)
+            self.tokens_per_second = tokens / seconds
+            is_enough = seconds >= _MEASURED_SECONDS or tokens == self._max_row_tokens
+            tokens = 0 if is_enough else min(2 * tokens, self._max_row_tokens)
 
     def _serve(self, engine: Engine) -> None:
         running = self._running
@@ -122,44 +180,76 @@ class EngineWorker:
                 work = self._ready.take_another() if running else self._ready.take()
                 if isinstance(work, PeakTurn):
                     self._wait_for_all()
-                    work.take(engine)
+                    self._measure_peak(engine, work)
                     continue
                 if work is not None:
-                    self._submit(engine, work)
+                    self._submit(engine, self._or_earlier(work))
                     continue
             if not running:
                 return
-            self._wait(*running.popleft())
+            self._wait()
         self._wait_for_all()
+
+    def _measure_peak(self, engine: Engine, turn: PeakTurn) -> None:
+        self._busy = Busy(0, time.monotonic())
+        turn.take(engine)
+        self._busy = None
+
+    def _or_earlier(self, work: Work) -> Work:
+        """Return work whose turn is before this one's, which waits then, or this one."""
+        earlier = self._assemble_before(work.turn)
+        if earlier is None:
+            return work
+        self._ready.put_back(work)
+        return earlier
 
     def _wait_for_all(self) -> None:
         while self._running:
-            self._wait(*self._running.popleft())
+            self._wait()
 
     def _submit(self, engine: Engine, work: Work) -> None:
-        present = [request for request in work.requests if not request.abandoned]
+        present = self._queue.begin(work.requests)
         if not present:
             return
         try:
             if len(present) < len(work.requests):
-                work = self._assemble(present)
+                fewer = self._assemble(present)
+                if fewer is None:
+                    return
+                work = fewer
             work.submitted_ns = time.perf_counter_ns()
             for batch in work.batches:
                 if len(self._running) == engine.depth:
-                    self._wait(*self._running.popleft())
-                self._running.append((work, engine.submit(batch)))
+                    self._wait()
+                if self._busy is None:
+                    self._busy = Busy.of(batch)
+                self._running.append((work, batch, engine.submit(batch)))
         except Exception as error:
             self._reject(present, error)
+            if not self._running:
+                self._busy = None
 
-    def _wait(self, work: Work, submission: Submission) -> None:
+    def _wait(self) -> None:
+        """Wait for the first of the batches that run."""
+        work, batch, submission = self._running.popleft()
         try:
-            work.outcomes.append(submission.wait())
+            outcome = submission.wait()
+            work.outcomes.append(outcome)
+            self._record_speed(batch, outcome)
             if len(work.outcomes) == len(work.batches):
-                seconds = (time.perf_counter_ns() - work.submitted_ns) / 1e9
-                self._record_seconds(seconds / len(work.requests))
                 self._answering.submit(self._answer, work)
         except Exception as error:
             self._reject(work.requests, error)
+        finally:
+            self._busy = Busy.of(self._running[0][1]) if self._running else None
+
+    def _record_speed(self, batch: Batch, outcome: Outcome) -> None:
+        busy = self._busy
+        assert busy is not None
+        tokens = int(batch.lengths.sum())
+        if batch.prefix is not None and not outcome.prefix_reused:
+            tokens += len(batch.prefix)
+        self._queue.speed.record(tokens, time.monotonic() - busy.since)
 
     def _answer(self, work: Work) -> None:
         """Hand out the results, in the thread that does so."""

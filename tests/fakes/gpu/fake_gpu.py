@@ -21,8 +21,9 @@ class Wishes:
     others: the names of the devices after the first, where they are not its own. memory: of each of them.
     full: the number of a device that has no memory left. pinned: bytes of the host that may be pinned.
     fail_enqueue: the number of the enqueue that TensorRT fails, from 1. hold: token → file; a batch that
-    begins with the token is noted as held, and waits until there is the file. lose_at_token: a batch that
-    begins with it ends its device. late_at_token: as that, but it is told only when the batch is timed.
+    begins with the token is noted as held, and as holds:TOKEN, and waits until there is the file.
+    lose_at_token: a batch that begins with it ends its device. late_at_token: as that, but it is told only
+    when the batch is timed.
     load_error: what the runtime says of any plan. full_at: "context" or "stream": memory runs out in making
     one. refuse_profiles: no context takes any. driver_error: what importing pycuda says.
     """

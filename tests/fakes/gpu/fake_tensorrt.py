@@ -427,6 +427,7 @@ class _Context:
         first = int(inputs["token_ids"][0, 0])
         if str(first) in WISHES.hold:
             note("held", cuda.current_device())
+            note(f"holds:{first}", 0)
             while not Path(WISHES.hold[str(first)]).exists():
                 time.sleep(0.01)
         if first == WISHES.lose_at_token:

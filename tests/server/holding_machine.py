@@ -1,0 +1,100 @@
+"""A machine whose device waits in a batch until the test lets it go on, so that tests can count batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from fake_gpu_machine import gpu_machine
+from processes import ServerProcess
+from score_requests import ids_prompt, request
+from scoring.v1 import scoring_pb2 as pb
+from scoring.v1 import scoring_pb2_grpc as pb_grpc
+
+SECONDS = 60.0
+LIMITS = (
+    "--precision",
+    "fp32",
+    "--max-batch-size",
+    "4",
+    "--max-prompt-tokens",
+    "64",
+    "--max-queue-size",
+    "16",
+)
+# Batches that the engine takes at once, of which it computes one.
+ENGINE_DEPTH = 2
+# Batches that are assembled for a device while it computes.
+READY = 2
+
+
+@dataclass(frozen=True)
+class HoldingMachine:
+    """One device of a fake machine.
+
+    Attributes:
+        folder: A file of a token's name lets the batches go on that begin with the token.
+        environment: That of a process on this machine.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+
+    @classmethod
+    def make(cls, folder: Path, tokens: Iterable[int], **wishes: Any) -> HoldingMachine:
+        """A machine whose device waits in each batch that begins with one of these tokens."""
+        hold = {str(token): str(folder / f"go-{token}") for token in tokens}
+        log = str(folder / "log")
+        return cls(folder, gpu_machine(folder / "cache", hold=hold, log=log, **wishes))
+
+    def let_go(self, *tokens: int) -> None:
+        for token in tokens:
+            (self.folder / f"go-{token}").touch()
+
+    @property
+    def held(self) -> list[int]:
+        """The tokens in whose batches the device has begun to wait, in its order."""
+        log = self.folder / "log"
+        events = log.read_text().split() if log.exists() else []
+        return [int(event.removeprefix("holds:")) for event in events if event.startswith("holds:")]
+
+    def wait_until_held(self, batches: int, or_else: Callable[[], bool] = lambda: False) -> None:
+        """Until the device has waited in so many batches, or something else is so."""
+        wait_until(lambda: len(self.held) >= batches or or_else())
+
+    def start(self, model: Path, *arguments: str) -> ServerProcess:
+        return ServerProcess("--model", str(model), *LIMITS, *arguments, environment=self.environment)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.02)
+
+
+def held_request(token: int, id: str = "") -> pb.ScoreRequest:
+    """A request whose batch waits until the machine is told to let this token go."""
+    return request(ids_prompt([token, 5, 9]), id=id or str(token))
+
+
+def stub_of_its_own(server: ServerProcess) -> Any:
+    """That of another caller: its connection is shared with no other channel."""
+    channel = grpc.insecure_channel(server.url, options=[("grpc.use_local_subchannel_pool", 1)])
+    return pb_grpc.ScoringStub(channel)  # type: ignore[no-untyped-call]
+
+
+def occupy(machine: HoldingMachine, stub: Any, token: int) -> Any:
+    """Ask for a held batch, and return its call when the engine waits for nothing else."""
+    call = stub.Score.future(held_request(token), timeout=SECONDS)
+    wait_until(lambda: machine.held == [token])
+    return call
+
+
+def wait_for_depth(server: ServerProcess, depth: int) -> None:
+    """Until so many requests wait in the queue."""
+    wait_until(lambda: server.metrics()["trt_server_queue_depth{tensorrt}"] == depth)
