@@ -15,16 +15,22 @@ from grpc_reflection.v1alpha import reflection
 from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
+from trt_server.access.access import access_warning, read_access
+from trt_server.connections.descriptors import connections_that_fit
+from trt_server.connections.grpc_watch import watch_grpc
+from trt_server.connections.limit import ConnectionLimit
+from trt_server.http.metrics import MetricsPort
 from trt_server.loading.loading import Loaded, load
 from trt_server.observe.metrics import Metrics
-from trt_server.rpc.endpoints import GRPC_OPTIONS, bind_grpc, serve_metrics
+from trt_server.rpc.admission import Admission
+from trt_server.rpc.endpoints import MAX_REQUEST_BYTES, bind_grpc, grpc_options
 from trt_server.rpc.malformed import MalformedRequests
 from trt_server.rpc.scoring import Scoring
 from trt_server.rpc.service import ScoringService
 from trt_server.settings import Settings
 
 if TYPE_CHECKING:
-    from trt_server.http.listener import HttpListener
+    from trt_server.http.port import HttpPort
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +39,9 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # For replies that are computed and on their way out when the server stops.
 LAST_WRITES_SECONDS = 5.0
+# Of the metrics' port: scrapers are few.
+METRICS_CONNECTIONS = 64
+MORE_CONNECTIONS = "--max-connections sets it"
 
 
 async def serve(settings: Settings) -> bool:
@@ -57,22 +66,43 @@ class Server:
         self._service = ScoringService(self._scoring)
         self._health = health.aio.HealthServicer()
         self._serving = False
-        self._http: HttpListener | None = None
+        self._http: HttpPort | None = None
         self._stop = asyncio.Event()
-        self._grpc = aio.server(options=GRPC_OPTIONS, interceptors=[MalformedRequests(SERVICE_NAME)])
+        self._access = read_access(settings)
+        ports = 1 if settings.http_port is None else 2
+        self._max_connections = connections_that_fit(settings.max_connections, ports, METRICS_CONNECTIONS)
+        self._grpc_limit = ConnectionLimit("gRPC", self._max_connections, MORE_CONNECTIONS)
+        self._metrics.describe_port("grpc", self._max_connections, lambda: self._grpc_limit.held)
+        metrics_limit = ConnectionLimit("metrics", METRICS_CONNECTIONS)
+        self._metrics_port = MetricsPort(self._metrics.registry, self._access.metrics, metrics_limit)
+        self._metrics.describe_port("metrics", METRICS_CONNECTIONS, lambda: metrics_limit.held)
+        self._grpc = aio.server(
+            options=grpc_options(self._max_connections, settings.idle_timeout),
+            interceptors=self._interceptors(),
+        )
         pb_grpc.add_ScoringServicer_to_server(self._service, self._grpc)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._grpc)
+        if not settings.no_reflection:
+            names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._grpc)
+
+    def _interceptors(self) -> list[aio.ServerInterceptor]:
+        """Return what a call passes before its method, the first first."""
+        malformed = MalformedRequests(SERVICE_NAME)
+        tokens = self._access.service.tokens
+        return [malformed] if tokens is None else [Admission(tokens, self._metrics.count_request), malformed]
 
     async def run(self) -> bool:
         """Listen, load, serve and drain, as `serve` says."""
         settings, started = self._settings, time.monotonic()
         self._catch_signals()
-        grpc_port = bind_grpc(self._grpc, settings)
-        metrics_port = serve_metrics(self._metrics.registry, settings)
+        if (warning := access_warning(settings)) is not None:
+            log.warning(warning)
+        grpc_port = bind_grpc(self._grpc, settings, self._access.service.certificates)
+        metrics_port = self._metrics_port.open(settings.host, settings.metrics_port)
         await self._set_health(NOT_SERVING)
         await self._grpc.start()
+        watching = asyncio.create_task(watch_grpc(grpc_port, self._grpc_limit))
         ports = {"grpc_port": grpc_port, "metrics_port": metrics_port}
         try:
             if settings.http_port is not None:
@@ -84,10 +114,11 @@ class Server:
                 return False
             await self._set_health(SERVING)
             log.info(
-                "serving on %s:%d, %smetrics on http://%s:%d/metrics, ready after %.2f s",
+                "serving on %s:%d, %smetrics on %s://%s:%d/metrics, ready after %.2f s",
                 settings.host,
                 grpc_port,
                 self._completions_address(ports),
+                "https" if settings.metrics_tls else "http",
                 settings.host,
                 metrics_port,
                 time.monotonic() - started,
@@ -97,18 +128,30 @@ class Server:
             await self._drain(loaded)
             return True
         finally:
+            watching.cancel()
             # Together, as either waits for its last writes.
             await asyncio.gather(self._grpc.stop(LAST_WRITES_SECONDS), self._close_http())
+            self._metrics_port.close()
 
     async def _open_http(self, port: int) -> int:
         """Open the HTTP port; return it."""
         # Here, because it takes a while and most servers have no such port.
+        from trt_server.http.admission import admission
         from trt_server.http.application import Application
-        from trt_server.http.listener import HttpListener
+        from trt_server.http.port import HttpPort
 
-        application = Application(self._scoring, lambda: self._serving)
-        self._http = HttpListener(application, LAST_WRITES_SECONDS)
-        return await self._http.open(port, self._settings)
+        access, limit = self._access.service, ConnectionLimit("HTTP", self._max_connections, MORE_CONNECTIONS)
+        admit = [] if access.tokens is None else [admission(access.tokens, self._metrics.count_request)]
+        application = Application(self._scoring, lambda: self._serving, admit)
+        self._http = HttpPort(
+            application.web_application(MAX_REQUEST_BYTES),
+            access,
+            limit,
+            idle_seconds=self._settings.idle_timeout,
+            last_writes_seconds=LAST_WRITES_SECONDS,
+        )
+        self._metrics.describe_port("http", limit.most, lambda: limit.held)
+        return await self._http.open(self._settings.host, port, "--http-port")
 
     async def _close_http(self) -> None:
         if self._http is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from scoring.v1 import scoring_pb2 as pb
 
 from trt_server.errors import NoTokenizerError, ScoringError
@@ -27,15 +28,19 @@ from trt_server.rpc.scoring import Answer, NotServingError, Scoring
 class Application:
     """Answers each path."""
 
-    def __init__(self, scoring: Scoring, is_serving: Callable[[], bool]) -> None:
+    def __init__(
+        self, scoring: Scoring, is_serving: Callable[[], bool], admit: Sequence[Middleware] = ()
+    ) -> None:
         """Answer on top of the service.
 
         Args:
             scoring: Answers requests in the contract's messages.
             is_serving: Whether the server takes new work.
+            admit: What a request has to pass before it is answered.
         """
         self._scoring = scoring
         self._is_serving = is_serving
+        self._admit = admit
         self._started = int(time.time())
 
     def web_application(self, max_body_bytes: int) -> web.Application:
@@ -44,7 +49,9 @@ class Application:
         Args:
             max_body_bytes: Of a request.
         """
-        application = web.Application(middlewares=[errors_as_objects], client_max_size=max_body_bytes)
+        application = web.Application(
+            middlewares=[errors_as_objects, *self._admit], client_max_size=max_body_bytes
+        )
         application.add_routes([
             web.post("/v1/completions", self._completions),
             web.get("/v1/models", self._models),

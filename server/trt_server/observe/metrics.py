@@ -61,6 +61,7 @@ CODES = (
     "INVALID_ARGUMENT",
     "OUT_OF_RANGE",
     "NOT_FOUND",
+    "UNAUTHENTICATED",
     "UNIMPLEMENTED",
     "DEADLINE_EXCEEDED",
     "RESOURCE_EXHAUSTED",
@@ -169,6 +170,12 @@ class Metrics:
             ["engine", "device"],
             registry=r,
         )
+        self._connections = Gauge(
+            "trt_server_connections", "Connections that a port holds.", ["port"], registry=r
+        )
+        self._connections_limit = Gauge(
+            "trt_server_connections_limit", "Connections that a port may hold.", ["port"], registry=r
+        )
         self._model = Info("trt_server_model", "The model that is served.", registry=r)
         self._engine = Info("trt_server_engine", "The engines that compute.", ["engine"], registry=r)
 
@@ -233,6 +240,17 @@ class Metrics:
                 self._least_peak.labels(engine.name, device).set(peak.measured.least_flops_per_second)
                 self._peak_measurements.labels(engine.name, device).set(peak.measured.count)
                 self._peak_contended.labels(engine.name, device).set(peak.measured.contended)
+
+    def describe_port(self, port: str, most: int, held: Callable[[], int]) -> None:
+        """Set how many connections a port may hold, and read at each scrape how many it holds.
+
+        Args:
+            port: Its name.
+            most: Its limit.
+            held: Returns how many it holds.
+        """
+        self._connections_limit.labels(port).set(most)
+        self._connections.labels(port).set_function(held)
 
     def set_serving(self, serving: bool) -> None:
         """Set whether the health service says SERVING."""
