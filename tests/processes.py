@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
@@ -25,13 +26,17 @@ START_SECONDS = 60.0
 class ServerProcess:
     """A trt-server on free ports, with JSON logs that are read as they come."""
 
-    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, descriptors: int | None = None
+    ) -> None:
+        """descriptors: how many the system lets it open; None: as many as the tests' own process."""
         command = [program("trt-server"), "--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
         self.process = subprocess.Popen(
             [*command, *arguments],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **(environment or {})},
+            preexec_fn=None if descriptors is None else lambda: _allow(descriptors),
         )
         self.lines: list[str] = []
         self._unread: queue.Queue[str | None] = queue.Queue()
@@ -107,6 +112,10 @@ class ServerProcess:
             self.lines.append(line)
             self._unread.put(line)
         self._unread.put(None)
+
+
+def _allow(descriptors: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
 
 def program(name: str) -> str:

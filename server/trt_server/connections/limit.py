@@ -54,4 +54,5 @@ class ConnectionLimit:
             self.port,
             self.most,
             f"; {self._remedy}" if self._remedy else "",
+            extra={"event": "port_full"},
         )

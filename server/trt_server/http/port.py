@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _protocol_log = logging.getLogger(f"{__name__}.protocol")
 _protocol_log.setLevel(logging.CRITICAL)
 
-HANDSHAKE_SECONDS = 20.0
+HANDSHAKE_SECONDS = 10.0
 # A caller that takes nothing of its answer for so long is gone.
 UNREAD_SECONDS = 60
 # Waiting connections that the system keeps.

@@ -14,7 +14,7 @@ from trt_server.settings import Settings
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 # From accepting a connection to the end of the handshakes of TLS and HTTP/2.
-HANDSHAKE_SECONDS = 20
+HANDSHAKE_SECONDS = 10
 # A caller whose network has lost it is asked after so long whether it is there, and has so long to answer.
 PING_SECONDS, PONG_SECONDS = 60, 20
 # Callers may ask so often whether the server is there.
