@@ -69,6 +69,8 @@ class Server:
         self._http: HttpPort | None = None
         self._stop = asyncio.Event()
         self._access = read_access(settings)
+        if (certificates := self._access.service.certificates) is not None:
+            self._metrics.describe_certificates(lambda: certificates.expiries)
         ports = 1 if settings.http_port is None else 2
         self._max_connections = connections_that_fit(settings.max_connections, ports, METRICS_CONNECTIONS)
         self._grpc_limit = ConnectionLimit("gRPC", self._max_connections, MORE_CONNECTIONS)

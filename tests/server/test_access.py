@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from trt_server.access.access import access_warning
 from trt_server.command_line import parse_settings
 
 SECONDS = 60
+EXPIRY = "trt_server_certificate_expiry_timestamp_seconds{{{}}}"
 TOKEN, OTHER = "first-Token._~+/==", "second"
 LIST_SERVICES = reflection_pb2.ServerReflectionRequest(list_services="")
 
@@ -295,6 +297,9 @@ def test_a_call_over_mutual_tls_with_a_token(llama_folder: Path, tmp_path: Path)
     both = ("--tls-client-ca", str(authority.file), "--token-file", str(tokens))
     with ServerProcess("--model", str(llama_folder), *flags, *both) as server:
         target = f"localhost:{server.wait_until_serving().ports['grpc_port']}"
+        metrics = server.metrics()
+        # A certificate of trustme's is for a year or more.
+        assert min(metrics[EXPIRY.format(name)] for name in ("server", "clients")) > time.time() + 86400
         mutual = grpc.ssl_channel_credentials(authority.pem, *mine.pem)
         with grpc.secure_channel(target, mutual) as channel:
             assert code_of(score, channel, ()) is StatusCode.UNAUTHENTICATED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +18,9 @@ from trt_server.errors import StartError
 
 log = logging.getLogger(__name__)
 
+# What a certificate is for.
+SERVER, CLIENTS = "server", "clients"
+
 
 class CertificateError(ValueError):
     """The files cannot be used. The text is one line."""
@@ -29,12 +33,13 @@ class _Loaded:
     Attributes:
         context: TLS as asyncio speaks it.
         configuration: The same for gRPC.
-        not_after: When the server's certificate expires, in seconds since 1970.
+        expiries: By what certificates are for, SERVER or CLIENTS: when the first of them expires, in seconds
+            since 1970.
     """
 
     context: ssl.SSLContext
     configuration: grpc.ServerCertificateConfiguration
-    not_after: float
+    expiries: Mapping[str, float]
 
 
 class Certificates:
@@ -79,9 +84,13 @@ class Certificates:
         return self._loaded.now.context
 
     @property
-    def not_after(self) -> float:
-        """When the server's certificate expires, in seconds since 1970."""
-        return self._loaded.now.not_after
+    def expiries(self) -> Mapping[str, float]:
+        """When certificates expire, in seconds since 1970.
+
+        Under SERVER it is the first of the server's chain, and under CLIENTS the first of its callers'
+        authorities, where they are asked for.
+        """
+        return self._loaded.now.expiries
 
     def grpc_credentials(self) -> grpc.ServerCredentials:
         """Return credentials that ask for the files as they are at each new connection."""
@@ -104,7 +113,7 @@ class Certificates:
         return _Loaded(
             context,
             grpc.ssl_server_certificate_configuration([(key, chain)], authorities),
-            own[0].not_valid_after_utc.timestamp(),
+            {name: _first_expiry(each) for name, each in ((SERVER, own), (CLIENTS, clients)) if each},
         )
 
     def _context(self) -> ssl.SSLContext:
@@ -141,6 +150,10 @@ def _parsed(content: bytes, path: Path | None, flag: str) -> list[x509.Certifica
         return x509.load_pem_x509_certificates(content)
     except ValueError as error:
         raise CertificateError(f"{flag} {path} holds no certificates in PEM: {one_line(error)}") from None
+
+
+def _first_expiry(certificates: list[x509.Certificate]) -> float:
+    return min(each.not_valid_after_utc for each in certificates).timestamp()
 
 
 def _flaws(certificates: list[x509.Certificate], path: Path | None) -> list[str]:

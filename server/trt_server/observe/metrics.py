@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -176,6 +176,12 @@ class Metrics:
         self._connections_limit = Gauge(
             "trt_server_connections_limit", "Connections that a port may hold.", ["port"], registry=r
         )
+        self._certificate_expiry = Gauge(
+            "trt_server_certificate_expiry_timestamp_seconds",
+            "When the server's certificate expires, and the first of its clients' authorities.",
+            ["of"],
+            registry=r,
+        )
         self._model = Info("trt_server_model", "The model that is served.", registry=r)
         self._engine = Info("trt_server_engine", "The engines that compute.", ["engine"], registry=r)
 
@@ -251,6 +257,19 @@ class Metrics:
         """
         self._connections_limit.labels(port).set(most)
         self._connections.labels(port).set_function(held)
+
+    def describe_certificates(self, expiries: Callable[[], Mapping[str, float]]) -> None:
+        """Read at each scrape when certificates expire.
+
+        Args:
+            expiries: Returns that in seconds since 1970, by what the certificate is for.
+        """
+
+        def watch(name: str) -> None:
+            self._certificate_expiry.labels(name).set_function(lambda: expiries()[name])
+
+        for name in expiries():
+            watch(name)
 
     def set_serving(self, serving: bool) -> None:
         """Set whether the health service says SERVING."""
