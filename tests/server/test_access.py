@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from trt_server.command_line import parse_settings
 
 SECONDS = 60
 EXPIRY = "trt_server_certificate_expiry_timestamp_seconds{{{}}}"
+LARGE = 60_000_000
 TOKEN, OTHER = "first-Token._~+/==", "second"
 LIST_SERVICES = reflection_pb2.ServerReflectionRequest(list_services="")
 
@@ -152,6 +155,36 @@ def test_the_metrics_port_asks_for_a_token_where_it_is_told_to(guarded: ServerPr
     assert status == 200
     refused = [line for line in body.splitlines() if 'requests_total{code="UNAUTHENTICATED"}' in line]
     assert float(refused[0].rpartition(" ")[2]) > 0
+
+
+def test_without_a_token_nothing_of_a_request_is_taken_in(guarded: ServerProcess) -> None:
+    """Eight callers with 60 MB each, on either port, whatever room the connections' own windows take."""
+    before = peak_bytes(guarded)
+    large = pb.ScoreRequest(id="x" * LARGE)
+    options = (("grpc.max_send_message_length", -1),)
+
+    def over_grpc(_: int) -> StatusCode:
+        with grpc.insecure_channel(guarded.url, options) as channel:
+            return code_of(
+                lambda channel, metadata: stub(channel).Score(large, metadata=metadata, timeout=SECONDS),
+                channel,
+                with_token("third"),
+            )
+
+    def over_http(_: int) -> int:
+        return get(guarded.http + "/v1/completions", "third", b"x" * LARGE)[0]
+
+    with ThreadPoolExecutor(8) as callers:
+        assert set(callers.map(over_grpc, range(8))) == {StatusCode.UNAUTHENTICATED}
+        assert set(callers.map(over_http, range(8))) == {401}
+    assert peak_bytes(guarded) - before < 2 * LARGE
+
+
+def peak_bytes(server: ServerProcess) -> int:
+    """The most memory that a process has held so far."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(peak) * 1024
 
 
 def test_a_changed_file_of_tokens_counts_from_the_next_call_on(llama_folder: Path, tmp_path: Path) -> None:
@@ -378,11 +411,12 @@ def test_a_file_without_tokens_is_one_line(tmp_path: Path, content: str, message
     assert "größe" not in done.stderr
 
 
-def get(address: str, token: str | None = None) -> tuple[int, Any, str]:
+def get(address: str, token: str | None = None, body: bytes | None = None) -> tuple[int, Any, str]:
+    """GET, or POST where there is a body."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
         with urllib.request.urlopen(
-            urllib.request.Request(address, headers=headers), timeout=SECONDS
+            urllib.request.Request(address, body, headers), timeout=SECONDS
         ) as response:
             return response.status, response.headers, response.read().decode()
     except urllib.error.HTTPError as error:
