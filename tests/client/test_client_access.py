@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority, Pair, replace
-from client_process import client, command, the_error
+from client_process import ClientProcess, client, command, the_error
+from mmlu import write_benchmark
 from mmlu_client.errors import InputError
 from mmlu_client.service.access import Access, in_plain_text
 from mmlu_client.service.address import Address, parse_addresses
 from mmlu_client.service.handshake import tls_trouble
 from processes import ServerProcess
-from run_files import records
+from run_files import records, summary, wait_for_records
 
 TOKEN = "a-token-of-the-test"
 
@@ -70,6 +71,36 @@ def test_a_run_on_two_servers_that_ask_for_both(guarded: Guarded, pair: Pair, ou
     for file in output.iterdir():
         assert TOKEN not in file.read_text()
     assert TOKEN not in result.stdout + result.stderr
+
+
+def test_a_server_that_comes_back_with_another_token_and_certificate(
+    slow_folder: Path, tmp_path: Path, output: Path
+) -> None:
+    """The client's file was changed before, and counts when it asks again."""
+    data = write_benchmark(tmp_path / "data", {"alpha": 40})
+    authority, theirs, mine = Authority(tmp_path), tmp_path / "tokens", tmp_path / "token"
+    for file in (theirs, mine):
+        file.write_text("first")
+    pair = authority.issue("server")
+    flags = ["--tls-cert", str(pair.certificate), "--tls-key", str(pair.key), "--token-file", str(theirs)]
+    with ServerProcess("--model", str(slow_folder), *flags) as server:
+        port = str(server.wait_until_serving().ports["grpc_port"])
+        url = f"grpcs://localhost:{port}"
+        running = ClientProcess(
+            "--url", url, "--tls-ca", authority.file, "--token-file", mine, "--data", data,
+            "--output", output,
+        )  # fmt: skip
+        wait_for_records(output, 5)
+        for file in (mine, theirs):
+            replace(file, b"second")
+        authority.issue("server")
+        server.kill()
+    with ServerProcess("--model", str(slow_folder), *flags, "--grpc-port", port) as again:
+        again.wait_until_serving()
+        result = running.finish()
+    assert result.returncode == 0, result.stderr
+    assert len(records(output)) == 40
+    assert summary(output)["interruptions"] >= 1
 
 
 def test_without_a_token_the_flag_is_named(guarded: Guarded, pair: Pair, tmp_path: Path) -> None:
