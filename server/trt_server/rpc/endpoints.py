@@ -40,7 +40,7 @@ def grpc_options(max_connections: int, idle_seconds: float) -> list[tuple[str, i
         ("grpc.keepalive_timeout_ms", PONG_SECONDS * 1000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", LEAST_SECONDS_BETWEEN_PINGS * 1000),
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_SECONDS_BETWEEN_PINGS * 1000),
     ]
 
 
