@@ -94,7 +94,7 @@ def crowds() -> Iterator[None]:
 @pytest.mark.usefixtures("crowds")
 def test_more_connections_than_descriptors_leave_the_other_ports_and_end(llama_folder: Path) -> None:
     """1,050 idle connections at each port of a process that may open 1,024 files."""
-    arguments = ("--model", str(llama_folder), "--http-port", "0", "--idle-timeout", "8")
+    arguments = ("--model", str(llama_folder), "--http-port", "0", "--idle-timeout", "15")
     with ServerProcess(*arguments, descriptors=1024) as server:
         server.wait_until_serving()
         threads = psutil.Process(server.process.pid).num_threads()
