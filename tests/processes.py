@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
@@ -28,15 +29,27 @@ class ServerProcess:
     """A trt-server on free ports, with JSON logs that are read as they come."""
 
     def __init__(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, before: Sequence[str] = ()
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
+        descriptors: int | None = None,
     ) -> None:
-        """Start it; `before` is a command that runs it."""
+        """Start it.
+
+        Args:
+            arguments: The server's.
+            environment: Further variables.
+            before: A command that runs it.
+            descriptors: How many the system lets it open; None: as many as the tests' own process.
+        """
         command = [*before, program("trt-server"), *FREE_PORTS, "--log-format", "json"]
         self.process = subprocess.Popen(
             [*command, *arguments],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **(environment or {})},
+            preexec_fn=None if descriptors is None else lambda: _allow(descriptors),
         )
         self.lines: list[str] = []
         self._unread: queue.Queue[str | None] = queue.Queue()
@@ -112,6 +125,10 @@ class ServerProcess:
             self.lines.append(line)
             self._unread.put(line)
         self._unread.put(None)
+
+
+def _allow(descriptors: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
 
 def program(name: str) -> str:

@@ -34,6 +34,7 @@ from mmlu_client.standard_error import outlive_standard_error
 NOT_RESUMED = frozenset({"config", "resume", "output"})
 # Flags that say how MMLU's questions are chosen and asked.
 NOT_OF_TASKS = ("data", "subjects", "prompt_format", "reuse_prefix", "validate")
+OF_TLS = ("tls_ca", "tls_cert", "tls_key")
 # Flags that say how many requests come, or when.
 LOADS = ("sweep", "concurrency", "request_rate", "offline")
 
@@ -165,12 +166,25 @@ def _check_none_is_idle(own: argparse.Namespace, settings: Settings) -> None:
         _check_with_task(own)
     elif own.include_path:
         raise InputError("--include-path is of tasks: give --task too, or leave it away")
-    if own.tls_ca and not any(address.tls for address in settings.addresses):
-        raise InputError(
-            "--tls-ca is of servers that speak TLS: write grpcs://host:port in --url, or leave it away"
-        )
+    _check_tls(own, settings)
     if own.metrics_host and settings.metrics_port is None:
         raise InputError("--metrics-host is of metrics: give --metrics-port too, or leave it away")
+
+
+def _check_tls(own: argparse.Namespace, settings: Settings) -> None:
+    """Refuse flags of TLS that would do nothing.
+
+    Raises:
+        InputError: one of `own` would.
+    """
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise InputError("--tls-cert and --tls-key belong together: give both or neither")
+    given = [name for name in OF_TLS if getattr(own, name)]
+    if given and not any(address.tls for address in settings.addresses):
+        raise InputError(
+            f"--{given[0].replace('_', '-')} is of servers that speak TLS: write grpcs://host:port in --url, "
+            "or leave it away"
+        )
 
 
 def _check_with_task(own: argparse.Namespace) -> None:

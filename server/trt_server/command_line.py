@@ -65,11 +65,23 @@ def parse_settings(arguments: Sequence[str], command: str | None = None) -> Sett
             f"--request-memory {settings.request_memory} is less than one request takes, {least} with "
             f"--max-request-bytes {settings.max_request_bytes}: raise the one or lower the other"
         )
+    _check_access(parse, settings)
     if command != BUILD and (settings.targets or settings.layers):
         parse.error(
             f"{'--target' if settings.targets else '--layers'} is for `trt-server build`: leave it off"
         )
     return settings
+
+
+def _check_access(parse: FlagParser, settings: Settings) -> None:
+    """End the process with status 2 where a flag would not protect what it says."""
+    has_tls, has_tokens = settings.tls_cert is not None, settings.token_file is not None
+    if settings.tls_client_ca is not None and not has_tls:
+        parse.error("--tls-client-ca is of TLS: give --tls-cert and --tls-key too")
+    if settings.metrics_tls and not has_tls:
+        parse.error("--metrics-tls is of TLS: give --tls-cert and --tls-key too")
+    if settings.metrics_token and not has_tokens:
+        parse.error("--metrics-token asks for a token of --token-file: give that too")
 
 
 def cache_parser() -> OneLineParser:

@@ -40,6 +40,12 @@ class OutOfRangeError(ScoringError):
     status = grpc.StatusCode.OUT_OF_RANGE
 
 
+class NotAdmittedError(ScoringError):
+    """The caller has not shown that it may use the server."""
+
+    status = grpc.StatusCode.UNAUTHENTICATED
+
+
 class QueueFullError(ScoringError):
     """More requests wait than the queue holds."""
 

@@ -17,12 +17,19 @@ from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
 from trt_server import exit_status
+from trt_server.access.access import access_warning, read_access
+from trt_server.connections.descriptors import connections_that_fit
+from trt_server.connections.grpc_watch import watch_grpc
+from trt_server.connections.limit import ConnectionLimit
+from trt_server.http.metrics import MetricsPort
 from trt_server.loading.loading import Loaded, load
 from trt_server.observe.metrics import Metrics
+from trt_server.rpc.admission import Admission
 from trt_server.rpc.arrivals import Arrivals
 from trt_server.rpc.byte_budget import ByteBudget
+from trt_server.rpc.caller import Callers
 from trt_server.rpc.door import Door
-from trt_server.rpc.endpoints import bind_grpc, grpc_options, serve_metrics
+from trt_server.rpc.endpoints import bind_grpc, grpc_options
 from trt_server.rpc.receiving import COPIES, Receiving
 from trt_server.rpc.scoring import Scoring
 from trt_server.rpc.service import ScoringService
@@ -31,7 +38,7 @@ from trt_server.scheduling.watchdog import Watchdog
 from trt_server.settings import Settings
 
 if TYPE_CHECKING:
-    from trt_server.http.listener import HttpListener
+    from trt_server.http.port import HttpPort
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +56,9 @@ QUIET_SECONDS = 0.2
 # For errors that callers are told when the process ends whatever its event loop does.
 LAST_WORDS_SECONDS = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Of the metrics' port: scrapers are few.
+METRICS_CONNECTIONS = 64
+MORE_CONNECTIONS = "--max-connections sets it"
 
 
 async def serve(settings: Settings) -> NoReturn:
@@ -71,19 +81,40 @@ class Server:
         self._metrics.describe_budget(self._budget)
         self._threads = StepThreads(STEP_THREADS)
         self._scoring = Scoring(self._metrics, self._budget, self._threads)
-        self._service = ScoringService(self._scoring, self._budget)
+        self._access = read_access(settings)
+        self._callers = Callers(by_token=self._access.service.tokens is not None)
+        self._service = ScoringService(self._scoring, self._budget, self._callers)
         self._health = health.aio.HealthServicer()
         self._serving = False
         self._draining = False
         self._is_lost = False
-        self._http: HttpListener | None = None
-        self._stop = asyncio.Event()
         self._arrivals = Arrivals()
-        self._grpc = aio.server(options=grpc_options(settings), interceptors=[self._arrivals, self._door()])
+        self._http: HttpPort | None = None
+        self._stop = asyncio.Event()
+        if (certificates := self._access.service.certificates) is not None:
+            self._metrics.describe_certificates(lambda: certificates.expiries)
+        ports = 1 if settings.http_port is None else 2
+        self._max_connections = connections_that_fit(settings.max_connections, ports, METRICS_CONNECTIONS)
+        self._grpc_limit = ConnectionLimit("gRPC", self._max_connections, MORE_CONNECTIONS)
+        self._metrics.describe_port("grpc", self._max_connections, lambda: self._grpc_limit.held)
+        metrics_limit = ConnectionLimit("metrics", METRICS_CONNECTIONS)
+        self._metrics_port = MetricsPort(self._metrics.registry, self._access.metrics, metrics_limit)
+        self._metrics.describe_port("metrics", METRICS_CONNECTIONS, lambda: metrics_limit.held)
+        self._grpc = aio.server(
+            options=grpc_options(settings, self._max_connections),
+            interceptors=self._interceptors(),
+        )
         pb_grpc.add_ScoringServicer_to_server(self._service, self._grpc)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._grpc)
+        if not settings.no_reflection:
+            names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._grpc)
+
+    def _interceptors(self) -> list[aio.ServerInterceptor]:
+        """Return what a call passes before its method, the first first: strangers are not received."""
+        tokens = self._access.service.tokens
+        admission = [] if tokens is None else [Admission(tokens, self._metrics.count_request)]
+        return [*admission, self._arrivals, self._door()]
 
     def _door(self) -> Door:
         size, timeout = self._settings.max_request_bytes, self._settings.receive_timeout
@@ -96,10 +127,13 @@ class Server:
         settings, started = self._settings, time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._catch_signals()
-        grpc_port = bind_grpc(self._grpc, settings)
-        metrics_port = serve_metrics(self._metrics.registry, settings)
+        if (warning := access_warning(settings)) is not None:
+            log.warning(warning)
+        grpc_port = bind_grpc(self._grpc, settings, self._access.service.certificates)
+        metrics_port = self._metrics_port.open(settings.host, settings.metrics_port)
         await self._set_health(NOT_SERVING)
         await self._grpc.start()
+        watching = asyncio.create_task(watch_grpc(grpc_port, self._grpc_limit))
         ports = {"grpc_port": grpc_port, "metrics_port": metrics_port}
         try:
             if settings.http_port is not None:
@@ -112,10 +146,11 @@ class Server:
             await self._set_health(SERVING)
             self._watch(loaded)
             log.info(
-                "serving on %s:%d, %smetrics on http://%s:%d/metrics, ready after %.2f s",
+                "serving on %s:%d, %smetrics on %s://%s:%d/metrics, ready after %.2f s",
                 settings.host,
                 grpc_port,
                 self._completions_address(ports),
+                "https" if settings.metrics_tls else "http",
                 settings.host,
                 metrics_port,
                 time.monotonic() - started,
@@ -124,21 +159,35 @@ class Server:
             await self._stop.wait()
             return await self._drain(loaded)
         finally:
+            watching.cancel()
             # Together, as either waits for its last writes.
             await asyncio.gather(self._close_grpc(), self._close_http())
+            self._metrics_port.close()
 
     async def _open_http(self, port: int) -> int:
         """Open the HTTP port; return it."""
         # Here, because it takes a while and most servers have no such port.
+        from trt_server.http.admission import admission
         from trt_server.http.application import Application
         from trt_server.http.body import BodyReader
-        from trt_server.http.listener import HttpListener
+        from trt_server.http.port import HttpPort
 
-        settings = self._settings
+        settings, access = self._settings, self._access.service
+        limit = ConnectionLimit("HTTP", self._max_connections, MORE_CONNECTIONS)
+        admit = [] if access.tokens is None else [admission(access.tokens, self._metrics.count_request)]
         bodies = BodyReader(self._budget, self._threads, settings.receive_timeout)
-        application = Application(self._scoring, lambda: self._serving, bodies, self._threads)
-        self._http = HttpListener(application, settings.max_request_bytes, LAST_WRITES_SECONDS)
-        return await self._http.open(port, settings)
+        application = Application(
+            self._scoring, lambda: self._serving, bodies, self._threads, self._callers, admit
+        )
+        self._http = HttpPort(
+            application.web_application(settings.max_request_bytes),
+            access,
+            limit,
+            idle_seconds=settings.idle_timeout,
+            last_writes_seconds=LAST_WRITES_SECONDS,
+        )
+        self._metrics.describe_port("http", limit.most, lambda: limit.held)
+        return await self._http.open(settings.host, port, "--http-port")
 
     async def _close_grpc(self) -> None:
         """Wait for the last writes; the process closes the connections, which is UNAVAILABLE to callers.

@@ -17,7 +17,7 @@ PRECISIONS = ("fp16", "fp32", "bf16")
 # No batch is much longer, so that no caller waits much longer for another one's.
 BATCH_SECONDS = 5.0
 
-MODEL, LIMITS, PORTS, LOGS = "model and engine", "limits", "ports", "logs"
+MODEL, LIMITS, PORTS, ACCESS, LOGS = "model and engine", "limits", "ports", "access", "logs"
 
 # Bytes of memory that a request's bytes become, each of them: messages, token ids and arrays.
 REQUEST_BYTE_MEMORY = 12
@@ -128,6 +128,18 @@ class Settings:
         LIMITS, "seconds for a request to come whole", type=values.positive, default=60.0
     )
     stream_window: int = option(LIMITS, "unanswered requests of one stream", type=values.count, default=64)
+    max_connections: int = option(
+        LIMITS,
+        "connections that the gRPC port holds at once, and as many again the HTTP port; more are closed",
+        type=values.count,
+        default=512,
+    )
+    idle_timeout: float = option(
+        LIMITS,
+        "seconds after which a connection that asks nothing is closed",
+        type=values.positive,
+        default=300.0,
+    )
     drain_timeout: float = option(
         LIMITS, "seconds for accepted work at a stop", type=values.positive, default=60.0
     )
@@ -152,7 +164,37 @@ class Settings:
         "port of OpenAI's completions over HTTP; 0: a free one; none is opened by default",
         type=values.port,
     )
-    tls_cert: Path | None = option(PORTS, "PEM certificate chain; with --tls-key: serve TLS", type=Path)
-    tls_key: Path | None = option(PORTS, "PEM private key", type=Path)
+    token_file: Path | None = option(
+        ACCESS,
+        "file of tokens, one a line: a caller has to send one of them, as `authorization: Bearer TOKEN`, for "
+        "all but health; read again when it changes",
+        type=Path,
+        metavar="FILE",
+    )
+    tls_cert: Path | None = option(
+        ACCESS,
+        "PEM certificate chain; with --tls-key: serve TLS; both are read again when they change",
+        type=Path,
+        metavar="FILE",
+    )
+    tls_key: Path | None = option(ACCESS, "PEM private key", type=Path, metavar="FILE")
+    tls_client_ca: Path | None = option(
+        ACCESS,
+        "PEM certificates of authorities: a caller has to show a certificate that one of them has signed; "
+        "read again when it changes",
+        type=Path,
+        metavar="FILE",
+    )
+    metrics_tls: bool = option(
+        ACCESS,
+        "the metrics' port speaks TLS too, and asks for what --tls-client-ca says",
+        action="store_true",
+    )
+    metrics_token: bool = option(
+        ACCESS, "the metrics' port asks for a token of --token-file too", action="store_true"
+    )
+    no_reflection: bool = option(
+        ACCESS, "do not describe the service to callers (gRPC's server reflection)", action="store_true"
+    )
     log_format: str = option(LOGS, "lines for people or JSON", choices=log.FORMATS, default="text")
     log_level: str = option(LOGS, "least level that is written", choices=log.LEVELS, default="info")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from client_process import SECONDS, ClientProcess, client, command, the_error
 from double import CORE_NS, FLOPS_A_TOKEN, HOLD, PEAK, Decide, Double, Verdict, queue_full
 from histograms import histogram_quantile
 from mmlu import write_benchmark
+from mmlu_client.watch.metrics import Metrics
+from mmlu_client.watch.metrics_server import MetricsServer
+from mmlu_client.watch.scrape_server import MOST_CONNECTIONS
 from prometheus_client.parser import text_string_to_metric_families
 from run_files import records, summary, wait_for_records
 from tokenizer_kinds import byte_level, tokenizer_files
@@ -39,6 +44,23 @@ def scrape(address: str, headers: Mapping[str, str] = SCRAPER) -> dict[str, floa
 
 def hold_at(held: int) -> Decide:
     return lambda number: HOLD if number == held else None
+
+
+def test_idle_connections_take_a_bounded_number_of_threads_and_end(capfd: pytest.CaptureFixture[str]) -> None:
+    before = threading.active_count()
+    server = MetricsServer(Metrics().registry, "127.0.0.1", 0)
+    with ExitStack() as open_ones:
+        idle = [
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", server.port), SECONDS))
+            for _ in range(3 * MOST_CONNECTIONS)
+        ]
+        # Those beyond the limit end at once, and those within it when they have said nothing for a while.
+        ended = [connection.recv(1) for connection in reversed(idle)]
+        assert threading.active_count() <= before + 1 + MOST_CONNECTIONS
+    assert not any(ended)
+    assert "mmlu_client_flops_total" in scrape(f"http://127.0.0.1:{server.port}/metrics")
+    server.close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_run_in_its_middle(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from mmlu_client.service.access import Access
 from mmlu_client.service.address import Address
 from mmlu_client.service.handshake import tls_trouble
 
@@ -21,7 +22,7 @@ def test_a_cancellation_that_comes_with_the_result_counts(monkeypatch: pytest.Mo
             raise ConnectionRefusedError
 
         monkeypatch.setattr(asyncio, "open_connection", refuse)
-        looking = asyncio.create_task(tls_trouble(Address("localhost", 1, tls=False), None))
+        looking = asyncio.create_task(tls_trouble(Address("localhost", 1, tls=False), Access()))
         await asyncio.sleep(0.01)
         refused.set()
         await asyncio.sleep(0)

@@ -15,6 +15,7 @@ from client_process import SECONDS, ClientProcess, client, command, the_error
 from mmlu import write_benchmark
 from mmlu_client.errors import StreamLostError
 from mmlu_client.service import connection
+from mmlu_client.service.access import Access
 from mmlu_client.service.address import parse_address
 from processes import ServerProcess, program
 from run_files import manifest, records, summary, wait_for_records
@@ -129,7 +130,7 @@ def test_a_server_that_falls_silent_is_noticed(llama_folder: Path, monkeypatch: 
     monkeypatch.setattr(connection, "CALL_SECONDS", 0.5)
 
     async def listen(process: ServerProcess) -> None:
-        link = connection.Connection(parse_address(process.url), None, print)
+        link = connection.Connection(parse_address(process.url), Access(), print)
         await link.wait_for_model(SECONDS)
         stream = link.stream()
         process.signal(signal.SIGSTOP)

@@ -21,6 +21,7 @@ ABSENT = ROOT / "tests" / "fakes" / "absent"
 CLIENT = {"datasets": "datasets", "Jinja2": "jinja2", "plotly": "plotly", "pyarrow": "pyarrow"}
 SERVER = {
     "aiohttp": "aiohttp",
+    "cryptography": "cryptography",
     "grpcio-reflection": "grpc_reflection",
     "msgspec": "msgspec",
     "onnx": "onnx",

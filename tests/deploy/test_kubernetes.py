@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 import yaml
 from dockerfile import DOCKERFILE, ROOT, instructions
 from server_flags import environment_names
-from trt_server.command_line import parser
+from trt_server.command_line import parse_settings, parser
 from trt_server.server import LAST_WRITES_SECONDS
 
 from tools.watching.observed_run import ObservedRun
@@ -33,7 +35,20 @@ def gpu() -> dict[str, Any]:
     return build("gpu")
 
 
-def build(overlay: str) -> dict[str, Any]:
+@pytest.fixture(scope="module", params=OVERLAYS)
+def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The same with tokens and TLS, in an overlay of a site's own."""
+    folder = tmp_path_factory.mktemp("site")
+    base, component = (
+        os.path.relpath(FOLDER / each, folder) for each in (f"overlays/{request.param}", "components/access")
+    )
+    own = {"resources": [base], "components": [component]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    return build(folder)
+
+
+def build(overlay: str | Path) -> dict[str, Any]:
+    """overlay: the name of one of ours, or the folder of another."""
     if (kubectl := shutil.which("kubectl")) is not None:
         command = [kubectl, "kustomize"]
     elif (kustomize := shutil.which("kustomize")) is not None:
@@ -41,7 +56,10 @@ def build(overlay: str) -> dict[str, Any]:
     else:
         pytest.skip("neither kubectl nor kustomize is installed")
     built = subprocess.run(
-        [*command, str(FOLDER / "overlays" / overlay)], capture_output=True, text=True, timeout=60
+        [*command, str(FOLDER / "overlays" / overlay if isinstance(overlay, str) else overlay)],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert built.returncode == 0, built.stderr
     assert not built.stderr
@@ -201,6 +219,44 @@ def test_the_documented_command_makes_the_operator_a_rule_of_each_file() -> None
     assert [document["metadata"]["name"] for document in documents] == names
     assert [document["spec"] for document in documents] == [read(file) for file in files]
     assert {document["kind"] for document in documents} == {"PrometheusRule"}
+
+
+def test_tokens_and_certificates_come_from_one_secret(
+    guarded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    for kind in ("Deployment", "Service"):
+        validate.validate(guarded[kind], "1.30", strict=True)
+    secret = volumes(guarded)["access"]["secret"]["secretName"]
+    (mount,) = (each for each in container(guarded)["volumeMounts"] if each["name"] == "access")
+    environment = {each["name"]: each.get("value") for each in container(guarded)["env"]}
+    for name in environment.keys() & environment_names():
+        monkeypatch.setenv(name, environment[name])
+    settings = parse_settings([])
+    files = (settings.token_file, settings.tls_cert, settings.tls_key)
+    assert {str(file and file.parent) for file in files} == {mount["mountPath"]}
+    assert settings.metrics_tls
+    assert settings.metrics_token
+    made = (FOLDER / "components" / "access" / "kustomization.yaml").read_text()
+    assert f"create secret generic {secret} " in made
+    keys = re.findall(r"--from-file (\S+)", made)
+    assert {file.name for file in files if file} <= set(keys)
+    if "ServiceMonitor" in guarded:
+        (endpoint,) = guarded["ServiceMonitor"]["spec"]["endpoints"]
+        asked = (endpoint["tlsConfig"]["ca"]["secret"], endpoint["authorization"]["credentials"])
+        assert [(each["name"], each["key"] in keys) for each in asked] == [(secret, True)] * 2
+        assert (endpoint["scheme"], endpoint["port"]) == ("https", "metrics")
+        # Clients find the servers by the same name.
+        assert endpoint["tlsConfig"]["serverName"] == guarded["Service"]["metadata"]["name"]
+
+
+def test_probes_under_tls_are_the_health_check_of_the_image(guarded: dict[str, Any]) -> None:
+    (line,) = (line.text for line in instructions() if line.name == "HEALTHCHECK")
+    command = json.loads(line[line.index("[") :])
+    for kind in ("startup", "readiness", "liveness"):
+        probe = container(guarded)[f"{kind}Probe"]
+        assert probe["exec"]["command"] == command
+        assert "grpc" not in probe
 
 
 def volumes(manifests: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -45,6 +45,12 @@ WRONG_ARGUMENTS = {
     "unknown engine": (["--engine", "abacus"], "invalid choice: 'abacus'"),
     "unknown flag": (["--modle", "x"], "unrecognized arguments: --modle x"),
     "half of TLS": (["--tls-cert", "x.pem"], "--tls-cert and --tls-key belong together"),
+    "callers' certificates without TLS": (["--tls-client-ca", "x.pem"], "--tls-client-ca is of TLS"),
+    "metrics over TLS without it": (["--metrics-tls"], "--metrics-tls is of TLS"),
+    "metrics for a token without one": (
+        ["--metrics-token"],
+        "--metrics-token asks for a token of --token-file",
+    ),
     "no peak": (["--peak-flops", "-3"], "'-3' is not a number above 0"),
 }
 

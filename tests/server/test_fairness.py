@@ -30,6 +30,7 @@ from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
 from trt_server.engines.engine import Batch
 from trt_server.errors import LateError, QueueFullError
+from trt_server.rpc.caller import Callers
 from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.group import EngineGroup
 from trt_server.scheduling.prompt import TokenPrompt
@@ -246,3 +247,14 @@ def test_places_in_a_full_queue_are_shared() -> None:
             await bulk[-2].result
 
     asyncio.run(test())
+
+
+def test_a_caller_is_its_token_where_tokens_are_checked() -> None:
+    """Whatever its connections; where nobody checks the header, it could name any number of callers."""
+    by_token, by_connection = Callers(by_token=True), Callers(by_token=False)
+    here, there = "ipv4:127.0.0.1:50312", "ipv4:127.0.0.1:50313"
+    assert by_token.key(here, "Bearer one") == by_token.key(there, "Bearer one")
+    assert by_token.key(here, "Bearer one") != by_token.key(here, "Bearer two")
+    assert "one" not in by_token.key(here, "Bearer one")
+    assert by_connection.key(here, "Bearer one") == by_connection.key(here, "Bearer two")
+    assert by_connection.key(here, "Bearer one") != by_connection.key(there, "Bearer one")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import trustme
+from certificates import Authority
 from processes import ServerProcess
 from score_requests import slow_request
 
@@ -56,6 +57,31 @@ def test_a_server_that_speaks_tls_is_asked_with_its_roots(llama_folder: Path, tm
         assert healthcheck(TRT_SERVER_GRPC_PORT=port).returncode == 1
 
 
+def test_a_server_of_the_same_environment_is_asked_as_it_speaks(llama_folder: Path, tmp_path: Path) -> None:
+    """In a container, whose health check has the server's variables and no flags."""
+    authority, tokens = Authority(tmp_path), tmp_path / "tokens"
+    tokens.write_text("token")
+    pair = authority.issue("server", "trt-server.example", "*.example.org")
+    environment = {
+        "TRT_SERVER_TLS_CERT": str(pair.certificate),
+        "TRT_SERVER_TLS_KEY": str(pair.key),
+        "TRT_SERVER_TLS_CLIENT_CA": str(authority.file),
+        "TRT_SERVER_TOKEN_FILE": str(tokens),
+    }
+    with ServerProcess("--model", str(llama_folder), environment=environment) as server:
+        port = {"TRT_SERVER_GRPC_PORT": str(server.wait_until_serving().ports["grpc_port"])}
+        assert healthcheck(**environment, **port).returncode == 0
+        mine = authority.issue("mine", "me")
+        shown = ("--tls-cert", str(mine.certificate), "--tls-key", str(mine.key))
+        named = ("--tls-ca", str(authority.file), "--tls-name", "any.example.org")
+        assert healthcheck(*named, *shown, **port).returncode == 0
+        assert healthcheck(*named, **port).returncode == 1
+        assert healthcheck("--tls-ca", str(authority.file), *shown, **port).returncode == 1
+        other = Authority(tmp_path, "other").issue("other", "trt-server.example")
+        wrong = {**environment, "TRT_SERVER_TLS_CERT": str(other.certificate)}
+        assert healthcheck(*shown, **wrong, **port).returncode == 1
+
+
 def test_no_proxy_is_asked_of_a_server(server: ServerProcess) -> None:
     """Docker hands its own proxy settings in to every container, and to what asks for its health."""
     proxy = "http://127.0.0.1:9"
@@ -65,10 +91,19 @@ def test_no_proxy_is_asked_of_a_server(server: ServerProcess) -> None:
     assert healthcheck(TRT_SERVER_GRPC_PORT=port, **settings, **nothing).returncode == 0
 
 
+def test_half_of_a_certificate_is_refused() -> None:
+    checked = healthcheck("--tls-cert", "mine.pem")
+    assert checked.returncode == 1
+    assert checked.stderr == "--tls-cert and --tls-key belong together: give both or neither\n"
+
+
 def test_roots_that_cannot_be_read_are_named() -> None:
     checked = healthcheck("--tls-ca", "no/such.pem")
     assert checked.returncode == 1
-    assert checked.stderr == "cannot read no/such.pem: No such file or directory; check --tls-ca\n"
+    assert (
+        checked.stderr
+        == "cannot read no/such.pem: No such file or directory; check --tls-ca, --tls-cert and --tls-key\n"
+    )
 
 
 def healthcheck(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -65,6 +65,20 @@ class Settings:
     tls_ca: Path | None = option(
         SERVER, "PEM certificates to trust; the system's by default", metavar="FILE", read=_path
     )
+    tls_cert: Path | None = option(
+        SERVER,
+        "PEM certificate chain to show servers that ask for one; with --tls-key",
+        metavar="FILE",
+        read=_path,
+    )
+    tls_key: Path | None = option(SERVER, "its PEM private key", metavar="FILE", read=_path)
+    token_file: Path | None = option(
+        SERVER,
+        "file of a token that every server is sent, as `authorization: Bearer TOKEN`; the first line counts; "
+        "read again when it changes",
+        metavar="FILE",
+        read=_path,
+    )
     server_timeout: float = option(
         SERVER,
         "how long a server may be away, at the start and in the run",

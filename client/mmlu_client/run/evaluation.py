@@ -29,6 +29,7 @@ from mmlu_client.rundir.open_manifest import Asking, RunManifest, new_manifest, 
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_file import RecordFile
 from mmlu_client.rundir.record_table import RecordTable, read_records
+from mmlu_client.service.access import Access, in_plain_text
 from mmlu_client.service.fleet import (
     Fleet,
     check_batch_size,
@@ -96,7 +97,10 @@ class Evaluation:
             ClientError: the run cannot begin, or cannot go on.
         """
         settings, say = self._settings, self._session.say
-        fleet = Fleet(settings.addresses, settings.tls_ca, say, self._admit)
+        access = Access(settings.tls_ca, settings.tls_cert, settings.tls_key, settings.token_file, say)
+        if settings.token_file is not None and (bare := await in_plain_text(settings.addresses)):
+            say(f"the token goes to {', '.join(bare)} as plain text: write grpcs://… where they speak TLS")
+        fleet = Fleet(settings.addresses, access, say, self._admit)
         try:
             await fleet.connect(settings.server_timeout)
             self._settings = settings.within(fleet.window)

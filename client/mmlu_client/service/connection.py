@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import ssl
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import trt_common.quiet_grpc  # noqa: F401
@@ -20,7 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from scoring.v1 import scoring_pb2, scoring_pb2_grpc
 from trt_common.one_line import one_line
 
-from mmlu_client.errors import InputError, RunError, StreamLostError
+from mmlu_client.errors import RunError, StreamLostError
+from mmlu_client.service.access import Access
 from mmlu_client.service.address import Address
 from mmlu_client.service.codec import decode_answer, decode_model, decode_tokenizer, encode_request
 from mmlu_client.service.handshake import tls_trouble
@@ -67,7 +66,7 @@ class Connection:
     def __init__(
         self,
         address: Address,
-        ca_file: Path | None,
+        access: Access,
         say: Callable[[str], None],
         proxy: Proxy | None = None,
     ) -> None:
@@ -75,18 +74,18 @@ class Connection:
 
         Args:
             address: of the one server.
-            ca_file: PEM certificates to trust instead of the system's.
+            access: what the server is shown, and whose certificates are trusted.
             say: prints a line for the person.
             proxy: the one that gRPC finds in the environment; None: the server is asked directly.
 
         Raises:
-            InputError: the file of certificates cannot be read, or holds none.
+            InputError: a file of certificates cannot be read or used.
         """
         self._address = address
-        self._ca_file = ca_file
+        self._access = access
         self._say = say
         self._proxy = proxy
-        self._channel = _channel(address, ca_file, proxy)
+        self._channel = _channel(address, access, proxy)
         self._scoring: Any = scoring_pb2_grpc.ScoringStub(self._channel)  # type: ignore[no-untyped-call]
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
@@ -133,6 +132,8 @@ class Connection:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise AwayError(f"nothing answers{self._by_way_of}") from None
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                raise RunError(self._not_admitted(error)) from None
             if error.code() in FINAL:
                 raise RunError(f"{self._address} is not a trt-server ({_reason(error)})") from None
             await self._raise_if_final(error)
@@ -142,10 +143,10 @@ class Connection:
         """Find out whether an error would come again whenever the server is asked.
 
         Raises:
-            RunError: a proxy refuses the server, or only one side speaks TLS.
+            RunError: a proxy refuses the server, only one side speaks TLS, or a certificate is refused.
         """
         if self._proxy is None:
-            if (trouble := await tls_trouble(self._address, self._ca_file)) is not None:
+            if (trouble := await tls_trouble(self._address, self._access)) is not None:
                 raise RunError(trouble) from None
             return
         answer = PROXY_ANSWER.search(error.details() or "")
@@ -153,6 +154,11 @@ class Connection:
             raise RunError(
                 f"the proxy {self._proxy} refuses {self._address} (HTTP {answer[1]}): {self._without_proxy}"
             ) from None
+
+    def _not_admitted(self, error: grpc.aio.AioRpcError) -> str:
+        if self._access.token_file is None:
+            return f"{self._address} asks for a token: give it with --token-file FILE ({_reason(error)})"
+        return f"{self._address} does not take the token in {self._access.token_file} ({_reason(error)})"
 
     @property
     def _by_way_of(self) -> str:
@@ -182,13 +188,17 @@ class Connection:
 
     async def _model(self, seconds: float, *, measure_peak: bool = False) -> ServedModel:
         request = scoring_pb2.GetModelRequest(measure_peak=measure_peak)
-        return decode_model(await self._scoring.GetModel(request, timeout=seconds))
+        return decode_model(
+            await self._scoring.GetModel(request, timeout=seconds, metadata=self._access.metadata)
+        )
 
     async def tokenizer(self) -> ServedTokenizer | None:
         """Return the model's tokenizer; None where it has none."""
         request = scoring_pb2.GetTokenizerRequest()
         try:
-            tokenizer = await self._scoring.GetTokenizer(request, timeout=CALL_SECONDS)
+            tokenizer = await self._scoring.GetTokenizer(
+                request, timeout=CALL_SECONDS, metadata=self._access.metadata
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
@@ -197,7 +207,7 @@ class Connection:
 
     def stream(self) -> ScoreStream:
         """Open a stream of scores."""
-        return ScoreStream(self._scoring.StreamScore(), self._is_alive)
+        return ScoreStream(self._scoring.StreamScore(metadata=self._access.metadata), self._is_alive)
 
     async def _is_alive(self) -> bool:
         request = health_pb2.HealthCheckRequest(service=SERVICE)
@@ -291,18 +301,11 @@ class ScoreStream:
 _NONE = grpc.aio.Metadata()
 
 
-def _channel(address: Address, ca_file: Path | None, proxy: Proxy | None) -> grpc.aio.Channel:
+def _channel(address: Address, access: Access, proxy: Proxy | None) -> grpc.aio.Channel:
     options = OPTIONS if proxy is not None else (*OPTIONS, ("grpc.enable_http_proxy", 0))
     if not address.tls:
         return grpc.aio.insecure_channel(address.target, options=options)
-    try:
-        ssl.create_default_context(cafile=ca_file)
-        certificates = ca_file.read_bytes() if ca_file else None
-    except ssl.SSLError:
-        raise InputError(f"--tls-ca {ca_file} holds no certificate in PEM form") from None
-    except OSError as error:
-        raise InputError(f"cannot read --tls-ca {ca_file}: {error.strerror}") from None
-    credentials = grpc.ssl_channel_credentials(root_certificates=certificates)
+    credentials = access.channel_credentials()
     named = address.certified_name
     override = (("grpc.ssl_target_name_override", named),) if named else ()
     return grpc.aio.secure_channel(address.target, credentials, options=(*options, *override))

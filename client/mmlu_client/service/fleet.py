@@ -8,9 +8,9 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from mmlu_client.errors import ClientError, InputError, NotWrittenError, RunError
+from mmlu_client.service.access import Access
 from mmlu_client.service.address import Address
 from mmlu_client.service.connection import AwayError, Connection
 from mmlu_client.service.proxy import proxy_to
@@ -33,7 +33,7 @@ class Fleet:
     def __init__(
         self,
         addresses: Sequence[Address],
-        ca_file: Path | None,
+        access: Access,
         say: Callable[[str], None],
         admit: Callable[[RemoteServer, RemoteServer], None],
     ) -> None:
@@ -41,7 +41,7 @@ class Fleet:
 
         Args:
             addresses: as the person named them.
-            ca_file: PEM certificates to trust instead of the system's.
+            access: what every server is shown, and whose certificates are trusted.
             say: prints a line for the person.
             admit: called with a server, and with the first of the fleet, before the server is used: at the
                 start, when it joins, and when it came back. It raises NotWrittenError where that cannot be
@@ -49,7 +49,7 @@ class Fleet:
         """
         self.servers: list[RemoteServer] = []
         self._addresses = addresses
-        self._ca_file = ca_file
+        self._access = access
         self._say = say
         self._admit = admit
         # Those with a server that joined, or that does not fit.
@@ -197,7 +197,7 @@ class Fleet:
         self.servers.append(server)
 
     async def _connection(self, address: Address) -> Connection:
-        return Connection(address, self._ca_file, self._say, await proxy_to(address))
+        return Connection(address, self._access, self._say, await proxy_to(address))
 
     def _admit_if_alike(self, server: RemoteServer) -> None:
         """Admit a server that holds the same model and engine as the first; raise ClientError otherwise."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from mmlu_client.errors import InputError
-from mmlu_client.watch.prometheus import CollectorRegistry, make_wsgi_app, start_http_server
+from mmlu_client.watch.prometheus import CollectorRegistry, make_wsgi_app
+from mmlu_client.watch.scrape_server import ScrapeServer
 
 # A recording rule is evaluated between two scrapes, so it has the last figures once they were scraped twice.
 LAST_SCRAPES = 2
@@ -32,11 +34,13 @@ class MetricsServer:
             InputError: The port cannot be listened on.
         """
         try:
-            self._server, self._thread = start_http_server(port, host, registry)
+            self._server = ScrapeServer(host, port)
         except OSError as error:
             raise InputError(f"--metrics-port {port}: cannot listen on {host}: {error.strerror}") from None
         self._answer: Callable[..., Iterable[bytes]] = make_wsgi_app(registry)
         self._server.set_app(self._note)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
         # The monotonic seconds of the last scrapes, and the scrape timeout.
         self._scrapes: deque[float] = deque(maxlen=LAST_SCRAPES)
         self._timeout = 0.0

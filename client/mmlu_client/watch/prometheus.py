@@ -16,7 +16,6 @@ from prometheus_client import (
     Histogram,
     Info,
     make_wsgi_app,
-    start_http_server,
 )
 
 __all__ = [
@@ -26,5 +25,4 @@ __all__ = [
     "Histogram",
     "Info",
     "make_wsgi_app",
-    "start_http_server",
 ]

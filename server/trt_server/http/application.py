@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from scoring.v1 import scoring_pb2 as pb
 
 from trt_server.errors import NoTokenizerError, ScoringError
@@ -29,6 +30,7 @@ from trt_server.http.tokenizer import (
 from trt_server.loading.loading import Loaded
 from trt_server.loading.served_model import Limits, ServedModel
 from trt_server.loading.tokenizer import CheckpointTokenizer
+from trt_server.rpc.caller import Callers
 from trt_server.rpc.scoring import Answer, NotServingError, Scoring
 from trt_server.scheduling.step_threads import StepThreads
 
@@ -42,6 +44,8 @@ class Application:
         is_serving: Callable[[], bool],
         bodies: BodyReader,
         threads: StepThreads,
+        callers: Callers,
+        admit: Sequence[Middleware] = (),
     ) -> None:
         """Answer on top of the service.
 
@@ -50,11 +54,15 @@ class Application:
             is_serving: Whether the server takes new work.
             bodies: Reads those of requests.
             threads: For the tokenizer, and for replies.
+            callers: Tells callers apart.
+            admit: What a request has to pass before it is answered.
         """
         self._scoring = scoring
         self._is_serving = is_serving
         self._bodies = bodies
         self._threads = threads
+        self._callers = callers
+        self._admit = admit
         self._started = int(time.time())
 
     def web_application(self, max_body_bytes: int) -> web.Application:
@@ -63,7 +71,9 @@ class Application:
         Args:
             max_body_bytes: Of a request.
         """
-        application = web.Application(middlewares=[errors_as_objects], client_max_size=max_body_bytes)
+        application = web.Application(
+            middlewares=[errors_as_objects, *self._admit], client_max_size=max_body_bytes
+        )
         application.add_routes([
             web.post("/v1/completions", self._completions),
             web.get("/v1/models", self._models),
@@ -93,7 +103,7 @@ class Application:
                 charge.grow(reply_memory(request, answer))
                 return answer
 
-            answers = await self._answers(asked, HttpSource.of(http_request), limits, keep)
+            answers = await self._answers(asked, HttpSource.of(http_request, self._callers), limits, keep)
             return await self._threads.run(_completions_response, request, answers, loaded, heading)
 
     async def _answers(

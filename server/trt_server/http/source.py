@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from trt_server.http.errors import RequestError
-from trt_server.rpc.caller import caller_key
+from trt_server.rpc.caller import Callers
 
 # OpenAI's own client sends the second with each request.
 TIMEOUT_HEADERS = ("X-Request-Timeout", "X-Stainless-Read-Timeout")
@@ -43,15 +43,20 @@ class HttpSource:
     deadline: Timeout | None
 
     @classmethod
-    def of(cls, request: web.Request) -> HttpSource:
+    def of(cls, request: web.Request, callers: Callers) -> HttpSource:
         """Return that of a request that has just arrived.
+
+        Args:
+            request: What has arrived.
+            callers: Tells callers apart.
 
         Raises:
             RequestError: A header that sets the deadline is no number of seconds above 0.
         """
         peer = request.transport.get_extra_info("peername") if request.transport else None
         host, port = (peer or ("", ""))[:2]
-        return cls(caller_key(f"http:{host}:{port}"), _timeout(request))
+        caller = callers.key(f"http:{host}:{port}", request.headers.get("Authorization"))
+        return cls(caller, _timeout(request))
 
 
 def _timeout(request: web.Request) -> Timeout | None:

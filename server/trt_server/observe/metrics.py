@@ -62,6 +62,7 @@ CODES = (
     "INVALID_ARGUMENT",
     "OUT_OF_RANGE",
     "NOT_FOUND",
+    "UNAUTHENTICATED",
     "UNIMPLEMENTED",
     "DEADLINE_EXCEEDED",
     "RESOURCE_EXHAUSTED",
@@ -180,6 +181,18 @@ class Metrics:
             ["engine", "device"],
             registry=r,
         )
+        self._connections = Gauge(
+            "trt_server_connections", "Connections that a port holds.", ["port"], registry=r
+        )
+        self._connections_limit = Gauge(
+            "trt_server_connections_limit", "Connections that a port may hold.", ["port"], registry=r
+        )
+        self._certificate_expiry = Gauge(
+            "trt_server_certificate_expiry_timestamp_seconds",
+            "When the server's certificate expires, and the first of its clients' authorities.",
+            ["of"],
+            registry=r,
+        )
         self._model = Info("trt_server_model", "The model that is served.", registry=r)
         self._engine = Info("trt_server_engine", "The engines that compute.", ["engine"], registry=r)
 
@@ -250,6 +263,30 @@ class Metrics:
         """Read at each scrape how much memory requests take, and tell how much they may."""
         self._memory.set_function(lambda: budget.used)
         self._memory_limit.set(budget.limit)
+
+    def describe_port(self, port: str, most: int, held: Callable[[], int]) -> None:
+        """Set how many connections a port may hold, and read at each scrape how many it holds.
+
+        Args:
+            port: Its name.
+            most: Its limit.
+            held: Returns how many it holds.
+        """
+        self._connections_limit.labels(port).set(most)
+        self._connections.labels(port).set_function(held)
+
+    def describe_certificates(self, expiries: Callable[[], Mapping[str, float]]) -> None:
+        """Read at each scrape when certificates expire.
+
+        Args:
+            expiries: Returns that in seconds since 1970, by what the certificate is for.
+        """
+
+        def watch(name: str) -> None:
+            self._certificate_expiry.labels(name).set_function(lambda: expiries()[name])
+
+        for name in expiries():
+            watch(name)
 
     def set_serving(self, serving: bool) -> None:
         """Set whether the health service says SERVING."""

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+
 from google.protobuf.message import Message
 from grpc import aio
+from trt_common.access.token import AUTHORIZATION
 
 
-def caller_key(peer: str) -> str:
-    """Return what is equal for the requests of one caller.
+@dataclass(frozen=True)
+class Callers:
+    """Tells callers apart.
 
-    Args:
-        peer: The other end of the connection, as `ipv4:127.0.0.1:50312`.
+    Attributes:
+        by_token: The server asks for tokens: who has the same token is one caller, whatever its connections.
+            Else each connection is one, because a header that nobody checks could name any number of callers.
     """
-    return peer
 
+    by_token: bool
 
-def caller_of(context: aio.ServicerContext[Message, Message]) -> str:
-    """Return whose call it is."""
-    return caller_key(context.peer())
+    def key(self, peer: str, authorization: str | None) -> str:
+        """Return what is equal for the requests of one caller.
+
+        Args:
+            peer: The other end of the connection, as `ipv4:127.0.0.1:50312`.
+            authorization: The header, which was checked where the server asks for tokens.
+        """
+        if self.by_token and authorization is not None:
+            return f"token:{hashlib.sha256(authorization.encode()).hexdigest()}"
+        return peer
+
+    def of_call(self, context: aio.ServicerContext[Message, Message]) -> str:
+        """Return whose call it is."""
+        metadata = context.invocation_metadata() or ()
+        header = next((str(value) for key, value in metadata if key == AUTHORIZATION), None)
+        return self.key(context.peer(), header)

@@ -1,27 +1,35 @@
-"""The ports that the server always listens on: gRPC for the service, HTTP for Prometheus."""
+"""The gRPC port: how it listens, and what it takes of one caller."""
 
 from __future__ import annotations
 
 import errno
 import socket
-import ssl
-from wsgiref.simple_server import WSGIServer
 
-import grpc
 from grpc import aio
-from trt_common.one_line import cannot_read, one_line
 
+from trt_server.access.certificates import Certificates
 from trt_server.errors import StartError
-from trt_server.observe.prometheus import CollectorRegistry, start_http_server
 from trt_server.settings import Settings
 
 MAX_UNREAD_CALLS = 2**31 - 1
 MAX_UNREAD_SECONDS = 3600
 
+# From accepting a connection to the end of the handshakes of TLS and HTTP/2.
+HANDSHAKE_SECONDS = 10
+# A caller whose network has lost it is asked after so long whether it is there, and has so long to answer.
+PING_SECONDS, PONG_SECONDS = 60, 20
+# Callers may ask so often whether the server is there.
+LEAST_SECONDS_BETWEEN_PINGS = 10
 
-def grpc_options(settings: Settings) -> tuple[tuple[str, int], ...]:
-    """Return the options of the gRPC server."""
-    return (
+
+def grpc_options(settings: Settings, max_connections: int) -> list[tuple[str, int]]:
+    """Return the options of gRPC's core.
+
+    Args:
+        settings: The server's.
+        max_connections: Further ones are closed at once.
+    """
+    return [
         # Else a second server on the same port would take half the requests and nobody would notice.
         ("grpc.so_reuseport", 0),
         # Of a compressed message also what it is uncompressed.
@@ -35,33 +43,24 @@ def grpc_options(settings: Settings) -> tuple[tuple[str, int], ...]:
         ("grpc.server.max_pending_requests", MAX_UNREAD_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", MAX_UNREAD_CALLS),
         ("grpc.server_max_unrequested_time_in_server", MAX_UNREAD_SECONDS),
-    )
+        ("grpc.max_allowed_incoming_connections", max_connections),
+        ("grpc.max_connection_idle_ms", round(settings.idle_timeout * 1000)),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
+        ("grpc.keepalive_time_ms", PING_SECONDS * 1000),
+        ("grpc.keepalive_timeout_ms", PONG_SECONDS * 1000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_SECONDS_BETWEEN_PINGS * 1000),
+    ]
 
 
-def bind_grpc(server: aio.Server, settings: Settings) -> int:
+def bind_grpc(server: aio.Server, settings: Settings, certificates: Certificates | None) -> int:
     """Listen on the gRPC port.
 
-    Returns:
-        The port, which the system has chosen where the settings say 0.
-
-    Raises:
-        StartError: It cannot listen there, or the certificate and its key cannot be used.
-    """
-    address = f"{_bracketed(settings.host)}:{settings.grpc_port}"
-    credentials = _credentials(settings)
-    try:
-        if credentials is None:
-            return int(server.add_insecure_port(address))
-        return int(server.add_secure_port(address, credentials))
-    except RuntimeError as error:
-        reason = _why_not(settings.host, settings.grpc_port) or str(error)
-        raise StartError(
-            f"cannot listen on {address}: {reason}; choose another --host or --grpc-port"
-        ) from None
-
-
-def serve_metrics(registry: CollectorRegistry, settings: Settings) -> int:
-    """Serve /metrics in threads of their own.
+    Args:
+        server: What answers.
+        settings: For the address.
+        certificates: TLS is spoken with them; None: it is not spoken.
 
     Returns:
         The port, which the system has chosen where the settings say 0.
@@ -69,51 +68,21 @@ def serve_metrics(registry: CollectorRegistry, settings: Settings) -> int:
     Raises:
         StartError: It cannot listen there.
     """
+    address = f"{_bracketed(settings.host)}:{settings.grpc_port}"
     try:
-        http: WSGIServer
-        http, _ = start_http_server(settings.metrics_port, settings.host, registry)
-    except OSError as error:
-        raise cannot_listen(settings.host, settings.metrics_port, "--metrics-port", error) from None
-    return http.server_port
+        if certificates is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, certificates.grpc_credentials()))
+    except RuntimeError as error:
+        reason = _why_not(settings.host, settings.grpc_port) or str(error)
+        raise StartError(
+            f"cannot listen on {address}: {reason}; choose another --host or --grpc-port"
+        ) from None
 
 
 def cannot_listen(host: str, port: int, flag: str, error: OSError) -> StartError:
     """Return the error of a server that cannot listen on the port that this flag chose."""
     return StartError(f"cannot listen on {host}:{port}: {_reason(error)}; choose another --host or {flag}")
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Return how TLS is spoken over HTTP; None where it is not.
-
-    Raises:
-        StartError: The certificate and its key cannot be used.
-    """
-    certificate, key = settings.tls_cert, settings.tls_key
-    if certificate is None or key is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # ssl does not say which of them it cannot read.
-        for path in (key, certificate):
-            path.read_bytes()
-        # No password: nobody is there to be asked for one.
-        context.load_cert_chain(certificate, key, password="")
-    except ssl.SSLError as error:
-        raise StartError(
-            f"--tls-cert {certificate} and --tls-key {key} are not a certificate and its key, in PEM and "
-            f"without a password: {error.reason or one_line(error)}"
-        ) from None
-    except OSError as error:
-        raise StartError(f"{cannot_read(error)}; check --tls-cert and --tls-key") from None
-    return context
-
-
-def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    certificate, key = settings.tls_cert, settings.tls_key
-    # gRPC would say no more than that it cannot listen.
-    if certificate is None or key is None or tls_context(settings) is None:
-        return None
-    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
 
 
 def _why_not(host: str, port: int) -> str | None:

@@ -144,7 +144,7 @@ class Scoring:
 
         Args:
             request: What is asked.
-            caller: Equal for the requests of one caller, as `caller_key` says.
+            caller: Equal for the requests of one caller, as `Callers` tells them apart.
             deadline: The caller's; None: it has set none.
 
         Raises:

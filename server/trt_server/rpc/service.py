@@ -15,7 +15,7 @@ from scoring.v1 import scoring_pb2_grpc as pb_grpc
 from trt_server.errors import DrainingError, ScoringError
 from trt_server.loading.served_model import MAX_ID_BYTES
 from trt_server.rpc.byte_budget import ByteBudget
-from trt_server.rpc.caller import caller_of
+from trt_server.rpc.caller import Callers
 from trt_server.rpc.codec import encode_error, encode_model, encode_tokenizer
 from trt_server.rpc.deadline import CallDeadline, Deadline
 from trt_server.rpc.replies import Replies
@@ -31,15 +31,17 @@ class ScoringService(pb_grpc.ScoringServicer):
     They raise ScoringError where they cannot answer; the door makes a status of it.
     """
 
-    def __init__(self, scoring: Scoring, budget: ByteBudget) -> None:
+    def __init__(self, scoring: Scoring, budget: ByteBudget, callers: Callers) -> None:
         """Serve what answers requests.
 
         Args:
             scoring: Answers them.
             budget: Of the memory of all requests: replies that a stream's caller has not read count too.
+            callers: Tells callers apart, who share the engine.
         """
         self._scoring = scoring
         self._budget = budget
+        self._callers = callers
         self._draining = asyncio.Event()
         self._tokenizer: pb.Tokenizer | None = None
 
@@ -49,7 +51,9 @@ class ScoringService(pb_grpc.ScoringServicer):
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:  # noqa: N802
         """Score the prompts of one request; the contract says which status an error has."""
-        return (await self._scoring.answer(request, caller_of(context), CallDeadline(context))).response
+        return (
+            await self._scoring.answer(request, self._callers.of_call(context), CallDeadline(context))
+        ).response
 
     async def StreamScore(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ScoreRequest], context: Context
@@ -58,7 +62,9 @@ class ScoringService(pb_grpc.ScoringServicer):
         window = asyncio.Semaphore(self._scoring.loaded.served.limits.stream_window)
         with self._budget.take(0) as charge:
             replies = Replies(charge)
-            answer = partial(self._answer_on_stream, caller_of(context), CallDeadline(context), replies)
+            answer = partial(
+                self._answer_on_stream, self._callers.of_call(context), CallDeadline(context), replies
+            )
             reader = asyncio.create_task(self._read_stream(request_iterator, answer, window, replies))
             try:
                 while (reply := await replies.get()) is not None:

@@ -1,0 +1,1 @@
+"""How many connections the server's ports hold, and for how long."""
