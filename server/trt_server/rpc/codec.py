@@ -12,14 +12,14 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from numpy.typing import NDArray
 from scoring.v1 import scoring_pb2 as pb
+from trt_common.model.flops import text_flops
+from trt_common.model.geometry import Geometry
 
 from trt_server.devices.device import together
 from trt_server.engines.engine import MAX_TOP_TOKENS, EngineDescription, PeakFlops
 from trt_server.errors import InvalidRequestError, OutOfRangeError, ScoringError
 from trt_server.loading.served_model import Limits, PromptLimits, ServedModel
 from trt_server.loading.tokenizer import CheckpointTokenizer
-from trt_server.model.geometry import Geometry
-from trt_server.observe.accounting import text_flops
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.result import PromptResult, ScoringResult, TokenLogprobs
 from trt_server.scheduling.row import rows_of
