@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,12 +29,15 @@ from mmlu_client.config.flag_values import slo
 from mmlu_client.config.settings import Settings
 from mmlu_client.errors import ClientError, InputError, StoppedError
 from mmlu_client.process_start import process_started
+from mmlu_client.service.server_kind import spoken_to
 from mmlu_client.standard_error import outlive_standard_error
 
 # A resumed run takes these from its own command line only.
 NOT_RESUMED = frozenset({"config", "resume", "output"})
 # Flags that say how MMLU's questions are chosen and asked.
 NOT_OF_TASKS = ("data", "subjects", "prompt_format", "reuse_prefix", "validate")
+# Flags of servers that are asked over HTTP.
+OF_HTTP = ("model_name", "api_key_file", "model_config", "peak_flops")
 # Flags that say how many requests come, or when.
 LOADS = ("sweep", "concurrency", "request_rate", "offline")
 
@@ -59,6 +63,8 @@ def settings_from(arguments: Sequence[str], command: str | None = None) -> Setti
 
         chosen = _resumed(parser, arguments, chosen, flags_of(Path(chosen.resume).expanduser()))
     settings = read_options(Settings, chosen, given=_given(chosen))
+    addresses = tuple(spoken_to(address, settings.server_kind) for address in settings.addresses)
+    settings = replace(settings, addresses=addresses)
     _check_none_is_idle(own, settings)
     return settings
 
@@ -167,10 +173,31 @@ def _check_none_is_idle(own: argparse.Namespace, settings: Settings) -> None:
         raise InputError("--include-path is of tasks: give --task too, or leave it away")
     if own.tls_ca and not any(address.tls for address in settings.addresses):
         raise InputError(
-            "--tls-ca is of servers that speak TLS: write grpcs://host:port in --url, or leave it away"
+            "--tls-ca is of servers that speak TLS: write grpcs://host:port, or https://host:port, in "
+            "--url, or leave it "
+            "away"
         )
+    _check_over_http(own, settings)
     if own.metrics_host and settings.metrics_port is None:
         raise InputError("--metrics-host is of metrics: give --metrics-port too, or leave it away")
+
+
+def _check_over_http(own: argparse.Namespace, settings: Settings) -> None:
+    """Refuse flags that mean nothing for servers over HTTP, or for others.
+
+    Raises:
+        InputError: one of `own` does nothing, or servers of several protocols are named.
+    """
+    over_http = {address.http for address in settings.addresses}
+    if len(over_http) > 1:
+        raise InputError("--url names servers over gRPC and over HTTP: one run asks servers of one kind")
+    idle = [name for name in OF_HTTP if getattr(own, name)]
+    if idle and not over_http.pop():
+        raise InputError(
+            f"--{idle[0].replace('_', '-')} is of servers that are asked over HTTP: write http://host:port "
+            "in "
+            "--url, or leave it away"
+        )
 
 
 def _check_with_task(own: argparse.Namespace) -> None:

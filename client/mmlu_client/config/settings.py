@@ -15,6 +15,7 @@ from mmlu_client.errors import InputError
 from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.limit import RequestedLimit
 from mmlu_client.service.address import Address, parse_addresses
+from mmlu_client.service.server_kind import AUTO, KINDS, ServerKind
 from mmlu_client.service.stages import Slo
 
 SERVER, BENCHMARK, ACCURACY, OUTPUT = "server", "benchmark", "accuracy", "output"
@@ -25,6 +26,18 @@ DATA, FEW_SHOTS = "demo", 5
 
 def _path(given: str | None) -> Path | None:
     return Path(given).expanduser() if given else None
+
+
+def _key(given: str | None) -> str | None:
+    if given is None:
+        return None
+    try:
+        key = Path(given).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read --api-key-file {given}: {getattr(error, 'strerror', error)}") from None
+    if not key.isascii() or not key.isprintable() or not key:
+        raise InputError(f"--api-key-file {given} holds no key: a line of plain characters")
+    return key
 
 
 def _tasks(given: str | None) -> tuple[str, ...] | None:
@@ -56,11 +69,39 @@ class Settings:
     addresses: tuple[Address, ...] = option(
         SERVER,
         "host:port, or grpcs://host:port for TLS; several share the load; dns:///name:port is every address "
-        "of a name",
+        "of a name; http://host:port or https://host:port is a server that is asked over HTTP",
         flag="--url",
         default="localhost:8001",
         metavar="URL[,URL]",
         read=parse_addresses,
+    )
+    server_kind: ServerKind = option(
+        SERVER,
+        "what is asked: a trt-server over gRPC, or over HTTP OpenAI's completions (vLLM, llama.cpp, "
+        "trt-server) "
+        "or SGLang's own endpoint; by default the scheme of --url decides, and the server's list of models",
+        choices=KINDS,
+        default=AUTO,
+    )
+    model_name: str | None = option(SERVER, "over HTTP, the model that is asked, of several", metavar="NAME")
+    api_key: str | None = option(
+        SERVER,
+        "over HTTP, a file with the key that the server is shown",
+        flag="--api-key-file",
+        metavar="FILE",
+        read=_key,
+    )
+    model_config: str | None = option(
+        SERVER,
+        "over HTTP, the served model's config.json, by which FLOPs are counted, and its tokenizer: `demo`, a "
+        "folder or a hub id",
+        metavar="demo|FOLDER|ID",
+    )
+    peak_flops: float | None = option(
+        SERVER,
+        "over HTTP, what all devices of a server can do together, in FLOP/s, like 312e12, for MFU",
+        type=values.flops,
+        metavar="FLOPS",
     )
     tls_ca: Path | None = option(
         SERVER, "PEM certificates to trust; the system's by default", metavar="FILE", read=_path
@@ -188,6 +229,11 @@ class Settings:
         read=lambda given: given or METRICS_HOST,
     )
     given: dict[str, Any]
+
+    @property
+    def named_tokenizer(self) -> str | None:
+        """The tokenizer that the person names: --tokenizer, or the one beside --model-config."""
+        return self.tokenizer or self.model_config
 
     @property
     def sweep(self) -> tuple[LoadPlan, ...]:

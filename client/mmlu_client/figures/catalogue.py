@@ -212,6 +212,10 @@ FIGURES = (
            higher_is_better=False),
     Figure("tied", QUESTIONS, ACCURACY, "those on which several letters have the largest log-probability",
            higher_is_better=False),
+    Figure("bounded", QUESTIONS, ACCURACY,
+           "answered ones on which a letter's log-probability is not known, but that it is below those of "
+           "the "
+           "most likely tokens, of which alone the server told", higher_is_better=False),
     Figure("ended_early", "", "",
            "why there are `unanswered` questions: `early stop`, `benchmark duration`, the signal or the "
            "error that "

@@ -117,6 +117,25 @@ def truncation_lines(run: FinishedRun, summary: Summary) -> list[str]:
     ]
 
 
+def scoring_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """Say on how many questions a letter's log-probability is not known, and whether answers repeat."""
+    lines, model = [], run.model
+    if model.told_tokens is not None and summary.tasks is None:
+        lines.append(
+            f"below the {model.told_tokens}th: on {summary.bounded:,} of {summary.answered:,} questions a "
+            "letter "
+            f"is none of the {model.told_tokens} most likely tokens, of which alone the server tells: it "
+            "is below "
+            "them, and its log-probability is not known"
+        )
+    if model.unrepeatable:
+        lines.append(
+            f"not repeatable: asked again among others, a known prompt's log-probabilities were up to "
+            f"{model.unrepeatable:.2g} nats apart"
+        )
+    return lines
+
+
 def missing_lines(run: FinishedRun) -> list[str]:
     """Say that readings of devices are missing, where some are."""
     if not run.missing_readings:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mmlu_client.errors import RunError, StreamLostError
-from mmlu_client.service.connection import ScoreStream
 from mmlu_client.service.fleet import Fleet
 from mmlu_client.service.messages import Refusal, Reply, Request
 from mmlu_client.service.remote_server import RemoteServer
+from mmlu_client.service.server_connection import AnswerStream
 
 MAX_FAILED_STREAMS = 5
 BACKOFF_SECONDS = 0.5
@@ -164,7 +164,7 @@ class Replica:
                 self.is_open = False
                 stream.close()
 
-    async def _converse(self, stream: ScoreStream) -> None:
+    async def _converse(self, stream: AnswerStream) -> None:
         """Send and receive on a stream until it ends."""
         receiving, sending = (asyncio.create_task(end(stream)) for end in (self._receive, self._send))
         draining = asyncio.create_task(self._end_when_drained())
@@ -185,13 +185,13 @@ class Replica:
         for error in sorted(errors, key=lambda error: isinstance(error, StreamLostError)):
             raise error
 
-    async def _send(self, stream: ScoreStream) -> None:
+    async def _send(self, stream: AnswerStream) -> None:
         while (pending := await self._unsent.get()) is not None:
             pending.sent_ns = time.monotonic_ns()
             await stream.send(pending.request)
         await stream.finish()
 
-    async def _receive(self, stream: ScoreStream) -> None:
+    async def _receive(self, stream: AnswerStream) -> None:
         while True:
             answer = await stream.receive()
             now = time.monotonic_ns()

@@ -38,7 +38,7 @@ def _named(side: Side) -> str:
 def described(side: Side) -> str:
     """Return the model, the engine, the precision and the batch size of a run."""
     summary = side.summary
-    return f"{side.run.model.id} on {summary.engine_label}, {summary.precision}, bs {summary.bs}"
+    return f"{side.run.model.id} on {summary.engine_label}, {summary.precision or '/'}, bs {summary.bs}"
 
 
 def table(contrast: Contrast) -> str:

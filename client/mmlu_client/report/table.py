@@ -11,10 +11,12 @@ from mmlu_client.figures.caveats import (
     mark_lines,
     missing_lines,
     reference_lines,
+    scoring_lines,
     tie_lines,
     truncation_lines,
 )
 from mmlu_client.figures.ending import ending_lines
+from mmlu_client.figures.formulas import core_seconds
 from mmlu_client.figures.summary import AccuracyFigures, Summary
 from mmlu_client.report.task_table import task_rows
 from mmlu_client.rundir.finished_run import FinishedRun
@@ -79,9 +81,9 @@ def cells(summary: Summary, notice: str) -> Row:
     """Return the suite's row in the order of COLUMNS; `/` stands for what was not measured."""
     return (
         summary.engine_label,
-        summary.precision,
+        summary.precision or "/",
         str(summary.bs),
-        f"{summary.e2e_time:.3f}",
+        number(summary.e2e_time, ".3f"),
         number(summary.p_val_whole, ".2f"),
         number(summary.p_val_core, ".2f"),
         number(summary.p_infer_whole, ".2f"),
@@ -104,6 +106,7 @@ def remarks(run: FinishedRun, summary: Summary) -> list[str]:
         *ending_lines(run, summary.ended_early),
         *tie_lines(summary, all_tie=False),
         *truncation_lines(run, summary),
+        *scoring_lines(run, summary),
         *_peak_lines(run, summary),
         *missing_lines(run),
     ]
@@ -128,16 +131,18 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         *reference_lines(summary),
         *_accuracy_lines(run, summary),
         *tie_lines(summary, all_tie=False),
+        *scoring_lines(run, summary),
         f"{what(summary)}: {summary.questions:,} of the {summary.benchmark_questions:,} of "
         f"{run.manifest.data.name}; answered {summary.answered:,}, failed {summary.failed:,}, "
         f"unanswered {summary.unanswered:,}",
         *failure_lines(run),
         *ending_lines(run, summary.ended_early),
         *_prompt_lines(run, summary),
-        f"model: {model.id} ({model.architecture}, {model.parameters:,} parameters)",
-        f"engine: {model.engine.name} {model.engine.version}, {model.engine.precision}; "
-        f"load {summary.server_load_seconds:.2f} s, build {summary.server_build_seconds:.2f} s",
-        f"device: {model.device.name}; {_peaks(run)}",
+        f"model: {model.id} ({model.architecture or '/'}, {number(model.parameters, ',')} parameters)",
+        f"engine: {model.engine.name} {model.engine.version}, {model.engine.precision or '/'}; "
+        f"load {number(summary.server_load_seconds, '.2f')} s, build "
+        f"{number(summary.server_build_seconds, '.2f')} s",
+        f"device: {model.device.name or '/'}; {_peaks(run)}",
         *_time_lines(run, summary),
         f"MFU by FlagPerf's 2 × parameters: {percent(summary.mfu_flagperf)}; over whole time: "
         f"{percent(summary.mfu_whole)}",
@@ -191,7 +196,9 @@ def _peaks(run: FinishedRun) -> str:
 
     Of a server that reported several in one start of the client it is the largest.
     """
-    peaks = sorted({server.peak_flops / 1e12 for server in run.manifest.servers})
+    peaks = sorted({each.peak_flops / 1e12 for each in run.manifest.servers if each.peak_flops is not None})
+    if not peaks:
+        return "peak /"
     source = f"({run.model.peak_source}{_spread(run)})"
     if len(peaks) == 1:
         return f"peak {significant(peaks[0], 4)} TFLOP/s {source}"
@@ -211,8 +218,13 @@ def _spread(run: FinishedRun) -> str:
 
 
 def _reuse_lines(summary: Summary) -> list[str]:
-    if not summary.reuse_prefix:
+    if not summary.reuses_prefixes:
         return []
+    if summary.computed_tokens is None:
+        return [
+            f"with prefix reuse: p_infer_* count {summary.logical_tokens:,} tokens of which "
+            f"{percent(summary.prefix_hit_ratio)} were not computed"
+        ]
     kept = "" if summary.prefix_hit_ratio else "; the server kept no prefix: see its --prefix-cache-bytes"
     return [
         f"with prefix reuse: p_infer_* count {summary.logical_tokens:,} tokens of which "
@@ -275,7 +287,8 @@ def _accuracy_lines(run: FinishedRun, summary: Summary) -> list[str]:
 
 def _time_lines(run: FinishedRun, summary: Summary) -> list[str]:
     return [
-        f"time: whole {number(summary.whole_seconds, '.3f')} s, core {summary.core_seconds:.3f} s; "
+        f"time: whole {number(summary.whole_seconds, '.3f')} s, core {number(summary.core_seconds, '.3f')} "
+        "s; "
         f"whole/core throughput {percent(summary.whole_over_core)}",
         f"load: {run.manifest.load.description}; ramp {number(summary.ramp_seconds, '.3f')} s, steady "
         f"{number(summary.steady_seconds, '.3f')} s at {number(summary.p_infer_steady, ',.0f')} tokens/s, "
@@ -335,7 +348,7 @@ def _work(records: RecordTable) -> str:
     requests = records.requests()
     return (
         f"{len(requests)} requests, {int(records.is_scored.sum())} questions, "
-        f"core {requests['server_ns.core'].sum() / 1e9:.3f} s"
+        f"core {number(core_seconds(requests), '.3f')} s"
     )
 
 

@@ -29,13 +29,16 @@ from mmlu_client.rundir.open_manifest import Asking, RunManifest, new_manifest, 
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_file import RecordFile
 from mmlu_client.rundir.record_table import RecordTable, read_records
+from mmlu_client.service.connecting import Connecting
 from mmlu_client.service.fleet import (
     Fleet,
     check_batch_size,
+    check_goals,
     check_positions,
     check_prompt_limit,
     check_reference,
 )
+from mmlu_client.service.model_config import read_model_config
 from mmlu_client.service.remote_server import RemoteServer
 from mmlu_client.watch.metrics import OUTCOMES, SCORED
 from mmlu_client.watch.progress import Tally
@@ -96,7 +99,7 @@ class Evaluation:
             ClientError: the run cannot begin, or cannot go on.
         """
         settings, say = self._settings, self._session.say
-        fleet = Fleet(settings.addresses, settings.tls_ca, say, self._admit)
+        fleet = Fleet(settings.addresses, self._connecting(), say, self._admit)
         try:
             await fleet.connect(settings.server_timeout)
             self._settings = settings.within(fleet.window)
@@ -109,6 +112,18 @@ class Evaluation:
             await self._ask_through(fleet, tokenizer, files, origin, start)
         finally:
             await fleet.close()
+
+    def _connecting(self) -> Connecting:
+        settings = self._settings
+        return Connecting(
+            settings.server_kind,
+            settings.tls_ca,
+            self._session.say,
+            settings.model_name,
+            settings.api_key,
+            read_model_config(settings.model_config) if settings.model_config is not None else None,
+            settings.peak_flops,
+        )
 
     def _admit(self, server: RemoteServer, first: RemoteServer) -> None:
         """Check that a server can do what the run asks, and record it once the manifest is open.
@@ -123,6 +138,7 @@ class Evaluation:
             NotWrittenError: the manifest cannot be written.
         """
         check_batch_size(server, self._settings.batch_size)
+        check_goals(server, self._settings.slos)
         self._workload.check(server)
         if self._max_prompt_tokens is not None:
             check_prompt_limit(server, self._max_prompt_tokens)
@@ -135,7 +151,7 @@ class Evaluation:
 
     async def _tokenizer(self, server: RemoteServer) -> tuple[Tokenizer, Mapping[str, bytes], str]:
         """Return the tokenizer, its files and, for the manifest, where it comes from."""
-        named, served = self._settings.tokenizer, await server.connection.tokenizer()
+        named, served = self._settings.named_tokenizer, await server.connection.tokenizer()
         load = partial(load_checked, named, served, server.model.id)
         tokenizer = await asyncio.get_running_loop().run_in_executor(self._session.worker, load)
         for note in tokenizer.notes:

@@ -21,6 +21,7 @@ from mmlu_client.rundir.answered import Answers
 from mmlu_client.rundir.device_log import DeviceLog
 from mmlu_client.rundir.record import VAL, request_of
 from mmlu_client.service.fleet import Fleet
+from mmlu_client.service.messages import Reply
 from mmlu_client.watch.self_check import LoopWatch
 
 
@@ -125,7 +126,7 @@ class Phase:
             context.settings.server_timeout,
             lambda answer: context.recorder.add_answer(
                 [workload.record(item, name, session) for item in answers.add(answer)],
-                request_of(answer),
+                request_of(answer) if isinstance(answer.outcome, Reply) else None,
                 name,
                 session,
                 self.load.elapsed_ns / 1e9,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmlu_client.config.flag_values import slo
+from mmlu_client.figures.arithmetic import longest
 from mmlu_client.figures.stages import late_seconds
 from mmlu_client.rundir.device_log import Reading, joules, read_device_log
 from mmlu_client.rundir.folder import DEVICE_LOG, RECORDS
@@ -76,30 +77,36 @@ class FinishedRun:
         return tuple(slo(text) for text in self.manifest.goodput)
 
     @property
-    def load_seconds(self) -> float:
-        """How long the servers took to load.
+    def load_seconds(self) -> float | None:
+        """How long the servers took to load; None where one does not tell.
 
         Servers load at the same time: the longest counts, with its reference where that was asked too.
         """
-        return max(map(self._load_seconds, self.manifest.servers))
+        return longest(map(self._load_seconds, self.manifest.servers))
 
-    def _load_seconds(self, server: ServerEntry) -> float:
+    def _load_seconds(self, server: ServerEntry) -> float | None:
+        if server.load_seconds is None:
+            return None
         return server.load_seconds + (server.reference_load_seconds if self.manifest.validate else 0.0)
 
     @property
-    def build_seconds(self) -> float:
-        """How long the servers took to build their engines: the longest counts."""
-        return max(server.build_seconds for server in self.manifest.servers)
+    def build_seconds(self) -> float | None:
+        """How long the servers took to build their engines, the longest; None where one does not tell."""
+        return longest(server.build_seconds for server in self.manifest.servers)
 
     @property
-    def peak_flops(self) -> float:
-        """The peak of all devices together, in FLOP/s.
+    def peak_flops(self) -> float | None:
+        """The peak of all devices together, in FLOP/s; None where that of one is not known.
 
         Each device counts once, or each part of it that a server has to itself; where one had several peaks,
-        the largest.
+        the largest. The devices of a server that does not tell of them have one peak together.
         """
         peaks: dict[tuple[str, str | None], float] = {}
         for server in self.manifest.servers:
+            if server.peak_flops is None:
+                return None
+            if not server.devices:
+                peaks[server.name, None] = max(server.peak_flops, peaks.get((server.name, None), 0.0))
             for device in server.devices:
                 place = device.id or f"{server.name} {device.name}", device.part
                 peaks[place] = max(server.peak_flops, peaks.get(place, 0.0))
@@ -123,14 +130,14 @@ class FinishedRun:
         )
 
     def possible_flops(self, requests: RecordTable) -> Column:
-        """Compute the FLOPs that each request's core time allowed, at its server's peak then."""
+        """Compute the FLOPs that each request's core time allowed, at its server's peak; 0: not known."""
         places = zip(requests["session"].tolist(), requests["server"].tolist(), strict=True)
-        peaks = [self._peaks.get(place, self.model.peak_flops) for place in places]
+        peaks = [self._peaks.get(place, self.model.peak_flops) or 0.0 for place in places]
         possible: Column = requests["server_ns.core"] / 1e9 * np.array(peaks, dtype=np.float64)
         return possible
 
     @cached_property
-    def _peaks(self) -> dict[tuple[int, str], float]:
+    def _peaks(self) -> dict[tuple[int, str], float | None]:
         return {(each.session, each.name): each.peak_flops for each in self.manifest.servers}
 
     @property

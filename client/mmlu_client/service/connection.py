@@ -1,4 +1,4 @@
-"""The connection to one server: its model, its tokenizer, its stream of scores, and the wait for it."""
+"""The connection to a trt-server over gRPC: its model, tokenizer, stream of scores, and the wait for it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from mmlu_client.service.handshake import tls_trouble
 from mmlu_client.service.messages import Refusal, Reply, Request
 from mmlu_client.service.model import ServedModel, ServedTokenizer
 from mmlu_client.service.proxy import Proxy
+from mmlu_client.service.server_connection import AwayError
 from mmlu_client.text import shortest
 
 SERVICE = "scoring.v1.Scoring"
@@ -57,12 +58,8 @@ PROXY_ANSWER = re.compile(r"HTTP proxy returned response code (\d+)")
 REFUSALS = frozenset({"401", "403", "405", "407"})
 
 
-class AwayError(Exception):
-    """The server takes no work now; the text says what is known of it."""
-
-
 class Connection:
-    """Speaks to one server over one channel. Every method may raise RunError."""
+    """Speaks to one server over one channel. See `ServerConnection`."""
 
     def __init__(
         self,

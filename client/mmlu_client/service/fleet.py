@@ -8,13 +8,13 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from mmlu_client.errors import ClientError, InputError, NotWrittenError, RunError
 from mmlu_client.service.address import Address
-from mmlu_client.service.connection import AwayError, Connection
-from mmlu_client.service.proxy import proxy_to
+from mmlu_client.service.connecting import Connecting
 from mmlu_client.service.remote_server import RemoteServer
+from mmlu_client.service.server_connection import AwayError, ServerConnection
+from mmlu_client.service.stages import LATENCY, STAGES_OF_SERVERS, Slo
 from mmlu_client.text import shortest
 
 RESOLVE_SECONDS = 0.5
@@ -33,7 +33,7 @@ class Fleet:
     def __init__(
         self,
         addresses: Sequence[Address],
-        ca_file: Path | None,
+        connecting: Connecting,
         say: Callable[[str], None],
         admit: Callable[[RemoteServer, RemoteServer], None],
     ) -> None:
@@ -41,7 +41,7 @@ class Fleet:
 
         Args:
             addresses: as the person named them.
-            ca_file: PEM certificates to trust instead of the system's.
+            connecting: makes the connection to each.
             say: prints a line for the person.
             admit: called with a server, and with the first of the fleet, before the server is used: at the
                 start, when it joins, and when it came back. It raises NotWrittenError where that cannot be
@@ -49,7 +49,7 @@ class Fleet:
         """
         self.servers: list[RemoteServer] = []
         self._addresses = addresses
-        self._ca_file = ca_file
+        self._connecting = connecting
         self._say = say
         self._admit = admit
         # Those with a server that joined, or that does not fit.
@@ -196,8 +196,8 @@ class Fleet:
         self._known.add(address)
         self.servers.append(server)
 
-    async def _connection(self, address: Address) -> Connection:
-        return Connection(address, self._ca_file, self._say, await proxy_to(address))
+    async def _connection(self, address: Address) -> ServerConnection:
+        return await self._connecting.connection(address)
 
     def _admit_if_alike(self, server: RemoteServer) -> None:
         """Admit a server that holds the same model and engine as the first; raise ClientError otherwise."""
@@ -246,9 +246,10 @@ def check_batch_size(server: RemoteServer, batch_size: int) -> None:
     Raises:
         InputError: it does not.
     """
-    if batch_size > server.model.max_batch_size:
+    most = server.model.max_batch_size
+    if most is not None and batch_size > most:
         raise InputError(
-            f"--bs {batch_size} is too many: {server.name} takes {server.model.max_batch_size}; "
+            f"--bs {batch_size} is too many: {server.name} takes {most}; "
             f"start it with --max-batch-size {batch_size}"
         )
 
@@ -263,6 +264,19 @@ def check_prompt_limit(server: RemoteServer, tokens: int) -> None:
         raise RunError(
             f"{server.name} takes prompts of {server.model.max_prompt_tokens} tokens, this run asks for "
             f"up to {tokens}: start it with --max-prompt-tokens {tokens}"
+        )
+
+
+def check_goals(server: RemoteServer, goals: Sequence[Slo]) -> None:
+    """Check that a server tells the stages that goals are of.
+
+    Raises:
+        InputError: it tells no stages.
+    """
+    untold = [goal for goal in goals if goal.key in STAGES_OF_SERVERS]
+    if untold and not server.model.tells_stages:
+        raise InputError(
+            f"--goodput {untold[0]}: {server.name} does not tell this stage of a request: ask for {LATENCY}"
         )
 
 

@@ -50,7 +50,7 @@ async def proxy_to(address: Address) -> Proxy | None:
         The proxy; None where the server is to be reached directly.
     """
     proxy = _proxy()
-    if proxy is None or _is_excepted(address) or await _is_this_machine(address):
+    if proxy is None or _is_excepted(address) or await is_this_machine(address):
         return None
     return proxy
 
@@ -106,8 +106,8 @@ def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None
         return None
 
 
-async def _is_this_machine(address: Address) -> bool:
-    """Whether the host is a loopback address, or a name of loopback addresses alone."""
+async def is_this_machine(address: Address) -> bool:
+    """Tell whether the host is a loopback address, or a name of loopback addresses alone."""
     host = address.host.lower().rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True

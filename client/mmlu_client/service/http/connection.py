@@ -1,0 +1,197 @@
+"""The connection to a server over HTTP: its model, its stream of scores, and the wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trt_common.one_line import one_line
+from trt_common.tokenizer import SAMPLE_TEXT
+
+from mmlu_client.errors import RunError, StreamLostError
+from mmlu_client.service.http.dialect import Described, Dialect, Learnt
+from mmlu_client.service.http.endpoint import HttpEndpoint
+from mmlu_client.service.http.stream import HttpStream
+from mmlu_client.service.model import Device, EngineInfo, ServedModel, ServedTokenizer
+from mmlu_client.service.model_config import ModelConfig
+from mmlu_client.service.server_connection import AwayError
+from mmlu_client.text import shortest
+
+POLL_SECONDS = 0.2
+CALL_SECONDS = 30.0
+# A server over HTTP says nothing of how many requests it takes: so many are unanswered at once at the most.
+WINDOW = 256
+# Where neither the server nor --model-config says how long prompts, or how large token ids, may be: what a
+# server does not take, it refuses.
+ANY_NUMBER = 2**31
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a person says of servers that do not say it themselves.
+
+    Attributes:
+        model_config: of the served model; None: not given.
+        peak_flops: of all devices of one server together, in FLOP/s; None: not given.
+    """
+
+    model_config: ModelConfig | None = None
+    peak_flops: float | None = None
+
+
+class HttpConnection:
+    """Speaks to one server over HTTP. See `ServerConnection`."""
+
+    def __init__(
+        self,
+        endpoint: HttpEndpoint,
+        dialect: Callable[[], Dialect],
+        given: Given,
+        say: Callable[[str], None],
+    ) -> None:
+        """Prepare to ask; nothing is sent yet.
+
+        Args:
+            endpoint: of the server.
+            dialect: what it is asked in, made anew whenever it is looked at anew.
+            given: what it does not say itself.
+            say: prints a line for the person.
+        """
+        self._endpoint = endpoint
+        self._new_dialect = dialect
+        self._dialect = dialect()
+        self._given = given
+        self._say = say
+        self._model: ServedModel | None = None
+
+    @property
+    def _address(self) -> str:
+        return str(self._endpoint.address)
+
+    async def wait_for_model(self, seconds: float) -> ServedModel:
+        """Wait until the server answers, and find out what it gives. See `ServerConnection`."""
+        deadline = time.monotonic() + seconds
+        told = False
+        while True:
+            try:
+                return await self.model_if_serving(max(1.0, deadline - time.monotonic()))
+            except AwayError as away:
+                trouble = str(away)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise RunError(
+                    f"no answer from {self._address} within {shortest(seconds)} s ({trouble}): start the "
+                    "server, "
+                    "or name another --url, or a longer --server-timeout"
+                )
+            if not told:
+                self._say(f"waiting up to {shortest(seconds)} s for {self._address} ({trouble})")
+                told = True
+            await asyncio.sleep(min(POLL_SECONDS, left))
+
+    async def model_if_serving(self, seconds: float) -> ServedModel:
+        """Find out what the server holds and gives, if it answers now. See `ServerConnection`."""
+        dialect = self._new_dialect()
+        try:
+            described = await dialect.describe(min(seconds, CALL_SECONDS))
+            learnt = await dialect.learn()
+        except StreamLostError as loss:
+            raise AwayError(str(loss)) from None
+        self._dialect = dialect
+        model = _served_model(described, learnt, self._given)
+        if self._model is None:
+            self._tell(model, learnt)
+        self._model = model
+        return model
+
+    async def model(self, seconds: float) -> ServedModel:  # noqa: ARG002
+        """Return the model as it was found: over HTTP devices are not told of."""
+        if self._model is None:
+            raise RunError(f"{self._address} was not asked for its model yet")
+        return self._model
+
+    async def model_with_peak_measured_again(self) -> ServedModel:
+        """Return the model: such a server measures no peak."""
+        return await self.model(0.0)
+
+    async def tokenizer(self) -> ServedTokenizer | None:
+        """Return the ids that the server makes of a sample text, without files; None: it does not tell."""
+        try:
+            ids = await self._dialect.token_ids(SAMPLE_TEXT)
+        except StreamLostError as loss:
+            raise RunError(f"{self._address} does not tokenize: {loss}") from None
+        return None if ids is None else ServedTokenizer({}, "", SAMPLE_TEXT, tuple(ids))
+
+    def stream(self) -> HttpStream:
+        """Open a stream of requests and answers."""
+        return HttpStream(self._dialect.score, self._is_alive)
+
+    async def close(self) -> None:
+        """Close every connection to the server."""
+        await self._endpoint.close()
+
+    async def _is_alive(self) -> bool:
+        try:
+            await self._endpoint.get("/health", CALL_SECONDS)
+        except (RunError, StreamLostError):
+            return False
+        return True
+
+    def _tell(self, model: ServedModel, learnt: Learnt) -> None:
+        """Tell the person what the server's answers are worth, where they are not exact."""
+        if model.told_tokens is not None:
+            self._say(
+                f"{self._address} tells log-probabilities of the {model.told_tokens} most likely tokens "
+                "alone: of "
+                "a letter that is none of them it is only known that it is below the least of these, and "
+                "such "
+                "questions are counted"
+            )
+        if learnt.unrepeatable:
+            self._say(
+                f"{self._address} gave a known prompt other log-probabilities when it was asked again among "
+                f"others: up to {learnt.unrepeatable:.2g} nats apart, so its answers depend on what else it "
+                "computes"
+            )
+
+
+def _served_model(described: Described, learnt: Learnt, given: Given) -> ServedModel:
+    config = given.model_config
+    longest = described.max_prompt_tokens or (config.max_prompt_tokens if config else None) or ANY_NUMBER
+    name = one_line(described.model)
+    return ServedModel(
+        id=name,
+        architecture=config.architecture if config else "",
+        fingerprint=_fingerprint(described.model, described.root),
+        parameters=config.parameters if config else None,
+        vocabulary_size=config.vocabulary_size if config else ANY_NUMBER,
+        engine=EngineInfo(
+            name=one_line(described.engine),
+            version=one_line(described.version),
+            precision=one_line(described.precision),
+            fingerprint=_fingerprint(described.engine, described.version),
+            load_seconds=None,
+            build_seconds=None,
+        ),
+        reference=None,
+        device=Device("", None, None, None),
+        peak_flops=given.peak_flops,
+        peak_source="given to the client: --peak-flops" if given.peak_flops is not None else "",
+        max_prompt_tokens=longest,
+        max_batch_size=None,
+        stream_window=WINDOW,
+        notice="",
+        server_version=one_line(f"{described.engine} {described.version}"),
+        max_top_tokens=int(learnt.scores_prompts),
+        tells_stages=learnt.tells_stages,
+        told_tokens=learnt.told_tokens,
+        unrepeatable=learnt.unrepeatable,
+    )
+
+
+def _fingerprint(*parts: str) -> str:
+    """Return a hash of what a server says of itself: it tells nothing of its weights."""
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()[:16]
