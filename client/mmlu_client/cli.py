@@ -37,7 +37,7 @@ NOT_RESUMED = frozenset({"config", "resume", "output"})
 # Flags that say how MMLU's questions are chosen and asked.
 NOT_OF_TASKS = ("data", "subjects", "prompt_format", "reuse_prefix", "validate")
 # Flags of servers that are asked over HTTP.
-OF_HTTP = ("model_name", "api_key_file", "model_config", "peak_flops")
+OF_HTTP = ("model_name", "api_key_file", "model_config", "peak_flops", "server_metrics")
 # Flags that say how many requests come, or when.
 LOADS = ("sweep", "concurrency", "request_rate", "offline")
 

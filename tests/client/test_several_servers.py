@@ -15,6 +15,7 @@ from double import HOLD, PEAK, Double, Verdict, queue_full
 from mmlu import write_benchmark
 from mmlu_client.errors import InputError, NotWrittenError
 from mmlu_client.service.address import parse_addresses
+from mmlu_client.service.connecting import Connecting
 from mmlu_client.service.fleet import Fleet
 from mmlu_client.service.remote_server import RemoteServer
 from run_files import manifest, page, records, summary, wait_for_records
@@ -150,7 +151,8 @@ def test_a_server_that_cannot_be_written_down_does_not_join_in_silence() -> None
                 tried.set()
                 raise NotWrittenError(Path("manifest.json"), "No space left on device")
 
-        fleet = Fleet(parse_addresses(f"{one.url},localhost:{port}"), None, lambda _: None, admit)
+        connecting = Connecting("auto", None, lambda _: None)
+        fleet = Fleet(parse_addresses(f"{one.url},localhost:{port}"), connecting, lambda _: None, admit)
         await fleet.connect(1.0)
         try:
             async with fleet.watched(joined.append):

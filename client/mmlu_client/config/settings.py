@@ -14,7 +14,7 @@ from mmlu_client.config.load_plan import LOAD, LoadPlan
 from mmlu_client.errors import InputError
 from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.limit import RequestedLimit
-from mmlu_client.service.address import Address, parse_addresses
+from mmlu_client.service.address import Address, parse_address, parse_addresses
 from mmlu_client.service.server_kind import AUTO, KINDS, ServerKind
 from mmlu_client.service.stages import Slo
 
@@ -38,6 +38,16 @@ def _key(given: str | None) -> str | None:
     if not key.isascii() or not key.isprintable() or not key:
         raise InputError(f"--api-key-file {given} holds no key: a line of plain characters")
     return key
+
+
+def _metrics(given: str | None) -> tuple[Address, ...]:
+    if given is None:
+        return ()
+    addresses = tuple(parse_address(url.strip()) for url in given.split(","))
+    for address in addresses:
+        if not address.http:
+            raise InputError(f"--server-metrics {given}: must be like http://host:8000/metrics")
+    return addresses
 
 
 def _tasks(given: str | None) -> tuple[str, ...] | None:
@@ -102,6 +112,13 @@ class Settings:
         "over HTTP, what all devices of a server can do together, in FLOP/s, like 312e12, for MFU",
         type=values.flops,
         metavar="FLOPS",
+    )
+    server_metrics: tuple[Address, ...] = option(
+        SERVER,
+        "over HTTP, where vLLM or SGLang has its metrics for Prometheus, like http://host:8000/metrics, "
+        "which tell what it cached and used again, and the wait in its queue",
+        metavar="URL[,URL]",
+        read=_metrics,
     )
     tls_ca: Path | None = option(
         SERVER, "PEM certificates to trust; the system's by default", metavar="FILE", read=_path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmlu_client.figures.summary import Summary
+from mmlu_client.figures.work import own_counters
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_table import RecordTable
@@ -134,6 +135,24 @@ def scoring_lines(run: FinishedRun, summary: Summary) -> list[str]:
             f"{model.unrepeatable:.2g} nats apart"
         )
     return lines
+
+
+def counter_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """Say what the servers' own metrics told, or why nothing follows from them."""
+    if not run.counter_readings:
+        return []
+    if (counters := run.counters) is None:
+        return ["the server's own metrics: not known of all of the run, so nothing is taken from them"]
+    infer = run.records.phase(INFER)
+    if own_counters(run, infer.where(infer.is_scored)) is None:
+        return [
+            f"the server's own metrics: {counters.prompt_tokens:,.0f} prompt tokens, and the run's are "
+            f"{summary.logical_tokens:,}: others asked it too, or prompts failed; nothing is taken from them"
+        ]
+    return [
+        f"the server's own metrics: of {counters.prompt_tokens:,.0f} prompt tokens "
+        f"{counters.cached_tokens:,.0f} were in its cache; {counters.queue_seconds:.3f} s in its queue"
+    ]
 
 
 def missing_lines(run: FinishedRun) -> list[str]:

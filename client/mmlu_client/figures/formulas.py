@@ -24,9 +24,11 @@ from mmlu_client.figures.statistics import Interval, percentile
 from mmlu_client.figures.summary import AccuracyFigures, Summary
 from mmlu_client.figures.task_results import figures_of, task_results
 from mmlu_client.figures.tolerance import tolerance_of
+from mmlu_client.figures.work import work_of
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_table import RecordTable
+from mmlu_client.service.messages import SERVER_STAGES
 from mmlu_client.service.stages import STAGES
 from mmlu_client.watch.self_check import SelfCheck
 
@@ -60,8 +62,8 @@ def summarize(run: FinishedRun) -> Summary:
     scored, requests = infer.where(infer.is_scored), infer.requests()
     by_session = spans(infer)
     speed, speed_val = _throughput(infer, by_session), _throughput(val, spans(val))
-    computed = int(scored["tokens.computed"].sum()) if scored.knows("tokens.computed") else None
-    flops = int(scored["flops"].sum()) if scored.knows("flops") and computed is not None else None
+    work = work_of(run, scored)
+    computed, flops = work.computed_tokens, work.flops
     possible = float(run.possible_flops(requests).sum())
     validated = run.manifest.validate and len(val) > 0
     acc, acc_val = _meant_accuracy(run, infer), accuracy_of(val)
@@ -117,7 +119,7 @@ def summarize(run: FinishedRun) -> Summary:
         whole_seconds=speed.whole,
         core_seconds=speed.core,
         **_steady(scored, by_session),
-        **_latency(run, requests, steady_rows(requests, by_session), speed.whole),
+        **_latency(run, requests, steady_rows(requests, by_session), speed.whole, work.queue_seconds),
         mean_batch_size=None
         if run.manifest.reuse_prefix and mixes_prefixes(scored)
         else mean_batch_size(requests),
@@ -308,10 +310,16 @@ def _steady(scored: RecordTable, by_session: dict[int, Span]) -> dict[str, Any]:
 
 
 def _latency(
-    run: FinishedRun, requests: RecordTable, steady: RecordTable, whole: float | None
+    run: FinishedRun,
+    requests: RecordTable,
+    steady: RecordTable,
+    whole: float | None,
+    queue_seconds: float | None,
 ) -> dict[str, Any]:
     seconds, calm = latency(requests), latency(steady)
-    stages = stage_seconds(requests)
+    means = {name: mean(each) for name, each in stage_seconds(requests).items()}
+    if SERVER_STAGES["queue"].key not in means:
+        means[SERVER_STAGES["queue"].key] = queue_seconds
     good = int(good_requests(requests, run.slos).sum()) if run.slos else None
     return {
         "requests": len(requests),
@@ -320,7 +328,7 @@ def _latency(
         **{f"latency_p{share}_seconds": percentile(seconds, share) for share in (50, 90, 95, 99)},
         "latency_max_seconds": percentile(seconds, 100),
         **{f"latency_steady_p{share}_seconds": percentile(calm, share) for share in (50, 99)},
-        **{f"stage_{name}_seconds": mean(stages[name]) if name in stages else None for name in STAGES},
+        **{f"stage_{name}_seconds": means.get(name) for name in STAGES},
         "goodput_share": ratio(good, len(requests)),
         "goodput_request_throughput": ratio(good, whole),
     }

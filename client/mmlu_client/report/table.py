@@ -7,6 +7,7 @@ from typing import TypeAlias
 from mmlu_client.figures.accuracy import agreement_of
 from mmlu_client.figures.caveats import (
     alarms,
+    counter_lines,
     failure_lines,
     mark_lines,
     missing_lines,
@@ -107,6 +108,7 @@ def remarks(run: FinishedRun, summary: Summary) -> list[str]:
         *tie_lines(summary, all_tie=False),
         *truncation_lines(run, summary),
         *scoring_lines(run, summary),
+        *_uncounted_lines(run, summary),
         *_peak_lines(run, summary),
         *missing_lines(run),
     ]
@@ -148,6 +150,8 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
         f"{percent(summary.mfu_whole)}",
         *_peak_lines(run, summary),
         *_reuse_lines(summary),
+        *counter_lines(run, summary),
+        *_uncounted_lines(run, summary),
         *_context_lines(summary),
         *_merging_lines(summary),
         *_latency_lines(run, summary),
@@ -171,6 +175,21 @@ def _peak_lines(run: FinishedRun, summary: Summary) -> list[str]:
     if (summary.mfu or 0.0) <= 1 and (summary.mfu_whole or 0.0) <= 1:
         why += "; or FlagPerf's arithmetic alone, which counts embedding and head for every token"
     return [f"MFU above 100 %: {why}"]
+
+
+def _uncounted_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """Say why there is no MFU where the person gave what it needs."""
+    model = run.model
+    if model.parameters is None or model.peak_flops is None or summary.flops is not None:
+        return []
+    if summary.prefix_hit_ratio:
+        why = "which tokens were reused is not told for each prompt"
+    else:
+        why = (
+            "the server does not say how many tokens it computed: ask with --bs 1, or name its metrics with "
+            "--server-metrics"
+        )
+    return [f"no FLOPs, and so no MFU: {why}"]
 
 
 def what(summary: Summary) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from mmlu_client.run.session import Session
 from mmlu_client.run.session_totals import SessionTotals
 from mmlu_client.run.workload import Scorer, Workload
 from mmlu_client.rundir.device_log import reopen_device_log
-from mmlu_client.rundir.folder import DEVICE_LOG, RECORDS, check_holds_no_run, make_folder
+from mmlu_client.rundir.folder import COUNTER_LOG, DEVICE_LOG, RECORDS, check_holds_no_run, make_folder
 from mmlu_client.rundir.manifest import Manifest, read_manifest
 from mmlu_client.rundir.manifest import Session as RecordedSession
 from mmlu_client.rundir.open_manifest import Asking, RunManifest, new_manifest, new_session
@@ -204,7 +205,8 @@ class Evaluation:
             # Another client may have had the folder since this one looked; now none can.
             check_holds_no_run(self._folder)
         start.on_open()
-        reopen_device_log(self._folder / DEVICE_LOG, keep=self._settings.resume is not None)
+        for name in (DEVICE_LOG, COUNTER_LOG):
+            reopen_device_log(self._folder / name, keep=self._settings.resume is not None)
 
     def _open_manifest(self, manifest: Manifest, earlier: RecordTable) -> RunManifest | None:
         """Begin this session's part of the manifest.
@@ -246,23 +248,49 @@ class Evaluation:
     ) -> None:
         settings, session = self._settings, self._session
         self._recorder = Recorder(file, self._early_stop, session.progress, session.metrics)
-        context = PhaseContext(
-            settings,
-            fleet,
-            self._workload,
-            builder,
-            session.worker,
-            self._recorder,
-            session.say,
-            manifest.session,
-        )
-        if settings.validate:
-            await self._ask(context, manifest, VAL, self._workload.items, earlier.phase(VAL))
-        questions = self._validated() if settings.validate else self._workload.items
-        self._describe(context, manifest, questions, earlier.phase(INFER))
-        await self._ask(context, manifest, INFER, questions, earlier.phase(INFER))
+        async with contextlib.AsyncExitStack() as open_endpoints:
+            counting = self._counting(manifest.session, open_endpoints)
+            context = PhaseContext(
+                settings,
+                fleet,
+                self._workload,
+                builder,
+                session.worker,
+                self._recorder,
+                session.say,
+                manifest.session,
+                counting,
+            )
+            await self._ask_each(context, manifest, earlier)
         for server in await fleet.with_peaks_measured_again():
             self._note(manifest, server)
+
+    async def _ask_each(self, context: PhaseContext, manifest: RunManifest, earlier: RecordTable) -> None:
+        """Ask the reference, where it is to be, and the compiled engine."""
+        validate = self._settings.validate
+        if validate:
+            await self._ask(context, manifest, VAL, self._workload.items, earlier.phase(VAL))
+        questions = self._validated() if validate else self._workload.items
+        self._describe(context, manifest, questions, earlier.phase(INFER))
+        await self._ask(context, manifest, INFER, questions, earlier.phase(INFER))
+
+    def _counting(
+        self, session: int, open_endpoints: contextlib.AsyncExitStack
+    ) -> Callable[[str], contextlib.AbstractAsyncContextManager[object]]:
+        """Return what reads the servers' own counters around a phase; without --server-metrics nothing."""
+        settings = self._settings
+        if not settings.server_metrics:
+            return lambda _: contextlib.nullcontext()
+        from mmlu_client.service.http.endpoint import HttpEndpoint
+        from mmlu_client.watch.server_counters import CounterWatch
+
+        endpoints = [
+            HttpEndpoint(address, settings.tls_ca, settings.api_key) for address in settings.server_metrics
+        ]
+        for endpoint in endpoints:
+            open_endpoints.push_async_callback(endpoint.close)
+        path, say = self._folder / COUNTER_LOG, self._session.say
+        return lambda phase: CounterWatch(path, endpoints, phase, session, say)
 
     def _note(self, manifest: RunManifest, server: RemoteServer) -> None:
         """Record a server as it is now in the manifest and the metrics.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -38,6 +39,7 @@ class PhaseContext:
         recorder: takes the records.
         say: prints a line for the person.
         session: the number of this start of the client, from 0.
+        counting: reads what the servers count before and after a phase, whose name it takes.
     """
 
     settings: Settings
@@ -48,6 +50,7 @@ class PhaseContext:
     recorder: Recorder
     say: Callable[[str], None]
     session: int
+    counting: Callable[[str], AbstractAsyncContextManager[object]]
 
 
 class Phase:
@@ -94,7 +97,8 @@ class Phase:
         context = self._context
         log = DeviceLog(device_log, context.fleet.servers, self.name, context.session, context.say)
         try:
-            async with log, context.fleet.watched(self.load.join), self.watch:
+            counting = context.counting(self.name)
+            async with counting, log, context.fleet.watched(self.load.join), self.watch:
                 start = time.monotonic()
                 try:
                     await self.load.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 from mmlu_client.config.flag_values import slo
 from mmlu_client.figures.arithmetic import longest
 from mmlu_client.figures.stages import late_seconds
+from mmlu_client.rundir.counter_log import CounterReading, counted, read_counter_log
 from mmlu_client.rundir.device_log import Reading, joules, read_device_log
-from mmlu_client.rundir.folder import DEVICE_LOG, RECORDS
+from mmlu_client.rundir.folder import COUNTER_LOG, DEVICE_LOG, RECORDS
 from mmlu_client.rundir.manifest import Manifest, Outage, ServerEntry, Session, read_manifest
 from mmlu_client.rundir.record import INFER
 from mmlu_client.rundir.record_table import Column, RecordTable, read_records
+from mmlu_client.service.counters import Counters
 from mmlu_client.service.model import PeakMeasurements, ServedModel
 from mmlu_client.service.stages import Slo
 from mmlu_client.watch.self_check import SelfCheck
@@ -31,6 +34,7 @@ class FinishedRun:
         records: the answers, a row a question and phase.
         readings: what the servers said of their devices.
         unreadable: how many lines that should be readings are none.
+        counter_readings: what the servers' own metrics counted, where they were asked for.
     """
 
     folder: Path
@@ -38,6 +42,7 @@ class FinishedRun:
     records: RecordTable
     readings: list[Reading]
     unreadable: int
+    counter_readings: Sequence[CounterReading] = ()
 
     @cached_property
     def model(self) -> ServedModel:
@@ -202,6 +207,11 @@ class FinishedRun:
         return joules(self.readings, INFER)
 
     @property
+    def counters(self) -> Counters | None:
+        """What the servers counted themselves while the engine was asked; None where that is not known."""
+        return counted(self.counter_readings, INFER)
+
+    @property
     def missing_readings(self) -> int:
         """How many readings of devices could not be written, or not be read again."""
         return self.unreadable + sum(end.lost_readings for end in self.manifest.ends)
@@ -235,4 +245,11 @@ def read_run(folder: Path) -> FinishedRun:
     """
     manifest = read_manifest(folder)
     readings, unreadable = read_device_log(folder / DEVICE_LOG)
-    return FinishedRun(folder, manifest, read_records(folder / RECORDS), readings, unreadable)
+    return FinishedRun(
+        folder,
+        manifest,
+        read_records(folder / RECORDS),
+        readings,
+        unreadable,
+        read_counter_log(folder / COUNTER_LOG),
+    )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mmlu_client.errors import InputError, NotWrittenError, RunError
 
-RECORDS, MANIFEST, DEVICE_LOG = "records.jsonl", "manifest.json", "device.jsonl"
+RECORDS, MANIFEST = "records.jsonl", "manifest.json"
+DEVICE_LOG, COUNTER_LOG = "device.jsonl", "counters.jsonl"
 SUMMARY, TABLE, HTML = "summary.json", "summary.md", "report.html"
 SWEEP_MANIFEST = "sweep_manifest.json"
 SWEEP_TABLE, SWEEP_JSON, SWEEP_CSV = "sweep.md", "sweep.json", "sweep.csv"

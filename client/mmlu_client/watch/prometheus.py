@@ -18,6 +18,7 @@ from prometheus_client import (
     make_wsgi_app,
     start_http_server,
 )
+from prometheus_client.parser import text_string_to_metric_families
 
 __all__ = [
     "CollectorRegistry",
@@ -27,4 +28,5 @@ __all__ = [
     "Info",
     "make_wsgi_app",
     "start_http_server",
+    "text_string_to_metric_families",
 ]

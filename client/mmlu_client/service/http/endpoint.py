@@ -33,14 +33,19 @@ class HttpAnswer:
     Attributes:
         status: of HTTP.
         content: its JSON; None where the body is none.
-        text: the beginning of the body, for messages.
+        body: all of it.
         retry_after: seconds after which it may be asked again; None where it does not say.
     """
 
     status: int
     content: Any
-    text: str
+    body: bytes
     retry_after: float | None
+
+    @property
+    def text(self) -> str:
+        """The beginning of the body, for messages."""
+        return self.body[:500].decode(errors="replace")
 
     @property
     def is_good(self) -> bool:
@@ -195,6 +200,6 @@ def _answer(response: aiohttp.ClientResponse, body: bytes) -> HttpAnswer:
     return HttpAnswer(
         response.status,
         content,
-        body[:500].decode(errors="replace"),
+        body,
         float(after) if after.isascii() and after.isdigit() else None,
     )
