@@ -71,6 +71,28 @@ def test_our_own_completions_give_what_grpc_gives(
     assert figures["goodput_share"] == 1.0
 
 
+def test_runs_over_grpc_and_over_http_are_compared_by_what_both_have(
+    scorer: ServerProcess, llama_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    ours, peer = tmp_path / "ours", tmp_path / "peer"
+    client("--url", scorer.url, "--data", data, "--output", ours)
+    client("--url", scorer.http, "--tokenizer", llama_folder, "--data", data, "--output", peer)
+    page = tmp_path / "compare.html"
+    result = client("compare", ours, peer, "--output", page)
+    assert result.returncode == 0, result.stderr
+    text = " ".join(result.stdout.split())
+    assert "answers: the same letter on 11 of 11 (100.0%)" in text
+    assert "accuracy: no difference in accuracy is shown between A and B" in text
+    rows = [line.split("|")[1].strip() for line in result.stdout.splitlines() if line.startswith("| ")]
+    assert {"acc", "p_infer_whole, tokens/s", "latency p50"} <= set(rows)
+    assert not {"memory, GiB", "e2e_time, s", "mfu"} & set(rows)
+    assert (
+        "because B does not have them: mfu; prompts a batch; peak, TFLOP/s; memory, GiB; e2e_time, s" in text
+    )
+    assert "engine.name onnxruntime → trt-server" in text
+    assert page.is_file()
+
+
 def test_lists_of_prompts_to_our_own_completions(
     scorer: ServerProcess, llama_folder: Path, data: Path, output: Path
 ) -> None:

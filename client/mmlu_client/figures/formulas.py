@@ -64,7 +64,7 @@ def summarize(run: FinishedRun) -> Summary:
     speed, speed_val = _throughput(infer, by_session), _throughput(val, spans(val))
     work = work_of(run, scored)
     computed, flops = work.computed_tokens, work.flops
-    possible = float(run.possible_flops(requests).sum())
+    possible = float(run.possible_flops(requests).sum()) or None
     validated = run.manifest.validate and len(val) > 0
     acc, acc_val = _meant_accuracy(run, infer), accuracy_of(val)
     results = task_results(run)
