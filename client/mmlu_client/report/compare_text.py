@@ -147,7 +147,7 @@ def plain(value: Any) -> str:
     """Return a manifest's value in words."""
     if isinstance(value, list):
         return ", ".join(map(plain, value)) or "none"
-    return "none" if value is None else str(value)
+    return "none" if value is None or value == "" else str(value)
 
 
 def _manifest_line(found: Sequence[tuple[str, Any, Any]]) -> str:
