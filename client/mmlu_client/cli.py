@@ -191,8 +191,11 @@ def _check_over_http(own: argparse.Namespace, settings: Settings) -> None:
     over_http = {address.http for address in settings.addresses}
     if len(over_http) > 1:
         raise InputError("--url names servers over gRPC and over HTTP: one run asks servers of one kind")
+    is_over_http = over_http.pop()
+    if own.validate and is_over_http:
+        raise InputError("--validate asks a trt-server's reference engine, over gRPC: leave it away")
     idle = [name for name in OF_HTTP if getattr(own, name)]
-    if idle and not over_http.pop():
+    if idle and not is_over_http:
         raise InputError(
             f"--{idle[0].replace('_', '-')} is of servers that are asked over HTTP: write http://host:port "
             "in "

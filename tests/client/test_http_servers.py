@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 import signal
 from collections.abc import Iterator
 from itertools import pairwise
@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from client_process import SECONDS, ClientProcess, client, command, the_error
 from harness_tasks import write_tasks
-from http_double import HttpDouble, Kind, logprobs_after, prompts_of
+from http_double import VOCABULARY, HttpDouble, Kind, logprobs_after, prompts_of
 from mmlu import write_benchmark
 from processes import ServerProcess
 from run_files import manifest, page, records, summary, wait_for_records
+from test_client_metrics import scrape
 from tokenizer_kinds import byte_level, write_tokenizer
 
 KINDS: tuple[Kind, ...] = ("vllm", "sglang", "llama.cpp")
@@ -382,6 +383,7 @@ def test_stages_that_a_server_does_not_tell_are_no_goal(tokenizer: Path, data: P
             ("--url", "localhost:1", "--peak-flops", "1e12"),
             "--peak-flops is of servers that are asked over HTTP",
         ),
+        (("--url", "http://localhost:1", "--validate"), "--validate asks a trt-server's reference engine"),
         (("--url", "localhost:1,http://localhost:2"), "one run asks servers of one kind"),
         (("--url", "grpc://localhost:1", "--server-kind", "openai"), "write http://localhost:1"),
         (
@@ -445,16 +447,103 @@ def test_tasks_need_the_log_probabilities_of_a_prompts_own_tokens(
     assert "gives no log-probabilities of a prompt's own tokens" in the_error(done)
 
 
-def test_requests_of_a_server_that_tells_no_core_time_are_in_the_latency_histogram(
+def test_prometheus_reads_the_latency_of_a_server_that_tells_no_core_time(
     tokenizer: Path, data: Path, output: Path
 ) -> None:
-    """In the report alone: Prometheus reads the same records."""
-    with HttpDouble("sglang", byte_level()) as double:
-        client("--url", double.url, "--tokenizer", tokenizer, "--data", data, "--output", output)
+    with HttpDouble("sglang", byte_level(), lambda number: "hold" if number == 5 else None) as double:
+        running = ClientProcess(
+            "--url", double.url, "--tokenizer", tokenizer, "--data", data, "--output", output,
+            "--concurrency", "1", "--metrics-port", "0",
+        )  # fmt: skip
+        assert double.holds.wait(SECONDS)
+        wait_for_records(output, 5)
+        (address,) = re.findall(r"metrics at (\S+)", running.said())
+        seen = scrape(address)
+        running.signal(signal.SIGTERM)
+        running.join()
+    assert seen["mmlu_client_request_seconds_count"] == 5
+    assert seen["mmlu_client_core_seconds_total"] == 0
+    assert seen["mmlu_client_tokens_total,logical"] == sum(
+        record["tokens"]["logical"] for record in records(output)
+    )
+
+
+def test_flops_follow_from_the_models_config_and_what_was_computed(
+    tokenizer: Path, data: Path, output: Path
+) -> None:
+    """2·P·(T−C) + 2·L·d·(T²−C²) + 2·V·h, of a prompt of T tokens of which C were reused."""
+    layers, hidden, inner, vocabulary, cached = 2, 64, 160, VOCABULARY, 48
+    config = {
+        "model_type": "llama", "hidden_size": hidden, "intermediate_size": inner, "vocab_size": vocabulary,
+        "num_hidden_layers": layers, "num_attention_heads": 4, "max_position_embeddings": 2048,
+    }  # fmt: skip
+    (tokenizer / "config.json").write_text(json.dumps(config))
+    with HttpDouble("sglang", byte_level(), cached=cached) as double:
+        result = client(
+            "--url", double.url, "--model-config", tokenizer, "--peak-flops", "2e9", "--data", data,
+            "--output", output, "--reuse-prefix",
+        )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    weights = layers * (4 * hidden**2 + 3 * hidden * inner)
+    for record in records(output):
+        tokens = record["tokens"]["logical"]
+        assert record["flops"] == (
+            2 * weights * (tokens - cached)
+            + 2 * layers * hidden * (tokens**2 - cached**2)
+            + 2 * vocabulary * hidden
+        )
     figures = summary(output)
-    assert figures["requests"] == 11
-    assert math.isfinite(figures["latency_max_seconds"])
-    assert "core /" in page(output) or "core / s" in page(output)
+    assert figures["mfu_whole"] == pytest.approx(figures["flops"] / (figures["whole_seconds"] * 2e9))
+    assert "peak 0.002 TFLOP/s (given to the client: --peak-flops)" in page(output)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_tasks_have_the_log_likelihoods_of_their_endings(
+    kind: Kind, tokenizer: Path, tmp_path: Path, output: Path
+) -> None:
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed")
+    tasks = write_tasks(tmp_path / "tasks")
+    with HttpDouble(kind, byte_level()) as double:
+        done = command(
+            "--url", double.url, "--task", "last_words", "--include-path", tasks, "--output", output,
+            "--tokenizer", tokenizer, "--limit", "3", "--concurrency", "1",
+            environment={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        rows = [ids for body in double.measured for ids in prompts_of(body)]
+    found = records(output)
+    assert len(rows) == len(found) == 3
+    assert any(record["scored_tokens"] != [1] for record in found)
+    for ids, record in zip(rows, found, strict=True):
+        (scored,) = record["scored_tokens"]
+        places = range(len(ids) - scored, len(ids))
+        if scored == 1:  # it is asked for as a candidate, and is not sent
+            continue
+        after = [logprobs_after(ids[:place]) for place in places]
+        expected = sum(each[ids[place]] for each, place in zip(after, places, strict=True))
+        assert record["loglikelihoods"] == [pytest.approx(expected)]
+        greedy = all(each.argmax() == ids[place] for each, place in zip(after, places, strict=True))
+        assert record["greedy"] == [greedy]
+
+
+def test_several_servers_share_a_sweep(tokenizer: Path, data: Path, output: Path) -> None:
+    with HttpDouble("vllm", byte_level()) as one, HttpDouble("vllm", byte_level()) as other:
+        result = client(
+            "--url", f"{one.url},{other.url}", "--tokenizer", tokenizer, "--data", data, "--output", output,
+            "--sweep", "concurrency=2,4",
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert one.measured
+        assert other.measured
+    for load in ("concurrency-2", "concurrency-4"):
+        assert summary(output / load)["answered"] == 11
+    assert (output / "report.html").is_file()
+
+
+def test_a_port_that_does_not_speak_http(scorer: ServerProcess, tokenizer: Path, output: Path) -> None:
+    result = client("--url", f"http://{scorer.url}", "--tokenizer", tokenizer, "--output", output)
+    assert result.returncode == 1
+    assert f"the server at {scorer.url} does not speak HTTP" in the_error(result)
 
 
 @pytest.mark.parametrize("kind", EXACT)

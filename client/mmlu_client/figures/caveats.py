@@ -165,8 +165,8 @@ def missing_lines(run: FinishedRun) -> list[str]:
     ]
 
 
-def reference_lines(summary: Summary) -> list[str]:
-    """Say why the table has no figures of the reference, where it has none."""
-    if summary.val_answered is not None or summary.tasks is not None:
+def reference_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """Say why the table has no figures of the reference, where it has none and could have some."""
+    if summary.val_answered is not None or summary.tasks is not None or run.is_over_http:
         return []
     return ["p_val_*: / because no reference was asked; --validate asks one"]

@@ -130,7 +130,7 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
     lines = [
         *alarms(run, summary),
         *mark_lines(run, summary),
-        *reference_lines(summary),
+        *reference_lines(run, summary),
         *_accuracy_lines(run, summary),
         *tie_lines(summary, all_tie=False),
         *scoring_lines(run, summary),

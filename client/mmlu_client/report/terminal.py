@@ -77,7 +77,7 @@ def brief_lines(run: FinishedRun, summary: Summary) -> list[str]:
         f"{number(summary.p_infer_core, ',.0f')} core{_computed(summary)}; "
         f"p50 {milliseconds(summary.latency_p50_seconds)}, p99 {milliseconds(summary.latency_p99_seconds)}",
         *_device_lines(run),
-        *reference_lines(summary),
+        *reference_lines(run, summary),
         *remarks(run, summary),
         *_bottleneck_lines(run),
     ]

@@ -50,6 +50,11 @@ class FinishedRun:
         return self.manifest.served_model
 
     @property
+    def is_over_http(self) -> bool:
+        """Whether the servers were asked over HTTP, where none has a reference engine."""
+        return self.manifest.url.startswith(("http://", "https://"))
+
+    @property
     def to_answer(self) -> int:
         """How many answers the run was to get: with a reference, two of each question."""
         return self.manifest.data.questions * (2 if self.manifest.validate else 1)

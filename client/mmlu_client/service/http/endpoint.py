@@ -164,6 +164,8 @@ class HttpEndpoint:
             )
         if isinstance(error, aiohttp.ClientConnectorSSLError):
             return RunError(f"the server at {target} does not speak TLS: use --url http://{target}")
+        if isinstance(error, aiohttp.ClientResponseError):
+            return RunError(f"the server at {target} does not speak HTTP: {one_line(error.message)}")
         if isinstance(error, aiohttp.ClientConnectorError):
             return StreamLostError(f"no connection to {target}: {one_line(error.os_error.strerror or '')}")
         return StreamLostError(f"the connection broke: {one_line(str(error)) or type(error).__name__}")
