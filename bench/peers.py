@@ -32,6 +32,8 @@ from bench.vllm_server import prefix_caching, vllm_server
 from tools.server_process import ServerProcess
 
 OURS, VLLM = "trt-server", "vLLM"
+# As Hendrycks' own program cuts its prompts.
+MOST_PROMPT_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def main() -> None:
     parse.add_argument("--keep", type=Path, metavar="FOLDER")
     options = read_flags(parse)
     folder = resolve_model(options.model, "fp32").folder
-    open_checkpoint(folder)
+    # vLLM counts the generated token with the prompt.
+    options.prompt_tokens = open_checkpoint(folder).geometry.max_positions - 1
     with ExitStack() as stack:
         kept = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         threads = ("--threads", str(options.threads))
@@ -86,6 +89,7 @@ def _round(options: argparse.Namespace, addresses: Mapping[str, str], kept: Path
 
 def _ask(options: argparse.Namespace, address: str, output: Path) -> Asked:
     flags = ["--concurrency", str(options.concurrency), *(["--reuse-prefix"] if options.reuse else [])]
+    flags += ["--max-prompt-tokens", str(min(options.prompt_tokens, MOST_PROMPT_TOKENS))]
     figures, records = run_client(options, address, output, *flags)
     return Asked(figures, records)
 

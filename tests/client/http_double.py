@@ -22,8 +22,8 @@ VOCABULARY = 480
 OWNERS = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llamacpp"}
 CONTEXT = 2048
 # What is done with the n-th completion that is asked for, from 0: it is answered where it says None, refused
-# with an HTTP status, its connection cut, or held for good.
-Verdict = int | Literal["cut", "hold"] | None
+# with an HTTP status, its connection cut, held for good, or answered with what stands under `answer`.
+Verdict = int | Literal["cut", "hold"] | dict[str, Any] | None
 
 
 def logprobs_after(ids: Sequence[int]) -> NDArray[np.float64]:
@@ -206,7 +206,8 @@ class HttpDouble:
                 request.transport.close()
             elif isinstance(verdict, int):
                 return _error(verdict, f"status {verdict} was asked for", retry_after=0)
-            return web.json_response(answer(body))
+            found = verdict["answer"] if isinstance(verdict, dict) else answer(body)
+            return web.json_response(found)
         except _RefusedError as refused:
             return _error(400, str(refused))
 

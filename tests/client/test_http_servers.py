@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from client_process import SECONDS, ClientProcess, client, command, the_error
 from harness_tasks import write_tasks
 from http_double import VOCABULARY, HttpDouble, Kind, logprobs_after, prompts_of
@@ -538,6 +539,46 @@ def test_several_servers_share_a_sweep(tokenizer: Path, data: Path, output: Path
     for load in ("concurrency-2", "concurrency-4"):
         assert summary(output / load)["answered"] == 11
     assert (output / "report.html").is_file()
+
+
+def test_a_server_with_tls(llama_folder: Path, data: Path, output: Path, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    with ServerProcess(
+        "--model", str(llama_folder), "--http-port", "0", "--tls-cert", str(tmp_path / "certificate.pem"),
+        "--tls-key", str(tmp_path / "key.pem"),
+    ) as process:  # fmt: skip
+        process.wait_until_serving()
+        url = f"https://localhost:{process.ports['http_port']}"
+        arguments = ("--url", url, "--tokenizer", llama_folder, "--data", data, "--output", output)
+        without = client(*arguments)
+        result = client(*arguments, "--tls-ca", tmp_path / "authority.pem")
+    assert without.returncode == 1
+    assert "is not trusted (" in the_error(without)
+    assert "give its authority with --tls-ca FILE" in the_error(without)
+    assert result.returncode == 0, result.stderr
+    assert summary(output)["answered"] == 11
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[], {"choices": 1}, {"choices": [1]}, {"choices": [{"logprobs": {"tokens": 5}}]},
+     {"choices": [{"index": [], "logprobs": {"content": [{"id": [], "top_logprobs": [7]}]}}]}],
+)  # fmt: skip
+def test_an_answer_that_is_none_fails_its_question_alone(
+    answer: Any, tokenizer: Path, data: Path, output: Path
+) -> None:
+    with HttpDouble(
+        "vllm", byte_level(), lambda number: {"answer": answer} if number == 4 else None
+    ) as double:
+        result = client("--url", double.url, "--tokenizer", tokenizer, "--data", data, "--output", output)
+    assert result.returncode == 1
+    (failed,) = [record for record in records(output) if record["error"]]
+    assert failed["error"].startswith("DATA_LOSS: the server's answer cannot be used: ")
+    assert summary(output)["answered"] == 10
 
 
 def test_a_port_that_does_not_speak_http(scorer: ServerProcess, tokenizer: Path, output: Path) -> None:

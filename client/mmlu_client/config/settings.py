@@ -278,8 +278,9 @@ class Settings:
         most = max([self.given["concurrency"] or 0, *swept])
         if most > capacity:
             flag = "--sweep" if swept else "--concurrency"
+            others = "" if self.addresses[0].http else ", or start trt-server with a larger --stream-window"
             raise InputError(
                 f"{flag}: {most} requests cannot be in flight: the servers' windows hold {capacity} in all; "
-                f"ask for {capacity} at most, or start trt-server with a larger --stream-window"
+                f"ask for {capacity} at most{others}"
             )
         return replace(self, load=replace(self.load, concurrency=min(self.load.concurrency, capacity)))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
 from mmlu_client.errors import InputError, RunError, StreamLostError
+from mmlu_client.service.http.completions_answer import EngineTimings, Read, read_answer
 from mmlu_client.service.http.dialect import Described, Learnt
 from mmlu_client.service.http.endpoint import HttpAnswer, HttpEndpoint
 from mmlu_client.service.http.known_prompt import (
@@ -22,13 +22,17 @@ from mmlu_client.service.http.known_prompt import (
 )
 from mmlu_client.service.http.models import served_model
 from mmlu_client.service.http.refusal import refused
-from mmlu_client.service.http.row import AnswerError, Row, RowScore, ToldToken, rows_of, score_of
-from mmlu_client.service.messages import Refusal, Reply, Request, Timing
+from mmlu_client.service.http.row import (
+    AnswerError,
+    Row,
+    RowScore,
+    rows_of,
+    score_of,
+)
+from mmlu_client.service.messages import Refusal, Reply, Request
 from mmlu_client.service.model_config import FlopsOf
 
 PATH = "/v1/completions"
-# Named so, a token is known by its id and not by its text, which several tokens may have.
-ID_NAME = "token_id:"
 # The most likely tokens that are asked for where a server does not tell chosen ones; what servers allow
 # differs.
 MOST_LIKELY = (20, 5)
@@ -130,11 +134,11 @@ class Completions:
             scores = [replace(scores[0], computed_tokens=computed, flops=timings.flops)]
         return Reply(request.id, tuple(scores), timings.timing if timings is not None else None, None)
 
-    async def _find_way(self, known: Row) -> _Read:
+    async def _find_way(self, known: Row) -> Read:
         """Leave out what the server does not take, until it answers with log-probabilities."""
         why = ""
         for told in (None, *MOST_LIKELY):
-            self._abilities = replace(self._abilities, told_tokens=told)
+            self._abilities = replace(self._abilities, fields=frozenset(OPTIONAL), told_tokens=told)
             answer = await self._taken([known])
             if not answer.is_good:
                 why = answer.message
@@ -147,9 +151,8 @@ class Completions:
             check_logprobs(read.scores[0], str(self._endpoint.address))
             return read
         raise InputError(
-            f"{self._endpoint.address} gives no log-probabilities that can be used ({why}): accuracy "
-            "cannot be "
-            "measured with it"
+            f"{self._endpoint.address} gives no log-probabilities that can be used ({why}): accuracy cannot "
+            "be measured with it"
         )
 
     async def _taken(self, rows: Sequence[Row]) -> HttpAnswer:
@@ -164,10 +167,7 @@ class Completions:
                 raise InputError(
                     f"{self._endpoint.address} has no {PATH} for {self._model!r}: {answer.message}"
                 )
-            if (
-                answer.status == HTTPStatus.TOO_MANY_REQUESTS
-                or answer.status == HTTPStatus.SERVICE_UNAVAILABLE
-            ):
+            if answer.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
                 raise StreamLostError(answer.message)
             if answer.is_good or not (left := self._without_refused(answer)):
                 return answer
@@ -213,24 +213,24 @@ class Completions:
             return False
 
     async def _ask_rows(
-        self, rows: Sequence[Row], id: str, *, reuse: bool
-    ) -> tuple[list[RowScore], _Timings | None]:
+        self, rows: Sequence[Row], name: str, *, reuse: bool
+    ) -> tuple[list[RowScore], EngineTimings | None]:
         """Ask rows, those with candidates and those that are scored themselves apart."""
         kinds = [[row for row in rows if bool(row.scored) is scored] for scored in (False, True)]
         bodies = (
             [[row] for row in rows] if not self._abilities.takes_lists else [each for each in kinds if each]
         )
-        answers = await asyncio.gather(*(self._post(body, id, reuse=reuse) for body in bodies))
+        answers = await asyncio.gather(*(self._post(body, name, reuse=reuse) for body in bodies))
         for answer in answers:
             if not answer.is_good:
                 raise _RefusedError(answer)
         read = [self._read(answer, body, reuse=reuse) for answer, body in zip(answers, bodies, strict=True)]
         found = {
-            id_of_row: score
+            id(row): score
             for body, each in zip(bodies, read, strict=True)
-            for id_of_row, score in zip(map(_identity, body), each.scores, strict=True)
+            for row, score in zip(body, each.scores, strict=True)
         }
-        return [found[_identity(row)] for row in rows], read[0].timings if len(read) == 1 else None
+        return [found[id(row)] for row in rows], read[0].timings if len(read) == 1 else None
 
     async def _post(self, rows: Sequence[Row], id: str, *, reuse: bool) -> HttpAnswer:
         return await self._endpoint.post(PATH, self._fields(rows, id, reuse=reuse))
@@ -260,27 +260,14 @@ class Completions:
         wanted = dict.fromkeys(token for row in rows for token in row.candidate_ids)
         return {**body, "logprobs": 1, EXACT: list(wanted)}
 
-    def _read(self, answer: HttpAnswer, rows: Sequence[Row], *, reuse: bool = False) -> _Read:
-        """Read what was answered for rows.
-
-        Raises:
-            AnswerError: it is not what was asked for.
-        """
-        choices = answer.content.get("choices") if isinstance(answer.content, Mapping) else None
-        if not isinstance(choices, list) or len(choices) != len(rows):
-            raise AnswerError(f"it has not one choice for each of {len(rows)} prompts")
-        timings = _timings(answer.content)
-        cached = _cached_tokens(answer.content) if len(rows) == 1 else None
-        if cached is None and len(rows) == 1 and timings is not None:
-            cached = len(rows[0].token_ids) - timings.computed
-        if cached is None and len(rows) == 1 and self._keeps_apart(reuse=reuse):
-            cached = 0
-        by_place = {choice.get("index", place): choice for place, choice in enumerate(map(_object, choices))}
-        scores = [
-            replace(_row_score(row, _object(by_place.get(place)), self._abilities), cached_tokens=cached)
-            for place, row in enumerate(rows)
-        ]
-        return _Read(scores, timings)
+    def _read(self, answer: HttpAnswer, rows: Sequence[Row], *, reuse: bool = False) -> Read:
+        """Read what was answered for rows; raise AnswerError where it is not what was asked for."""
+        return read_answer(
+            answer.content,
+            rows,
+            any_candidate=self._abilities.told_tokens is None,
+            keeps_apart=self._keeps_apart(reuse=reuse),
+        )
 
     def _keeps_apart(self, *, reuse: bool) -> bool:
         """Whether vLLM was given a salt of its own for a prompt, so that it used nothing again."""
@@ -290,148 +277,3 @@ class Completions:
 class _RefusedError(Exception):
     def __init__(self, answer: HttpAnswer) -> None:
         self.answer = answer
-
-
-@dataclass(frozen=True)
-class _Timings:
-    """trt-server's own timings of one request of the engine's."""
-
-    timing: Timing
-    computed: int
-    flops: int
-
-
-@dataclass(frozen=True)
-class _Read:
-    scores: list[RowScore]
-    timings: _Timings | None
-
-
-def _identity(row: Row) -> int:
-    return id(row)
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise AnswerError("a choice is no object")
-    return value
-
-
-def _row_score(row: Row, choice: Mapping[str, Any], abilities: Abilities) -> RowScore:
-    logprobs = choice.get("logprobs")
-    if not isinstance(logprobs, Mapping):
-        raise AnswerError("no logprobs in a choice")
-    places = _places(logprobs)
-    if row.scored:
-        places = places[: len(row.token_ids)]
-        if [place.token for place in places] != list(row.token_ids):
-            raise AnswerError("with echo it does not give the prompt's own tokens")
-        scored = places[len(places) - row.scored :]
-        return RowScore(
-            own_logprobs=tuple(_finite(place.logprob) for place in scored),
-            own_top=tuple(place.top for place in scored),
-        )
-    if not places:
-        raise AnswerError("no token was generated, and so none has log-probabilities")
-    told = places[0].told
-    found = tuple(told.get(token) for token in row.candidate_ids)
-    if abilities.told_tokens is None and None in found:
-        missing = [token for token, each in zip(row.candidate_ids, found, strict=True) if each is None]
-        raise AnswerError(f"no log-probabilities of the tokens {missing}, which were asked for")
-    least = min(told.values()) if None in found else None
-    return RowScore(logprobs=found, least_told=least, top=places[0].generated)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """What is told in one place: the token that stands there, and log-probabilities by token id."""
-
-    token: int
-    logprob: float | None
-    told: Mapping[int, float]
-
-    @property
-    def generated(self) -> ToldToken:
-        """The most likely token, in a place where the server generated it."""
-        logprob = _finite(self.logprob)
-        token, most = max(self.told.items(), key=lambda each: each[1], default=(self.token, logprob))
-        return (token, most) if most > logprob else (self.token, logprob)
-
-    @property
-    def top(self) -> ToldToken:
-        """The most likely token; of equally likely ones not the one that stands there."""
-        if not self.told:
-            raise AnswerError("it does not tell the most likely token")
-        most = max(self.told.values())
-        return next(
-            (
-                (token, logprob)
-                for token, logprob in self.told.items()
-                if logprob == most and token != self.token
-            ),
-            (self.token, most),
-        )
-
-
-def _places(logprobs: Mapping[str, Any]) -> list[_Place]:
-    """Read OpenAI's form of log-probabilities, or that of llama.cpp, which has ids besides texts."""
-    try:
-        if isinstance(content := logprobs.get("content"), list):
-            return [_place_with_ids(each) for each in content]
-        return [
-            _Place(_id(token), logprob, {_id(name): _number(each) for name, each in (top or {}).items()})
-            for token, logprob, top in zip(
-                logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True
-            )
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise AnswerError(f"its logprobs are not in OpenAI's form ({error})") from None
-
-
-def _place_with_ids(place: Mapping[str, Any]) -> _Place:
-    told = {each["id"]: _number(each["logprob"]) for each in place["top_logprobs"]}
-    return _Place(place["id"], _number(place["logprob"]), told)
-
-
-def _id(name: str) -> int:
-    """Return the id that a token is named by; raise AnswerError where its text names it."""
-    if not name.startswith(ID_NAME):
-        raise AnswerError(
-            f"it names tokens by their texts, like {name!r}, which several tokens may have, not by id"
-        )
-    return int(name.removeprefix(ID_NAME))
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
-        raise AnswerError(f"{value!r} is no log-probability")
-    return float(value)
-
-
-def _finite(value: float | None) -> float:
-    if value is None:
-        raise AnswerError("it gives no log-probability of one of its tokens")
-    return _number(value)
-
-
-def _cached_tokens(content: Mapping[str, Any]) -> int | None:
-    """Return how many of the prompt's tokens were not computed, where vLLM or llama.cpp says so."""
-    usage, timings = content.get("usage"), content.get("timings")
-    details = usage.get("prompt_tokens_details") if isinstance(usage, Mapping) else None
-    if isinstance(details, Mapping) and isinstance(cached := details.get("cached_tokens"), int):
-        return cached
-    if isinstance(timings, Mapping) and isinstance(cached := timings.get("cache_n"), int):
-        return cached
-    return None
-
-
-def _timings(content: Mapping[str, Any]) -> _Timings | None:
-    """Return trt-server's timings, where all prompts were in one of the engine's requests."""
-    found = content.get("timings")
-    if not isinstance(found, list) or len(found) != 1 or not isinstance(found[0], Mapping):
-        return None
-    try:
-        stages = {each.name: int(found[0][f"{each.name}_ns"]) for each in fields(Timing)}
-        return _Timings(Timing(**stages), int(found[0]["computed_tokens"]), int(found[0]["flops"]))
-    except (KeyError, TypeError, ValueError):
-        return None

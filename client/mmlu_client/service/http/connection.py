@@ -22,8 +22,9 @@ from mmlu_client.text import shortest
 
 POLL_SECONDS = 0.2
 CALL_SECONDS = 30.0
-# A server over HTTP says nothing of how many requests it takes: so many are unanswered at once at the most.
-WINDOW = 256
+# A server over HTTP does not say how many requests it takes: so many are unanswered at once at the most, each
+# over a connection of its own, of which a process may have about a thousand.
+WINDOW = 512
 # Where neither the server nor --model-config says how long prompts, or how large token ids, may be: what a
 # server does not take, it refuses.
 ANY_NUMBER = 2**31

@@ -19,7 +19,15 @@ from mmlu_client.service.http.known_prompt import (
     largest_difference,
 )
 from mmlu_client.service.http.refusal import refused
-from mmlu_client.service.http.row import AnswerError, Row, RowScore, ToldToken, rows_of, score_of
+from mmlu_client.service.http.row import (
+    AnswerError,
+    Row,
+    RowScore,
+    ToldToken,
+    rows_of,
+    score_of,
+    whole_number,
+)
 from mmlu_client.service.messages import Refusal, Reply, Request
 from mmlu_client.service.model_config import FlopsOf
 from mmlu_client.service.server_connection import AwayError
@@ -170,8 +178,7 @@ def _row_score(row: Row, answer: Any) -> RowScore:
     meta = answer.get("meta_info") if isinstance(answer, Mapping) else None
     if not isinstance(meta, Mapping):
         raise AnswerError("no meta_info in an answer")
-    cached = meta.get("cached_tokens")
-    known = cached if isinstance(cached, int) and not isinstance(cached, bool) else None
+    known = whole_number(meta.get("cached_tokens"), len(row.token_ids))
     try:
         if row.scored:
             return _scored(row, meta, known)

@@ -54,6 +54,12 @@ class RowScore:
     cached_tokens: int | None = None
 
 
+def whole_number(value: object, most: int) -> int | None:
+    """Return a value where it is a whole number from 0 to `most`; None where it is something else."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= most else None  # type: ignore[operator,return-value]
+
+
 def rows_of(prompt: Prompt, *, any_candidate: bool) -> list[Row]:
     """Return the rows that a prompt is asked in.
 
