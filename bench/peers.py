@@ -13,7 +13,6 @@ neither uses again what it computed. --keep names a folder for the runs, which `
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmlu_client.text import percent
 from trt_common.command_line.streams import take_any_text
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
@@ -84,13 +84,14 @@ def main() -> None:
 def _round(options: argparse.Namespace, addresses: Mapping[str, str], kept: Path, number: int) -> Round:
     """Ask both servers, in an order that turns from round to round."""
     names = list(addresses) if number % 2 else list(addresses)[::-1]
-    return {name: _ask(options, addresses[name], kept / f"{name}-{number}") for name in names}
+    metrics = {OURS: (), VLLM: ("--server-metrics", f"{addresses[VLLM]}/metrics")}
+    return {name: _ask(options, addresses[name], kept / f"{name}-{number}", *metrics[name]) for name in names}
 
 
-def _ask(options: argparse.Namespace, address: str, output: Path) -> Asked:
+def _ask(options: argparse.Namespace, address: str, output: Path, *more: str) -> Asked:
     flags = ["--concurrency", str(options.concurrency), *(["--reuse-prefix"] if options.reuse else [])]
     flags += ["--max-prompt-tokens", str(min(options.prompt_tokens, MOST_PROMPT_TOKENS))]
-    figures, records = run_client(options, address, output, *flags)
+    figures, records = run_client(options, address, output, *flags, *more)
     return Asked(figures, records)
 
 
@@ -120,7 +121,7 @@ def _cells(rounds: Sequence[Round], name: str) -> list[str]:
         f"{statistics.median(rates):,.0f} ({rates[0]:,.0f} to {rates[-1]:,.0f})",
         f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
         *(f"{_median(rounds, name, f'latency_p{share}_seconds') * 1e3:.1f}" for share in (50, 99)),
-        json.dumps(rounds[0][name].figures["prefix_hit_ratio"]),
+        percent(rounds[0][name].figures["prefix_hit_ratio"]),
     ]
 
 

@@ -541,6 +541,31 @@ def test_several_servers_share_a_sweep(tokenizer: Path, data: Path, output: Path
     assert (output / "report.html").is_file()
 
 
+def test_a_comparison_says_where_log_probabilities_are_not_known(tokenizer: Path, tmp_path: Path) -> None:
+    data = write_benchmark(tmp_path / "data", {"alpha": 60})
+    for kind in ("vllm", "llama.cpp"):
+        with HttpDouble(kind, byte_level()) as double:
+            client("--url", double.url, "--tokenizer", tokenizer, "--data", data, "--output", tmp_path / kind)
+    exact, bounded = ({r["index"]: r for r in records(tmp_path / kind)} for kind in ("vllm", "llama.cpp"))
+    result = client("compare", tmp_path / "vllm", tmp_path / "llama.cpp", "--output", tmp_path / "page.html")
+    text = " ".join(result.stdout.split())
+    answered = [index for index, record in bounded.items() if record["error"] is None]
+    assert all(bounded[index]["predicted"] == exact[index]["predicted"] for index in answered)
+    assert f"the same letter on {len(answered)} of {len(answered)} (100.0%)" in text
+    assert "log-probabilities differ by at most 0 " in text
+    assert f"B: on {summary(tmp_path / 'llama.cpp')['bounded']} questions a letter is below the most" in text
+
+
+def test_the_kind_says_how_a_bare_address_is_asked(tokenizer: Path, data: Path, output: Path) -> None:
+    with HttpDouble("sglang", byte_level()) as double:
+        result = client(
+            "--url", double.url.removeprefix("http://"), "--server-kind", "sglang", "--tokenizer", tokenizer,
+            "--data", data, "--output", output,
+        )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert manifest(output)["engine"]["name"] == "sglang"
+
+
 def test_a_server_with_tls(llama_folder: Path, data: Path, output: Path, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
