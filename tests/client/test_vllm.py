@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from mmlu import write_benchmark
 from processes import ServerProcess
 from run_files import manifest, page, records, summary
 from trt_common import demo
+from trt_common.model.flops import text_flops
+from trt_common.model.geometry import read_geometry
 
 from tools.free_port import free_port
 
@@ -113,11 +116,14 @@ def test_the_same_questions_have_the_same_answers(
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     expected = {(each["subject"], each["index"]): each for each in records(mine)}
+    geometry = read_geometry(json.loads((demo.FOLDER / "config.json").read_text()))
     assert len(records(theirs)) == len(expected) == 36
     for record in records(theirs):
         other = expected[record["subject"], record["index"]]
-        for key in ("predicted", "candidates", "top_token", "flops", "below"):
+        for key in ("predicted", "candidates", "top_token", "below"):
             assert record[key] == other[key], key
+        # It computes all layers for all tokens, and the head for the last.
+        assert record["flops"] == text_flops(geometry, [(0, other["tokens"]["logical"])], 1)
         for letter, logprob in record["logprobs"].items():
             assert logprob == pytest.approx(other["logprobs"][letter], abs=1e-3)
     kept, figures = manifest(theirs), summary(theirs)
