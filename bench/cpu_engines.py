@@ -1,13 +1,13 @@
 """The CPU's engines and precisions, and vLLM on its CPU backend, on the same questions.
 
     python -m bench.cpu_engines --data FOLDER [--model dummy:llama-100m] [--limit 1] [--subjects a,b] [--bs 1]
-        [--rounds 5] [--threads 2] [--reuse] [--vllm FOLDER]
+        [--rounds 5] [--threads 2] [--in-flight 1] [--reuse] [--vllm FOLDER]
 
 All servers are up at once, and those that are not asked stand idle. Each round asks every server the same
 prompts, one after the other, in an order that turns by one from round to round; a ratio is the median of the
 rounds' own. Tokens a second count logical tokens over the whole path: ours from the first prompt built to the
 last reply received, vLLM's from the first request sent to the last reply read, with the token ids at hand.
-With bs N, N prompts are in flight: ours as one request, vLLM's as one request of N prompts.
+With bs N, a request has N prompts, ours and vLLM's; --in-flight is how many requests there are at a time.
 
 --reuse lets every server take what prompts begin with in common from a store (vLLM: its prefix caching).
 --vllm names a virtual environment that has vLLM's CPU backend; without it those columns are left out.
@@ -22,6 +22,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -38,7 +39,8 @@ from bench.asked_questions import built_prompts, question_flags, read_flags, run
 from bench.vllm_server import MODEL, VLLM_SECONDS, prefix_caching, vllm_server
 from tools.server_process import ServerProcess
 
-OURS = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+# PyTorch's engine is transformers, behind the same server.
+OURS = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("torch", "fp32"))
 VLLM = {"fp32": "float32", "bf16": "bfloat16"}
 # Tokens of the longest prompt, for every server.
 POSITIONS = 2048
@@ -72,6 +74,7 @@ def main() -> None:
     take_any_text()
     parse = question_flags(__doc__, rounds=5)
     parse.add_argument("--reuse", action="store_true")
+    parse.add_argument("--in-flight", type=int, default=1)
     parse.add_argument("--vllm", type=Path, metavar="FOLDER")
     options = read_flags(parse)
     folder = resolve_model(options.model, "fp32").folder
@@ -108,7 +111,7 @@ def _round(ways: dict[str, Way], number: int) -> dict[str, Asked]:
 
 
 def _ask_ours(options: argparse.Namespace, server: ServerProcess) -> Asked:
-    flags = ["--concurrency", "1", *(["--reuse-prefix"] if options.reuse else [])]
+    flags = ["--concurrency", str(options.in_flight), *(["--reuse-prefix"] if options.reuse else [])]
     with tempfile.TemporaryDirectory() as folder:
         summary, records = run_client(options, server.address, Path(folder), *flags)
     logprobs = np.array([list(record["logprobs"].values()) for record in records])
@@ -116,29 +119,35 @@ def _ask_ours(options: argparse.Namespace, server: ServerProcess) -> Asked:
 
 
 def _ask_vllm(options: argparse.Namespace, address: str, prompts: Sequence[Prompt]) -> Asked:
-    found: list[list[float]] = []
+    batches = [prompts[first : first + options.bs] for first in range(0, len(prompts), options.bs)]
     start = time.perf_counter()
-    for first in range(0, len(prompts), options.bs):
-        batch = prompts[first : first + options.bs]
-        letters = list(batch[0].candidate_ids)
-        body = {
-            "model": MODEL,
-            "prompt": [list(map(int, prompt.token_ids)) for prompt in batch],
-            "max_tokens": 1,
-            "temperature": 0,
-            "logprobs": 1,
-            "logprob_token_ids": list(map(int, letters)),
-            "return_tokens_as_token_ids": True,
-        }
-        request = urllib.request.Request(
-            f"{address}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=VLLM_SECONDS) as reply:
-            choices: list[dict[str, Any]] = json.load(reply)["choices"]
-        for choice in sorted(choices, key=lambda each: each["index"]):
-            top = choice["logprobs"]["top_logprobs"][0]
-            found.append([top[f"token_id:{letter}"] for letter in letters])
+    with ThreadPoolExecutor(options.in_flight) as pool:
+        found = [logprobs for reply in pool.map(partial(_logprobs, address), batches) for logprobs in reply]
     return Asked(time.perf_counter() - start, None, np.array(found))
+
+
+def _logprobs(address: str, batch: Sequence[Prompt]) -> list[list[float]]:
+    """Ask vLLM for the candidates' log-probabilities of each prompt."""
+    letters = list(map(int, batch[0].candidate_ids))
+    body = {
+        "model": MODEL,
+        "prompt": [list(map(int, prompt.token_ids)) for prompt in batch],
+        "max_tokens": 1,
+        "temperature": 0,
+        "logprobs": 1,
+        "logprob_token_ids": letters,
+        "return_tokens_as_token_ids": True,
+    }
+    request = urllib.request.Request(
+        f"{address}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=VLLM_SECONDS) as reply:
+        choices: list[dict[str, Any]] = json.load(reply)["choices"]
+    found = []
+    for choice in sorted(choices, key=lambda each: each["index"]):
+        top = choice["logprobs"]["top_logprobs"][0]
+        found.append([top[f"token_id:{letter}"] for letter in letters])
+    return found
 
 
 def _memory(way: Any) -> float | None:
@@ -161,7 +170,8 @@ def _print(
         f"\n{options.model}, {len(prompts)} questions of {options.data}, {tokens / len(prompts):.0f} tokens a"
     )
     print(
-        f"prompt, bs {options.bs}, {options.threads} threads, {len(rounds)} rounds, reuse {options.reuse}\n"
+        f"prompt, bs {options.bs}, {options.in_flight} in flight, {options.threads} threads, {len(rounds)} "
+        f"rounds, reuse {options.reuse}\n"
     )
     base = "onnxruntime fp32"
     expected = rounds[0][base].logprobs

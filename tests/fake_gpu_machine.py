@@ -18,4 +18,9 @@ def gpu_machine(cache: Path, **wishes: Any) -> dict[str, str]:
     library = "tensorrt_rtx" if wishes.get("tensorrt") == RTX else "tensorrt"
     parts = (str(FAKES / "gpu"), str(FAKES / library), os.environ.get("PYTHONPATH"))
     path = os.pathsep.join(part for part in parts if part)
-    return {"PYTHONPATH": path, "FAKE_GPU": json.dumps(wishes), "TRT_SERVER_CACHE": str(cache)}
+    return {
+        "PYTHONPATH": path,
+        "FAKE_GPU": json.dumps(wishes),
+        "TRT_SERVER_CACHE": str(cache),
+        "TRT_SERVER_ENGINE": "auto",
+    }

@@ -70,6 +70,17 @@ def test_windows_bound_the_keys_that_are_counted(tokens: int, reused: int) -> No
     assert text_flops(model, [(reused, tokens)], 1) == layers + 4 * 64 * keys + head
 
 
+def test_last_layer_may_be_computed_for_scored_tokens_alone() -> None:
+    """Of the small model: q 64·64 + o 64·64 + mlp 3·64·192 = 45,056 weights, for 9 of 10 tokens.
+
+    Its attention, 2·2·64 a key and a half for the query's own, is left with that of the last query.
+    """
+    whole = text_flops(geometry("tiny"), [(0, 10)], 1)
+    skipped = 2 * 45_056 * 9 + 2 * 64 * (100 - (100 - 81))
+    assert text_flops(geometry("tiny"), [(0, 10)], 1, [9]) == whole - skipped
+    assert text_flops(geometry("tiny"), [(0, 10)], 1, range(10)) == whole
+
+
 def test_window_of_mistral() -> None:
     # 6,000 tokens, 4,096 of them in reach: 4096·(2·6000 − 4096) = 32,374,784 instead of 6000² = 36,000,000.
     full = read_geometry(GEOMETRIES["mistral-7b"] | {"sliding_window": None})

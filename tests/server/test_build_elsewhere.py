@@ -31,7 +31,7 @@ def arguments(folder: Path, *more: str) -> tuple[str, ...]:
 
 
 def build(folder: Path, cache: Path, *more: str) -> CompletedProcess[str]:
-    environment = {**os.environ, "TRT_SERVER_CACHE": str(cache)}
+    environment = {**os.environ, "TRT_SERVER_CACHE": str(cache), "TRT_SERVER_ENGINE": "auto"}
     return run_program("trt-server", *arguments(folder, *more), env=environment)
 
 
@@ -76,7 +76,7 @@ def test_a_plan_that_was_changed_is_built_again(folder: Path, tmp_path: Path) ->
 
 
 def test_two_at_once_build_once(folder: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "TRT_SERVER_CACHE": str(tmp_path)}
+    environment = {**os.environ, "TRT_SERVER_CACHE": str(tmp_path), "TRT_SERVER_ENGINE": "auto"}
     command = [program("trt-server"), *arguments(folder, "--target", "sm80", "--log-level", "error")]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
     said = [process.communicate(timeout=120)[0] for process in both]
@@ -91,7 +91,7 @@ def test_a_file_that_may_not_grow_is_one_line_and_leaves_no_plan(folder: Path, t
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
-    environment = {**os.environ, "TRT_SERVER_CACHE": str(tmp_path)}
+    environment = {**os.environ, "TRT_SERVER_CACHE": str(tmp_path), "TRT_SERVER_ENGINE": "auto"}
     command = arguments(folder, "--target", "sm80", "--log-level", "error")
     done = run_program("trt-server", *command, env=environment, preexec_fn=limit)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "devices here": (("--target", "sm80", "--devices", "0"), 1, "--devices names GPUs here"),
     "TF32 in fp16": (("--target", "sm80", "--tf32"), 1, "give --precision fp32 with it"),
     "layers of no plan": (
-        ("--layers", "layers"),
+        ("--engine", "onnxruntime", "--layers", "layers"),
         1,
         "--layers is for a plan, and the onnxruntime engine has none",
     ),

@@ -59,6 +59,7 @@ def test_wrong_argument_is_one_line_and_status_2(arguments: list[str], text: str
 
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """`VAR=` in an env file, `${VAR:-}` in a composition."""
+    monkeypatch.delenv("TRT_SERVER_ENGINE")
     without = parse_settings([])
     for flag in vars(parser().parse_args([])):
         monkeypatch.setenv(f"TRT_SERVER_{flag.upper()}", " " if flag == "devices" else "")

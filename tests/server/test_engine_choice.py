@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -51,9 +52,29 @@ def test_tensorrt_that_is_not_installed_is_one_line_with_the_way_to_get_it(hidde
 
 
 @without_pycuda
-def test_auto_says_which_and_why() -> None:
-    done = run_program("trt-server", "build")
-    assert "engine onnxruntime, fp32: on the CPU, TensorRT cannot run here: no" in done.stderr
+@pytest.mark.parametrize(
+    ("hidden", "arguments", "engine"),
+    [
+        ("", (), "openvino, fp32"),
+        ("", ("--precision", "bf16"), "openvino, bf16"),
+        ("openvino", (), "onnxruntime, fp32"),
+    ],
+)
+def test_auto_says_which_and_why(hidden: str, arguments: tuple[str, ...], engine: str) -> None:
+    """On a CPU OpenVINO where it is installed, and never bf16 unless it is asked for."""
+    if hidden == "" and platform.machine() != "x86_64":
+        pytest.skip("OpenVINO was measured on x86-64 alone, and is not chosen elsewhere")
+    command = [sys.executable, "-c", WITHOUT, hidden, "build", *arguments]
+    environment = {**os.environ, "TRT_SERVER_ENGINE": "auto"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
+    assert f"engine {engine}: on the CPU, TensorRT cannot run here: no" in done.stderr
+
+
+def test_bf16_without_openvino_says_how_to_get_it() -> None:
+    command = [sys.executable, "-c", WITHOUT, "openvino", "--precision", "bf16", *FREE_PORTS, *QUIET]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "pip install 'trt-server[openvino]'" in done.stderr
 
 
 def test_nothing_of_tensorrt_is_imported_before_it_is_chosen(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def test_counters_add_up_to_the_replies(llama_folder: Path) -> None:
     assert metrics["trt_server_requests_total{INVALID_ARGUMENT}"] == 1
     assert metrics["trt_server_tokens_total{onnxruntime,logical}"] == 5 + 9 + 2 + 40 + 300 + 7
     assert metrics["trt_server_tokens_total{onnxruntime,computed}"] == 5 + 9 + 2 + 40 + 300 + 7
-    assert metrics["trt_server_tokens_total{onnxruntime,padding}"] == (4 + 7) + 293
+    # On a CPU rows of so different length are not run together.
+    assert metrics["trt_server_tokens_total{onnxruntime,padding}"] == 4 + 7
     assert metrics["trt_server_flops_total{onnxruntime}"] == flops
     assert metrics["trt_server_core_seconds_total{onnxruntime}"] == pytest.approx(core_seconds)
     assert metrics["trt_server_stage_seconds_count{onnxruntime,core}"] == 3

@@ -28,7 +28,9 @@ def test_both_engines_answer_alike_in_ragged_batches(llama_folder: Path) -> None
     for ours, theirs in zip(compiled.scores, reference.scores, strict=True):
         np.testing.assert_allclose(ours.candidate_logprobs, theirs.candidate_logprobs, atol=1e-4)
         assert ours.top_token_id == theirs.top_token_id
-        assert (ours.tokens, ours.flops) == (theirs.tokens, theirs.flops)
+        assert ours.tokens == theirs.tokens
+        # transformers computes the last layer whole, which is the same for a prompt of one token.
+        assert (ours.flops < theirs.flops) == (ours.tokens.computed > 1)
     assert reference.timing.core_ns > 0
     for engine in ("onnxruntime", "torch"):
         assert metrics[f"trt_server_tokens_total{{{engine},logical}}"] == sum(LENGTHS)

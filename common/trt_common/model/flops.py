@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from trt_common.model.geometry import Geometry
 
 
-def text_flops(geometry: Geometry, computed: Sequence[tuple[int, int]], scored_positions: int) -> int:
+def text_flops(
+    geometry: Geometry,
+    computed: Sequence[tuple[int, int]],
+    scored_positions: int,
+    last_layer: Sequence[int] | None = None,
+) -> int:
     """Return the floating-point operations of a prompt and its continuations.
 
         Σ (2·P·(T−C) + 2·d·Σ (K(T) − K(C))) + 2·V·h·S,  the inner sum over the layers
@@ -25,10 +30,15 @@ def text_flops(geometry: Geometry, computed: Sequence[tuple[int, int]], scored_p
     the hidden size h, runs once in each of S scored positions: for a prompt with candidates alone, once.
     Norms, softmax and rotation are not counted, as is usual.
 
+    An engine may leave out of the last layer what nobody asks for: the products with keys, values and
+    weights, but those that make keys and values, for tokens whose output is not read. Then they count only
+    where they were computed.
+
     Args:
         geometry: The sizes of the model.
         computed: Of each stretch the first position and the one after its last.
         scored_positions: Those in which the head ran.
+        last_layer: The positions for which the last layer was computed whole; None: for all of them.
     """
     layers = 2 * geometry.matmul_parameters * sum(end - start for start, end in computed)
     keys = sum(
@@ -38,7 +48,20 @@ def text_flops(geometry: Geometry, computed: Sequence[tuple[int, int]], scored_p
     )
     attention = 2 * geometry.query_size * keys
     head = 2 * geometry.vocabulary_size * geometry.hidden_size * scored_positions
-    return layers + attention + head
+    skipped = 0 if last_layer is None else _skipped_in_last_layer(geometry, computed, last_layer)
+    return layers + attention + head - skipped
+
+
+def _skipped_in_last_layer(
+    geometry: Geometry, computed: Sequence[tuple[int, int]], last_layer: Sequence[int]
+) -> int:
+    window = geometry.sliding_windows[-1]
+    keys = sum(_twice_the_keys(end, window) - _twice_the_keys(start, window) for start, end in computed)
+    seen = sum(
+        _twice_the_keys(position + 1, window) - _twice_the_keys(position, window) for position in last_layer
+    )
+    tokens = sum(end - start for start, end in computed) - len(last_layer)
+    return 2 * geometry.last_layer_parameters * tokens + 2 * geometry.query_size * (keys - seen)
 
 
 def _twice_the_keys(tokens: int, window: int | None) -> int:

@@ -73,6 +73,11 @@ class Geometry:
         return self.layers * (attention + 3 * self.hidden_size * self.intermediate_size)
 
     @property
+    def last_layer_parameters(self) -> int:
+        """Those of a layer that make neither keys nor values: of the last, only scored tokens need them."""
+        return self.hidden_size * (2 * self.query_size + 3 * self.intermediate_size)
+
+    @property
     def total_parameters(self) -> int:
         """The number of all weights of the model; a tied embedding counts once."""
         return sum(prod(shape) for shape in self.tensor_shapes().values())

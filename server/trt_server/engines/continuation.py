@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,28 +46,31 @@ class Continuation:
         """
         prefix = np.zeros(0, np.int32) if batch.prefix is None else batch.prefix
         past = self.store.get(prefix) if len(prefix) else self._nothing
-        timing = EngineTiming(0, 0, 0)
+        timing, padding = EngineTiming(0, 0, 0), 0
         reused = past is not None and len(prefix) > 0
         if past is None:
-            past, timing = self._compute(prefix)
+            past, timing, padding = self._compute(prefix)
             self.store.put(prefix, past, len(prefix) * self._bytes_per_token)
         nothing = np.zeros(0, np.int32)
-        scores, core_ns = self._graph.score(batch, self._past(past, len(prefix), nothing))
-        return Outcome(scores, timing + EngineTiming(0, core_ns, 0), reused)
+        outcome = self._graph.score(batch, self._past(past, len(prefix), nothing))
+        timing += outcome.timing
+        return replace(outcome, timing=timing, prefix_reused=reused, prefix_padding=padding)
 
-    def _compute(self, prefix: NDArray[np.int32]) -> tuple[KeysAndValues, EngineTiming]:
-        values, timing = self._nothing, EngineTiming(0, 0, 0)
+    def _compute(self, prefix: NDArray[np.int32]) -> tuple[KeysAndValues, EngineTiming, int]:
+        """Return a prefix's keys and values, the time that took, and the padding that was run besides."""
+        values, timing, padding = self._nothing, EngineTiming(0, 0, 0), 0
         for start in range(0, len(prefix), _PIECE_TOKENS):
             piece = prefix[start : start + _PIECE_TOKENS]
             tokens, no_candidates = np.full(1, len(piece), np.int32), np.zeros((1, 1), np.int32)
             batch = next_token_batch(piece[np.newaxis], tokens, no_candidates, first_position=start)
             past = self._past(values, start, np.arange(len(piece), dtype=np.int32))
-            new, core_ns = self._graph.keys_and_values(self._kept_names, batch, past)
+            new, core_ns, run = self._graph.keys_and_values(self._kept_names, batch, past)
             before = time.perf_counter_ns()
             pairs = zip(values, new, strict=True)
             values = [np.concatenate(pair, axis=2) for pair in pairs] if start else new
             timing += EngineTiming(time.perf_counter_ns() - before, core_ns, 0)
-        return values, timing
+            padding += run - len(piece)
+        return values, timing, padding
 
     def _past(self, values: KeysAndValues, length: int, kept: NDArray[np.int32]) -> Arrays:
         """Return what the graph takes besides a batch."""

@@ -14,7 +14,6 @@ from trt_server.engines.engine import (
     Batch,
     EngineDescription,
     EngineLimits,
-    EngineTiming,
     Outcome,
     PeakFlops,
     next_token_batch,
@@ -104,8 +103,7 @@ class _Submission:
         if self.continuation is not None:
             return self.continuation.score(self.batch)
         assert self.graph is not None
-        scores, core_ns = self.graph.score(self.batch)
-        return Outcome(scores, EngineTiming(0, core_ns, 0))
+        return self.graph.score(self.batch)
 
 
 def answers_fingerprint(library: str, checkpoint: Checkpoint, body: Graph) -> str:

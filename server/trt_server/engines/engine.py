@@ -144,11 +144,18 @@ class Outcome:
     Attributes:
         prefix_reused: The batch's prefix was in the store. False: it was computed, and `timing` includes
             that, or the batch has no prefix.
+        run_lengths: int32 [rows], the tokens that each row was run with, padding included; None: the length
+            of the batch.
+        prefix_padding: Tokens that computing the prefix ran besides, where it was computed.
+        scored_only: The last layer computed nothing but keys and values for tokens that are not scored.
     """
 
     scores: Scores
     timing: EngineTiming
     prefix_reused: bool = False
+    run_lengths: NDArray[np.int32] | None = None
+    prefix_padding: int = 0
+    scored_only: bool = False
 
 
 class Submission(Protocol):

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_server.engines.engine import Batch, Scores
-from trt_server.model.graph import OUTPUTS, SCORED_ROWS, TOP_OUTPUTS
+from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
+from trt_server.engines.slices import Slice, slices_of
+from trt_server.model.graph import ASKED_STATES, OUTPUTS, SCORED_STATES, TOP_OUTPUTS
 
 # Of one slice of places. What becomes of them on the way to log-probabilities takes three times as much.
 LOGITS_BYTES = 64 * 2**20
@@ -34,49 +35,80 @@ class GraphPart(Protocol):
 class SplitGraph:
     """Runs batches, and the body alone for the keys and values of a prefix."""
 
-    def __init__(self, body: GraphPart, head: GraphPart, vocabulary_size: int) -> None:
-        """Take `build_body` and `build_head` of one model."""
+    def __init__(
+        self,
+        body: GraphPart,
+        head: GraphPart,
+        vocabulary_size: int,
+        length_multiple: int = 1,
+        blocks_from: int | None = None,
+    ) -> None:
+        """Take the two parts.
+
+        Args:
+            body: `build_body` of a model.
+            head: `build_head` of the same.
+            vocabulary_size: Of the model.
+            length_multiple: Rows are padded to a multiple of so many tokens, where the library compiles code
+                for every length that is new to it.
+            blocks_from: Rows of so many tokens and more are taken in two blocks of queries; None: the body
+                does not have that choice.
+        """
         self._body = body
         self._head = head
         self._slice = max(1, LOGITS_BYTES // (vocabulary_size * np.dtype(np.float32).itemsize))
+        self._length_multiple = length_multiple
+        self._blocks_from = blocks_from
 
-    def score(self, batch: Batch, past: Arrays | None = None) -> tuple[Scores, int]:
+    def score(self, batch: Batch, past: Arrays | None = None) -> Outcome:
         """Run a batch.
 
         Args:
             batch: Its prefix is not looked at.
             past: What a body with a past takes besides.
 
-        Returns:
-            The scores, and the nanoseconds that computing them took.
-
         Raises:
             ScoringError: The library failed on this batch.
         """
         start = time.perf_counter_ns()
-        (rows,) = self._body.run([SCORED_ROWS], {**_body_inputs(batch), **(past or {})})
-        scores = self._score(batch, rows)
-        return scores, time.perf_counter_ns() - start
+        parts, places = [], []
+        run_lengths = np.zeros(len(batch.lengths), np.int32)
+        for part in slices_of(batch, self._length_multiple):
+            (states,) = self._body.run([ASKED_STATES], self._inputs(part, past or {}))
+            parts.append(states[part.states])
+            places.append(part.places)
+            run_lengths[part.rows] = part.length
+        in_order = np.argsort(np.concatenate(places))
+        scores = self._score(batch, np.concatenate(parts)[in_order])
+        timing = EngineTiming(0, time.perf_counter_ns() - start, 0)
+        return Outcome(scores, timing, run_lengths=run_lengths, scored_only=True)
 
     def keys_and_values(
         self, names: Sequence[str], batch: Batch, past: Arrays
-    ) -> tuple[list[NDArray[Any]], int]:
+    ) -> tuple[list[NDArray[Any]], int, int]:
         """Run the body alone.
 
         Args:
             names: The outputs that are wanted.
-            batch: What it runs.
+            batch: One row.
             past: What a body with a past takes besides.
 
         Returns:
-            The outputs, and the nanoseconds that computing them took.
+            The outputs, the nanoseconds that computing them took, and the tokens that were run.
 
         Raises:
             ScoringError: The library failed on this batch.
         """
         start = time.perf_counter_ns()
-        outputs = self._body.run(names, {**_body_inputs(batch), **past})
-        return outputs, time.perf_counter_ns() - start
+        (part,) = slices_of(batch, self._length_multiple)
+        outputs = self._body.run(names, self._inputs(part, past))
+        return outputs, time.perf_counter_ns() - start, part.length
+
+    def _inputs(self, part: Slice, past: Arrays) -> Arrays:
+        if self._blocks_from is None:
+            return {**part.inputs, **past}
+        first = part.length // 2 if part.length >= self._blocks_from else 0
+        return {**part.inputs, "first_block": np.full(1, first, np.int32), **past}
 
     def _score(self, batch: Batch, rows: NDArray[np.float32]) -> Scores:
         """Run the head on [scored, hidden_size], a slice at a time."""
@@ -92,7 +124,7 @@ class SplitGraph:
             found, *rest = self._head.run(
                 outputs,
                 {
-                    SCORED_ROWS: part,
+                    SCORED_STATES: part,
                     "target_ids": batch.target_ids[asked],
                     "target_places": np.clip(batch.target_places[asked] - start, 0, len(part) - 1),
                     "top_count": np.full(1, max(1, batch.top_count), np.int32),
@@ -101,12 +133,3 @@ class SplitGraph:
             target_logprobs[theirs] = found[: len(theirs)]
             parts.append(rest)
         return Scores(target_logprobs, *(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def _body_inputs(batch: Batch) -> dict[str, NDArray[np.int32]]:
-    return {
-        "token_ids": batch.token_ids,
-        "positions": batch.positions,
-        "visible_until": batch.visible_until,
-        "scored": batch.scored,
-    }

@@ -4,45 +4,63 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 from trt_common.model.geometry import Geometry
 
+from trt_server.model.masks import Masks, MasksByWindow
 from trt_server.model.node_list import NodeList
-from trt_server.model.rope import rope_tables
+from trt_server.model.queries import Block, Keys, Queries, all_queries, asked_queries, split_queries
+from trt_server.model.rotations import Rotation, Rotations
 
 # The first opset with the operator `Attention`.
 _ATTENTION_OPSET = 23
 # A position after every query's, which no query attends to.
 _NOWHERE = 2**30
-# Added to a masked score: far below any score, and the sum is still finite.
-_MASKED = {np.float32: -3.0e38, np.float16: -6.0e4}
 
 
 @dataclass(frozen=True)
-class _Block:
-    """The queries from position `start` up to `end`, and the keys from 0 up to `end`.
+class AttentionForm:
+    """How attention is written as nodes; its answers are the same but for rounding.
 
     Attributes:
-        scope: What its nodes' names begin with.
-        start: The name of an int32 [1]; None where there is only one block.
-        end: The name of an int32 [1]; None where there is only one block.
+        query_blocks: In how many blocks each layer takes its queries. It has to be 1 with a past and with
+            the operator `Attention`.
+        softmax_in_float32: Whether scores and their softmax are float32 even where products are float16.
+        with_past: Whether the graph takes a KV cache.
+        asked_only: The last layer computes for the tokens of the input `asked` alone.
+        for_openvino: As OpenVINO computes it fastest, with `query_blocks` 1: rotations in the form that it
+            knows as one operator; in two blocks of queries, of which the input `first_block` says how many
+            are in the first, whose keys end where it ends; values that are kept taken where products end,
+            because OpenVINO computes in float32 from the last product on to an output.
     """
 
-    scope: str
-    start: str | None = None
-    end: str | None = None
+    query_blocks: int = 1
+    softmax_in_float32: bool = True
+    with_past: bool = False
+    asked_only: bool = False
+    for_openvino: bool = False
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """What layers that compute for the same tokens share."""
+
+    queries: Queries
+    rotation: Rotation
+    masks: MasksByWindow
 
 
 class Attention:
     """Adds each layer's attention to the graph; shapes, rotations and masks are computed once for all layers.
 
-    With several query blocks, each block takes only the keys up to its own end. With n blocks the (n - 1) /
-    2n of the scores that causal attention masks anyway are never computed, and only one block's scores are in
-    memory at a time. The result is the same, because masked scores have a share of 0.
+    With several query blocks, each block takes only the keys up to its own end, and only one block's scores
+    are in memory at a time. The result is the same, because masked scores have a share of 0.
+
+    Keys and values are computed for all tokens in every layer. What follows from them in the last layer is
+    needed only where something is asked for, and with `asked_only` computed only there.
 
     A row of tokens may hold several continuations of one prompt, one after the other. A query sees a key that
     is not after it in the row, and whose visible_until is not before the query. `positions` says where a
@@ -57,52 +75,64 @@ class Attention:
     parser refuses it and chooses the type itself.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        nodes: NodeList,
-        positions: int,
-        query_blocks: int,
-        softmax_in_float32: bool,
-        with_past: bool,
-    ) -> None:
+    def __init__(self, geometry: Geometry, nodes: NodeList, positions: int, form: AttentionForm) -> None:
         """Add the nodes that all layers share.
 
         Args:
             geometry: The sizes of the model.
             nodes: The graph that is built.
             positions: The number of positions that rotations are tabulated for.
-            query_blocks: The number of blocks that queries are taken in.
-            softmax_in_float32: Whether scores and their softmax are float32 even where products are float16.
-            with_past: Whether the graph takes a KV cache.
+            form: How it is written.
 
         Raises:
             ValueError: There are several query blocks with a past, where each would copy nearly all of its
                 keys, or with `Attention`, which takes all queries.
         """
         self._is_one_operator = nodes.opset >= _ATTENTION_OPSET
-        if query_blocks > 1 and with_past:
+        if form.query_blocks > 1 and form.with_past:
             raise ValueError("queries that follow a past are few: take them in one block")
-        if query_blocks > 1 and self._is_one_operator:
+        if form.query_blocks > 1 and self._is_one_operator:
             raise ValueError("the operator `Attention` takes all queries: take them in one block")
         self._geometry = geometry
         self._nodes = nodes
+        self._form = form
         # The operator requires a mask of the same type as its queries.
-        widened = softmax_in_float32 and not self._is_one_operator
+        widened = form.softmax_in_float32 and not self._is_one_operator
         in_float32 = widened or nodes.onnx_type == TensorProto.FLOAT
         self._score_type: type[np.floating[Any]] = np.float32 if in_float32 else np.float16
-        self._with_past = with_past
+        self._rotations = Rotations(geometry, nodes, positions, form.for_openvino)
         self._add_shapes()
-        self._add_positions()
-        self._add_rotations(positions)
-        self._blocks = self._add_blocks(query_blocks)
-        self._masks = {
-            window: [self._add_mask(window, block) for block in self._blocks]
-            for window in dict.fromkeys(geometry.sliding_windows)
-        }
+        windows = geometry.sliding_windows
+        past = self._add_past_sizes() if form.with_past else None
+        if form.for_openvino:
+            every = split_queries(nodes, "query.shape", past)
+        else:
+            every = all_queries(nodes, "query.shape", form.query_blocks)
+        masks = Masks(nodes, self._add_keys(every.index), self._score_type)
+        angles = self._rotations.angles("positions")
+        rotation = self._rotations.rotation(angles, "query", 1 / math.sqrt(geometry.head_size))
+        self._key_rotation = self._rotations.rotation(angles, "key", 1.0)
+        self._every = _Layers(every, rotation, masks.of(every, windows[:-1] if form.asked_only else windows))
+        self._last = self._add_asked(masks) if form.asked_only else self._every
+
+    def _add_asked(self, masks: Masks) -> _Layers:
+        geometry, nodes = self._geometry, self._nodes
+        with nodes.scope("asked"):
+            size = geometry.query_heads, geometry.head_size
+            queries = asked_queries(nodes, *size, self._form.query_blocks)
+            angles = self._rotations.angles(queries.position)
+            rotation = self._rotations.rotation(angles, "query", 1 / math.sqrt(geometry.head_size))
+            return _Layers(queries, rotation, masks.of(queries, geometry.sliding_windows[-1:]))
+
+    def _shared(self, layer: int) -> _Layers:
+        return self._last if layer == self._geometry.layers - 1 else self._every
+
+    def queries(self, layer: int) -> Queries:
+        """Return the tokens that a layer computes for, beside its keys and values."""
+        return self._shared(layer).queries
 
     def add_layer(self, hidden: str, layer: int) -> str:
-        """Add one layer's attention, from [rows × length, hidden_size] to the same shape.
+        """Add one layer's attention, from [rows × length, hidden_size] to [rows × queries, hidden_size].
 
         Args:
             hidden: The name of the normalized hidden states.
@@ -111,29 +141,34 @@ class Attention:
         Returns:
             The name of the output.
         """
-        geometry, nodes = self._geometry, self._nodes
-        weights, window = f"model.layers.{layer}.self_attn", geometry.sliding_windows[layer]
-        query = self._heads(hidden, f"{weights}.q_proj", "query", "query.shape")
+        geometry, nodes, shared = self._geometry, self._nodes, self._shared(layer)
+        queries = shared.queries
+        weights = f"model.layers.{layer}.self_attn"
+        asked = queries.of_rows(nodes, hidden, "asked")
+        query = self._heads(asked, f"{weights}.q_proj", "query", queries.heads_shape)
         key = self._heads(hidden, f"{weights}.k_proj", "key", "key_value.shape")
         value = self._heads(hidden, f"{weights}.v_proj", "value", "key_value.shape")
         if geometry.query_key_norm:
             query = nodes.rms_norm(query, f"{weights}.q_norm.weight", geometry.rms_epsilon, "query.norm")
             key = nodes.rms_norm(key, f"{weights}.k_norm.weight", geometry.rms_epsilon, "key.norm")
-        query, key = self._rotate(query, "query"), self._rotate(key, "key")
-        if self._with_past:
+        query = self._rotated(query, shared.rotation, "query")
+        key = self._rotated(key, self._key_rotation, "key")
+        if self._form.with_past:
+            self._keep(key, value, f"layers.{layer}.attention.value.projected")
             key, value = self._append(key, f"past.{layer}.key"), self._append(value, f"past.{layer}.value")
-        context = self._attend(query, key, value, window)
+        context = self._attend(query, key, value, shared, geometry.sliding_windows[layer])
         context = nodes.add("Reshape", [context, nodes.sizes(-1, geometry.query_size)], "context.rows")
         return nodes.linear(context, f"{weights}.o_proj", "output")
 
-    def _attend(self, query: str, key: str, value: str, window: int | None) -> str:
-        """Return the attention's output, [rows, length, query_heads, head_size]."""
+    def _attend(self, query: str, key: str, value: str, shared: _Layers, window: int | None) -> str:
+        """Return the attention's output, [rows, queries, query_heads, head_size]."""
+        masks = shared.masks[window]
         if self._is_one_operator:
-            return self._context_of_operator(query, key, value, *self._masks[window])
+            return self._context_of_operator(query, key, value, *masks)
         key, value = self._spread(key, "key"), self._spread(value, "value")
         contexts = [
             self._context(query, key, value, block, mask)
-            for block, mask in zip(self._blocks, self._masks[window], strict=True)
+            for block, mask in zip(shared.queries.blocks, masks, strict=True)
         ]
         return contexts[0] if len(contexts) == 1 else self._nodes.add("Concat", contexts, "context", axis=1)
 
@@ -144,99 +179,38 @@ class Attention:
         for name, heads in (("query", geometry.query_heads), ("key_value", geometry.key_value_heads)):
             sizes = nodes.sizes(heads, geometry.head_size)
             nodes.add("Concat", ["token_ids.shape", sizes], f"{name}.shape", axis=0)
+        if self._form.for_openvino and self._form.with_past:
+            width = nodes.sizes(geometry.key_value_size)
+            nodes.add("Concat", ["token_ids.shape", width], "value.rows.shape", axis=0)
 
-    def _add_positions(self) -> None:
-        """Add what masks are made of.
-
-        `query.index` [length] is a query's place in its row and `key.index` [keys] that of a key, -1 for one
-        of the past; `key.until` [rows, keys] is the last place that sees a key, `key.position` [rows, keys]
-        its place in its text. Without a past, the keys' are those of the inputs.
-        """
+    def _add_past_sizes(self) -> str:
+        """Add how many keys the past has, padding included: `past.size`, int64 [1], and int32 [1]."""
         nodes = self._nodes
-        along = nodes.add("Range", [nodes.int32(0), "length", nodes.int32(1)], "query.index")
-        if not self._with_past:
-            self._key_index, self._key_until, self._key_position = along, "visible_until", "positions"
-            return
         shape = nodes.add("Shape", ["past.0.key"], "past.shape")
         size = nodes.add("Gather", [shape, nodes.sizes(2)], "past.size", axis=0)
-        vector = nodes.add("Cast", [size], "past.vector", to=TensorProto.INT32)
-        past = nodes.add("Squeeze", [vector, nodes.sizes(0)], "past")
+        return nodes.add("Cast", [size], "past.vector", to=TensorProto.INT32)
+
+    def _add_keys(self, along: str) -> Keys:
+        """Add what masks need to know of the keys; without a past they are those of the inputs.
+
+        Args:
+            along: The name of an int32 [length], each token's place in its row.
+        """
+        nodes = self._nodes
+        if not self._form.with_past:
+            return Keys(along, "visible_until", "positions")
+        past = nodes.add("Squeeze", ["past.vector", nodes.sizes(0)], "past")
         slot = nodes.add("Range", [nodes.int32(0), past, nodes.int32(1)], "past.slot")
         there = nodes.add("Less", [slot, "past_length"], "past.there")
         index = nodes.add("Where", [there, nodes.int32(-1), nodes.int32(_NOWHERE)], "past.index")
-        self._key_index = nodes.add("Concat", [index, along], "key.index", axis=0)
-        each = nodes.add("Concat", ["rows.size", size], "past.each_row", axis=0)
+        key_index = nodes.add("Concat", [index, along], "key.index", axis=0)
+        each = nodes.add("Concat", ["rows.size", "past.size"], "past.each_row", axis=0)
         until = nodes.add("Expand", [nodes.int32(_NOWHERE), each], "past.until")
-        self._key_until = nodes.add("Concat", [until, "visible_until"], "key.until", axis=1)
+        key_until = nodes.add("Concat", [until, "visible_until"], "key.until", axis=1)
         position = nodes.add("Expand", [slot, each], "past.position")
-        self._key_position = nodes.add("Concat", [position, "positions"], "key.position", axis=1)
+        key_position = nodes.add("Concat", [position, "positions"], "key.position", axis=1)
         nodes.add("Concat", ["rows.size", nodes.sizes(1, 1, 1)], "past.each", axis=0)
-
-    def _add_rotations(self, positions: int) -> None:
-        """Add cosine and sine of this run's positions, [rows, 1, length, head_size].
-
-        The first half of the sine is negated here, so that rotating a head needs no negation. Queries have a
-        pair of their own that includes attention's factor 1 / √head_size, so that scaling costs nothing.
-        """
-        nodes = self._nodes
-        for name, table in zip(("cosine", "sine"), rope_tables(self._geometry, positions), strict=True):
-            nodes.add("Gather", [nodes.constant(f"{name}.table", table, np.float32), "positions"], name)
-        for part, factor in (("query", 1 / math.sqrt(self._geometry.head_size)), ("key", 1.0)):
-            with nodes.scope(part):
-                scale = nodes.constant(f"{part}.scale", factor, np.float32)
-                cosine = nodes.add("Mul", ["cosine", scale], "cosine.scaled")
-                sine = nodes.add("Mul", ["sine", scale], "sine.scaled")
-                minus_sine = nodes.add("Neg", [sine], "sine.minus")
-                for name, halves in (("cosine", [cosine, cosine]), ("sine", [minus_sine, sine])):
-                    both = nodes.add("Concat", halves, f"{name}.both", axis=-1)
-                    typed = nodes.add("Cast", [both], f"{name}.typed", to=nodes.onnx_type)
-                    self._for_all_heads(typed, name)
-
-    def _add_blocks(self, count: int) -> list[_Block]:
-        if count == 1:
-            return [_Block("all")]
-        ends = [self._add_boundary(number, count) for number in range(count + 1)]
-        return [_Block(f"blocks.{number}", start, end) for number, (start, end) in enumerate(pairwise(ends))]
-
-    def _add_boundary(self, number: int, count: int) -> str:
-        """Add the position where block `number` of `count` begins, length · number / count."""
-        with self._nodes.scope(f"boundaries.{number}"):
-            product = self._nodes.add("Mul", ["length.vector", self._nodes.int32(number)], "product")
-            return self._nodes.add("Div", [product, self._nodes.int32(count)], "position")
-
-    def _add_mask(self, window: int | None, block: _Block) -> str:
-        """Add a block's mask, [rows, 1, queries, keys] of the scores' type: 0 where a query sees a key.
-
-        It is added to the scores.
-        """
-        nodes = self._nodes
-        with nodes.scope(f"mask.{window or 'full'}.{block.scope}"):
-            query = self._queries_of(block, "query.index", 0, "query.index")
-            query = nodes.add("Unsqueeze", [query, nodes.sizes(1)], "query")
-            index = self._keys_of(block, self._key_index, 0, "key.index")
-            before = nodes.add("LessOrEqual", [index, query], "before")
-            until = self._keys_of(block, self._key_until, 1, "key.until")
-            until = nodes.add("Unsqueeze", [until, nodes.sizes(1)], "until")
-            visible = nodes.add("And", [before, nodes.add("LessOrEqual", [query, until], "open")], "visible")
-            if window is not None:
-                visible = nodes.add("And", [visible, self._near(window, block)], "visible.near")
-            shown = nodes.constant("shown", 0, self._score_type)
-            masked = nodes.constant("masked", _MASKED[self._score_type], self._score_type)
-            return self._for_all_heads(nodes.add("Where", [visible, shown, masked], "rows"), "bias")
-
-    def _near(self, window: int, block: _Block) -> str:
-        """Add whether a query's window reaches back to a key, [rows, queries, keys]."""
-        nodes = self._nodes
-        query = self._queries_of(block, "positions", 1, "query.position")
-        query = nodes.add("Unsqueeze", [query, nodes.sizes(2)], "query.position.each")
-        key = self._keys_of(block, self._key_position, 1, "key.position")
-        key = nodes.add("Unsqueeze", [key, nodes.sizes(1)], "key.position.each")
-        distance = nodes.add("Sub", [query, key], "distance")
-        return nodes.add("Less", [distance, nodes.int32(window)], "near")
-
-    def _for_all_heads(self, values: str, name: str) -> str:
-        """Add the axis of the heads once, because TensorRT's parser would do it again in every layer."""
-        return self._nodes.add("Unsqueeze", [values, self._nodes.sizes(1)], name)
+        return Keys(key_index, key_until, key_position)
 
     # Nodes of one layer.
 
@@ -247,21 +221,27 @@ class Attention:
             heads = self._nodes.add("Reshape", [projected, shape], "split")
             return self._nodes.add("Transpose", [heads], "heads", perm=[0, 2, 1, 3])
 
-    def _rotate(self, heads: str, name: str) -> str:
-        """Apply the rotary position embedding: x · cosine + (x with its halves swapped) · sine."""
-        nodes = self._nodes
-        with nodes.scope(f"{name}.rope"):
-            first, second = nodes.halves(heads, "halves")
-            swapped = nodes.add("Concat", [second, first], "swapped", axis=-1)
-            along = nodes.add("Mul", [heads, f"{name}.cosine"], "along")
-            across = nodes.add("Mul", [swapped, f"{name}.sine"], "across")
-            return nodes.add("Add", [along, across], "rotated")
+    def _rotated(self, heads: str, rotation: Rotation, name: str) -> str:
+        with self._nodes.scope(f"{name}.rope"):
+            return self._rotations.rotated(heads, rotation)
+
+    def _keep(self, key: str, value: str, projected_value: str) -> None:
+        """Add the outputs of the new keys and values that `kept` names."""
+        geometry, nodes = self._geometry, self._nodes
+        with nodes.scope("kept"):
+            nodes.add("Gather", [key, "kept"], "key", axis=2)
+            if not self._form.for_openvino:
+                nodes.add("Gather", [value, "kept"], "value", axis=2)
+                return
+            rows = nodes.add("Reshape", [projected_value, "value.rows.shape"], "value.rows")
+            kept = nodes.add("Gather", [rows, "kept"], "value.kept", axis=1)
+            shape = nodes.sizes(0, 0, geometry.key_value_heads, geometry.head_size)
+            heads = nodes.add("Reshape", [kept, shape], "value.split")
+            nodes.add("Transpose", [heads], "value", perm=[0, 2, 1, 3])
 
     def _append(self, heads: str, past: str) -> str:
-        """Append the new heads to the past's, and add the output of the new heads that `kept` names."""
+        """Append the new heads to the past's."""
         nodes, kind = self._nodes, past.rpartition(".")[2]
-        with nodes.scope("kept"):
-            nodes.add("Gather", [heads, "kept"], kind, axis=2)
         with nodes.scope(f"{kind}.past"):
             each = nodes.add("Expand", [past, "past.each"], "each")
             return nodes.add("Concat", [each, heads], "appended", axis=2)
@@ -279,13 +259,13 @@ class Attention:
             shape = nodes.sizes(0, geometry.query_heads, -1, geometry.head_size)
             return nodes.add("Reshape", [expanded, shape], "heads")
 
-    def _context(self, query: str, key: str, value: str, block: _Block, mask: str) -> str:
+    def _context(self, query: str, key: str, value: str, block: Block, mask: str) -> str:
         """Return a block's attention output, [rows, queries, query_heads, head_size]."""
         nodes = self._nodes
         with nodes.scope(block.scope):
-            query = self._queries_of(block, query, 2, "query")
-            key = self._keys_of(block, key, 2, "key")
-            value = self._keys_of(block, value, 2, "value")
+            query = block.queries_of(nodes, query, 2, "query")
+            key = block.keys_of(nodes, key, 2, "key")
+            value = block.keys_of(nodes, value, 2, "value")
             key = nodes.add("Transpose", [key], "key.transposed", perm=[0, 1, 3, 2])
             scores = nodes.add("MatMul", [query, key], "scores")
             if self._score_type is np.float32:
@@ -308,15 +288,3 @@ class Attention:
                 scale=1.0,
             )
             return nodes.add("Transpose", [context], "context.transposed", perm=[0, 2, 1, 3])
-
-    def _queries_of(self, block: _Block, values: str, axis: int, name: str) -> str:
-        return self._slice(values, block.start, block.end, axis, name)
-
-    def _keys_of(self, block: _Block, values: str, axis: int, name: str) -> str:
-        start = None if block.end is None else self._nodes.int32s(0)
-        return self._slice(values, start, block.end, axis, name)
-
-    def _slice(self, values: str, start: str | None, end: str | None, axis: int, name: str) -> str:
-        if start is None or end is None:
-            return values
-        return self._nodes.add("Slice", [values, start, end, self._nodes.int32s(axis)], name)

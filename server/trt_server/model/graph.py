@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 from trt_common.model.geometry import Geometry
 
-from trt_server.model.attention import Attention
+from trt_server.model.attention import Attention, AttentionForm
 from trt_server.model.node_list import NodeList
 from trt_server.model.weights import Weights
 
@@ -28,7 +28,8 @@ IR_VERSIONS = {OPSET: 8, ATTENTION_OPSET: 11}
 # Of every run, and what a run is asked for besides.
 OUTPUTS = ("target_logprobs", "top_token", "top_logprob")
 TOP_OUTPUTS = ("top_tokens", "top_logprobs")
-SCORED_ROWS = "scored_rows"
+ASKED_STATES = "asked_states"
+SCORED_STATES = "scored_states"
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,12 @@ def build_graph(
         ValueError: There are several query blocks where only one is possible.
     """
     nodes = NodeList(weights, opset)
-    rows = _add_body(geometry, nodes, positions, query_blocks, softmax_in_float32, with_past)
+    form = AttentionForm(query_blocks, softmax_in_float32, with_past)
+    hidden = _add_body(geometry, nodes, positions, form)
+    rows = nodes.add("Gather", [hidden, "scored"], "scored_states")
     _score(geometry, nodes, rows, top_tokens)
     past, kept = _past_values(geometry, nodes.onnx_type) if with_past else ([], [])
-    inputs = [*_body_inputs(), *_head_inputs(), *past]
+    inputs = [*_body_inputs(), _int32("scored", ["scored"]), *_head_inputs(), *past]
     return _graph(nodes, inputs, [*_head_outputs(top_tokens), *kept])
 
 
@@ -110,29 +113,47 @@ def build_body(
     positions: int,
     query_blocks: int = 1,
     with_past: bool = False,
+    for_openvino: bool = False,
 ) -> Graph:
     """Build the graph without its head, for engines that run the head in slices.
 
-    Inputs and arguments are those of `build_graph`, without the targets. Its output is scored_rows of the
-    weights' type [scored, hidden_size], which `build_head` goes on from; with a past also kept_outputs.
+    Inputs are those of `build_graph` without `scored` and the targets, but with asked int32 [rows, asked]:
+    tokens of each row, counted through all rows, whose hidden states are returned. The last layer computes
+    nothing but keys and values for the others. Its output is asked_states of the weights' type [rows × asked,
+    hidden_size]; with a past also kept_outputs.
+
+    Args:
+        geometry: As `build_graph` has it.
+        weights: As `build_graph` has it.
+        positions: As `build_graph` has it.
+        query_blocks: As `build_graph` has it.
+        with_past: As `build_graph` has it.
+        for_openvino: Rotations are written as OpenVINO recognizes them, and the further input first_block,
+            int32 [1], says how many queries of each row are taken in a first block, the others in a second.
+
+    Raises:
+        ValueError: There are several query blocks with a past.
     """
     nodes = NodeList(weights, OPSET)
-    rows = _add_body(geometry, nodes, positions, query_blocks, softmax_in_float32=True, with_past=with_past)
-    nodes.add("Identity", [rows], SCORED_ROWS)
+    form = AttentionForm(query_blocks, True, with_past, asked_only=True, for_openvino=for_openvino)
+    hidden = _add_body(geometry, nodes, positions, form)
+    nodes.add("Identity", [hidden], ASKED_STATES)
     past, kept = _past_values(geometry, nodes.onnx_type) if with_past else ([], [])
-    return _graph(nodes, [*_body_inputs(), *past], [_scored_rows(geometry, nodes), *kept])
+    first_block = [_int32("first_block", [1])] if for_openvino else []
+    inputs = [*_body_inputs(), _int32("asked", ["rows", "asked"]), *first_block, *past]
+    return _graph(nodes, inputs, [_states(geometry, nodes, ASKED_STATES, "states"), *kept])
 
 
 def build_head(geometry: Geometry, weights: Weights) -> Graph:
     """Build the graph of the head alone.
 
-    Inputs: scored_rows of the weights' type [scored, hidden_size]; target_ids and target_places as
+    Inputs: scored_states of the weights' type [scored, hidden_size]; target_ids and target_places as
     `build_graph` has them; top_count int32 [1], how many of the most likely tokens are returned. Outputs: the
     same as there.
     """
     nodes = NodeList(weights, OPSET)
-    _score(geometry, nodes, SCORED_ROWS, None)
-    inputs = [_scored_rows(geometry, nodes), *_head_inputs(), _int32("top_count", [1])]
+    _score(geometry, nodes, SCORED_STATES, None)
+    inputs = [_states(geometry, nodes, SCORED_STATES, "scored"), *_head_inputs(), _int32("top_count", [1])]
     return _graph(nodes, inputs, _head_outputs(None))
 
 
@@ -152,12 +173,11 @@ def _graph(
 
 
 def _body_inputs() -> list[onnx.ValueInfoProto]:
-    grids = [_int32(name, ["rows", "length"]) for name in ("token_ids", "positions", "visible_until")]
-    return [*grids, _int32("scored", ["scored"])]
+    return [_int32(name, ["rows", "length"]) for name in ("token_ids", "positions", "visible_until")]
 
 
-def _scored_rows(geometry: Geometry, nodes: NodeList) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(SCORED_ROWS, nodes.onnx_type, ["scored", geometry.hidden_size])
+def _states(geometry: Geometry, nodes: NodeList, name: str, count: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, nodes.onnx_type, [count, geometry.hidden_size])
 
 
 def _head_inputs() -> list[onnx.ValueInfoProto]:
@@ -215,26 +235,19 @@ def _add_sizes(nodes: NodeList) -> None:
     _size(nodes, axis=1, name="length")
 
 
-def _add_body(
-    geometry: Geometry,
-    nodes: NodeList,
-    positions: int,
-    query_blocks: int,
-    softmax_in_float32: bool,
-    with_past: bool,
-) -> str:
-    """Add all layers, and return the last one's output in the places that are scored, [scored, hidden_size].
+def _add_body(geometry: Geometry, nodes: NodeList, positions: int, form: AttentionForm) -> str:
+    """Add all layers, and return the last one's output.
 
     Between layers hidden states are [rows × length, hidden_size]: one product a weight.
     """
     _add_sizes(nodes)
-    attention = Attention(geometry, nodes, positions, query_blocks, softmax_in_float32, with_past)
+    attention = Attention(geometry, nodes, positions, form)
     embedded = nodes.add("Gather", [nodes.weight("model.embed_tokens.weight"), "token_ids"], "embedding")
     hidden = nodes.add("Reshape", [embedded, nodes.sizes(-1, geometry.hidden_size)], "hidden")
     for layer in range(geometry.layers):
         with nodes.scope(f"layers.{layer}"):
             hidden = _layer(geometry, nodes, attention, hidden, layer)
-    return nodes.add("Gather", [hidden, "scored"], "scored_states")
+    return hidden
 
 
 def _size(nodes: NodeList, axis: int, name: str) -> None:
@@ -249,6 +262,7 @@ def _layer(geometry: Geometry, nodes: NodeList, attention: Attention, hidden: st
     normed = nodes.rms_norm(hidden, f"{weights}.input_layernorm.weight", epsilon, "attention_norm")
     with nodes.scope("attention"):
         attended = attention.add_layer(normed, layer)
+    hidden = attention.queries(layer).of_rows(nodes, hidden, "asked")
     hidden = nodes.add("Add", [hidden, attended], "after_attention")
     normed = nodes.rms_norm(hidden, f"{weights}.post_attention_layernorm.weight", epsilon, "mlp_norm")
     with nodes.scope("mlp"):

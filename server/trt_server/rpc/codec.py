@@ -265,7 +265,7 @@ def _prompt_score(prompt: TokenPrompt, result: PromptResult, geometry: Geometry)
             computed=result.computed_tokens,
             scored=result.scored_positions,
         ),
-        flops=text_flops(geometry, result.computed, result.scored_positions),
+        flops=text_flops(geometry, result.computed, result.scored_positions, result.last_layer),
         continuations=[
             pb.ContinuationScore(
                 tokens=_token_scores(found),

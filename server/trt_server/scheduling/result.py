@@ -59,6 +59,7 @@ class PromptResult:
         computed: The stretches of text that the engine ran for it, each as its first position and the one
             after its last.
         scored_positions: Places in which the head ran.
+        last_layer: The positions, in their text, for which the last layer was computed whole; None: all.
     """
 
     candidate_logprobs: NDArray[np.float32]
@@ -67,6 +68,7 @@ class PromptResult:
     continuations: Sequence[TokenLogprobs]
     computed: Sequence[tuple[int, int]]
     scored_positions: int
+    last_layer: Sequence[int] | None = None
 
     @property
     def computed_tokens(self) -> int:

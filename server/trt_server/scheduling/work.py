@@ -6,7 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores, padded_length
+import numpy as np
+from numpy.typing import NDArray
+
+from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
 from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.request import ScoringRequest
 from trt_server.scheduling.result import PromptResult, ScoringResult
@@ -29,7 +32,6 @@ class Work:
         start = time.perf_counter_ns()
         self.requests = requests
         self._rows = [row for request in requests for row in request.rows]
-        self._length_multiple = batching.length_multiple
         self._numbers = [
             part for numbers in _numbers_by_prefix(self._rows) for part in batching.split(self._rows, numbers)
         ]
@@ -51,15 +53,12 @@ class Work:
         for request in self.requests:
             numbers = range(start, start + len(request.rows))
             start = numbers.stop
-            batch = max(
-                (batch for batch, _, _ in self._batches_of(numbers)), key=lambda each: len(each.lengths)
-            )
-            batch_rows, length = batch.token_ids.shape
+            batch, outcome, _ = max(self._batches_of(numbers), key=lambda each: len(each[0].lengths))
             yield ScoringResult(
                 prompts=list(self._prompt_results(numbers)),
                 padding_tokens=sum(self._padding_tokens[number] for number in numbers),
-                batch_rows=batch_rows,
-                padded_length=length,
+                batch_rows=len(batch.lengths),
+                padded_length=int(_run_lengths(batch, outcome).max()),
                 stages=self._stages(request, numbers),
                 engine=engine,
             )
@@ -81,6 +80,7 @@ class Work:
                 ],
                 computed=[stretch for number in theirs for stretch in self._computed(number)],
                 scored_positions=sum(len(self._rows[number].scored) for number in theirs),
+                last_layer=self._last_layer(theirs),
             )
 
     @cached_property
@@ -109,16 +109,24 @@ class Work:
         for continuation in row.continuations:
             yield end, end + len(continuation)
 
+    def _last_layer(self, numbers: range) -> list[int] | None:
+        """The positions for which the last layer was computed whole; None: all of them."""
+        if not all(outcome.scored_only for _, outcome, _ in self._batches_of(numbers)):
+            return None
+        rows = [self._rows[number] for number in numbers]
+        return [position for row in rows for position in row.positions[row.scored].tolist()]
+
     @cached_property
     def _padding_tokens(self) -> list[int]:
         """For each row; that of a prefix that was computed is its batch's first row's."""
         padding = [0] * len(self._rows)
-        for numbers, batch in zip(self._numbers, self.batches, strict=True):
-            for number, length in zip(numbers, batch.lengths, strict=True):
-                padding[number] = batch.token_ids.shape[1] - int(length)
+        for numbers, batch, outcome in zip(self._numbers, self.batches, self.outcomes, strict=True):
+            for number, run, length in zip(
+                numbers, _run_lengths(batch, outcome).tolist(), batch.lengths.tolist(), strict=True
+            ):
+                padding[number] = run - length
             if batch.prefix is not None and numbers[0] in self._computed_prefixes:
-                tokens = len(batch.prefix)
-                padding[numbers[0]] += padded_length(tokens, self._length_multiple) - tokens
+                padding[numbers[0]] += outcome.prefix_padding
         return padding
 
     def _stages(self, request: ScoringRequest, numbers: range) -> Stages:
@@ -143,6 +151,13 @@ class Work:
         for numbers, batch, outcome in zip(self._numbers, self.batches, self.outcomes, strict=True):
             if theirs := sum(number in rows for number in numbers):
                 yield batch, outcome, theirs / len(numbers)
+
+
+def _run_lengths(batch: Batch, outcome: Outcome) -> NDArray[np.int32]:
+    """Return the tokens that each row was run with, int32 [rows]."""
+    if outcome.run_lengths is not None:
+        return outcome.run_lengths
+    return np.full(len(batch.lengths), batch.token_ids.shape[1], np.int32)
 
 
 def _numbers_by_prefix(rows: Sequence[PromptRow]) -> list[list[int]]:

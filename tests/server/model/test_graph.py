@@ -17,10 +17,11 @@ from trt_server.engines.engine import next_token_batch
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.conversion import weights_as
 from trt_server.model.graph import (
+    ASKED_STATES,
     ATTENTION_OPSET,
     OPSET,
     OUTPUTS,
-    SCORED_ROWS,
+    SCORED_STATES,
     TOP_OUTPUTS,
     Graph,
     build_body,
@@ -161,22 +162,36 @@ def test_blocks_of_queries_change_no_answer(folder: Path, length: int) -> None:
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_the_head_alone_goes_on_from_the_body_alone(folder: Path, dtype: str) -> None:
-    """Together they answer what the whole graph does."""
+@pytest.mark.parametrize(
+    ("dtype", "blocks", "first_block"),
+    [("float32", 1, None), ("float32", 8, None), ("float16", 1, None)]
+    + [("float32", 1, first_block) for first_block in (0, 1, 20, 40)],
+)
+@pytest.mark.parametrize("width", [1, 3, 40])
+def test_the_head_alone_goes_on_from_the_body_alone(
+    folder: Path, dtype: str, blocks: int, first_block: int | None, width: int
+) -> None:
+    """Together they answer what the whole graph does, in whichever tokens are asked for."""
     checkpoint = open_checkpoint(folder)
     weights = weights_as(checkpoint, dtype)
-    inputs = inputs_of(np.random.default_rng(0).integers(0, 512, (2, 40), np.int32), 40, 9)
+    tokens = np.random.default_rng(0).integers(0, 512, (2, 40), np.int32)
+    asked = np.stack([np.arange(40 - width, 40), 40 + np.arange(width)]).astype(np.int32)
+    inputs = inputs_of(tokens, 40, 40) | {"scored": asked.reshape(-1)}
     names = [*OUTPUTS, *TOP_OUTPUTS]
     expected = session_of(graph_of(folder, dtype)).run(names, inputs)
     targets = {name: inputs.pop(name) for name in ("target_ids", "target_places")}
-    (rows,) = session_of(build_body(checkpoint.geometry, weights, POSITIONS)).run([SCORED_ROWS], inputs)
-    assert rows.shape == (2, checkpoint.geometry.hidden_size)
+    del inputs["scored"]
+    for_openvino = first_block is not None
+    if for_openvino:
+        inputs["first_block"] = np.array([first_block], np.int32)
+    body = build_body(checkpoint.geometry, weights, POSITIONS, blocks, for_openvino=for_openvino)
+    (states,) = session_of(body).run([ASKED_STATES], {**inputs, "asked": asked})
+    assert states.shape == (2 * width, checkpoint.geometry.hidden_size)
     count = {"top_count": np.array([TOP_TOKENS], np.int32)}
     head = session_of(build_head(checkpoint.geometry, weights))
-    found = head.run(names, {SCORED_ROWS: rows, **targets, **count})
+    found = head.run(names, {SCORED_STATES: states, **targets, **count})
     for one, two in zip(expected, found, strict=True):
-        np.testing.assert_allclose(two, one, atol=1e-5)
+        np.testing.assert_allclose(two, one, atol=1e-5 if dtype == "float32" else 2e-2)
 
 
 def past_of(geometry: Geometry, tokens: int, padding: int) -> dict[str, np.ndarray]:
