@@ -317,6 +317,10 @@ def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
         lines += [server_line(run, name) for name in run.server_names]
     if summary.interruptions:
         lines.append(f"interruptions: {summary.interruptions}, {summary.outage_seconds:.1f} s in all")
+    if summary.timeouts:
+        lines.append(f"time-outs: {summary.timeouts} answers took too long and were asked for again")
+    if summary.refusals:
+        lines.append(f"full queues: {summary.refusals} requests were refused and asked again")
     if summary.sessions > 1:
         lines.append(
             f"sessions: the client was started {summary.sessions} times; time between is not counted"

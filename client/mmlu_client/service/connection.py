@@ -36,9 +36,20 @@ CALL_SECONDS = 30.0
 PEAK_SECONDS = 10.0
 # After so long without an answer the server is asked for its health: a host that vanished says nothing.
 SILENCE_SECONDS = 60.0
+# An attempt at a tokenizer takes at least so long, however little is left of --server-timeout.
+LEAST_CALL_SECONDS = 5.0
+# A tokenizer of 128,000 words is larger than the default 4 MiB, and nothing that is asked for
+# is larger than this.
+MAX_ANSWER_BYTES = 256 * 2**20
 OPTIONS = (
-    ("grpc.max_receive_message_length", -1),  # a tokenizer of 128,000 words is larger than the default 4 MiB
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
     ("grpc.max_send_message_length", -1),
+    # A connection that a router on the way has forgotten says nothing: it is asked for a sign of life.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Else a new channel to the same address would take the connection of the old one.
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -52,6 +63,8 @@ FINAL = frozenset(
         grpc.StatusCode.NOT_FOUND,
     }
 )
+# With these codes a call may be made again, once the server is back.
+AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 # What gRPC's core says of a proxy that does not connect, and answers that say that it never will.
 PROXY_ANSWER = re.compile(r"HTTP proxy returned response code (\d+)")
 REFUSALS = frozenset({"401", "403", "405", "407"})
@@ -59,6 +72,10 @@ REFUSALS = frozenset({"401", "403", "405", "407"})
 
 class AwayError(Exception):
     """The server takes no work now; the text says what is known of it."""
+
+
+class MuteError(AwayError):
+    """Nothing came from the server, which may be the connection's fault."""
 
 
 class Connection:
@@ -86,21 +103,41 @@ class Connection:
         self._ca_file = ca_file
         self._say = say
         self._proxy = proxy
-        self._channel = _channel(address, ca_file, proxy)
+        self._old: list[tuple[grpc.aio.Channel, asyncio.Task[None]]] = []
+        self._open_channel()
+
+    def _open_channel(self) -> None:
+        self._channel = _channel(self._address, self._ca_file, self._proxy)
         self._scoring: Any = scoring_pb2_grpc.ScoringStub(self._channel)  # type: ignore[no-untyped-call]
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
-    async def wait_for_model(self, seconds: float) -> ServedModel:
+    def renew(self) -> None:
+        """Use a new connection from now on: the present one may be mute while new ones work.
+
+        Calls that are under way end by their own time-outs, on the old one.
+        """
+        self._old = [each for each in self._old if not each[1].done()]
+        self._old.append((self._channel, asyncio.create_task(self._channel.close(CALL_SECONDS))))
+        self._open_channel()
+
+    async def wait_for_model(self, seconds: float, deadline: float | None = None) -> ServedModel:
         """Wait until the server takes work, and return what it holds.
 
+        Args:
+            seconds: how long to wait at most.
+            deadline: when that time is over, by the monotonic clock; None: it begins now.
+
         Raises:
-            RunError: it took none for `seconds`, or never will.
+            RunError: it took none for so long, or never will.
         """
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds if deadline is None else deadline
         told = False
         while True:
             try:
-                return await self.model_if_serving(max(1.0, deadline - time.monotonic()))
+                return await self.model_if_serving(_attempt_seconds(seconds, deadline))
+            except MuteError as mute:
+                trouble = str(mute)
+                self.renew()
             except AwayError as away:
                 trouble = str(away)
             left = deadline - time.monotonic()
@@ -132,7 +169,7 @@ class Connection:
             return await self._model(min(seconds, CALL_SECONDS))
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise AwayError(f"nothing answers{self._by_way_of}") from None
+                raise MuteError(f"nothing answers{self._by_way_of}") from None
             if error.code() in FINAL:
                 raise RunError(f"{self._address} is not a trt-server ({_reason(error)})") from None
             await self._raise_if_final(error)
@@ -184,14 +221,26 @@ class Connection:
         request = scoring_pb2.GetModelRequest(measure_peak=measure_peak)
         return decode_model(await self._scoring.GetModel(request, timeout=seconds))
 
-    async def tokenizer(self) -> ServedTokenizer | None:
-        """Return the model's tokenizer; None where it has none."""
+    async def tokenizer(self, seconds: float) -> ServedTokenizer | None:
+        """Return the model's tokenizer; None where it has none.
+
+        Args:
+            seconds: how long to wait for its answer at most, within bounds for a large one.
+
+        Raises:
+            AwayError: the server is away, or a connection to it is mute.
+            RunError: it does not give its tokenizer.
+        """
         request = scoring_pb2.GetTokenizerRequest()
+        most = min(max(seconds, LEAST_CALL_SECONDS), CALL_SECONDS)
         try:
-            tokenizer = await self._scoring.GetTokenizer(request, timeout=CALL_SECONDS)
+            tokenizer = await self._scoring.GetTokenizer(request, timeout=most)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
+            if error.code() in AWAY:
+                self.renew()
+                raise AwayError(f"{_reason(error)}{self._by_way_of}") from None
             raise RunError(f"{self._address} does not give its tokenizer: {_reason(error)}") from None
         return decode_tokenizer(tokenizer)
 
@@ -208,8 +257,12 @@ class Connection:
         return True
 
     async def close(self) -> None:
-        """Close the channel."""
-        await self._channel.close()
+        """Close the channel, and those before it."""
+        for _, closing in self._old:
+            closing.cancel()
+        await asyncio.gather(*(closing for _, closing in self._old), return_exceptions=True)
+        for channel in (self._channel, *(channel for channel, _ in self._old)):
+            await channel.close()
 
 
 class ScoreStream:
@@ -289,6 +342,16 @@ class ScoreStream:
 
 
 _NONE = grpc.aio.Metadata()
+
+
+def _attempt_seconds(seconds: float, deadline: float) -> float:
+    """Return how long one attempt may take, so that a mute connection leaves time for another.
+
+    Args:
+        seconds: how long the server is waited for.
+        deadline: until when, by the monotonic clock.
+    """
+    return min(max(1.0, deadline - time.monotonic()), max(1.0, seconds / 3))
 
 
 def _channel(address: Address, ca_file: Path | None, proxy: Proxy | None) -> grpc.aio.Channel:
