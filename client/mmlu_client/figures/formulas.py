@@ -60,7 +60,7 @@ def summarize(run: FinishedRun) -> Summary:
     scored, requests = infer.where(infer.is_scored), infer.requests()
     by_session = spans(infer)
     speed, speed_val = _throughput(infer, by_session), _throughput(val, spans(val))
-    flops, computed = int(scored["flops"].sum()), int(scored["tokens.computed"].sum())
+    flops, computed = sum(scored["flops"].tolist()), int(scored["tokens.computed"].sum())
     possible = float(run.possible_flops(requests).sum())
     validated = run.manifest.validate and len(val) > 0
     acc, acc_val = _meant_accuracy(run, infer), accuracy_of(val)

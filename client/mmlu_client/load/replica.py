@@ -15,6 +15,7 @@ from mmlu_client.load.pending import Attempt, PendingRequest
 from mmlu_client.service.connection import ScoreStream
 from mmlu_client.service.fleet import Fleet
 from mmlu_client.service.messages import Refusal, Reply
+from mmlu_client.service.plausible import plausible_answer
 from mmlu_client.service.remote_server import RemoteServer
 from mmlu_client.text import shortest
 
@@ -203,6 +204,7 @@ class Replica:
                     return
                 raise StreamLostError("the server ended it")
             self._heard_ns = now
+            answer = plausible_answer(answer)
             if (late := self._late.pop(answer.id, None)) is not None:
                 if isinstance(answer, Reply):
                     self._complete(late, answer, now)

@@ -26,6 +26,7 @@ from mmlu_client.service.codec import decode_answer, decode_model, decode_tokeni
 from mmlu_client.service.handshake import tls_trouble
 from mmlu_client.service.messages import Refusal, Reply, Request
 from mmlu_client.service.model import ServedModel, ServedTokenizer
+from mmlu_client.service.plausible import plausible_model
 from mmlu_client.service.proxy import Proxy
 from mmlu_client.text import shortest
 
@@ -219,7 +220,8 @@ class Connection:
 
     async def _model(self, seconds: float, *, measure_peak: bool = False) -> ServedModel:
         request = scoring_pb2.GetModelRequest(measure_peak=measure_peak)
-        return decode_model(await self._scoring.GetModel(request, timeout=seconds))
+        model = decode_model(await self._scoring.GetModel(request, timeout=seconds))
+        return plausible_model(model, str(self._address))
 
     async def tokenizer(self, seconds: float) -> ServedTokenizer | None:
         """Return the model's tokenizer; None where it has none.
