@@ -15,6 +15,7 @@ from trt_common.command_line.command import split_command
 from trt_common.command_line.option import read_options
 from trt_common.command_line.parser import FlagParser
 from trt_common.command_line.streams import take_any_text
+from trt_common.one_line import printable
 
 from mmlu_client.config.command_line import (
     COMMANDS,
@@ -121,7 +122,7 @@ def _compare(arguments: Sequence[str]) -> None:
 
 def fail(message: str, status: int) -> NoReturn:
     """Print an error in one line and end the process with this exit status."""
-    print(f"{PROGRAM}: error: {message}", file=sys.stderr, flush=True)
+    print(f"{PROGRAM}: error: {printable(message)}", file=sys.stderr, flush=True)
     sys.exit(status)
 
 

@@ -77,7 +77,7 @@ class HttpDouble:
         self.connections: set[int] = set()
         self.holds = threading.Event()
         # Of prompts that somebody else asked, as its metrics count them.
-        self.others_tokens = 0
+        self.others_tokens: float = 0
 
     @property
     def url(self) -> str:

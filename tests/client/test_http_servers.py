@@ -591,7 +591,10 @@ def test_a_server_with_tls(llama_folder: Path, data: Path, output: Path, tmp_pat
 @pytest.mark.parametrize(
     "answer",
     [[], {"choices": 1}, {"choices": [1]}, {"choices": [{"logprobs": {"tokens": 5}}]},
-     {"choices": [{"index": [], "logprobs": {"content": [{"id": [], "top_logprobs": [7]}]}}]}],
+     {"choices": [{"index": [], "logprobs": {"content": [{"id": [], "top_logprobs": [7]}]}}]},
+     {"choices": [{"logprobs": {"tokens": ["token_id:1"], "token_logprobs": [-1.0],
+                                "top_logprobs": [{"token_id:1": -(10**400)}]}}]},
+     {"choices": [{"logprobs": {"content": [{"id": 2**70, "logprob": -1.0, "top_logprobs": []}]}}]}],
 )  # fmt: skip
 def test_an_answer_that_is_none_fails_its_question_alone(
     answer: Any, tokenizer: Path, data: Path, output: Path

@@ -130,6 +130,14 @@ class Settings:
         default=60.0,
         metavar="SECONDS",
     )
+    request_timeout: float | None = option(
+        SERVER,
+        "how long an answer may take before it is asked for again, of another server where there is one, and "
+        "how long a full queue may refuse every request; by default 10 times the server's slowest answer so "
+        "far and 120 at least, 900 until its first",
+        type=values.positive_seconds,
+        metavar="SECONDS",
+    )
     data: str | None = option(
         BENCHMARK,
         f"`{DATA}` (the default), a hub id (cais/mmlu, haonan-li/cmmlu, ceval/ceval-exam, "

@@ -345,4 +345,6 @@ def _client(run: FinishedRun) -> dict[str, Any]:
         "sessions": len(run.manifest.sessions),
         "interruptions": run.interruptions,
         "outage_seconds": run.outage_seconds,
+        "timeouts": run.timeouts,
+        "refusals": run.refusals,
     }

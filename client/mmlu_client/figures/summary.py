@@ -119,6 +119,8 @@ class Summary:
     sessions: int
     interruptions: int
     outage_seconds: float
+    timeouts: int
+    refusals: int
     acc_by_group: AccuracyFigures | None
     acc_by_subject: AccuracyFigures
     tasks: dict[str, dict[str, Any]] | None = None

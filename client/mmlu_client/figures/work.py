@@ -37,7 +37,8 @@ def work_of(run: FinishedRun, scored: RecordTable) -> Work:
     """
     logical = int(scored["tokens.logical"].sum())
     counters = own_counters(run, scored)
-    flops = int(scored["flops"].sum()) if scored.knows("flops") else None
+    # Added up as Python's integers, which have no largest.
+    flops = sum(map(int, scored["flops"].tolist())) if scored.knows("flops") else None
     computed = int(scored["tokens.computed"].sum()) if scored.knows("tokens.computed") else None
     waited = None
     if counters is not None and run.manifest.bs == 1:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from trt_common.one_line import printable
+
 from mmlu_client.figures.accuracy import agreement_of
 from mmlu_client.figures.caveats import (
     alarms,
@@ -40,7 +42,7 @@ def summary_page(run: FinishedRun, summary: Summary) -> str:
     lines = "\n".join(f"- {line}" for line in notes(run, summary))
     tables = [markdown_table(rows) for rows in part_rows(summary, run.model.notice)]
     parts = [table(summary, run.model.notice), lines, *tables]
-    return "\n\n".join(parts) + "\n"
+    return printable("\n\n".join(parts) + "\n")
 
 
 def part_rows(summary: Summary, notice: str) -> list[list[Row]]:
@@ -116,6 +118,7 @@ def remarks(run: FinishedRun, summary: Summary) -> list[str]:
 
 def markdown_table(rows: list[Row]) -> str:
     """Return the rows, of which the first is the head, as a table in Markdown."""
+    rows = [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     ruled = [rows[0], tuple("-" * width for width in widths), *rows[1:]]
     return "\n".join(
@@ -349,6 +352,10 @@ def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
         lines += [server_line(run, name) for name in run.server_names]
     if summary.interruptions:
         lines.append(f"interruptions: {summary.interruptions}, {summary.outage_seconds:.1f} s in all")
+    if summary.timeouts:
+        lines.append(f"time-outs: {summary.timeouts} answers took too long and were asked for again")
+    if summary.refusals:
+        lines.append(f"full queues: {summary.refusals} requests were refused and asked again")
     if summary.sessions > 1:
         lines.append(
             f"sessions: the client was started {summary.sessions} times; time between is not counted"

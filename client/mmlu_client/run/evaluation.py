@@ -109,7 +109,7 @@ class Evaluation:
                 say(f"{model.id}: {model.notice}")
             if self._workload.note:
                 say(self._workload.note)
-            tokenizer, files, origin = await self._tokenizer(fleet.servers[0])
+            tokenizer, files, origin = await self._tokenizer(fleet)
             await self._ask_through(fleet, tokenizer, files, origin, start)
         finally:
             await fleet.close()
@@ -124,6 +124,7 @@ class Evaluation:
             settings.api_key,
             read_model_config(settings.model_config) if settings.model_config is not None else None,
             settings.peak_flops,
+            settings.request_timeout,
         )
 
     def _admit(self, server: RemoteServer, first: RemoteServer) -> None:
@@ -150,10 +151,10 @@ class Evaluation:
         if self.manifest is not None:
             self._note(self.manifest, server)
 
-    async def _tokenizer(self, server: RemoteServer) -> tuple[Tokenizer, Mapping[str, bytes], str]:
+    async def _tokenizer(self, fleet: Fleet) -> tuple[Tokenizer, Mapping[str, bytes], str]:
         """Return the tokenizer, its files and, for the manifest, where it comes from."""
-        named, served = self._settings.named_tokenizer, await server.connection.tokenizer()
-        load = partial(load_checked, named, served, server.model.id)
+        named, served = self._settings.named_tokenizer, await fleet.tokenizer()
+        load = partial(load_checked, named, served, fleet.servers[0].model.id)
         tokenizer = await asyncio.get_running_loop().run_in_executor(self._session.worker, load)
         for note in tokenizer.notes:
             self._session.say(f"{tokenizer.name}: {note}")

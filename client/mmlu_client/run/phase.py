@@ -128,6 +128,7 @@ class Phase:
             source,
             plan.pacing(seed),
             context.settings.server_timeout,
+            context.settings.request_timeout,
             lambda answer: context.recorder.add_answer(
                 [workload.record(item, name, session) for item in answers.add(answer)],
                 request_of(answer) if isinstance(answer.outcome, Reply) else None,
@@ -180,6 +181,7 @@ async def warm_up(context: PhaseContext, questions: Sequence[Item], *, reference
         source,
         pacing,
         settings.server_timeout,
+        settings.request_timeout,
         lambda _: None,
         lambda: False,
         context.say,

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from trt_common.private_file import open_private
+
 from mmlu_client.errors import InputError
 from mmlu_client.rundir.whole_lines import append_lines
 from mmlu_client.service.counters import Counters
@@ -38,7 +40,7 @@ def append_reading(path: Path, reading: CounterReading) -> None:
         OSError: it cannot be written.
     """
     line = json.dumps(asdict(reading), separators=(",", ":")) + "\n"
-    with path.open("ab", buffering=0) as file:
+    with open(path, "ab", buffering=0, opener=open_private) as file:
         append_lines(file, line)
 
 

@@ -177,6 +177,16 @@ class FinishedRun:
         return float(sum(end.outage_seconds for end in self.manifest.ends))
 
     @property
+    def timeouts(self) -> int:
+        """How many answers took too long, in the sessions that came to their end."""
+        return sum(end.timeouts for end in self.manifest.ends)
+
+    @property
+    def refusals(self) -> int:
+        """How often a request was refused because a queue was full, in the same sessions."""
+        return sum(end.refusals for end in self.manifest.ends)
+
+    @property
     def outages(self) -> list[tuple[int, Outage]]:
         """Each outage with the number of its session; those of a session that was killed are lost."""
         sessions = enumerate(self.manifest.sessions)

@@ -96,6 +96,8 @@ class SessionEnd(Moment):
         starved_share: of the last phase, the time that due requests waited for their prompts.
         phase_seconds: how long each phase was asked.
         lost_readings: how many readings of devices could not be written.
+        timeouts: how many answers took too long, so that they were asked for again.
+        refusals: how often a request was refused because a queue was full, and asked again.
     """
 
     why: str
@@ -108,6 +110,8 @@ class SessionEnd(Moment):
     starved_share: float
     phase_seconds: dict[str, float]
     lost_readings: int = 0
+    timeouts: int = 0
+    refusals: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

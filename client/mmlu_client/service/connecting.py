@@ -26,6 +26,7 @@ class Connecting:
         api_key: that servers over HTTP are shown.
         model_config: of the model that is served over HTTP.
         peak_flops: of all devices of one such server together, in FLOP/s.
+        request_timeout: how long an answer over HTTP may take before the load begins, in seconds.
     """
 
     kind: ServerKind
@@ -35,6 +36,7 @@ class Connecting:
     api_key: str | None = None
     model_config: ModelConfig | None = None
     peak_flops: float | None = None
+    request_timeout: float | None = None
 
     async def connection(self, address: Address) -> ServerConnection:
         """Prepare the connection to a server; nothing is sent to it yet.
@@ -57,6 +59,6 @@ class Connecting:
         return HttpConnection(
             endpoint,
             lambda: dialect_of(self.kind, endpoint, self.model_name, flops_of),
-            Given(self.model_config, self.peak_flops),
+            Given(self.model_config, self.peak_flops, self.request_timeout),
             self.say,
         )

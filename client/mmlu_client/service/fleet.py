@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,6 +13,7 @@ from dataclasses import replace
 from mmlu_client.errors import ClientError, InputError, NotWrittenError, RunError
 from mmlu_client.service.address import Address
 from mmlu_client.service.connecting import Connecting
+from mmlu_client.service.model import ServedTokenizer
 from mmlu_client.service.remote_server import RemoteServer
 from mmlu_client.service.server_connection import AwayError, ServerConnection
 from mmlu_client.service.stages import LATENCY, STAGES_OF_SERVERS, Slo
@@ -52,6 +54,8 @@ class Fleet:
         self._connecting = connecting
         self._say = say
         self._admit = admit
+        # What `connect` was given, and when it is over, by the monotonic clock.
+        self._seconds = self._deadline = 0.0
         # Those with a server that joined, or that does not fit.
         self._known: set[Address] = set()
 
@@ -67,7 +71,7 @@ class Fleet:
         return min((limit for limit in limits if limit), default=None)
 
     async def connect(self, seconds: float) -> None:
-        """Wait for every server, `seconds` at most.
+        """Wait for every server, `seconds` at most, in which `tokenizer` has its part.
 
         A server that is not there by then is left out, if another is.
 
@@ -75,11 +79,11 @@ class Fleet:
             RunError: none is there, or they do not all hold the same model and engine.
             ClientError: one was not admitted.
         """
+        self._seconds, self._deadline = seconds, time.monotonic() + seconds
         each = await self._resolve(seconds)
         connections = await asyncio.gather(*map(self._connection, each))
-        models = await asyncio.gather(
-            *(connection.wait_for_model(seconds) for connection in connections), return_exceptions=True
-        )
+        waiting = (connection.wait_for_model(seconds, self._deadline) for connection in connections)
+        models = await asyncio.gather(*waiting, return_exceptions=True)
         errors: list[BaseException] = []
         for address, connection, model in zip(each, connections, models, strict=True):
             if isinstance(model, BaseException):
@@ -94,12 +98,40 @@ class Fleet:
         for server in self.servers:
             self._admit_if_alike(server)
 
+    async def tokenizer(self) -> ServedTokenizer | None:
+        """Return the tokenizer of the servers' model, from the first that gives it; None where it has none.
+
+        One that is away by now is waited for, for what `connect` left of its time.
+
+        Raises:
+            RunError: none gives it in time.
+        """
+        told = False
+        for server in itertools.cycle(self.servers):
+            try:
+                return await server.connection.tokenizer(self._deadline - time.monotonic())
+            except AwayError as away:
+                trouble = f"{server.name}: {away}"
+            if (left := self._deadline - time.monotonic()) <= 0:
+                raise RunError(
+                    f"no server gives its tokenizer within {shortest(self._seconds)} s ({trouble}): start "
+                    "trt-server again, or give a longer --server-timeout"
+                )
+            if not told:
+                self._say(f"waiting up to {left:.0f} s for the tokenizer ({trouble})")
+                told = True
+            await asyncio.sleep(min(RESOLVE_SECONDS, left))
+        raise AssertionError("a fleet that is connected has servers")
+
     async def rejoin(self, server: RemoteServer, seconds: float) -> None:
         """Wait for a server that went away, `seconds` at most, and admit it as it came back.
+
+        It is asked over a new connection.
 
         Raises:
             RunError: it did not come back, holds another model or engine, or was not admitted.
         """
+        server.connection.renew()
         model = await server.connection.wait_for_model(seconds)
         if (difference := server.model.difference(model)) is not None:
             raise RunError(

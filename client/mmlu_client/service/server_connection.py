@@ -7,9 +7,17 @@ from typing import Protocol
 from mmlu_client.service.messages import Refusal, Reply, Request
 from mmlu_client.service.model import ServedModel, ServedTokenizer
 
+CALL_SECONDS = 30.0
+# An attempt at a tokenizer takes at least so long, however little is left of --server-timeout.
+LEAST_CALL_SECONDS = 5.0
+
 
 class AwayError(Exception):
     """The server takes no work now; the text says what is known of it."""
+
+
+class MuteError(AwayError):
+    """Nothing came from the server, which may be the connection's fault."""
 
 
 class AnswerStream(Protocol):
@@ -38,12 +46,20 @@ class AnswerStream(Protocol):
 class ServerConnection(Protocol):
     """Speaks to one server. Every method may raise RunError."""
 
-    async def wait_for_model(self, seconds: float) -> ServedModel:
+    def renew(self) -> None:
+        """Use a new connection from now on: the present one may be mute while new ones work."""
+        ...
+
+    async def wait_for_model(self, seconds: float, deadline: float | None = None) -> ServedModel:
         """Wait until the server takes work, and return what it holds.
+
+        Args:
+            seconds: how long to wait at most.
+            deadline: when that time is over, by the monotonic clock; None: it begins now.
 
         Raises:
             InputError: it cannot give what is measured.
-            RunError: it took none for `seconds`, or never will.
+            RunError: it took none for so long, or never will.
         """
         ...
 
@@ -54,7 +70,7 @@ class ServerConnection(Protocol):
             seconds: how long to wait for its answer at most.
 
         Raises:
-            AwayError: it takes no work now.
+            AwayError: it takes no work now; MuteError where nothing came from it.
             InputError: it cannot give what is measured.
             RunError: it never will.
         """
@@ -68,8 +84,15 @@ class ServerConnection(Protocol):
         """Have a server that measures its peak do so once more; return the model with the largest so far."""
         ...
 
-    async def tokenizer(self) -> ServedTokenizer | None:
-        """Return what the server tells of the model's tokenizer; None where it tells nothing."""
+    async def tokenizer(self, seconds: float) -> ServedTokenizer | None:
+        """Return what the server tells of the model's tokenizer; None where it tells nothing.
+
+        Args:
+            seconds: how long to wait for its answer at most, within bounds for a large one.
+
+        Raises:
+            AwayError: the server is away, or a connection to it is mute.
+        """
         ...
 
     def stream(self) -> AnswerStream:
@@ -79,3 +102,8 @@ class ServerConnection(Protocol):
     async def close(self) -> None:
         """Close the connection."""
         ...
+
+
+def call_seconds(seconds: float) -> float:
+    """Return how long a call may take where `seconds` are left for what needs it."""
+    return min(max(seconds, LEAST_CALL_SECONDS), CALL_SECONDS)

@@ -151,7 +151,7 @@ class Metrics:
             self._questions.labels(subject, outcome).inc(count)
         for kind in KINDS:
             self._tokens.labels(kind).inc(float(records[f"tokens.{kind}"].sum()))
-        self._flops.inc(float(records["flops"].sum()))
+        self._flops.inc(float(records["flops"].sum(dtype=float)))
         requests = records.requests()
         places = zip(requests["session"].tolist(), requests["server"].tolist(), strict=True)
         # Of a server that does not tell it, 0.

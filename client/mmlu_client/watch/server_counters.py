@@ -12,6 +12,7 @@ from mmlu_client.errors import ClientError, InputError, RunError, StreamLostErro
 from mmlu_client.rundir.counter_log import CounterReading, append_reading
 from mmlu_client.service.counters import Counters
 from mmlu_client.service.http.endpoint import HttpEndpoint
+from mmlu_client.service.plausible import can_be_counted
 from mmlu_client.watch.prometheus import text_string_to_metric_families
 
 # Field of Counters → its sample, in each server's words.
@@ -100,7 +101,7 @@ async def read_counters(endpoint: HttpEndpoint, seconds: float) -> Counters:
         seconds: how long to wait at most.
 
     Raises:
-        InputError: what is there are not the metrics of a known server.
+        InputError: what is there are not the metrics of a known server, or cannot be.
         RunError: there is no answer.
     """
     name = f"--server-metrics {endpoint.address}"
@@ -116,7 +117,11 @@ async def read_counters(endpoint: HttpEndpoint, seconds: float) -> Counters:
         raise InputError(f"{name} is not in Prometheus' form: {error}") from None
     for names in NAMES.values():
         if names[SIGN] in samples:
-            return Counters(**{each.name: samples.get(names[each.name], 0.0) for each in fields(Counters)})
+            found = {each.name: samples.get(names[each.name], 0.0) for each in fields(Counters)}
+            for field, value in found.items():
+                if not can_be_counted(value):
+                    raise InputError(f"{name} counts what cannot be: {names[field]} is {value:g}")
+            return Counters(**found)
     known = " nor ".join(f"{server}'s {names[SIGN]}" for server, names in NAMES.items())
     raise InputError(f"{name} has neither {known}: only these servers' metrics are known")
 

@@ -22,6 +22,8 @@ GRPC_OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", -1),
+    # A client may ask this often whether its connection still works; gRPC's own limit is five minutes.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
 
 

@@ -51,14 +51,14 @@ class _Told:
             return described
         return await self._chosen.describe(seconds)
 
-    async def learn(self) -> Learnt:
+    async def learn(self, seconds: float) -> Learnt:
         """Find out what the server gives. See `Dialect`."""
-        return await self._chosen.learn()
+        return await self._chosen.learn(seconds)
 
     async def score(self, request: Request) -> Reply | Refusal:
         """Ask a request. See `Dialect`."""
         return await self._chosen.score(request)
 
-    async def token_ids(self, text: str) -> list[int] | None:
+    async def token_ids(self, text: str, seconds: float) -> list[int] | None:
         """Ask for a text's token ids. See `Dialect`."""
-        return await self._chosen.token_ids(text)
+        return await self._chosen.token_ids(text, seconds)

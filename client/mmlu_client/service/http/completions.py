@@ -89,26 +89,26 @@ class Completions:
         self._abilities = replace(self._abilities, salts=described.engine == "vllm")
         return described
 
-    async def token_ids(self, text: str) -> list[int] | None:
+    async def token_ids(self, text: str, seconds: float) -> list[int] | None:
         """Ask `/tokenize`, in vLLM's fields or in llama.cpp's. See `Dialect`."""
         for asked in (
             {"model": self._model, "prompt": text},
             {"content": text, "add_special": True},
         ):
-            answer = await self._endpoint.post("/tokenize", asked)
+            answer = await self._endpoint.post("/tokenize", asked, seconds)
             ids = answer.content.get("tokens") if isinstance(answer.content, Mapping) else None
             if answer.is_good and ids and all(isinstance(each, int) for each in ids):
                 return list(ids)
         return None
 
-    async def learn(self) -> Learnt:
+    async def learn(self, seconds: float) -> Learnt:
         """Find out which fields the server takes, and what it answers. See `Dialect`."""
         known = Row(KNOWN, CANDIDATES)
-        alone = await self._find_way(known)
-        again = await self._again_among_others(known)
+        alone = await self._find_way(known, seconds)
+        again = await self._again_among_others(known, seconds)
         return Learnt(
             self._abilities.told_tokens,
-            await self._scores_prompts(),
+            await self._scores_prompts(seconds),
             alone.timings is not None,
             largest_difference(alone.scores[0], again),
         )
@@ -134,12 +134,12 @@ class Completions:
             scores = [replace(scores[0], computed_tokens=computed, flops=timings.flops)]
         return Reply(request.id, tuple(scores), timings.timing if timings is not None else None, None)
 
-    async def _find_way(self, known: Row) -> Read:
+    async def _find_way(self, known: Row, seconds: float) -> Read:
         """Leave out what the server does not take, until it answers with log-probabilities."""
         why = ""
         for told in (None, *MOST_LIKELY):
             self._abilities = replace(self._abilities, fields=frozenset(OPTIONAL), told_tokens=told)
-            answer = await self._taken([known])
+            answer = await self._taken([known], seconds)
             if not answer.is_good:
                 why = answer.message
                 continue
@@ -155,10 +155,10 @@ class Completions:
             "be measured with it"
         )
 
-    async def _taken(self, rows: Sequence[Row]) -> HttpAnswer:
+    async def _taken(self, rows: Sequence[Row], seconds: float) -> HttpAnswer:
         """Ask, and leave out the optional fields that the server refuses."""
         while True:
-            answer = await self._post(rows, "known-prompt", reuse=False)
+            answer = await self._post(rows, "known-prompt", reuse=False, seconds=seconds)
             if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                 raise RunError(
                     f"{self._endpoint.address} refuses the client: {answer.message}; see --api-key-file"
@@ -184,10 +184,10 @@ class Completions:
             return None
         return replace(mine, fields=mine.fields - {(named or taken)[0]})
 
-    async def _again_among_others(self, known: Row) -> RowScore:
+    async def _again_among_others(self, known: Row, seconds: float) -> RowScore:
         """Ask the known prompt in a list with others, or, where the server takes no lists, beside them."""
         rows = [Row(OTHERS[0], CANDIDATES), known, *(Row(each, CANDIDATES) for each in OTHERS[1:])]
-        answer = await self._post(rows, "known-prompt-again", reuse=False)
+        answer = await self._post(rows, "known-prompt-again", reuse=False, seconds=seconds)
         try:
             if answer.is_good:
                 return self._read(answer, rows).scores[1]
@@ -195,7 +195,7 @@ class Completions:
             pass
         self._abilities = replace(self._abilities, takes_lists=False)
         answers = await asyncio.gather(
-            *(self._post([row], "known-prompt-again", reuse=False) for row in rows)
+            *(self._post([row], "known-prompt-again", reuse=False, seconds=seconds) for row in rows)
         )
         try:
             return self._read(answers[1], [known]).scores[0]
@@ -204,9 +204,9 @@ class Completions:
                 f"{self._endpoint.address} answers a prompt once, and not again beside others: {error}"
             ) from None
 
-    async def _scores_prompts(self) -> bool:
+    async def _scores_prompts(self, seconds: float) -> bool:
         row = Row(KNOWN, (), len(KNOWN) - 1)
-        answer = await self._post([row], "known-prompt-itself", reuse=False)
+        answer = await self._post([row], "known-prompt-itself", reuse=False, seconds=seconds)
         try:
             return answer.is_good and bool(self._read(answer, [row]).scores)
         except AnswerError:
@@ -232,8 +232,10 @@ class Completions:
         }
         return [found[id(row)] for row in rows], read[0].timings if len(read) == 1 else None
 
-    async def _post(self, rows: Sequence[Row], id: str, *, reuse: bool) -> HttpAnswer:
-        return await self._endpoint.post(PATH, self._fields(rows, id, reuse=reuse))
+    async def _post(
+        self, rows: Sequence[Row], id: str, *, reuse: bool, seconds: float | None = None
+    ) -> HttpAnswer:
+        return await self._endpoint.post(PATH, self._fields(rows, id, reuse=reuse), seconds)
 
     def _fields(self, rows: Sequence[Row], id: str, *, reuse: bool) -> dict[str, Any]:
         """Return the body that asks rows of one kind."""

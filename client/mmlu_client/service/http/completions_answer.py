@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from mmlu_client.service.http.row import AnswerError, Row, RowScore, ToldToken, whole_number
+from mmlu_client.service.http.row import (
+    AnswerError,
+    Row,
+    RowScore,
+    ToldToken,
+    logprob_of,
+    token_of,
+    whole_number,
+)
 from mmlu_client.service.messages import Timing
 
 # Named so, a token is known by its id and not by its text, which several tokens may have.
@@ -153,7 +160,7 @@ def _places(logprobs: Mapping[str, Any]) -> list[_Place]:
         if isinstance(content := logprobs.get("content"), list):
             return [_place_with_ids(each) for each in content]
         return [
-            _Place(_id(token), logprob, {_id(name): _number(each) for name, each in (top or {}).items()})
+            _Place(_id(token), logprob, {_id(name): logprob_of(each) for name, each in (top or {}).items()})
             for token, logprob, top in zip(
                 logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True
             )
@@ -163,8 +170,8 @@ def _places(logprobs: Mapping[str, Any]) -> list[_Place]:
 
 
 def _place_with_ids(place: Mapping[str, Any]) -> _Place:
-    told = {each["id"]: _number(each["logprob"]) for each in place["top_logprobs"]}
-    return _Place(place["id"], _number(place["logprob"]), told)
+    told = {token_of(each["id"]): logprob_of(each["logprob"]) for each in place["top_logprobs"]}
+    return _Place(token_of(place["id"]), logprob_of(place["logprob"]), told)
 
 
 def _id(name: str) -> int:
@@ -173,19 +180,13 @@ def _id(name: str) -> int:
         raise AnswerError(
             f"it names tokens by their texts, like {name!r}, which several tokens may have, not by id"
         )
-    return int(name.removeprefix(ID_NAME))
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
-        raise AnswerError(f"{value!r} is no log-probability")
-    return float(value)
+    return token_of(int(name.removeprefix(ID_NAME)))
 
 
 def _finite(value: float | None) -> float:
     if value is None:
         raise AnswerError("it gives no log-probability of one of its tokens")
-    return _number(value)
+    return logprob_of(value)
 
 
 def _cached_tokens(content: Mapping[str, Any], tokens: int) -> int | None:
@@ -206,5 +207,5 @@ def _timings(content: Mapping[str, Any]) -> EngineTimings | None:
     try:
         stages = {each.name: int(found[0][f"{each.name}_ns"]) for each in fields(Timing)}
         return EngineTimings(Timing(**stages), int(found[0]["computed_tokens"]), int(found[0]["flops"]))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None

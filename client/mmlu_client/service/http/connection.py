@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trt_common.one_line import one_line
 from trt_common.tokenizer import SAMPLE_TEXT
 
-from mmlu_client.errors import RunError, StreamLostError
+from mmlu_client.errors import MuteStreamError, RunError, StreamLostError
+from mmlu_client.service.address import Address
 from mmlu_client.service.http.dialect import Described, Dialect, Learnt
 from mmlu_client.service.http.endpoint import HttpEndpoint
 from mmlu_client.service.http.stream import HttpStream
 from mmlu_client.service.model import Device, EngineInfo, ServedModel, ServedTokenizer
 from mmlu_client.service.model_config import ModelConfig
-from mmlu_client.service.server_connection import AwayError
+from mmlu_client.service.plausible import plausible_model
+from mmlu_client.service.server_connection import CALL_SECONDS, AwayError, MuteError, call_seconds
+from mmlu_client.service.waiting import wait_for_model
 from mmlu_client.text import shortest
 
-POLL_SECONDS = 0.2
-CALL_SECONDS = 30.0
+# The known prompt at the start may be the first that a server computes: it is waited for as the first answer
+# of a load is.
+FIRST_SECONDS = 900.0
 # A server over HTTP does not say how many requests it takes: so many are unanswered at once at the most, each
 # over a connection of its own, of which a process may have about a thousand.
 WINDOW = 512
@@ -37,10 +38,12 @@ class Given:
     Attributes:
         model_config: of the served model; None: not given.
         peak_flops: of all devices of one server together, in FLOP/s; None: not given.
+        request_timeout: how long an answer may take, in seconds; None: not given.
     """
 
     model_config: ModelConfig | None = None
     peak_flops: float | None = None
+    request_timeout: float | None = None
 
 
 class HttpConnection:
@@ -69,44 +72,49 @@ class HttpConnection:
         self._model: ServedModel | None = None
 
     @property
-    def _address(self) -> str:
-        return str(self._endpoint.address)
+    def _address(self) -> Address:
+        return self._endpoint.address
 
-    async def wait_for_model(self, seconds: float) -> ServedModel:
+    def renew(self) -> None:
+        """Use new connections from now on. See `ServerConnection`."""
+        self._endpoint.renew()
+
+    async def wait_for_model(self, seconds: float, deadline: float | None = None) -> ServedModel:
         """Wait until the server answers, and find out what it gives. See `ServerConnection`."""
-        deadline = time.monotonic() + seconds
-        told = False
-        while True:
-            try:
-                return await self.model_if_serving(max(1.0, deadline - time.monotonic()))
-            except AwayError as away:
-                trouble = str(away)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise RunError(
-                    f"no answer from {self._address} within {shortest(seconds)} s ({trouble}): start the "
-                    "server, "
-                    "or name another --url, or a longer --server-timeout"
-                )
-            if not told:
-                self._say(f"waiting up to {shortest(seconds)} s for {self._address} ({trouble})")
-                told = True
-            await asyncio.sleep(min(POLL_SECONDS, left))
+        return await wait_for_model(self, self._address, "the server", self._say, seconds, deadline)
 
     async def model_if_serving(self, seconds: float) -> ServedModel:
         """Find out what the server holds and gives, if it answers now. See `ServerConnection`."""
         dialect = self._new_dialect()
         try:
             described = await dialect.describe(min(seconds, CALL_SECONDS))
-            learnt = await dialect.learn()
+            learnt = await self._learn(dialect)
+        except MuteStreamError as mute:
+            raise MuteError(str(mute)) from None
         except StreamLostError as loss:
             raise AwayError(str(loss)) from None
         self._dialect = dialect
-        model = _served_model(described, learnt, self._given)
+        model = plausible_model(_served_model(described, learnt, self._given), str(self._address))
         if self._model is None:
             self._tell(model, learnt)
         self._model = model
         return model
+
+    async def _learn(self, dialect: Dialect) -> Learnt:
+        """Have a known prompt asked, and wait for each answer as long as one may take.
+
+        Raises:
+            StreamLostError: the server is away.
+            RunError: an answer does not come.
+        """
+        most = self._given.request_timeout or FIRST_SECONDS
+        try:
+            return await dialect.learn(most)
+        except MuteStreamError:
+            raise RunError(
+                f"{self._address} does not answer a known prompt in {shortest(most)} s: see whether it "
+                "computes, or give a longer --request-timeout"
+            ) from None
 
     async def model(self, seconds: float) -> ServedModel:  # noqa: ARG002
         """Return the model as it was found: over HTTP devices are not told of."""
@@ -118,12 +126,13 @@ class HttpConnection:
         """Return the model: such a server measures no peak."""
         return await self.model(0.0)
 
-    async def tokenizer(self) -> ServedTokenizer | None:
+    async def tokenizer(self, seconds: float) -> ServedTokenizer | None:
         """Return the ids that the server makes of a sample text, without files; None: it does not tell."""
         try:
-            ids = await self._dialect.token_ids(SAMPLE_TEXT)
+            ids = await self._dialect.token_ids(SAMPLE_TEXT, call_seconds(seconds))
         except StreamLostError as loss:
-            raise RunError(f"{self._address} does not tokenize: {loss}") from None
+            self.renew()
+            raise AwayError(str(loss)) from None
         return None if ids is None else ServedTokenizer({}, "", SAMPLE_TEXT, tuple(ids))
 
     def stream(self) -> HttpStream:
@@ -162,17 +171,16 @@ class HttpConnection:
 def _served_model(described: Described, learnt: Learnt, given: Given) -> ServedModel:
     config = given.model_config
     longest = described.max_prompt_tokens or (config.max_prompt_tokens if config else None) or ANY_NUMBER
-    name = one_line(described.model)
     return ServedModel(
-        id=name,
+        id=described.model,
         architecture=config.architecture if config else "",
         fingerprint=_fingerprint(described.model, described.root),
         parameters=config.parameters if config else None,
         vocabulary_size=config.vocabulary_size if config else ANY_NUMBER,
         engine=EngineInfo(
-            name=one_line(described.engine),
-            version=one_line(described.version),
-            precision=one_line(described.precision),
+            name=described.engine,
+            version=described.version,
+            precision=described.precision,
             fingerprint=_fingerprint(described.engine, described.version),
             load_seconds=None,
             build_seconds=None,
@@ -185,7 +193,7 @@ def _served_model(described: Described, learnt: Learnt, given: Given) -> ServedM
         max_batch_size=None,
         stream_window=WINDOW,
         notice="",
-        server_version=one_line(f"{described.engine} {described.version}"),
+        server_version=f"{described.engine} {described.version}",
         max_top_tokens=int(learnt.scores_prompts),
         tells_stages=learnt.tells_stages,
         told_tokens=learnt.told_tokens,

@@ -62,12 +62,15 @@ class Dialect(Protocol):
         """
         ...
 
-    async def learn(self) -> Learnt:
-        """Find out, by asking a known prompt, what the server gives.
+    async def learn(self, seconds: float) -> Learnt:
+        """Find out, by asking a known prompt several times, what the server gives.
+
+        Args:
+            seconds: how long to wait for each answer at most.
 
         Raises:
             InputError: it gives no log-probabilities, or none that can be used.
-            StreamLostError: it does not answer.
+            StreamLostError: it does not answer; MuteStreamError where it did not in time.
         """
         ...
 
@@ -80,6 +83,14 @@ class Dialect(Protocol):
         """
         ...
 
-    async def token_ids(self, text: str) -> list[int] | None:
-        """Return the ids that the server makes of a text; None where it has no such endpoint."""
+    async def token_ids(self, text: str, seconds: float) -> list[int] | None:
+        """Return the ids that the server makes of a text; None where it has no such endpoint.
+
+        Args:
+            text: what it tokenizes.
+            seconds: how long to wait for an answer at most.
+
+        Raises:
+            StreamLostError: it does not answer.
+        """
         ...

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from trt_common.one_line import one_line
 
-from mmlu_client.errors import InputError, RunError, StreamLostError
+from mmlu_client.errors import InputError, MuteStreamError, RunError, StreamLostError
 from mmlu_client.service.address import Address
 from mmlu_client.service.proxy import is_this_machine
 
@@ -82,12 +82,13 @@ class HttpEndpoint:
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._context = _tls(ca_file) if address.tls else None
         self._session: aiohttp.ClientSession | None = None
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def get(self, path: str, seconds: float) -> HttpAnswer:
         """Get what is at a path; wait `seconds` at most.
 
         Raises:
-            StreamLostError: there is no answer.
+            StreamLostError: there is no answer; MuteStreamError where there was none in time.
             RunError: the server is not to be trusted, or speaks no TLS.
         """
         return await self._ask("GET", path, None, seconds)
@@ -101,15 +102,22 @@ class HttpEndpoint:
             seconds: how long to wait at most; None: as long as it takes.
 
         Raises:
-            StreamLostError: there is no answer.
+            StreamLostError: there is no answer; MuteStreamError where there was none in time.
             RunError: the server is not to be trusted, or speaks no TLS.
         """
         return await self._ask("POST", path, json.dumps(fields, separators=(",", ":")).encode(), seconds)
 
+    def renew(self) -> None:
+        """Use new connections from now on, and give up what is asked on the present ones."""
+        self._closing = {each for each in self._closing if not each.done()}
+        if self._session is not None:
+            self._closing.add(asyncio.create_task(self._session.close()))
+            self._session = None
+
     async def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        self.renew()
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def _ask(self, method: str, path: str, body: bytes | None, seconds: float | None) -> HttpAnswer:
         """Ask, and once more where the server closed an idle connection as it was used again."""
@@ -138,7 +146,7 @@ class HttpEndpoint:
                 content = await _body(response)
                 return _answer(response, content)
         except asyncio.TimeoutError:
-            raise StreamLostError("nothing answers") from None
+            raise MuteStreamError("nothing answers") from None
 
     async def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

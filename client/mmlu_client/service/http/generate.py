@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -24,8 +23,10 @@ from mmlu_client.service.http.row import (
     Row,
     RowScore,
     ToldToken,
+    logprob_of,
     rows_of,
     score_of,
+    token_of,
     whole_number,
 )
 from mmlu_client.service.messages import Refusal, Reply, Request
@@ -73,21 +74,21 @@ class Generate:
             max_prompt_tokens=longest - GENERATED if isinstance(longest, int) else None,
         )
 
-    async def token_ids(self, text: str) -> list[int] | None:
+    async def token_ids(self, text: str, seconds: float) -> list[int] | None:
         """Ask `/tokenize`. See `Dialect`."""
-        answer = await self._endpoint.post("/tokenize", {"model": self._model, "prompt": text})
+        answer = await self._endpoint.post("/tokenize", {"model": self._model, "prompt": text}, seconds)
         ids = answer.content.get("tokens") if isinstance(answer.content, Mapping) else None
         if answer.is_good and ids and all(isinstance(each, int) for each in ids):
             return list(ids)
         return None
 
-    async def learn(self) -> Learnt:
+    async def learn(self, seconds: float) -> Learnt:
         """Ask the known prompt alone, and again among others. See `Dialect`."""
         known = Row(KNOWN, CANDIDATES)
         try:
-            alone = self._read(await self._known([known]), [known])[0]
+            alone = self._read(await self._known([known], seconds), [known])[0]
             rows = [Row(OTHERS[0], CANDIDATES), known, *(Row(each, CANDIDATES) for each in OTHERS[1:])]
-            again = self._read(await self._known(rows), rows)[1]
+            again = self._read(await self._known(rows, seconds), rows)[1]
         except AnswerError as error:
             raise InputError(
                 f"{self._endpoint.address} gives no log-probabilities that can be used ({error}): accuracy "
@@ -95,7 +96,7 @@ class Generate:
                 "be measured with it"
             ) from None
         check_logprobs(alone, str(self._endpoint.address))
-        return Learnt(None, await self._scores_prompts(), False, largest_difference(alone, again))
+        return Learnt(None, await self._scores_prompts(seconds), False, largest_difference(alone, again))
 
     async def score(self, request: Request) -> Reply | Refusal:
         """Ask a request's prompts. See `Dialect`."""
@@ -113,22 +114,24 @@ class Generate:
             return Refusal(request.id, "DATA_LOSS", f"the server's answer cannot be used: {error}", None)
         return Reply(request.id, tuple(scores), None, None)
 
-    async def _known(self, rows: Sequence[Row]) -> HttpAnswer:
-        answer = await self._post(rows, "known-prompt", reuse=False)
+    async def _known(self, rows: Sequence[Row], seconds: float) -> HttpAnswer:
+        answer = await self._post(rows, "known-prompt", reuse=False, seconds=seconds)
         if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
             raise StreamLostError(answer.message)
         if not answer.is_good:
             raise AnswerError(answer.message)
         return answer
 
-    async def _scores_prompts(self) -> bool:
+    async def _scores_prompts(self, seconds: float) -> bool:
         row = Row(KNOWN, (), len(KNOWN) - 1)
         try:
-            return bool(self._read(await self._known([row]), [row]))
+            return bool(self._read(await self._known([row], seconds), [row]))
         except AnswerError:
             return False
 
-    async def _post(self, rows: Sequence[Row], id: str, *, reuse: bool) -> HttpAnswer:
+    async def _post(
+        self, rows: Sequence[Row], id: str, *, reuse: bool, seconds: float | None = None
+    ) -> HttpAnswer:
         salts = [f"{id}-{place}-{uuid.uuid4().hex}" for place in range(len(rows))]
         body = {
             "input_ids": [list(row.token_ids) for row in rows],
@@ -142,7 +145,7 @@ class Generate:
             # Without it what an earlier prompt left in the cache is used again.
             **({} if reuse else {"cache_salt": salts}),
         }
-        return await self._endpoint.post(PATH, body)
+        return await self._endpoint.post(PATH, body, seconds)
 
     def _read(self, answer: HttpAnswer, rows: Sequence[Row]) -> list[RowScore]:
         """Read what was answered for rows; raise AnswerError where it is not what was asked for."""
@@ -214,7 +217,4 @@ def _top(mine: ToldToken, told: Sequence[Any]) -> ToldToken:
 
 def _token(entry: Sequence[Any]) -> ToldToken:
     """Read `[logprob, id, text]`."""
-    logprob, token = entry[0], entry[1]
-    if isinstance(logprob, bool) or not isinstance(logprob, (int, float)) or math.isnan(logprob):
-        raise AnswerError(f"{logprob!r} is no log-probability")
-    return int(token), float(logprob)
+    return token_of(entry[1]), logprob_of(entry[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.service.messages import ContinuationScore, Score
 from mmlu_client.service.model_config import FlopsOf
 
+# Larger than every vocabulary.
+MOST_ID = 2**32 - 1
 # A token id and its natural-logarithm probability.
 ToldToken = tuple[int, float]
 
@@ -52,6 +55,24 @@ class RowScore:
     own_logprobs: tuple[float, ...] = ()
     own_top: tuple[ToldToken, ...] = ()
     cached_tokens: int | None = None
+
+
+def token_of(value: object) -> int:
+    """Return a value that is a token id; raise AnswerError where it is none."""
+    token = whole_number(value, MOST_ID)
+    if token is None:
+        raise AnswerError(f"{value!r:.50} is no token id")
+    return token
+
+
+def logprob_of(value: object) -> float:
+    """Return a value that is a number; raise AnswerError where it is none."""
+    try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value):
+            return float(value)
+    except OverflowError:  # an integer that is larger than every float
+        pass
+    raise AnswerError(f"{value!r:.50} is no log-probability")
 
 
 def whole_number(value: object, most: int) -> int | None:
