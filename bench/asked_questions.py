@@ -17,7 +17,7 @@ from mmlu_client.prompts.limit import prompt_limit
 from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.prompts.tokenizer import named_tokenizer
 
-from tools.server_process import ServerProcess, program
+from tools.server_process import program
 
 
 def question_flags(about: str | None, rounds: int) -> argparse.ArgumentParser:
@@ -65,20 +65,20 @@ def built_prompts(options: argparse.Namespace, positions: int, vocabulary_size: 
 
 
 def run_client(
-    options: argparse.Namespace, server: ServerProcess, output: Path, *flags: str
+    options: argparse.Namespace, address: str, output: Path, *flags: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Ask a server all questions through mmlu-client.
 
     Args:
         options: Those of `question_flags`.
-        server: Who is asked.
+        address: Of the server that is asked.
         output: The run's folder.
         flags: Further ones of the client.
 
     Returns:
         The summary, and the records of the scored questions in the benchmark's order.
     """
-    command = [program("mmlu-client"), "--url", server.address, "--bs", str(options.bs), *flags]
+    command = [program("mmlu-client"), "--url", address, "--bs", str(options.bs), *flags]
     command += ["--data", options.data, "--tokenizer", options.tokenizer, "--output", str(output)]
     command += [] if options.subjects is None else ["--subjects", options.subjects]
     command += [] if options.limit is None else ["--limit", str(options.limit)]

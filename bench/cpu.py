@@ -77,8 +77,8 @@ def _round(
     options: argparse.Namespace, server: ServerProcess, model: Any | None, prompts: list[Prompt]
 ) -> Round:
     with tempfile.TemporaryDirectory() as folder:
-        summary, whole = run_client(options, server, Path(folder) / "whole")
-        reused, again = run_client(options, server, Path(folder) / "reused", "--reuse-prefix")
+        summary, whole = run_client(options, server.address, Path(folder) / "whole")
+        reused, again = run_client(options, server.address, Path(folder) / "reused", "--reuse-prefix")
     predictions = [[record["predicted"] for record in records] for records in (whole, again)]
     seconds = None
     if model is not None:

@@ -17,17 +17,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,12 +36,12 @@ from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
 
 from bench.asked_questions import built_prompts, question_flags, read_flags, run_client
+from bench.vllm_server import MODEL, VLLM_SECONDS, prefix_caching, vllm_server
 from tools.server_process import ServerProcess
 
 # PyTorch's engine is transformers, behind the same server.
 OURS = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("torch", "fp32"))
 VLLM = {"fp32": "float32", "bf16": "bfloat16"}
-VLLM_SECONDS = 600
 # Tokens of the longest prompt, for every server.
 POSITIONS = 2048
 
@@ -102,7 +98,9 @@ def _ways(
         print("vLLM is left out: --vllm names an environment that has it")
         return
     for precision, dtype in VLLM.items():
-        address = stack.enter_context(_vllm(options, folder, dtype))
+        flags = ["--dtype", dtype, "--max-model-len", str(POSITIONS), "--skip-tokenizer-init"]
+        flags += ["--max-logprobs", "20", *prefix_caching(options.reuse)]
+        address = stack.enter_context(vllm_server(options.vllm, folder, options.threads, *flags))
         yield f"vLLM {precision}", partial(_ask_vllm, options, address, prompts)
 
 
@@ -115,56 +113,9 @@ def _round(ways: dict[str, Way], number: int) -> dict[str, Asked]:
 def _ask_ours(options: argparse.Namespace, server: ServerProcess) -> Asked:
     flags = ["--concurrency", str(options.in_flight), *(["--reuse-prefix"] if options.reuse else [])]
     with tempfile.TemporaryDirectory() as folder:
-        summary, records = run_client(options, server, Path(folder), *flags)
+        summary, records = run_client(options, server.address, Path(folder), *flags)
     logprobs = np.array([list(record["logprobs"].values()) for record in records])
     return Asked(summary["whole_seconds"], summary["whole_over_core"], logprobs)
-
-
-@contextmanager
-def _vllm(options: argparse.Namespace, folder: Path, dtype: str) -> Iterator[str]:
-    """Run vLLM's server; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [options.vllm / "bin" / "vllm", "serve", folder, "--dtype", dtype, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--max-model-len", str(POSITIONS), "--skip-tokenizer-init"]
-    command += ["--served-model-name", "model", "--max-logprobs", "20"]
-    command += ["--enable-prefix-caching" if options.reuse else "--no-enable-prefix-caching"]
-    cores = sorted(os.sched_getaffinity(0))[: options.threads]
-    environment = os.environ | {
-        "VLLM_CPU_KVCACHE_SPACE": "2",
-        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
-        "HF_HUB_OFFLINE": "1",
-        "PATH": f"{options.vllm / 'bin'}:{os.environ['PATH']}",
-    }
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/health", process)
-            yield f"http://127.0.0.1:{port}"
-        except TimeoutError:
-            log.seek(0)
-            sys.exit(f"bench.cpu_engines: vLLM does not start: {log.read()[-2000:]}")
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    """Raise TimeoutError where it does not answer in time, or ends."""
-    deadline = time.monotonic() + VLLM_SECONDS
-    while not _answers(address):
-        if time.monotonic() > deadline or process.poll() is not None:
-            raise TimeoutError(address)
-        time.sleep(1)
-
-
-def _answers(address: str) -> bool:
-    try:
-        urllib.request.urlopen(address, timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 def _ask_vllm(options: argparse.Namespace, address: str, prompts: Sequence[Prompt]) -> Asked:
@@ -179,7 +130,7 @@ def _logprobs(address: str, batch: Sequence[Prompt]) -> list[list[float]]:
     """Ask vLLM for the candidates' log-probabilities of each prompt."""
     letters = list(map(int, batch[0].candidate_ids))
     body = {
-        "model": "model",
+        "model": MODEL,
         "prompt": [list(map(int, prompt.token_ids)) for prompt in batch],
         "max_tokens": 1,
         "temperature": 0,

@@ -40,12 +40,12 @@ from mmlu_client.prompts.limit import prompt_limit
 from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.prompts.tokenizer import named_tokenizer
 from trt_common.command_line.streams import take_any_text
+from trt_common.model.flops import text_flops
+from trt_common.model.geometry import Geometry
 from trt_server.devices.nvml import gpu_device
 from trt_server.engines.tensorrt.presence import Missing, find_gpu
 from trt_server.model.checkpoint import open_checkpoint
-from trt_server.model.geometry import Geometry
 from trt_server.model.source import resolve_model
-from trt_server.observe.accounting import text_flops
 
 from bench.reference_python import reference_environment, reference_python
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from trt_common.command_line.command import split_command
 from trt_common.command_line.option import read_options
 from trt_common.command_line.parser import FlagParser
 from trt_common.command_line.streams import take_any_text
+from trt_common.one_line import printable
 
 from mmlu_client.config.command_line import (
     COMMANDS,
@@ -28,6 +30,7 @@ from mmlu_client.config.flag_values import slo
 from mmlu_client.config.settings import Settings
 from mmlu_client.errors import ClientError, InputError, StoppedError
 from mmlu_client.process_start import process_started
+from mmlu_client.service.server_kind import spoken_to
 from mmlu_client.standard_error import outlive_standard_error
 
 # A resumed run takes these from its own command line only.
@@ -35,6 +38,8 @@ NOT_RESUMED = frozenset({"config", "resume", "output"})
 # Flags that say how MMLU's questions are chosen and asked.
 NOT_OF_TASKS = ("data", "subjects", "prompt_format", "reuse_prefix", "validate")
 OF_TLS = ("tls_ca", "tls_cert", "tls_key")
+# Flags of servers that are asked over HTTP.
+OF_HTTP = ("model_name", "api_key_file", "model_config", "peak_flops", "server_metrics")
 # Flags that say how many requests come, or when.
 LOADS = ("sweep", "concurrency", "request_rate", "offline")
 
@@ -60,6 +65,8 @@ def settings_from(arguments: Sequence[str], command: str | None = None) -> Setti
 
         chosen = _resumed(parser, arguments, chosen, flags_of(Path(chosen.resume).expanduser()))
     settings = read_options(Settings, chosen, given=_given(chosen))
+    addresses = tuple(spoken_to(address, settings.server_kind) for address in settings.addresses)
+    settings = replace(settings, addresses=addresses)
     _check_none_is_idle(own, settings)
     return settings
 
@@ -116,7 +123,7 @@ def _compare(arguments: Sequence[str]) -> None:
 
 def fail(message: str, status: int) -> NoReturn:
     """Print an error in one line and end the process with this exit status."""
-    print(f"{PROGRAM}: error: {message}", file=sys.stderr, flush=True)
+    print(f"{PROGRAM}: error: {printable(message)}", file=sys.stderr, flush=True)
     sys.exit(status)
 
 
@@ -167,6 +174,7 @@ def _check_none_is_idle(own: argparse.Namespace, settings: Settings) -> None:
     elif own.include_path:
         raise InputError("--include-path is of tasks: give --task too, or leave it away")
     _check_tls(own, settings)
+    _check_over_http(own, settings)
     if own.metrics_host and settings.metrics_port is None:
         raise InputError("--metrics-host is of metrics: give --metrics-port too, or leave it away")
 
@@ -182,8 +190,30 @@ def _check_tls(own: argparse.Namespace, settings: Settings) -> None:
     given = [name for name in OF_TLS if getattr(own, name)]
     if given and not any(address.tls for address in settings.addresses):
         raise InputError(
-            f"--{given[0].replace('_', '-')} is of servers that speak TLS: write grpcs://host:port in --url, "
-            "or leave it away"
+            f"--{given[0].replace('_', '-')} is of servers that speak TLS: write grpcs://host:port, or "
+            "https://host:port, in --url, or leave it away"
+        )
+
+
+def _check_over_http(own: argparse.Namespace, settings: Settings) -> None:
+    """Refuse flags that mean nothing for servers over HTTP, or for others.
+
+    Raises:
+        InputError: one of `own` does nothing, or servers of several protocols are named.
+    """
+    over_http = {address.http for address in settings.addresses}
+    if len(over_http) > 1:
+        raise InputError("--url names servers over gRPC and over HTTP: one run asks servers of one kind")
+    is_over_http = over_http.pop()
+    if own.validate and is_over_http:
+        raise InputError("--validate asks a trt-server's reference engine, over gRPC: leave it away")
+    if own.token_file and own.api_key_file:
+        raise InputError("--token-file and --api-key-file name the same thing: give one of them")
+    idle = [name for name in OF_HTTP if getattr(own, name)]
+    if idle and not is_over_http:
+        raise InputError(
+            f"--{idle[0].replace('_', '-')} is of servers that are asked over HTTP: write http://host:port "
+            "in --url, or leave it away"
         )
 
 

@@ -49,3 +49,11 @@ class StoppedError(ClientError):
 
 class StreamLostError(Exception):
     """The stream of scores broke; questions without an answer may be asked again."""
+
+
+class MuteStreamError(StreamLostError):
+    """No answer came on the stream for as long as one may take."""
+
+
+class GivenUpError(StreamLostError):
+    """The server is not asked any more; the message says why, and names it."""

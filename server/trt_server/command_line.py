@@ -89,9 +89,9 @@ def cache_parser() -> OneLineParser:
     parse = OneLineParser(
         prog=f"{PROGRAM} {CACHE}",
         description="List or remove what servers keep on the disk from one start to the next: random "
-        "weights, weights converted to another type, plans and timings of TensorRT. It lies in "
-        "TRT_SERVER_CACHE, else in trt-server under XDG_CACHE_HOME, else in ~/.cache/trt-server. A start "
-        "that needs an entry which was removed makes it again.",
+        "weights, weights converted to another type, hashes of weights, plans and timings of TensorRT. It "
+        "lies in TRT_SERVER_CACHE, else in trt-server under XDG_CACHE_HOME, else in ~/.cache/trt-server. A "
+        "start that needs an entry which was removed makes it again.",
     )
     commands = parse.add_subparsers(dest="command", metavar="list | remove")
     commands.add_parser(LIST, help="entries, the last used first; this is what `trt-server cache` does")

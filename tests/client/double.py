@@ -27,11 +27,12 @@ PEAK = 1e9
 PARAMETERS = 1_000_000
 GIB = 2**30
 
-HOLD = "hold"
+HOLD, SWALLOW = "hold", "swallow"
 
 # What is done with the n-th request that comes in, from 0: answered where it says None, refused with a status
-# in the stream, the stream broken with a gRPC status code, or held for good.
-Verdict: TypeAlias = status_pb2.Status | grpc.StatusCode | Literal["hold"] | None
+# in the stream, the stream broken with a gRPC status code, held for good with all after it, or left without
+# an answer while others have theirs.
+Verdict: TypeAlias = status_pb2.Status | grpc.StatusCode | Literal["hold", "swallow"] | None
 Decide = Callable[[int], Verdict]
 Change = Callable[[pb.ScoreRequest, pb.ScoreResponse], None]
 
@@ -39,7 +40,8 @@ Change = Callable[[pb.ScoreRequest, pb.ScoreResponse], None]
 def status(code: int, message: str, retry_seconds: float | None = None) -> status_pb2.Status:
     details = []
     if retry_seconds is not None:
-        info = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(nanos=int(retry_seconds * 1e9)))
+        delay = duration_pb2.Duration(seconds=int(retry_seconds), nanos=int(retry_seconds % 1 * 1e9))
+        info = error_details_pb2.RetryInfo(retry_delay=delay)
         detail = any_pb2.Any()
         detail.Pack(info)
         details.append(detail)
@@ -81,6 +83,9 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         sample: tuple[str, list[int]] = ("", []),
         measured_peaks: Sequence[float] = (),
         contended: bool = False,
+        pause: float = 0.0,
+        late: bool = False,
+        loses_tokenizer: bool = False,
     ) -> None:
         """tokenizer: file name → content, None for a model without. tls: key and certificate.
 
@@ -92,6 +97,9 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         sample: a text, and the ids that it says it makes of it.
         measured_peaks: what it measures at its start, and then whenever it is told to; none more: it refuses.
         contended: what it says of all its measurements.
+        pause: what an answer takes, in seconds.
+        late: whether what it swallowed is answered after all, when it is asked for again.
+        loses_tokenizer: whether it holds the call for its tokenizer until it is stopped.
         """
         self._tokenizer = tokenizer
         self._decide = decide
@@ -116,6 +124,9 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         self._sample = sample
         self._measured_peaks = measured_peaks
         self._contended = contended
+        self._pause = pause
+        self._late = late
+        self._loses_tokenizer = loses_tokenizer
         self.measurements = 1
         self.readings = 0
         self._loop = asyncio.new_event_loop()
@@ -224,6 +235,9 @@ class Double(scoring_pb2_grpc.ScoringServicer):
         return model
 
     async def GetTokenizer(self, request: Any, context: Any) -> pb.Tokenizer:  # noqa: ARG002, N802
+        if self._loses_tokenizer:
+            self.holds.set()
+            await asyncio.Event().wait()
         if self._tokenizer is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "this model has no tokenizer")
         files = [pb.File(name=name, content=content) for name, content in (self._tokenizer or {}).items()]
@@ -233,13 +247,17 @@ class Double(scoring_pb2_grpc.ScoringServicer):
     async def StreamScore(  # noqa: N802
         self, requests: AsyncIterator[pb.ScoreRequest], context: Any
     ) -> AsyncIterator[pb.StreamScoreResponse]:
+        swallowed: dict[str, pb.ScoreRequest] = {}
         async for request in requests:
             number = len(self.asked)
             self.asked.append(request)
-            verdict = self._decide(number)
+            verdict = self.verdict(number)
+            await asyncio.sleep(self._pause)
             if verdict == HOLD:
                 self.holds.set()
                 await asyncio.Event().wait()
+            elif verdict == SWALLOW:
+                swallowed[request.id] = request
             elif isinstance(verdict, grpc.StatusCode):
                 await context.abort(verdict, "told to break")
             elif isinstance(verdict, status_pb2.Status):
@@ -248,7 +266,14 @@ class Double(scoring_pb2_grpc.ScoringServicer):
                 response = answer(request)
                 self._change(request, response)
                 yield pb.StreamScoreResponse(id=request.id, response=response)
+                before = swallowed.pop(request.id.partition("~")[0], None)
+                if self._late and before is not None:
+                    yield pb.StreamScoreResponse(id=before.id, response=answer(before))
         self.streams_ended_well += 1
+
+    def verdict(self, number: int) -> Verdict:
+        """What is done with the n-th request, which is in `asked` by now."""
+        return self._decide(number)
 
 
 class Collecting(Double):

@@ -133,7 +133,7 @@ def test_bad_config_file_is_one_line(tmp_path: Path, content: bytes, message: st
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (["--config", "/"], "Unable to open config file: /. Error: [Errno 21] Is a directory"),
-        (["--url", "http://localhost:8001"], "use grpc://localhost:8001"),
+        (["--url", "ws://localhost:8001"], "use grpc://localhost:8001"),
         (["--data", "/nowhere"], "--data /nowhere: no such folder"),
         (["--data", "./mmlu"], "--data ./mmlu: no such folder"),
         (["--data", "a/../b"], "--data a/../b: no such folder"),

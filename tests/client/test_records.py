@@ -25,6 +25,8 @@ KEYS: dict[str, list[str]] = {
     "predicted": [],
     "correct": [],
     "logprobs": LETTERS,
+    # A server that scores every candidate leaves none of them bounded.
+    "below": [],
     "candidates": LETTERS,
     "top_token": [],
     "top_logprob": [],
@@ -40,7 +42,7 @@ KEYS: dict[str, list[str]] = {
     "error": [],
 }
 PATHS = [f"{key}.{name}" for key, below in KEYS.items() for name in below] + [
-    key for key, below in KEYS.items() if not below
+    key for key, below in KEYS.items() if not below and key != "below"
 ]
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import write_checkpoint
 from client_process import SECONDS, ClientProcess, client, the_error
 from double import CORE_NS, HOLD, PARAMETERS, PEAK, Double, status
 from google.rpc import code_pb2
 from mmlu import write_benchmark
 from processes import ServerProcess
 from run_files import manifest, page, records, summary, wait_for_records
+from safetensors.torch import load_file, save_file
 from tokenizer_kinds import byte_level, tokenizer_files
 
 from tools.free_port import free_port
@@ -220,6 +222,29 @@ def test_other_data_and_another_model_are_refused(data: Path, output: Path, tmp_
     with Double(TOKENIZER, fingerprint="engine-2") as double:
         result = client("--resume", output, "--url", double.url)
     assert 'engine.fingerprint was "engine-1", now it is "engine-2"' in the_error(result)
+
+
+def test_a_model_whose_weights_changed_in_the_middle_of_a_tensor_is_refused(
+    data: Path, output: Path, tmp_path: Path
+) -> None:
+    """Most of a matrix is another, and not its beginning, its end or what lies at regular distances."""
+    folder = write_checkpoint(tmp_path / "model", "llama", hidden_size=256, num_hidden_layers=1)
+    with ServerProcess("--model", str(folder)) as server:
+        server.wait_until_serving()
+        done = client("--url", server.url, "--data", data, "--output", output)
+        assert done.returncode == 0, done.stderr
+    before, path = (output / "records.jsonl").read_bytes(), folder / "model.safetensors"
+    tensors = load_file(path)
+    matrix = tensors["model.embed_tokens.weight"].view(-1)
+    for start in range(0, len(matrix), 8192):
+        matrix[start + 1200 : start + 7000] *= -1
+    save_file(tensors, path, metadata={"format": "pt"})
+    with ServerProcess("--model", str(folder)) as server:
+        server.wait_until_serving()
+        refused = client("--resume", output, "--url", server.url)
+    assert refused.returncode == 2
+    assert f"--resume {output}: model.fingerprint was " in the_error(refused)
+    assert (output / "records.jsonl").read_bytes() == before
 
 
 def test_a_reference_that_was_not_asked_is_no_part_of_the_run(data: Path, output: Path) -> None:

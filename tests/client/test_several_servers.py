@@ -16,6 +16,7 @@ from mmlu import write_benchmark
 from mmlu_client.errors import InputError, NotWrittenError
 from mmlu_client.service.access import Access
 from mmlu_client.service.address import parse_addresses
+from mmlu_client.service.connecting import Connecting
 from mmlu_client.service.fleet import Fleet
 from mmlu_client.service.remote_server import RemoteServer
 from run_files import manifest, page, records, summary, wait_for_records
@@ -151,7 +152,8 @@ def test_a_server_that_cannot_be_written_down_does_not_join_in_silence() -> None
                 tried.set()
                 raise NotWrittenError(Path("manifest.json"), "No space left on device")
 
-        fleet = Fleet(parse_addresses(f"{one.url},localhost:{port}"), Access(), lambda _: None, admit)
+        connecting = Connecting("auto", Access(), lambda _: None)
+        fleet = Fleet(parse_addresses(f"{one.url},localhost:{port}"), connecting, lambda _: None, admit)
         await fleet.connect(1.0)
         try:
             async with fleet.watched(joined.append):

@@ -20,7 +20,6 @@ ABSENT = ROOT / "tests" / "fakes" / "absent"
 # Packages of pyproject.toml → what is imported of each.
 CLIENT = {"datasets": "datasets", "Jinja2": "jinja2", "plotly": "plotly", "pyarrow": "pyarrow"}
 SERVER = {
-    "aiohttp": "aiohttp",
     "cryptography": "cryptography",
     "grpcio-reflection": "grpc_reflection",
     "msgspec": "msgspec",
@@ -30,7 +29,7 @@ SERVER = {
     "safetensors": "safetensors",
 }
 BOTH = {
-    "ConfigArgParse", "PyYAML", "googleapis-common-protos", "grpcio", "grpcio-health-checking",
+    "ConfigArgParse", "aiohttp", "PyYAML", "googleapis-common-protos", "grpcio", "grpcio-health-checking",
     "huggingface_hub", "numpy", "prometheus-client", "protobuf", "psutil", "rich", "sentencepiece",
     "tokenizers", "transformers",
 }  # fmt: skip

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from trt_common.model.flops import text_flops
+from trt_common.model.geometry import Geometry, read_geometry
 from trt_server.model.dummy import GEOMETRIES
-from trt_server.model.geometry import Geometry, read_geometry
-from trt_server.observe.accounting import mfu, text_flops
+from trt_server.observe.accounting import mfu
 
 A100_FP16 = 312e12
 

@@ -17,9 +17,9 @@ from fake_gpu_machine import gpu_machine
 from hub import Hub
 from processes import FREE_PORTS, ServerProcess, program, run_program
 from small_disk import small_disk
+from trt_common.model.geometry import read_geometry
 from trt_server.devices.memory import host_memory
 from trt_server.model.dummy import GEOMETRIES
-from trt_server.model.geometry import read_geometry
 
 MIB = 2**20
 V1, V2 = "sys/fs/cgroup/memory", "sys/fs/cgroup"

@@ -25,7 +25,7 @@ def run_parser(command: str | None = None) -> FlagParser:
         "MMLU_CLIENT_",
         COMMANDS,
         command,
-        description="Stream MMLU through a trt-server and measure accuracy, throughput and MFU.",
+        description="Stream MMLU through a trt-server, or another, and measure accuracy, throughput and MFU.",
         epilog="Every flag may also be set in the config file and in the environment, as MMLU_CLIENT_<FLAG>.",
     )
     add_options(parser, Settings)

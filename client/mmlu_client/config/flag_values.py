@@ -61,6 +61,11 @@ def rate(value: str) -> float:
     return _number(value, 0, math.inf, "a number of requests a second above 0", above=True)
 
 
+def flops(value: str) -> float:
+    """Read a number of floating-point operations a second, above 0."""
+    return _number(value, 0, math.inf, "a number of FLOP/s above 0, like 312e12", above=True)
+
+
 def share(value: str) -> float:
     """Read the width of an interval of shares, between 0 and 1, neither included."""
     return _number(value, 0, 1, "a width between 0 and 1, like 0.02", above=True)

@@ -14,7 +14,8 @@ from mmlu_client.config.load_plan import LOAD, LoadPlan
 from mmlu_client.errors import InputError
 from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.limit import RequestedLimit
-from mmlu_client.service.address import Address, parse_addresses
+from mmlu_client.service.address import Address, parse_address, parse_addresses
+from mmlu_client.service.server_kind import AUTO, KINDS, ServerKind
 from mmlu_client.service.stages import Slo
 
 SERVER, BENCHMARK, ACCURACY, OUTPUT = "server", "benchmark", "accuracy", "output"
@@ -25,6 +26,16 @@ DATA, FEW_SHOTS = "demo", 5
 
 def _path(given: str | None) -> Path | None:
     return Path(given).expanduser() if given else None
+
+
+def _metrics(given: str | None) -> tuple[Address, ...]:
+    if given is None:
+        return ()
+    addresses = tuple(parse_address(url.strip()) for url in given.split(","))
+    for address in addresses:
+        if not address.http:
+            raise InputError(f"--server-metrics {given}: must be like http://host:8000/metrics")
+    return addresses
 
 
 def _tasks(given: str | None) -> tuple[str, ...] | None:
@@ -56,11 +67,45 @@ class Settings:
     addresses: tuple[Address, ...] = option(
         SERVER,
         "host:port, or grpcs://host:port for TLS; several share the load; dns:///name:port is every address "
-        "of a name",
+        "of a name; http://host:port or https://host:port is a server that is asked over HTTP",
         flag="--url",
         default="localhost:8001",
         metavar="URL[,URL]",
         read=parse_addresses,
+    )
+    server_kind: ServerKind = option(
+        SERVER,
+        "what is asked: a trt-server over gRPC, or over HTTP OpenAI's completions (vLLM, llama.cpp, "
+        "trt-server) "
+        "or SGLang's own endpoint; by default the scheme of --url decides, and the server's list of models",
+        choices=KINDS,
+        default=AUTO,
+    )
+    model_name: str | None = option(SERVER, "over HTTP, the model that is asked, of several", metavar="NAME")
+    api_key_file: Path | None = option(
+        SERVER,
+        "over HTTP, a file with the key that the server is shown, as --token-file has it",
+        metavar="FILE",
+        read=_path,
+    )
+    model_config: str | None = option(
+        SERVER,
+        "over HTTP, the served model's config.json, by which FLOPs are counted, and its tokenizer: `demo`, a "
+        "folder or a hub id",
+        metavar="demo|FOLDER|ID",
+    )
+    peak_flops: float | None = option(
+        SERVER,
+        "over HTTP, what all devices of a server can do together, in FLOP/s, like 312e12, for MFU",
+        type=values.flops,
+        metavar="FLOPS",
+    )
+    server_metrics: tuple[Address, ...] = option(
+        SERVER,
+        "over HTTP, where vLLM or SGLang has its metrics for Prometheus, like http://host:8000/metrics, "
+        "which tell what it cached and used again, and the wait in its queue",
+        metavar="URL[,URL]",
+        read=_metrics,
     )
     tls_ca: Path | None = option(
         SERVER, "PEM certificates to trust; the system's by default", metavar="FILE", read=_path
@@ -84,6 +129,14 @@ class Settings:
         "how long a server may be away, at the start and in the run",
         type=values.seconds,
         default=60.0,
+        metavar="SECONDS",
+    )
+    request_timeout: float | None = option(
+        SERVER,
+        "how long an answer may take before it is asked for again, of another server where there is one, and "
+        "how long a full queue may refuse every request; by default 10 times the server's slowest answer so "
+        "far and 120 at least, 900 until its first",
+        type=values.positive_seconds,
         metavar="SECONDS",
     )
     data: str | None = option(
@@ -204,6 +257,11 @@ class Settings:
     given: dict[str, Any]
 
     @property
+    def named_tokenizer(self) -> str | None:
+        """The tokenizer that the person names: --tokenizer, or the one beside --model-config."""
+        return self.tokenizer or self.model_config
+
+    @property
     def sweep(self) -> tuple[LoadPlan, ...]:
         """The load of each run of the sweep, of which this may be one; empty where there is none."""
         return self.load.points
@@ -229,8 +287,9 @@ class Settings:
         most = max([self.given["concurrency"] or 0, *swept])
         if most > capacity:
             flag = "--sweep" if swept else "--concurrency"
+            others = "" if self.addresses[0].http else ", or start trt-server with a larger --stream-window"
             raise InputError(
                 f"{flag}: {most} requests cannot be in flight: the servers' windows hold {capacity} in all; "
-                f"ask for {capacity} at most, or start trt-server with a larger --stream-window"
+                f"ask for {capacity} at most{others}"
             )
         return replace(self, load=replace(self.load, concurrency=min(self.load.concurrency, capacity)))

@@ -149,18 +149,21 @@ def agreement_of(first: RecordTable, second: RecordTable) -> Agreement:
     first, second = paired(first, second)
     right, other = first.correct, second.correct
     differences = logprob_differences(first, second)
+    differences = differences[~np.isnan(differences)]
     return Agreement(
         questions=len(first),
         same_prediction=int((first["predicted"] == second["predicted"]).sum()),
         only_first=int((right & ~other).sum()),
         only_second=int((other & ~right).sum()),
-        largest_difference=float(differences.max()) if len(first) else None,
-        median_difference=float(np.median(differences)) if len(first) else None,
+        largest_difference=float(differences.max()) if len(differences) else None,
+        median_difference=float(np.median(differences)) if len(differences) else None,
     )
 
 
 def logprob_differences(first: RecordTable, second: RecordTable) -> NDArray[np.float64]:
     """Compute for each row the largest difference of a letter's, or a text's, log-probability, in nats.
+
+    NaN where there is none of which both were told.
 
     Args:
         first: some rows.
@@ -169,6 +172,8 @@ def logprob_differences(first: RecordTable, second: RecordTable) -> NDArray[np.f
     letters: NDArray[np.float64] = np.fmax.reduce(np.abs(first.logprobs - second.logprobs), axis=1)
     for row in np.flatnonzero(np.isnan(letters)):
         mine, theirs = (table["loglikelihoods"][row] for table in (first, second))
+        if mine is None or theirs is None:  # no letter of which both servers told
+            continue
         letters[row] = np.abs(mine - theirs).max() if len(mine) == len(theirs) else np.inf
     return letters
 

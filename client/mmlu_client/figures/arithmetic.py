@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,13 @@ def ratio(above: float | None, below: float | None) -> float | None:
 def mean(values: Any) -> float | None:
     """Compute the mean; None where there are no values."""
     return float(np.mean(values)) if len(values) else None
+
+
+def longest(seconds: Iterable[float | None]) -> float | None:
+    """Return the largest of some times; None where one of them is not known."""
+    found = list(seconds)
+    known = [each for each in found if each is not None]
+    return max(known) if len(known) == len(found) else None
 
 
 def gib(size: float | None) -> float | None:

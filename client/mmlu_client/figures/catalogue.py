@@ -212,6 +212,10 @@ FIGURES = (
            higher_is_better=False),
     Figure("tied", QUESTIONS, ACCURACY, "those on which several letters have the largest log-probability",
            higher_is_better=False),
+    Figure("bounded", QUESTIONS, ACCURACY,
+           "answered ones on which a letter's log-probability is not known, but that it is below those of "
+           "the "
+           "most likely tokens, of which alone the server told", higher_is_better=False),
     Figure("ended_early", "", "",
            "why there are `unanswered` questions: `early stop`, `benchmark duration`, the signal or the "
            "error that "
@@ -292,6 +296,12 @@ FIGURES = (
     Figure("outage_seconds", SECONDS, STARTS,
            "how long together a server was away, in starts that came to their end",
            higher_is_better=False),
+    Figure("timeouts", "times", STARTS,
+           "how often an answer took longer than `--request-timeout` and was asked for again, in starts that "
+           "came to their end", higher_is_better=False),
+    Figure("refusals", "times", STARTS,
+           "how often a server refused a request because its queue was full, so that it was asked again, in "
+           "starts that came to their end", higher_is_better=False),
     Figure("acc_by_group", "", ACCURACY, "accuracy of MMLU's groups", is_nested=True),
     Figure("acc_by_subject", "", ACCURACY, "accuracy of the subjects", is_nested=True),
     Figure("tasks", "", TASKS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmlu_client.figures.summary import Summary
+from mmlu_client.figures.work import own_counters
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_table import RecordTable
@@ -117,6 +118,43 @@ def truncation_lines(run: FinishedRun, summary: Summary) -> list[str]:
     ]
 
 
+def scoring_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """Say on how many questions a letter's log-probability is not known, and whether answers repeat."""
+    lines, model = [], run.model
+    if model.told_tokens is not None and summary.tasks is None:
+        lines.append(
+            f"below the {model.told_tokens}th: on {summary.bounded:,} of {summary.answered:,} questions a "
+            "letter "
+            f"is none of the {model.told_tokens} most likely tokens, of which alone the server tells: it "
+            "is below "
+            "them, and its log-probability is not known"
+        )
+    if model.unrepeatable:
+        lines.append(
+            f"not repeatable: asked again among others, a known prompt's log-probabilities were up to "
+            f"{model.unrepeatable:.2g} nats apart"
+        )
+    return lines
+
+
+def counter_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """Say what the servers' own metrics told, or why nothing follows from them."""
+    if not run.counter_readings:
+        return []
+    if (counters := run.counters) is None:
+        return ["the server's own metrics: not known of all of the run, so nothing is taken from them"]
+    infer = run.records.phase(INFER)
+    if own_counters(run, infer.where(infer.is_scored)) is None:
+        return [
+            f"the server's own metrics: {counters.prompt_tokens:,.0f} prompt tokens, and the run's are "
+            f"{summary.logical_tokens:,}: others asked it too, or prompts failed; nothing is taken from them"
+        ]
+    return [
+        f"the server's own metrics: of {counters.prompt_tokens:,.0f} prompt tokens "
+        f"{counters.cached_tokens:,.0f} were in its cache; {counters.queue_seconds:.3f} s in its queue"
+    ]
+
+
 def missing_lines(run: FinishedRun) -> list[str]:
     """Say that readings of devices are missing, where some are."""
     if not run.missing_readings:
@@ -127,8 +165,8 @@ def missing_lines(run: FinishedRun) -> list[str]:
     ]
 
 
-def reference_lines(summary: Summary) -> list[str]:
-    """Say why the table has no figures of the reference, where it has none."""
-    if summary.val_answered is not None or summary.tasks is not None:
+def reference_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """Say why the table has no figures of the reference, where it has none and could have some."""
+    if summary.val_answered is not None or summary.tasks is not None or run.is_over_http:
         return []
     return ["p_val_*: / because no reference was asked; --validate asks one"]

@@ -24,9 +24,11 @@ from mmlu_client.figures.statistics import Interval, percentile
 from mmlu_client.figures.summary import AccuracyFigures, Summary
 from mmlu_client.figures.task_results import figures_of, task_results
 from mmlu_client.figures.tolerance import tolerance_of
+from mmlu_client.figures.work import work_of
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_table import RecordTable
+from mmlu_client.service.messages import SERVER_STAGES
 from mmlu_client.service.stages import STAGES
 from mmlu_client.watch.self_check import SelfCheck
 
@@ -37,12 +39,12 @@ class _Throughput:
 
     Attributes:
         tokens: logical ones of answered prompts.
-        core: the engine's seconds.
+        core: the engine's seconds; None where the server does not tell them.
         whole: the phase's seconds; None where nothing was asked.
     """
 
     tokens: int
-    core: float
+    core: float | None
     whole: float | None
 
     @property
@@ -60,8 +62,9 @@ def summarize(run: FinishedRun) -> Summary:
     scored, requests = infer.where(infer.is_scored), infer.requests()
     by_session = spans(infer)
     speed, speed_val = _throughput(infer, by_session), _throughput(val, spans(val))
-    flops, computed = int(scored["flops"].sum()), int(scored["tokens.computed"].sum())
-    possible = float(run.possible_flops(requests).sum())
+    work = work_of(run, scored)
+    computed, flops = work.computed_tokens, work.flops
+    possible = float(run.possible_flops(requests).sum()) or None
     validated = run.manifest.validate and len(val) > 0
     acc, acc_val = _meant_accuracy(run, infer), accuracy_of(val)
     results = task_results(run)
@@ -96,6 +99,7 @@ def summarize(run: FinishedRun) -> Summary:
         not_finite=int(infer.is_not_finite.sum()),
         unanswered=run.manifest.data.questions - len(infer),
         tied=int(infer.tied.sum()),
+        bounded=int(infer.is_bounded.sum()),
         ended_early=early_end(run, run.manifest.data.questions - len(infer)),
         val_answered=acc_val.answered if validated else None,
         val_failed=len(val) - acc_val.answered if validated else None,
@@ -109,13 +113,13 @@ def summarize(run: FinishedRun) -> Summary:
         truncated=int(scored["truncated"].sum()),
         reuse_prefix=run.manifest.reuse_prefix,
         p_computed_core=ratio(computed, speed.core),
-        prefix_hit_ratio=1 - computed / speed.tokens if speed.tokens else None,
+        prefix_hit_ratio=1 - computed / speed.tokens if computed is not None and speed.tokens else None,
         padding_share=padding_share(scored, requests),
         flops=flops,
         whole_seconds=speed.whole,
         core_seconds=speed.core,
         **_steady(scored, by_session),
-        **_latency(run, requests, steady_rows(requests, by_session), speed.whole),
+        **_latency(run, requests, steady_rows(requests, by_session), speed.whole, work.queue_seconds),
         mean_batch_size=None
         if run.manifest.reuse_prefix and mixes_prefixes(scored)
         else mean_batch_size(requests),
@@ -140,28 +144,32 @@ def _meant_accuracy(run: FinishedRun, infer: RecordTable) -> Accuracy:
     return found
 
 
-def mfu(flops: int, seconds: float | None, peak_flops: float) -> float | None:
+def mfu(flops: int | None, seconds: float | None, peak_flops: float | None) -> float | None:
     """Compute model FLOPs utilisation: FLOPs done over FLOPs possible.
 
     Chowdhery et al. 2022, PaLM, appendix B.
 
     Args:
-        flops: what was done.
+        flops: what was done; None: not known.
         seconds: how long it took.
-        peak_flops: what the device can do, in FLOP/s.
+        peak_flops: what the device can do, in FLOP/s; None: not known.
     """
-    return ratio(flops, seconds * peak_flops if seconds else None)
+    return ratio(flops, seconds * peak_flops if seconds and peak_flops else None)
 
 
-def mfu_flagperf(core_throughput: float | None, parameters: int, peak_flops: float | None) -> float | None:
+def mfu_flagperf(
+    core_throughput: float | None, parameters: int | None, peak_flops: float | None
+) -> float | None:
     """Compute FlagPerf's MFU: two FLOPs a parameter and token; embedding, head and attention do not count.
 
     Args:
         core_throughput: tokens a second.
-        parameters: how many the model has.
+        parameters: how many the model has; None: not known.
         peak_flops: FLOP/s; of servers with several peaks the mean, each for its core seconds, as in `mfu`.
     """
-    return None if core_throughput is None else ratio(2 * parameters * core_throughput, peak_flops)
+    if core_throughput is None or parameters is None:
+        return None
+    return ratio(2 * parameters * core_throughput, peak_flops)
 
 
 def mixes_prefixes(scored: RecordTable) -> bool:
@@ -190,11 +198,13 @@ def merged_share(requests: RecordTable) -> float | None:
 
     With those, bs is not what the engine ran.
     """
-    return mean(requests["batch.prompts"] > requests["request.prompts"])
+    return mean(requests["batch.prompts"] > requests["request.prompts"]) if requests.knows("batch") else None
 
 
 def padding_share(scored: RecordTable, requests: RecordTable) -> float | None:
-    """Compute the share of padding in the tokens that the engine ran."""
+    """Compute the share of padding in the tokens that the engine ran; None where it is not told."""
+    if not requests.knows("batch"):
+        return None
     padding = float(requests["batch.padding_tokens"].sum())
     return ratio(padding, padding + float(scored["tokens.computed"].sum()))
 
@@ -203,20 +213,25 @@ def _throughput(table: RecordTable, by_session: Mapping[int, Span]) -> _Throughp
     scored = table.where(table.is_scored)
     return _Throughput(
         tokens=int(scored["tokens.logical"].sum()),
-        core=float(table.requests()["server_ns.core"].sum()) / 1e9,
+        core=core_seconds(table.requests()),
         whole=sum(span.whole_seconds for span in by_session.values()) if by_session else None,
     )
 
 
+def core_seconds(requests: RecordTable) -> float | None:
+    """Add up the engine's seconds; None where the server does not tell them."""
+    return float(requests["server_ns.core"].sum()) / 1e9 if requests.knows("server_ns") else None
+
+
 def _engine(run: FinishedRun) -> dict[str, Any]:
-    engine = run.model.engine
+    engine, load, build = run.model.engine, run.load_seconds, run.build_seconds
     return {
         "engine": engine.name,
-        "precision": engine.precision,
+        "precision": engine.precision or None,
         "bs": run.manifest.bs,
-        "e2e_time": run.load_seconds + run.build_seconds + run.client_seconds,
-        "server_load_seconds": run.load_seconds,
-        "server_build_seconds": run.build_seconds,
+        "e2e_time": load + build + run.client_seconds if load is not None and build is not None else None,
+        "server_load_seconds": load,
+        "server_build_seconds": build,
         "mem_used_gib": gib(run.memory_used),
         "mem_total_gib": gib(run.memory_total),
     }
@@ -295,10 +310,16 @@ def _steady(scored: RecordTable, by_session: dict[int, Span]) -> dict[str, Any]:
 
 
 def _latency(
-    run: FinishedRun, requests: RecordTable, steady: RecordTable, whole: float | None
+    run: FinishedRun,
+    requests: RecordTable,
+    steady: RecordTable,
+    whole: float | None,
+    queue_seconds: float | None,
 ) -> dict[str, Any]:
     seconds, calm = latency(requests), latency(steady)
-    stages = stage_seconds(requests)
+    means = {name: mean(each) for name, each in stage_seconds(requests).items()}
+    if SERVER_STAGES["queue"].key not in means:
+        means[SERVER_STAGES["queue"].key] = queue_seconds
     good = int(good_requests(requests, run.slos).sum()) if run.slos else None
     return {
         "requests": len(requests),
@@ -307,7 +328,7 @@ def _latency(
         **{f"latency_p{share}_seconds": percentile(seconds, share) for share in (50, 90, 95, 99)},
         "latency_max_seconds": percentile(seconds, 100),
         **{f"latency_steady_p{share}_seconds": percentile(calm, share) for share in (50, 99)},
-        **{f"stage_{name}_seconds": mean(stages[name]) for name in STAGES},
+        **{f"stage_{name}_seconds": means.get(name) for name in STAGES},
         "goodput_share": ratio(good, len(requests)),
         "goodput_request_throughput": ratio(good, whole),
     }
@@ -324,4 +345,6 @@ def _client(run: FinishedRun) -> dict[str, Any]:
         "sessions": len(run.manifest.sessions),
         "interruptions": run.interruptions,
         "outage_seconds": run.outage_seconds,
+        "timeouts": run.timeouts,
+        "refusals": run.refusals,
     }

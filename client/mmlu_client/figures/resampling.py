@@ -48,13 +48,19 @@ def resampled(run: FinishedRun, seed: int) -> dict[str, Draws]:
     seconds = latency(requests)
     tokens, core = total(infer.request_sums("tokens.logical")), total(requests["server_ns.core"] / 1e9)
     whole, count = total(_seconds_before(infer, requests, order)), total(np.ones(len(requests)))
+    told = {}
+    if requests.knows("server_ns"):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            told = {
+                "p_infer_core": tokens / core,
+                "mfu": total(infer.request_sums("flops")) / total(run.possible_flops(requests)),
+                "stage_core_seconds": core / count,
+            }
     return {
         "p_infer_whole": tokens / whole,
-        "p_infer_core": tokens / core,
-        "mfu": total(infer.request_sums("flops")) / total(run.possible_flops(requests)),
+        **told,
         "request_throughput": count / whole,
         "latency_mean_seconds": total(seconds) / count,
-        "stage_core_seconds": core / count,
         **_percentiles([seconds[block] for block in blocks], chosen),
     }
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.service.messages import SERVER_STAGES
-from mmlu_client.service.stages import LATENCY, STAGES, Slo
+from mmlu_client.service.stages import LATENCY, STAGES, STAGES_OF_SERVERS, Slo
 
 Seconds = NDArray[np.float64]
 
@@ -18,7 +18,10 @@ def latency(requests: RecordTable) -> Seconds:
 
 
 def stage_seconds(requests: RecordTable) -> dict[str, Seconds]:
-    """Measure the seconds of each stage, [requests], in the order of STAGES."""
+    """Measure the seconds of each stage, [requests], in the order of STAGES.
+
+    Where the server does not tell its own, only those of the client are known.
+    """
     server = {stage.key: requests[f"server_ns.{name}"] for name, stage in SERVER_STAGES.items()}
     total = requests["server_ns.total"]
     away = requests["client_ns.received"] - requests["client_ns.sent"]
@@ -29,7 +32,8 @@ def stage_seconds(requests: RecordTable) -> dict[str, Seconds]:
         **server,
         "server_other": total - sum(server.values()),
     }
-    return {name: nanoseconds[name] / 1e9 for name in STAGES}
+    known = STAGES if requests.knows("server_ns") else STAGES.keys() - STAGES_OF_SERVERS
+    return {name: nanoseconds[name] / 1e9 for name in STAGES if name in known}
 
 
 def good_requests(requests: RecordTable, slos: tuple[Slo, ...]) -> NDArray[np.bool_]:

@@ -16,9 +16,9 @@ class Summary:
     """These are the figures of a run, each as its entry in the catalogue says; None: not measured."""
 
     engine: str
-    precision: str
+    precision: str | None
     bs: int
-    e2e_time: float
+    e2e_time: float | None
     p_val_whole: float | None
     p_val_core: float | None
     p_infer_whole: float | None
@@ -60,13 +60,14 @@ class Summary:
     not_finite: int
     unanswered: int
     tied: int
+    bounded: int
     ended_early: str | None
     val_answered: int | None
     val_failed: int | None
     val_not_finite: int | None
     val_tied: int | None
     logical_tokens: int
-    computed_tokens: int
+    computed_tokens: int | None
     prompt_format: str
     few_shots: int | None
     mean_shots: float | None
@@ -75,15 +76,15 @@ class Summary:
     p_computed_core: float | None
     prefix_hit_ratio: float | None
     padding_share: float | None
-    flops: int
+    flops: int | None
     whole_seconds: float | None
-    core_seconds: float
+    core_seconds: float | None
     ramp_seconds: float | None
     steady_seconds: float | None
     drain_seconds: float | None
     p_infer_steady: float | None
-    server_load_seconds: float
-    server_build_seconds: float
+    server_load_seconds: float | None
+    server_build_seconds: float | None
     requests: int
     request_throughput: float | None
     latency_mean_seconds: float | None
@@ -118,6 +119,8 @@ class Summary:
     sessions: int
     interruptions: int
     outage_seconds: float
+    timeouts: int
+    refusals: int
     acc_by_group: AccuracyFigures | None
     acc_by_subject: AccuracyFigures
     tasks: dict[str, dict[str, Any]] | None = None
@@ -149,7 +152,8 @@ class Summary:
     @property
     def shares_contexts(self) -> bool:
         """Whether continuations shared the computation of their context."""
-        return self.tasks is not None and self.computed_tokens < self.logical_tokens
+        computed = self.computed_tokens
+        return self.tasks is not None and computed is not None and computed < self.logical_tokens
 
     def cell(self, key: str, show: Show) -> str:
         """Show a figure as a table does.
@@ -165,10 +169,15 @@ class Summary:
         return self.mfu is not None and bool(self.peak_contended)
 
     @property
+    def reuses_prefixes(self) -> bool:
+        """Whether prefixes were to be reused, or were, by a server that was not told to."""
+        return self.reuse_prefix or (self.tasks is None and bool(self.prefix_hit_ratio))
+
+    @property
     def engine_label(self) -> str:
         """The engine as tables name it: figures with reuse or of merged requests never lack the word."""
         marks = [
-            *(["prefix reuse"] if self.reuse_prefix else []),
+            *(["prefix reuse"] if self.reuses_prefixes else []),
             *(["shared contexts"] if self.shares_contexts else []),
             *(["merged requests"] if self.merged_share else []),
             *(["fails validation"] if self.validated is False else []),

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mmlu_client.load.pacing import Pacing
-from mmlu_client.load.replica import Outage, PendingRequest, Replica
+from mmlu_client.load.pending import Attempt, PendingRequest
+from mmlu_client.load.replica import Outage, Replica
 from mmlu_client.load.source import RequestSource
 from mmlu_client.service.fleet import Fleet
 from mmlu_client.service.messages import Refusal, Reply, Request
@@ -55,6 +56,7 @@ class Load:
         source: RequestSource,
         pacing: Pacing,
         server_timeout: float,
+        request_timeout: float | None,
         on_answer: Callable[[Answer], None],
         is_enough: Callable[[], bool],
         say: Callable[[str], None],
@@ -67,6 +69,7 @@ class Load:
             source: builds the requests.
             pacing: says when each request is due.
             server_timeout: how long a server that went away is waited for, in seconds.
+            request_timeout: how long an answer may take, in seconds; None: as `Patience` says.
             on_answer: takes each answer.
             is_enough: says before each new request whether no more are to be sent.
             say: prints a line for the person.
@@ -74,6 +77,7 @@ class Load:
         """
         self._fleet = fleet
         self._server_timeout = server_timeout
+        self._request_timeout = request_timeout
         self._say = say
         self._replicas = [self._replica(server) for server in fleet.servers]
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,6 +101,16 @@ class Load:
     def outages(self) -> list[Outage]:
         """Each loss of a stream, server by server."""
         return [outage for replica in self._replicas for outage in replica.outages]
+
+    @property
+    def timeouts(self) -> int:
+        """How many answers took too long."""
+        return sum(replica.timeouts for replica in self._replicas)
+
+    @property
+    def refusals(self) -> int:
+        """How often a request was refused because a queue was full."""
+        return sum(replica.full_queue.refusals for replica in self._replicas)
 
     @property
     def elapsed_ns(self) -> int:
@@ -126,7 +140,7 @@ class Load:
         self._joined.set()
 
     def _replica(self, server: RemoteServer) -> Replica:
-        return Replica(server, self._fleet, self._server_timeout, self, self._say)
+        return Replica(server, self._fleet, self._server_timeout, self._request_timeout, self, self._say)
 
     async def _issue(self) -> None:
         """Send each new request when it is due."""
@@ -163,28 +177,42 @@ class Load:
         while self.in_flight or not self._exhausted:
             if self._retry_queue:
                 pending = self._retry_queue.popleft()
-                replica = await self._replica_with_capacity()
+                replica = await self._replica_with_capacity(pending.avoided)
                 pending.ready_ns = time.monotonic_ns()
-                replica.ask(pending)
+                if not pending.is_answered:  # its late answer may have come meanwhile
+                    replica.ask(pending)
             else:
                 await self._wait_for_change()
         self._finished = True
         for replica in self._replicas:
             replica.finish()
 
-    async def _replica_with_capacity(self) -> Replica:
-        """Wait for a replica with capacity; of several, the one with the fewest unanswered requests."""
-        while not (replicas := [replica for replica in self._replicas if replica.has_capacity]):
+    async def _replica_with_capacity(self, avoided: str | None = None) -> Replica:
+        """Wait for a replica with capacity; of several, the one with the fewest unanswered requests.
+
+        Args:
+            avoided: the name of the server that is only asked where no other is there.
+        """
+        while not (replicas := [replica for replica in self._open(avoided) if replica.has_capacity]):
             await self._wait_for_change()
             self._capacity_ns = time.monotonic_ns()
         return min(replicas, key=lambda replica: replica.in_flight)
+
+    def _open(self, avoided: str | None) -> list[Replica]:
+        replicas = [replica for replica in self._replicas if replica.is_open]
+        return [replica for replica in replicas if replica.server.name != avoided] or replicas
 
     async def _wait_for_change(self) -> None:
         self._change.clear()
         await self._change.wait()
 
-    def complete(self, replica: Replica, pending: PendingRequest, outcome: Reply | Refusal, now: int) -> None:
+    def complete(self, replica: Replica, attempt: Attempt, outcome: Reply | Refusal, now: int) -> None:
         """Hand on the answer to a request. See `Router`."""
+        pending = attempt.pending
+        if pending.is_answered:  # a server that was asked before has answered too
+            self._change.set()
+            return
+        pending.is_answered = True
         self.in_flight -= 1
         self._last_reply_ns = now
         self._on_answer(
@@ -193,8 +221,8 @@ class Load:
                 outcome,
                 replica.server.name,
                 pending.due_ns,
-                pending.ready_ns,
-                pending.sent_ns,
+                attempt.ready_ns,
+                attempt.sent_ns,
                 now,
             )
         )
@@ -203,7 +231,7 @@ class Load:
 
     def requeue(self, pending: Sequence[PendingRequest]) -> None:
         """Send these requests again. See `Router`."""
-        self._retry_queue.extend(pending)
+        self._retry_queue.extend(each for each in pending if not each.is_answered)
         self._change.set()
 
     def opened(self) -> None:

@@ -48,19 +48,20 @@ def charts(run: FinishedRun) -> list[Chart]:
         return []
     axis = TimeAxis(run.records)
     seconds, is_mmlu = run_seconds(axis, requests), run.manifest.tasks is None
+    scored, is_timed = infer.where(infer.is_scored), requests.knows("server_ns")
+    is_counted = scored.knows("tokens.computed") and requests.knows("batch")
     return [
-        waterfall(requests),
+        *([waterfall(requests)] if is_timed else []),
         latency_histogram(requests),
         *(
             marked(chart, run, axis)
             for chart in (
                 latency_over_time(requests, seconds),
-                throughput_over_time(infer, seconds),
-                mfu_over_time(run, infer, seconds),
+                throughput_over_time(infer, seconds, is_timed=is_timed),
+                *([mfu_over_time(run, infer, seconds)] if is_timed else []),
             )
         ),
-        token_lengths(infer.where(infer.is_scored)),
-        token_kinds(infer.where(infer.is_scored)),
+        *([token_lengths(scored), token_kinds(scored)] if is_counted else []),
         *(marked(chart, run, axis) for chart in device_charts(run, axis)),
         *([accuracy_by_subject(infer, is_mmlu=is_mmlu)] if infer.is_graded.any() or is_mmlu else []),
     ]
@@ -132,19 +133,21 @@ def latency_over_time(requests: RecordTable, seconds: NDArray[np.float64]) -> Ch
     )
 
 
-def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64]) -> Chart:
-    """Return the chart of whole and core throughput over time."""
+def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64], *, is_timed: bool = True) -> Chart:
+    """Return the chart of whole throughput over time, and of core throughput where the server tells it."""
     tokens, core = infer.request_sums("tokens.logical"), infer.requests()["server_ns.core"] / 1e9
     width = _width(seconds)
     figure = go.Figure()
     times, whole = _windowed(seconds, lambda rows: float(tokens[rows].sum() / width))
     figure.add_scatter(x=times, y=whole, name="whole", line_color=BLUE, hovertemplate=hover("tokens/s"))
-    times, inner = _windowed(seconds, lambda rows: ratio(tokens[rows].sum(), core[rows].sum()))
-    figure.add_scatter(x=times, y=inner, name="core", line_color=GREEN, hovertemplate=hover("tokens/s"))
+    meaning = "Logical tokens of the replies in a window: whole, over the window's seconds"
+    if is_timed:
+        times, inner = _windowed(seconds, lambda rows: ratio(tokens[rows].sum(), core[rows].sum()))
+        figure.add_scatter(x=times, y=inner, name="core", line_color=GREEN, hovertemplate=hover("tokens/s"))
+        meaning += "; core, over the engine's seconds for them"
     return Chart(
         "Throughput over time",
-        "Logical tokens of the replies in a window: whole, over the window's seconds; core, over the "
-        "engine's seconds for them.",
+        f"{meaning}.",
         styled(_time_axes(figure, "tokens/s")),
     )
 

@@ -139,7 +139,7 @@ def subject_differences(contrasts: Sequence[Contrast]) -> Chart:
 def stages(sides: Sequence[Side]) -> Chart:
     """Return the chart of each run's stages of a request."""
     figure = go.Figure()
-    answered = [side for side in sides if side.summary.requests]
+    answered = [side for side in sides if side.summary.stage_core_seconds is not None]
     for stage, color in STAGE_COLORS.items() if answered else ():
         seconds = [side.figure(f"stage_{stage}_seconds") for side in answered]
         figure.add_bar(
@@ -155,7 +155,9 @@ def stages(sides: Sequence[Side]) -> Chart:
     figure.update_xaxes(title="ms", nticks=6)
     return Chart(
         "Where a request's time goes",
-        "Mean of the answered requests; the stages add up to the mean latency.",
+        "Mean of the answered requests; the stages add up to the mean latency. A server that does not tell "
+        "its "
+        "own has none.",
         styled(figure, height=110 + 44 * len(answered)),
         is_wide=True,
     )

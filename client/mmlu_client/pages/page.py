@@ -10,6 +10,7 @@ import plotly.io as pio
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
+from trt_common.one_line import printable
 
 from mmlu_client.pages.chart import Chart
 from mmlu_client.text import significant
@@ -33,7 +34,11 @@ def page(
         values: The other values that the template uses.
     """
     environment = Environment(
-        loader=PackageLoader("mmlu_client.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("mmlu_client.pages"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters["significant"] = significant
     return environment.get_template(template).render(
@@ -57,6 +62,11 @@ def flattened(manifest: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
         else:
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             yield f"{prefix}{name}", shown
+
+
+def _shown(value: Any) -> Any:
+    """Return what a template shows of a value: text without control characters."""
+    return printable(value) if type(value) is str else value
 
 
 def _drawn(figure: Any) -> str:

@@ -90,7 +90,7 @@ def measured(points: Sequence[Point]) -> str:
     run, summary = points[0].run, points[0].summary
     # Whether requests were merged differs between loads; each row is marked instead.
     label = replace(summary, merged_share=None).engine_label
-    return f"{run.model.id} on {run.manifest.data.name}, {label}, {summary.precision}, bs {summary.bs}"
+    return f"{run.model.id} on {run.manifest.data.name}, {label}, {summary.precision or '/'}, bs {summary.bs}"
 
 
 def sweep_charts(points: Sequence[Point]) -> list[Chart]:
@@ -99,7 +99,7 @@ def sweep_charts(points: Sequence[Point]) -> list[Chart]:
         throughput_and_latency(points),
         throughput_by_load(points),
         latency_by_load(points),
-        stages_by_load(points),
+        *([stages_by_load(points)] if any(each.summary.core_seconds is not None for each in points) else []),
         use_by_load(points),
     ]
 

@@ -96,11 +96,12 @@ def load_checked(named: str | None, served: ServedTokenizer | None, model_id: st
     """
     if named is not None:
         tokenizer = named_tokenizer(named)
-    elif served is not None:
+    elif served is not None and served.files:
         tokenizer = served_tokenizer(served.files)
     else:
         raise InputError(
-            f"{model_id} has no tokenizer: name one whose ids its vocabulary has, with --tokenizer demo (the "
+            f"{model_id} has no tokenizer: name one whose ids its vocabulary has, with --tokenizer demo "
+            "(the "
             "bundled one), or a folder, or a hub id"
         )
     if served is None or not served.sample_text:
@@ -110,7 +111,8 @@ def load_checked(named: str | None, served: ServedTokenizer | None, model_id: st
         return tokenizer
     if named is not None:
         raise InputError(
-            f"{tokenizer.name} is not the tokenizer of the server's model: {difference}; leave it out"
+            f"{tokenizer.name} is not the tokenizer of the server's model: {difference}; "
+            f"{'leave it out' if served.files else 'name the folder that the server has its own from'}"
         )
     raise RunError(
         f"{tokenizer.name} gives other ids here than there: {difference}; install trt-server, tokenizers and "

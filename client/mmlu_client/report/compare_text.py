@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from mmlu_client.figures.catalogue import COMPARED
+from mmlu_client.figures.catalogue import COMPARED, Figure
 from mmlu_client.figures.caveats import mfu_lines
 from mmlu_client.report.compare import Contrast, Effect, Side
 from mmlu_client.report.compare_tasks import metric_rows
@@ -38,7 +38,7 @@ def _named(side: Side) -> str:
 def described(side: Side) -> str:
     """Return the model, the engine, the precision and the batch size of a run."""
     summary = side.summary
-    return f"{side.run.model.id} on {summary.engine_label}, {summary.precision}, bs {summary.bs}"
+    return f"{side.run.model.id} on {summary.engine_label}, {summary.precision or '/'}, bs {summary.bs}"
 
 
 def table(contrast: Contrast) -> str:
@@ -47,7 +47,7 @@ def table(contrast: Contrast) -> str:
 
 
 def table_rows(contrast: Contrast) -> list[tuple[str, ...]]:
-    """Return the rows of the table, the head first, without figures that neither run has."""
+    """Return the rows of the table, the head first, without figures that one of the runs lacks."""
     first, other = contrast.first, contrast.other
     rows: list[tuple[str, ...]] = [
         ("figure", first.label, other.label, f"{other.label} to {first.label} (95 % interval)"),
@@ -58,8 +58,9 @@ def table_rows(contrast: Contrast) -> list[tuple[str, ...]]:
         ),
     ]
     for figure in COMPARED:
-        values = [side.figure(figure.key) for side in (first, other)]
-        if figure.has_row and any(each is not None and (each or not figure.is_rare) for each in values):
+        sides = (first, other)
+        is_whole = all(side.figure(figure.key) is not None for side in sides)
+        if figure.has_row and is_whole and any(_is_told(side, figure) for side in sides):
             shown = (side.summary.cell(figure.key, figure.show) for side in (first, other))
             rows.append((figure.row_name, *shown, effect_of(contrast, figure.key)))
     return rows
@@ -89,10 +90,41 @@ def statements(contrast: Contrast) -> list[str]:
             f"({percent(found.share)}); log-probabilities differ by at most "
             f"{significant(found.largest_difference, 2)}"
         )
+    lines += [*lacking_lines(contrast), *bounded_lines(contrast)]
     lines += [*mfu_lines([contrast.first.summary, contrast.other.summary]), *peak_lines(contrast)]
     if not contrast.manifest:
         return [*lines, "manifests: the same model, engine, device, data and flags"]
     return [*lines, _manifest_line(contrast.manifest)]
+
+
+def lacking_lines(contrast: Contrast) -> list[str]:
+    """Return a line for each run that lacks figures which the other has: the table has no row of them."""
+    sides = (contrast.first, contrast.other)
+    lines = []
+    for mine, theirs in (sides, reversed(sides)):
+        lacking = [
+            figure.row_name
+            for figure in COMPARED
+            if figure.has_row and mine.figure(figure.key) is None and _is_told(theirs, figure)
+        ]
+        if lacking:
+            lines.append(f"not in the table, because {mine.label} does not have them: {'; '.join(lacking)}")
+    return lines
+
+
+def _is_told(side: Side, figure: Figure) -> bool:
+    value = side.figure(figure.key)
+    return value is not None and bool(value or not figure.is_rare)
+
+
+def bounded_lines(contrast: Contrast) -> list[str]:
+    """Return a line for each run on some of whose questions a letter's log-probability is not known."""
+    return [
+        f"{side.label}: on {side.summary.bounded:,} questions a letter is below the most likely tokens, of "
+        "which alone its server told; log-probabilities are compared where both are known"
+        for side in (contrast.first, contrast.other)
+        if side.summary.bounded
+    ]
 
 
 def _chosen(contrast: Contrast) -> str:
@@ -115,7 +147,7 @@ def plain(value: Any) -> str:
     """Return a manifest's value in words."""
     if isinstance(value, list):
         return ", ".join(map(plain, value)) or "none"
-    return "none" if value is None else str(value)
+    return "none" if value is None or value == "" else str(value)
 
 
 def _manifest_line(found: Sequence[tuple[str, Any, Any]]) -> str:

@@ -142,13 +142,13 @@ def flagperf(run: FinishedRun, summary: Summary) -> str:
     where a prefix was reused, which FlagPerf does not know.
     """
     core = summary.p_val_core if summary.p_infer_core is None else summary.p_infer_core
-    is_whole = summary.computed_tokens == summary.logical_tokens
+    is_whole, parameters = summary.computed_tokens == summary.logical_tokens, run.model.parameters
     line = {
         "vendor": vendor(run.model.device.name),
         "compiler": summary.engine_label,
         "precision": summary.precision,
         "batchsize": summary.bs,
-        "flops": 2 * run.model.parameters * core if core is not None and is_whole else None,
+        "flops": 2 * parameters * core if core is not None and parameters is not None and is_whole else None,
         "e2e_time(second)": _rounded(summary.e2e_time),
         "p_validation_whole(qps)": _rounded(summary.p_val_whole),
         "p_validation_core(qps)": _rounded(summary.p_val_core),

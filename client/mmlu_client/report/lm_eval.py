@@ -70,7 +70,7 @@ def envelope(run: FinishedRun) -> dict[str, Any]:
         "date": run.manifest.started.epoch_ns / 1e9,
         "transformers_version": run.manifest.client.versions["transformers"],
         "max_length": run.manifest.limits.max_prompt_tokens,
-        "model_source": "trt-server",
+        "model_source": "trt-server" if run.model.tells_stages else run.model.engine.name,
         "model_name": run.model.id,
         "model_name_sanitized": sanitized(run.model.id),
         "system_instruction": None,

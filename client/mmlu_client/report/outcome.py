@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from trt_common.one_line import printable
+
 from mmlu_client.config.command_line import PROGRAM
 from mmlu_client.errors import ClientError, FlawedRunError, NotWrittenError, RunError
 from mmlu_client.figures.caveats import first_failure, validation_failure
@@ -80,7 +82,7 @@ def print_text(text: str) -> None:
         RunError: It cannot be written.
     """
     try:
-        print(text, flush=True)
+        print(printable(text), flush=True)
     except OSError as error:
         # What is left in the buffer would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

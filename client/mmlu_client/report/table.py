@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from trt_common.one_line import printable
+
 from mmlu_client.figures.accuracy import agreement_of
 from mmlu_client.figures.caveats import (
     alarms,
+    counter_lines,
     failure_lines,
     mark_lines,
     missing_lines,
     reference_lines,
+    scoring_lines,
     tie_lines,
     truncation_lines,
 )
 from mmlu_client.figures.ending import ending_lines
+from mmlu_client.figures.formulas import core_seconds
 from mmlu_client.figures.summary import AccuracyFigures, Summary
 from mmlu_client.report.task_table import task_rows
 from mmlu_client.rundir.finished_run import FinishedRun
@@ -37,7 +42,7 @@ def summary_page(run: FinishedRun, summary: Summary) -> str:
     lines = "\n".join(f"- {line}" for line in notes(run, summary))
     tables = [markdown_table(rows) for rows in part_rows(summary, run.model.notice)]
     parts = [table(summary, run.model.notice), lines, *tables]
-    return "\n\n".join(parts) + "\n"
+    return printable("\n\n".join(parts) + "\n")
 
 
 def part_rows(summary: Summary, notice: str) -> list[list[Row]]:
@@ -79,9 +84,9 @@ def cells(summary: Summary, notice: str) -> Row:
     """Return the suite's row in the order of COLUMNS; `/` stands for what was not measured."""
     return (
         summary.engine_label,
-        summary.precision,
+        summary.precision or "/",
         str(summary.bs),
-        f"{summary.e2e_time:.3f}",
+        number(summary.e2e_time, ".3f"),
         number(summary.p_val_whole, ".2f"),
         number(summary.p_val_core, ".2f"),
         number(summary.p_infer_whole, ".2f"),
@@ -104,6 +109,8 @@ def remarks(run: FinishedRun, summary: Summary) -> list[str]:
         *ending_lines(run, summary.ended_early),
         *tie_lines(summary, all_tie=False),
         *truncation_lines(run, summary),
+        *scoring_lines(run, summary),
+        *_uncounted_lines(run, summary),
         *_peak_lines(run, summary),
         *missing_lines(run),
     ]
@@ -111,6 +118,7 @@ def remarks(run: FinishedRun, summary: Summary) -> list[str]:
 
 def markdown_table(rows: list[Row]) -> str:
     """Return the rows, of which the first is the head, as a table in Markdown."""
+    rows = [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     ruled = [rows[0], tuple("-" * width for width in widths), *rows[1:]]
     return "\n".join(
@@ -125,24 +133,28 @@ def notes(run: FinishedRun, summary: Summary) -> list[str]:
     lines = [
         *alarms(run, summary),
         *mark_lines(run, summary),
-        *reference_lines(summary),
+        *reference_lines(run, summary),
         *_accuracy_lines(run, summary),
         *tie_lines(summary, all_tie=False),
+        *scoring_lines(run, summary),
         f"{what(summary)}: {summary.questions:,} of the {summary.benchmark_questions:,} of "
         f"{run.manifest.data.name}; answered {summary.answered:,}, failed {summary.failed:,}, "
         f"unanswered {summary.unanswered:,}",
         *failure_lines(run),
         *ending_lines(run, summary.ended_early),
         *_prompt_lines(run, summary),
-        f"model: {model.id} ({model.architecture}, {model.parameters:,} parameters)",
-        f"engine: {model.engine.name} {model.engine.version}, {model.engine.precision}; "
-        f"load {summary.server_load_seconds:.2f} s, build {summary.server_build_seconds:.2f} s",
-        f"device: {model.device.name}; {_peaks(run)}",
+        f"model: {model.id} ({model.architecture or '/'}, {number(model.parameters, ',')} parameters)",
+        f"engine: {model.engine.name} {model.engine.version}, {model.engine.precision or '/'}; "
+        f"load {number(summary.server_load_seconds, '.2f')} s, build "
+        f"{number(summary.server_build_seconds, '.2f')} s",
+        f"device: {model.device.name or '/'}; {_peaks(run)}",
         *_time_lines(run, summary),
         f"MFU by FlagPerf's 2 × parameters: {percent(summary.mfu_flagperf)}; over whole time: "
         f"{percent(summary.mfu_whole)}",
         *_peak_lines(run, summary),
         *_reuse_lines(summary),
+        *counter_lines(run, summary),
+        *_uncounted_lines(run, summary),
         *_context_lines(summary),
         *_merging_lines(summary),
         *_latency_lines(run, summary),
@@ -168,6 +180,21 @@ def _peak_lines(run: FinishedRun, summary: Summary) -> list[str]:
     return [f"MFU above 100 %: {why}"]
 
 
+def _uncounted_lines(run: FinishedRun, summary: Summary) -> list[str]:
+    """Say why there is no MFU where the person gave what it needs."""
+    model = run.model
+    if model.parameters is None or model.peak_flops is None or summary.flops is not None:
+        return []
+    if summary.prefix_hit_ratio:
+        why = "which tokens were reused is not told for each prompt"
+    else:
+        why = (
+            "the server does not say how many tokens it computed: ask with --bs 1, or name its metrics with "
+            "--server-metrics"
+        )
+    return [f"no FLOPs, and so no MFU: {why}"]
+
+
 def what(summary: Summary) -> str:
     """Return what was asked, in the plural."""
     return "questions" if summary.tasks is None else "documents"
@@ -191,7 +218,9 @@ def _peaks(run: FinishedRun) -> str:
 
     Of a server that reported several in one start of the client it is the largest.
     """
-    peaks = sorted({server.peak_flops / 1e12 for server in run.manifest.servers})
+    peaks = sorted({each.peak_flops / 1e12 for each in run.manifest.servers if each.peak_flops is not None})
+    if not peaks:
+        return "peak /"
     source = f"({run.model.peak_source}{_spread(run)})"
     if len(peaks) == 1:
         return f"peak {significant(peaks[0], 4)} TFLOP/s {source}"
@@ -211,8 +240,13 @@ def _spread(run: FinishedRun) -> str:
 
 
 def _reuse_lines(summary: Summary) -> list[str]:
-    if not summary.reuse_prefix:
+    if not summary.reuses_prefixes:
         return []
+    if summary.computed_tokens is None:
+        return [
+            f"with prefix reuse: p_infer_* count {summary.logical_tokens:,} tokens of which "
+            f"{percent(summary.prefix_hit_ratio)} were not computed"
+        ]
     kept = "" if summary.prefix_hit_ratio else "; the server kept no prefix: see its --prefix-cache-bytes"
     return [
         f"with prefix reuse: p_infer_* count {summary.logical_tokens:,} tokens of which "
@@ -275,7 +309,8 @@ def _accuracy_lines(run: FinishedRun, summary: Summary) -> list[str]:
 
 def _time_lines(run: FinishedRun, summary: Summary) -> list[str]:
     return [
-        f"time: whole {number(summary.whole_seconds, '.3f')} s, core {summary.core_seconds:.3f} s; "
+        f"time: whole {number(summary.whole_seconds, '.3f')} s, core {number(summary.core_seconds, '.3f')} "
+        "s; "
         f"whole/core throughput {percent(summary.whole_over_core)}",
         f"load: {run.manifest.load.description}; ramp {number(summary.ramp_seconds, '.3f')} s, steady "
         f"{number(summary.steady_seconds, '.3f')} s at {number(summary.p_infer_steady, ',.0f')} tokens/s, "
@@ -317,6 +352,10 @@ def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
         lines += [server_line(run, name) for name in run.server_names]
     if summary.interruptions:
         lines.append(f"interruptions: {summary.interruptions}, {summary.outage_seconds:.1f} s in all")
+    if summary.timeouts:
+        lines.append(f"time-outs: {summary.timeouts} answers took too long and were asked for again")
+    if summary.refusals:
+        lines.append(f"full queues: {summary.refusals} requests were refused and asked again")
     if summary.sessions > 1:
         lines.append(
             f"sessions: the client was started {summary.sessions} times; time between is not counted"
@@ -335,7 +374,7 @@ def _work(records: RecordTable) -> str:
     requests = records.requests()
     return (
         f"{len(requests)} requests, {int(records.is_scored.sum())} questions, "
-        f"core {requests['server_ns.core'].sum() / 1e9:.3f} s"
+        f"core {number(core_seconds(requests), '.3f')} s"
     )
 
 

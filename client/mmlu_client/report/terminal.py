@@ -76,12 +76,19 @@ def brief_lines(run: FinishedRun, summary: Summary) -> list[str]:
         f"speed: {number(summary.p_infer_whole, ',.0f')} tokens/s whole, "
         f"{number(summary.p_infer_core, ',.0f')} core{_computed(summary)}; "
         f"p50 {milliseconds(summary.latency_p50_seconds)}, p99 {milliseconds(summary.latency_p99_seconds)}",
-        f"device: {run.model.device.name}; peak {run.model.peak_flops / 1e12:.4g} TFLOP/s "
-        f"({run.model.peak_source.partition(':')[0]})",
-        *reference_lines(summary),
+        *_device_lines(run),
+        *reference_lines(run, summary),
         *remarks(run, summary),
         *_bottleneck_lines(run),
     ]
+
+
+def _device_lines(run: FinishedRun) -> list[str]:
+    model = run.model
+    if model.peak_flops is None:
+        return [f"device: {model.device.name}"] if model.device.name else []
+    source = model.peak_source.partition(":")[0]
+    return [f"device: {model.device.name or '/'}; peak {model.peak_flops / 1e12:.4g} TFLOP/s ({source})"]
 
 
 def _computed(summary: Summary) -> str:

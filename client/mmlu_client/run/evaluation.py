@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from mmlu_client.run.session import Session
 from mmlu_client.run.session_totals import SessionTotals
 from mmlu_client.run.workload import Scorer, Workload
 from mmlu_client.rundir.device_log import reopen_device_log
-from mmlu_client.rundir.folder import DEVICE_LOG, RECORDS, check_holds_no_run, make_folder
+from mmlu_client.rundir.folder import COUNTER_LOG, DEVICE_LOG, RECORDS, check_holds_no_run, make_folder
 from mmlu_client.rundir.manifest import Manifest, read_manifest
 from mmlu_client.rundir.manifest import Session as RecordedSession
 from mmlu_client.rundir.open_manifest import Asking, RunManifest, new_manifest, new_session
@@ -30,13 +31,16 @@ from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_file import RecordFile
 from mmlu_client.rundir.record_table import RecordTable, read_records
 from mmlu_client.service.access import Access, in_plain_text
+from mmlu_client.service.connecting import Connecting
 from mmlu_client.service.fleet import (
     Fleet,
     check_batch_size,
+    check_goals,
     check_positions,
     check_prompt_limit,
     check_reference,
 )
+from mmlu_client.service.model_config import read_model_config
 from mmlu_client.service.remote_server import RemoteServer
 from mmlu_client.watch.metrics import OUTCOMES, SCORED
 from mmlu_client.watch.progress import Tally
@@ -97,10 +101,10 @@ class Evaluation:
             ClientError: the run cannot begin, or cannot go on.
         """
         settings, say = self._settings, self._session.say
-        access = Access(settings.tls_ca, settings.tls_cert, settings.tls_key, settings.token_file, say)
-        if settings.token_file is not None and (bare := await in_plain_text(settings.addresses)):
-            say(f"the token goes to {', '.join(bare)} as plain text: write grpcs://… where they speak TLS")
-        fleet = Fleet(settings.addresses, access, say, self._admit)
+        access = self._access()
+        if access.token_file is not None and (bare := await in_plain_text(settings.addresses)):
+            say(f"the token goes to {', '.join(bare)} as plain text: name addresses with TLS where there are")
+        fleet = Fleet(settings.addresses, self._connecting(access), say, self._admit)
         try:
             await fleet.connect(settings.server_timeout)
             self._settings = settings.within(fleet.window)
@@ -109,10 +113,29 @@ class Evaluation:
                 say(f"{model.id}: {model.notice}")
             if self._workload.note:
                 say(self._workload.note)
-            tokenizer, files, origin = await self._tokenizer(fleet.servers[0])
+            tokenizer, files, origin = await self._tokenizer(fleet)
             await self._ask_through(fleet, tokenizer, files, origin, start)
         finally:
             await fleet.close()
+
+    def _access(self) -> Access:
+        settings = self._settings
+        flag = "--token-file" if settings.api_key_file is None else "--api-key-file"
+        token_file = settings.token_file or settings.api_key_file
+        files = settings.tls_ca, settings.tls_cert, settings.tls_key, token_file
+        return Access(*files, self._session.say, flag)
+
+    def _connecting(self, access: Access) -> Connecting:
+        settings = self._settings
+        return Connecting(
+            settings.server_kind,
+            access,
+            self._session.say,
+            settings.model_name,
+            read_model_config(settings.model_config) if settings.model_config is not None else None,
+            settings.peak_flops,
+            settings.request_timeout,
+        )
 
     def _admit(self, server: RemoteServer, first: RemoteServer) -> None:
         """Check that a server can do what the run asks, and record it once the manifest is open.
@@ -127,6 +150,7 @@ class Evaluation:
             NotWrittenError: the manifest cannot be written.
         """
         check_batch_size(server, self._settings.batch_size)
+        check_goals(server, self._settings.slos)
         self._workload.check(server)
         if self._max_prompt_tokens is not None:
             check_prompt_limit(server, self._max_prompt_tokens)
@@ -137,10 +161,10 @@ class Evaluation:
         if self.manifest is not None:
             self._note(self.manifest, server)
 
-    async def _tokenizer(self, server: RemoteServer) -> tuple[Tokenizer, Mapping[str, bytes], str]:
+    async def _tokenizer(self, fleet: Fleet) -> tuple[Tokenizer, Mapping[str, bytes], str]:
         """Return the tokenizer, its files and, for the manifest, where it comes from."""
-        named, served = self._settings.tokenizer, await server.connection.tokenizer()
-        load = partial(load_checked, named, served, server.model.id)
+        named, served = self._settings.named_tokenizer, await fleet.tokenizer()
+        load = partial(load_checked, named, served, fleet.servers[0].model.id)
         tokenizer = await asyncio.get_running_loop().run_in_executor(self._session.worker, load)
         for note in tokenizer.notes:
             self._session.say(f"{tokenizer.name}: {note}")
@@ -192,7 +216,8 @@ class Evaluation:
             # Another client may have had the folder since this one looked; now none can.
             check_holds_no_run(self._folder)
         start.on_open()
-        reopen_device_log(self._folder / DEVICE_LOG, keep=self._settings.resume is not None)
+        for name in (DEVICE_LOG, COUNTER_LOG):
+            reopen_device_log(self._folder / name, keep=self._settings.resume is not None)
 
     def _open_manifest(self, manifest: Manifest, earlier: RecordTable) -> RunManifest | None:
         """Begin this session's part of the manifest.
@@ -234,23 +259,48 @@ class Evaluation:
     ) -> None:
         settings, session = self._settings, self._session
         self._recorder = Recorder(file, self._early_stop, session.progress, session.metrics)
-        context = PhaseContext(
-            settings,
-            fleet,
-            self._workload,
-            builder,
-            session.worker,
-            self._recorder,
-            session.say,
-            manifest.session,
-        )
-        if settings.validate:
-            await self._ask(context, manifest, VAL, self._workload.items, earlier.phase(VAL))
-        questions = self._validated() if settings.validate else self._workload.items
-        self._describe(context, manifest, questions, earlier.phase(INFER))
-        await self._ask(context, manifest, INFER, questions, earlier.phase(INFER))
+        async with contextlib.AsyncExitStack() as open_endpoints:
+            counting = self._counting(manifest.session, open_endpoints)
+            context = PhaseContext(
+                settings,
+                fleet,
+                self._workload,
+                builder,
+                session.worker,
+                self._recorder,
+                session.say,
+                manifest.session,
+                counting,
+            )
+            await self._ask_each(context, manifest, earlier)
         for server in await fleet.with_peaks_measured_again():
             self._note(manifest, server)
+
+    async def _ask_each(self, context: PhaseContext, manifest: RunManifest, earlier: RecordTable) -> None:
+        """Ask the reference, where it is to be, and the compiled engine."""
+        validate = self._settings.validate
+        if validate:
+            await self._ask(context, manifest, VAL, self._workload.items, earlier.phase(VAL))
+        questions = self._validated() if validate else self._workload.items
+        self._describe(context, manifest, questions, earlier.phase(INFER))
+        await self._ask(context, manifest, INFER, questions, earlier.phase(INFER))
+
+    def _counting(
+        self, session: int, open_endpoints: contextlib.AsyncExitStack
+    ) -> Callable[[str], contextlib.AbstractAsyncContextManager[object]]:
+        """Return what reads the servers' own counters around a phase; without --server-metrics nothing."""
+        settings = self._settings
+        if not settings.server_metrics:
+            return lambda _: contextlib.nullcontext()
+        from mmlu_client.service.http.endpoint import HttpEndpoint
+        from mmlu_client.watch.server_counters import CounterWatch
+
+        access = self._access()
+        endpoints = [HttpEndpoint(address, access) for address in settings.server_metrics]
+        for endpoint in endpoints:
+            open_endpoints.push_async_callback(endpoint.close)
+        path, say = self._folder / COUNTER_LOG, self._session.say
+        return lambda phase: CounterWatch(path, endpoints, phase, session, say)
 
     def _note(self, manifest: RunManifest, server: RemoteServer) -> None:
         """Record a server as it is now in the manifest and the metrics.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from mmlu_client.rundir.answered import Answers
 from mmlu_client.rundir.device_log import DeviceLog
 from mmlu_client.rundir.record import VAL, request_of
 from mmlu_client.service.fleet import Fleet
+from mmlu_client.service.messages import Reply
 from mmlu_client.watch.self_check import LoopWatch
 
 
@@ -37,6 +39,7 @@ class PhaseContext:
         recorder: takes the records.
         say: prints a line for the person.
         session: the number of this start of the client, from 0.
+        counting: reads what the servers count before and after a phase, whose name it takes.
     """
 
     settings: Settings
@@ -47,6 +50,7 @@ class PhaseContext:
     recorder: Recorder
     say: Callable[[str], None]
     session: int
+    counting: Callable[[str], AbstractAsyncContextManager[object]]
 
 
 class Phase:
@@ -93,7 +97,8 @@ class Phase:
         context = self._context
         log = DeviceLog(device_log, context.fleet.servers, self.name, context.session, context.say)
         try:
-            async with log, context.fleet.watched(self.load.join), self.watch:
+            counting = context.counting(self.name)
+            async with counting, log, context.fleet.watched(self.load.join), self.watch:
                 start = time.monotonic()
                 try:
                     await self.load.run()
@@ -123,9 +128,10 @@ class Phase:
             source,
             plan.pacing(seed),
             context.settings.server_timeout,
+            context.settings.request_timeout,
             lambda answer: context.recorder.add_answer(
                 [workload.record(item, name, session) for item in answers.add(answer)],
-                request_of(answer),
+                request_of(answer) if isinstance(answer.outcome, Reply) else None,
                 name,
                 session,
                 self.load.elapsed_ns / 1e9,
@@ -175,6 +181,7 @@ async def warm_up(context: PhaseContext, questions: Sequence[Item], *, reference
         source,
         pacing,
         settings.server_timeout,
+        settings.request_timeout,
         lambda _: None,
         lambda: False,
         context.say,

@@ -39,13 +39,18 @@ class Recorder:
         self._early_stop.start(accuracy_of(earlier))
 
     def add_answer(
-        self, records: Sequence[AnyRecord], request: AnsweredRequest, phase: str, session: int, seconds: float
+        self,
+        records: Sequence[AnyRecord],
+        request: AnsweredRequest | None,
+        phase: str,
+        session: int,
+        seconds: float,
     ) -> None:
         """Take an answer.
 
         Args:
             records: of the items that it completes; none where others of their prompts have no answer yet.
-            request: the request that was answered.
+            request: the request that was answered with scores; None where it was refused.
             phase: VAL or INFER.
             session: the number of this start of the client.
             seconds: how long this session has asked the phase so far.
@@ -56,7 +61,8 @@ class Recorder:
         if records:
             self.add(records)
         if phase == INFER:
-            self._metrics.add_request(session, request)
+            if request is not None:
+                self._metrics.add_request(session, request)
             self._metrics.set_whole_seconds(seconds)
 
     def add(self, records: Sequence[AnyRecord]) -> None:

@@ -20,6 +20,8 @@ class SessionTotals:
         load_ns: how long the last phase took, to its last answer, in nanoseconds.
         phase_seconds: how long each phase was asked, by its name.
         lost_readings: how many readings of devices were not written.
+        timeouts: how many answers took too long.
+        refusals: how often a request was refused because a queue was full.
     """
 
     outages: list[Outage] = field(default_factory=list)
@@ -28,6 +30,8 @@ class SessionTotals:
     load_ns: int = 0
     phase_seconds: dict[str, float] = field(default_factory=dict)
     lost_readings: int = 0
+    timeouts: int = 0
+    refusals: int = 0
 
     def add(self, phase: Phase) -> None:
         """Add a phase that came to its end."""
@@ -37,6 +41,8 @@ class SessionTotals:
         self.starved_ns = phase.load.starved_ns
         self.load_ns = phase.load.elapsed_ns
         self.lost_readings += phase.lost_readings
+        self.timeouts += phase.load.timeouts
+        self.refusals += phase.load.refusals
 
     def ended(self, why: str) -> SessionEnd:
         """Return the end of the session, which is this moment.
@@ -57,4 +63,6 @@ class SessionTotals:
             starved_share=self.starved_ns / self.load_ns if self.load_ns else 0.0,
             phase_seconds=self.phase_seconds,
             lost_readings=self.lost_readings,
+            timeouts=self.timeouts,
+            refusals=self.refusals,
         )

@@ -123,6 +123,12 @@ class TaskWorkload:
 
     def check(self, server: RemoteServer) -> None:
         """Check that a server scores continuations and a prompt's own tokens. See `Workload`."""
+        if not server.model.max_top_tokens and not server.model.tells_stages:
+            raise InputError(
+                f"--task: {server.name} ({server.model.server_version}) gives no log-probabilities of a "
+                "prompt's "
+                "own tokens, of which tasks' scores are made"
+            )
         if not server.model.max_top_tokens:
             raise InputError(
                 f"--task: {server.name} is a trt-server {server.model.server_version} that scores single "

@@ -91,8 +91,15 @@ def _error(prompts: Sequence[Prompt], outcome: Reply | Refusal) -> str | None:
             return f"the server scored candidates {score.candidate_ids}, {prompt.candidate_ids} were asked"
         if (mismatch := _mismatch(prompt, score)) is not None:
             return mismatch
+        told = [each for each in score.logprobs if each is not None]
+        if (untold := len(score.logprobs) - len(told)) and (prompt.texts or not told):
+            return (
+                f"the server tells the most likely tokens alone, and {untold} of {len(score.logprobs)} "
+                "candidates "
+                "are none of them"
+            )
         others = [*score.own_logprobs, *(each.logprob for each in score.continuations)]
-        if not math.isfinite(sum(score.logprobs) + score.top_logprob + sum(others)):
+        if not math.isfinite(sum(told) + score.top_logprob + sum(others)):
             return f"{NOT_FINITE}: {score.logprobs or tuple(others)}, of the arg-max {score.top_logprob}"
     return None
 

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trt_common.private_file import open_private
+
 from mmlu_client.errors import InputError, RunError
 from mmlu_client.rundir.whole_lines import append_lines, cut_torn_line
 from mmlu_client.service.model import Device
@@ -102,7 +104,7 @@ class DeviceLog:
         """
         lines = "".join(json.dumps(asdict(reading), separators=(",", ":")) + "\n" for reading in readings)
         try:
-            with self._path.open("ab", buffering=0) as file:
+            with open(self._path, "ab", buffering=0, opener=open_private) as file:
                 append_lines(file, lines)
         except OSError as error:
             if not self.lost:

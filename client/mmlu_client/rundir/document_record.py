@@ -107,6 +107,8 @@ def record_of_document(
     if isinstance(grade, str):
         return record
     found = [part.score for part in answered.parts if part.score is not None]
+    computed = [each.computed_tokens for each in found if each.computed_tokens is not None]
+    flops = [each.flops for each in found if each.flops is not None]
     return replace(
         record,
         answer=grade.answer,
@@ -118,10 +120,10 @@ def record_of_document(
         metrics=grade.metrics,
         tokens=Tokens(
             logical=sum(score.logical_tokens for score in found),
-            computed=sum(score.computed_tokens for score in found),
+            computed=sum(computed) if len(computed) == len(found) else None,
             shared_prefix=0,
         ),
-        flops=sum(score.flops for score in found),
+        flops=sum(flops) if len(flops) == len(found) else None,
     )
 
 

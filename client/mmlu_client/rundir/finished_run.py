@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from mmlu_client.config.flag_values import slo
+from mmlu_client.figures.arithmetic import longest
 from mmlu_client.figures.stages import late_seconds
+from mmlu_client.rundir.counter_log import CounterReading, counted, read_counter_log
 from mmlu_client.rundir.device_log import Reading, joules, read_device_log
-from mmlu_client.rundir.folder import DEVICE_LOG, RECORDS
+from mmlu_client.rundir.folder import COUNTER_LOG, DEVICE_LOG, RECORDS
 from mmlu_client.rundir.manifest import Manifest, Outage, ServerEntry, Session, read_manifest
 from mmlu_client.rundir.record import INFER
 from mmlu_client.rundir.record_table import Column, RecordTable, read_records
+from mmlu_client.service.counters import Counters
 from mmlu_client.service.model import PeakMeasurements, ServedModel
 from mmlu_client.service.stages import Slo
 from mmlu_client.watch.self_check import SelfCheck
@@ -30,6 +34,7 @@ class FinishedRun:
         records: the answers, a row a question and phase.
         readings: what the servers said of their devices.
         unreadable: how many lines that should be readings are none.
+        counter_readings: what the servers' own metrics counted, where they were asked for.
     """
 
     folder: Path
@@ -37,11 +42,17 @@ class FinishedRun:
     records: RecordTable
     readings: list[Reading]
     unreadable: int
+    counter_readings: Sequence[CounterReading] = ()
 
     @cached_property
     def model(self) -> ServedModel:
         """The model, as the first server described it."""
         return self.manifest.served_model
+
+    @property
+    def is_over_http(self) -> bool:
+        """Whether the servers were asked over HTTP, where none has a reference engine."""
+        return self.manifest.url.startswith(("http://", "https://"))
 
     @property
     def to_answer(self) -> int:
@@ -76,30 +87,36 @@ class FinishedRun:
         return tuple(slo(text) for text in self.manifest.goodput)
 
     @property
-    def load_seconds(self) -> float:
-        """How long the servers took to load.
+    def load_seconds(self) -> float | None:
+        """How long the servers took to load; None where one does not tell.
 
         Servers load at the same time: the longest counts, with its reference where that was asked too.
         """
-        return max(map(self._load_seconds, self.manifest.servers))
+        return longest(map(self._load_seconds, self.manifest.servers))
 
-    def _load_seconds(self, server: ServerEntry) -> float:
+    def _load_seconds(self, server: ServerEntry) -> float | None:
+        if server.load_seconds is None:
+            return None
         return server.load_seconds + (server.reference_load_seconds if self.manifest.validate else 0.0)
 
     @property
-    def build_seconds(self) -> float:
-        """How long the servers took to build their engines: the longest counts."""
-        return max(server.build_seconds for server in self.manifest.servers)
+    def build_seconds(self) -> float | None:
+        """How long the servers took to build their engines, the longest; None where one does not tell."""
+        return longest(server.build_seconds for server in self.manifest.servers)
 
     @property
-    def peak_flops(self) -> float:
-        """The peak of all devices together, in FLOP/s.
+    def peak_flops(self) -> float | None:
+        """The peak of all devices together, in FLOP/s; None where that of one is not known.
 
         Each device counts once, or each part of it that a server has to itself; where one had several peaks,
-        the largest.
+        the largest. The devices of a server that does not tell of them have one peak together.
         """
         peaks: dict[tuple[str, str | None], float] = {}
         for server in self.manifest.servers:
+            if server.peak_flops is None:
+                return None
+            if not server.devices:
+                peaks[server.name, None] = max(server.peak_flops, peaks.get((server.name, None), 0.0))
             for device in server.devices:
                 place = device.id or f"{server.name} {device.name}", device.part
                 peaks[place] = max(server.peak_flops, peaks.get(place, 0.0))
@@ -123,14 +140,14 @@ class FinishedRun:
         )
 
     def possible_flops(self, requests: RecordTable) -> Column:
-        """Compute the FLOPs that each request's core time allowed, at its server's peak then."""
+        """Compute the FLOPs that each request's core time allowed, at its server's peak; 0: not known."""
         places = zip(requests["session"].tolist(), requests["server"].tolist(), strict=True)
-        peaks = [self._peaks.get(place, self.model.peak_flops) for place in places]
+        peaks = [self._peaks.get(place, self.model.peak_flops) or 0.0 for place in places]
         possible: Column = requests["server_ns.core"] / 1e9 * np.array(peaks, dtype=np.float64)
         return possible
 
     @cached_property
-    def _peaks(self) -> dict[tuple[int, str], float]:
+    def _peaks(self) -> dict[tuple[int, str], float | None]:
         return {(each.session, each.name): each.peak_flops for each in self.manifest.servers}
 
     @property
@@ -158,6 +175,16 @@ class FinishedRun:
     def outage_seconds(self) -> float:
         """How long together a server was away, in the sessions that came to their end."""
         return float(sum(end.outage_seconds for end in self.manifest.ends))
+
+    @property
+    def timeouts(self) -> int:
+        """How many answers took too long, in the sessions that came to their end."""
+        return sum(end.timeouts for end in self.manifest.ends)
+
+    @property
+    def refusals(self) -> int:
+        """How often a request was refused because a queue was full, in the same sessions."""
+        return sum(end.refusals for end in self.manifest.ends)
 
     @property
     def outages(self) -> list[tuple[int, Outage]]:
@@ -195,6 +222,11 @@ class FinishedRun:
         return joules(self.readings, INFER)
 
     @property
+    def counters(self) -> Counters | None:
+        """What the servers counted themselves while the engine was asked; None where that is not known."""
+        return counted(self.counter_readings, INFER)
+
+    @property
     def missing_readings(self) -> int:
         """How many readings of devices could not be written, or not be read again."""
         return self.unreadable + sum(end.lost_readings for end in self.manifest.ends)
@@ -228,4 +260,11 @@ def read_run(folder: Path) -> FinishedRun:
     """
     manifest = read_manifest(folder)
     readings, unreadable = read_device_log(folder / DEVICE_LOG)
-    return FinishedRun(folder, manifest, read_records(folder / RECORDS), readings, unreadable)
+    return FinishedRun(
+        folder,
+        manifest,
+        read_records(folder / RECORDS),
+        readings,
+        unreadable,
+        read_counter_log(folder / COUNTER_LOG),
+    )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
+from trt_common.private_file import make_private_folder, replace_file
+
 from mmlu_client.errors import InputError, NotWrittenError, RunError
 
-RECORDS, MANIFEST, DEVICE_LOG = "records.jsonl", "manifest.json", "device.jsonl"
+RECORDS, MANIFEST = "records.jsonl", "manifest.json"
+DEVICE_LOG, COUNTER_LOG = "device.jsonl", "counters.jsonl"
 SUMMARY, TABLE, HTML = "summary.json", "summary.md", "report.html"
 SWEEP_MANIFEST = "sweep_manifest.json"
 SWEEP_TABLE, SWEEP_JSON, SWEEP_CSV = "sweep.md", "sweep.json", "sweep.csv"
@@ -53,13 +56,13 @@ def holds_sweep(folder: Path) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder, and those above it.
+    """Make the folder, which only its owner may enter, and those above it.
 
     Raises:
         RunError: it cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
     except OSError as error:
         raise RunError(f"cannot make --output {folder}: {error.strerror}") from None
 
@@ -70,10 +73,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         NotWrittenError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(text.encode("utf-8", "surrogatepass"))
-        part.replace(path)
+        replace_file(path, text.encode("utf-8", "surrogatepass"))
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise NotWrittenError(path, error.strerror) from None

@@ -38,6 +38,7 @@ IDENTITY = (
     "few_shots",
     "max_prompt_tokens.asked",
     "limits.max_prompt_tokens",
+    "scoring.told_tokens",
     "bs",
     "tokenizer",
     "special_tokens.first",
@@ -95,6 +96,8 @@ class SessionEnd(Moment):
         starved_share: of the last phase, the time that due requests waited for their prompts.
         phase_seconds: how long each phase was asked.
         lost_readings: how many readings of devices could not be written.
+        timeouts: how many answers took too long, so that they were asked for again.
+        refusals: how often a request was refused because a queue was full, and asked again.
     """
 
     why: str
@@ -107,6 +110,8 @@ class SessionEnd(Moment):
     starved_share: float
     phase_seconds: dict[str, float]
     lost_readings: int = 0
+    timeouts: int = 0
+    refusals: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,17 +150,17 @@ class DeviceEntry:
 class ServerEntry:
     """This is a server in one start of the client.
 
-    In another start it may be on another device, with another peak (FLOP/s).
+    In another start it may be on another device, with another peak (FLOP/s). What it does not tell is None.
     """
 
     name: str
     session: int
     device: str
     devices: tuple[DeviceEntry, ...]
-    peak_flops: float
+    peak_flops: float | None
     peak_measurements: PeakMeasurements | None = None
-    load_seconds: float
-    build_seconds: float
+    load_seconds: float | None
+    build_seconds: float | None
     reference_load_seconds: float
 
 
@@ -240,26 +245,35 @@ class ModelPart:
     id: str
     architecture: str
     fingerprint: str
-    parameters: int
+    parameters: int | None
     vocabulary_size: int
     notice: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """This is the peak of a device, and who says so."""
+    """This is the peak of a device, and who says so; None where nobody does."""
 
-    flops_per_second: float
+    flops_per_second: float | None
     source: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """These are the limits of the server."""
+    """These are the limits of the server; None where there is none."""
 
     max_prompt_tokens: int
-    max_batch_size: int
+    max_batch_size: int | None
     stream_window: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringPart:
+    """This is what the server's answers are worth. See `ServedModel`, which has the same fields."""
+
+    tells_stages: bool = True
+    told_tokens: int | None = None
+    unrepeatable: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,6 +333,7 @@ class Manifest:
     device: Device
     peak: Peak
     limits: Limits
+    scoring: ScoringPart = ScoringPart()
     servers: tuple[ServerEntry, ...]
     server_version: str
     client: ClientPart
@@ -335,6 +350,7 @@ class Manifest:
             peak_flops=self.peak.flops_per_second,
             peak_source=self.peak.source,
             **asdict(self.limits),
+            **asdict(self.scoring),
             server_version=self.server_version,
         )
 

@@ -25,6 +25,7 @@ from mmlu_client.rundir.manifest import (
     ModelPart,
     Peak,
     PromptLimitPart,
+    ScoringPart,
     Seeds,
     ServerEntry,
     Session,
@@ -125,6 +126,11 @@ def new_manifest(
             max_batch_size=model.max_batch_size,
             stream_window=model.stream_window,
         ),
+        scoring=ScoringPart(
+            tells_stages=model.tells_stages,
+            told_tokens=model.told_tokens,
+            unrepeatable=model.unrepeatable,
+        ),
         servers=(),
         server_version=model.server_version,
         client=ClientPart(
@@ -222,7 +228,7 @@ def _server_entry(server: RemoteServer, session: int) -> ServerEntry:
         peak_measurements=model.peak_measurements,
         load_seconds=model.engine.load_seconds,
         build_seconds=model.engine.build_seconds,
-        reference_load_seconds=model.reference.load_seconds if model.reference else 0.0,
+        reference_load_seconds=(model.reference.load_seconds or 0.0) if model.reference else 0.0,
     )
 
 
@@ -239,13 +245,17 @@ def _all_servers(earlier: Sequence[ServerEntry], now: Sequence[ServerEntry]) -> 
         before = entries.get(place, entry)
         entries[place] = replace(
             entry,
-            peak_flops=max(before.peak_flops, entry.peak_flops),
+            peak_flops=_larger(before.peak_flops, entry.peak_flops),
             peak_measurements=_joined(before.peak_measurements, entry.peak_measurements),
-            load_seconds=max(before.load_seconds, entry.load_seconds),
-            build_seconds=max(before.build_seconds, entry.build_seconds),
+            load_seconds=_larger(before.load_seconds, entry.load_seconds),
+            build_seconds=_larger(before.build_seconds, entry.build_seconds),
             reference_load_seconds=max(before.reference_load_seconds, entry.reference_load_seconds),
         )
     return tuple(entries.values())
+
+
+def _larger(before: float | None, now: float | None) -> float | None:
+    return max((each for each in (before, now) if each is not None), default=None)
 
 
 def _joined(before: PeakMeasurements | None, now: PeakMeasurements | None) -> PeakMeasurements | None:

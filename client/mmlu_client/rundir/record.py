@@ -85,10 +85,13 @@ class Record:
         session: which start of the client, from 0; a resumed run has several.
         predicted: the letter with the largest of its options' log-probabilities; of equal ones the first, as
             in numpy, and so in Hendrycks' program and lm-evaluation-harness.
-        logprobs: natural logarithms, of the letters of the question's options.
+        logprobs: natural logarithms, of the letters of the question's options; without those that the server
+            did not tell.
+        below: for each of these, the least log-probability that the server told: theirs is not above it.
         candidates: the token ids of these letters.
         top_token: the arg-max of the whole vocabulary.
-        flops: what the server counted for the prompt.
+        flops: what the prompt took, as the server or, by --model-config, the client counted it; where
+            tokens.computed is not known, what it takes when nothing is reused.
         shots: how many shots the prompt kept whole.
         truncated: whether the prompt lost a part to be short enough.
     """
@@ -101,6 +104,7 @@ class Record:
     predicted: Letter | None = None
     correct: bool | None = None
     logprobs: dict[Letter, float] | None = None
+    below: dict[Letter, float] | None = None
     candidates: dict[Letter, int] | None = None
     top_token: int | None = None
     top_logprob: float | None = None
@@ -148,7 +152,8 @@ def record_of(answered: AnsweredItem, right: Letter, phase: str, session: int) -
         answer=right,
         predicted=predicted,
         correct=predicted == right if score else None,
-        logprobs=dict(zip(LETTERS, score.logprobs, strict=False)) if score else None,
+        logprobs=_told(score) if score else None,
+        below=_below(score) if score else None,
         candidates=dict(zip(LETTERS, prompt.candidate_ids, strict=False)),
         top_token=score.top_token if score else None,
         top_logprob=score.top_logprob if score else None,
@@ -190,5 +195,20 @@ def request_of(answer: Answer) -> AnsweredRequest:
     )
 
 
+def _told(score: Score) -> dict[Letter, float]:
+    pairs = zip(LETTERS, score.logprobs, strict=False)
+    return {letter: logprob for letter, logprob in pairs if logprob is not None}
+
+
+def _below(score: Score) -> dict[Letter, float] | None:
+    """Return the bound of each letter that the server did not tell; None where it told all."""
+    if score.least_told is None:
+        return None
+    pairs = zip(LETTERS, score.logprobs, strict=False)
+    return {letter: score.least_told for letter, logprob in pairs if logprob is None} or None
+
+
 def _predicted(score: Score) -> Letter:
-    return LETTERS[max(range(len(score.logprobs)), key=score.logprobs.__getitem__)]
+    """Return the likeliest letter, which is one of those that the server told: the others are below them."""
+    told = _told(score)
+    return max(told, key=told.__getitem__)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from trt_common.private_file import open_private
+
 from mmlu_client.errors import RunError
 from mmlu_client.rundir.document_record import AnyRecord
 from mmlu_client.rundir.whole_lines import append_lines, cut_torn_line
@@ -27,7 +29,7 @@ class RecordFile:
         """
         self._path = path
         try:
-            self._file = path.open("ab", buffering=0)
+            self._file = open(path, "ab", buffering=0, opener=open_private)  # noqa: SIM115
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             cut_torn_line(path)
         except BlockingIOError:

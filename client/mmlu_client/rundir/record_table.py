@@ -26,6 +26,9 @@ Column = NDArray[Any]
 NO_ROWS: Column = np.zeros(0, dtype=np.int64)
 # A column that is made when a file is read.
 IS_GRADED = "is_graded"
+# What not every server tells: whether a record has it is a column of its own.
+UNTOLD = ("server_ns", "batch", "flops", "tokens.computed")
+KNOWN = "is_known."
 
 # Of records.jsonl, parsed at a time.
 BLOCK_BYTES = 2**20
@@ -149,9 +152,24 @@ class RecordTable:
 
     @property
     def options(self) -> Column:
-        """How many letters each row has log-probabilities of: its question's options, 0 without scores."""
-        counted: Column = np.isfinite(self.logprobs).sum(axis=1)
+        """How many options each row's question has; 0 without scores."""
+        counted: Column = (np.isfinite(self.logprobs) | np.isfinite(self._bounds)).sum(axis=1)
         return counted
+
+    @property
+    def is_bounded(self) -> Column:
+        """Whether the server did not tell the log-probability of one of the letters, for each row."""
+        found: Column = self.is_scored & np.isfinite(self._bounds).any(axis=1)
+        return found
+
+    @property
+    def _bounds(self) -> Column:
+        """Bounds of the letters' log-probabilities, [questions, 10]; NaN for those that were told."""
+        return np.stack([self[f"below.{letter}"] for letter in LETTERS], axis=1)
+
+    def knows(self, name: str) -> bool:
+        """Tell whether every row has this of UNTOLD."""
+        return bool(self[f"{KNOWN}{name}"].all())
 
     @property
     def chance(self) -> float | None:
@@ -265,8 +283,11 @@ def _other_requests(records: pa.Table) -> tuple[pa.Table, Column] | None:
 
 def _filled(records: pa.Table) -> pa.Table:
     """Put nested columns beside each other, fill nulls, and encode texts as dictionaries."""
-    is_graded = pc.is_valid(records["correct"])
-    table = records.drop_columns([OTHER_REQUESTS]).flatten().append_column(IS_GRADED, is_graded)
+    table = records.drop_columns([OTHER_REQUESTS]).flatten()
+    table = table.append_column(IS_GRADED, pc.is_valid(records["correct"]))
+    for name in UNTOLD:
+        whole = records[name] if name in records.column_names else table[name]
+        table = table.append_column(f"{KNOWN}{name}", pc.is_valid(whole))
     columns = [
         column.fill_null(ABSENT[column.type]) if column.type in ABSENT else column for column in table.columns
     ]

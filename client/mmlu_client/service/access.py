@@ -37,6 +37,7 @@ class Access:
         key: Path | None = None,
         token_file: Path | None = None,
         say: Callable[[str], None] = lambda _: None,
+        token_flag: str = "--token-file",
     ) -> None:
         """Read the token.
 
@@ -46,6 +47,7 @@ class Access:
             key: the certificate's private key, in PEM, without a password.
             token_file: as the attribute.
             say: prints a line for the person.
+            token_flag: the flag that named the file of tokens, for messages.
 
         Raises:
             InputError: the file of tokens cannot be read, or holds none.
@@ -55,12 +57,13 @@ class Access:
         self.token_file = token_file
         self._key = key
         self._say = say
+        self._token_flag = token_flag
         self._metadata: Reread[Metadata] | None = None
         if token_file is not None:
             try:
                 self._metadata = Reread([token_file], lambda: _metadata(token_file), self._on_change)
             except (OSError, TokenFileError) as error:
-                raise InputError(_trouble(error, token_file)) from None
+                raise InputError(self._trouble(error, token_file)) from None
 
     @property
     def metadata(self) -> Metadata:
@@ -119,7 +122,12 @@ class Access:
 
     def _on_change(self, error: Exception | None) -> None:
         if error is not None and self.token_file is not None:
-            self._say(f"{_trouble(error, self.token_file)}; the token that it held before is still sent")
+            self._say(f"{self._trouble(error, self.token_file)}; the token that it held before is still sent")
+
+    def _trouble(self, error: Exception, token_file: Path) -> str:
+        if isinstance(error, OSError):
+            return f"cannot read {self._token_flag} {token_file}: {error.strerror}"
+        return f"{self._token_flag} {error}"
 
 
 async def in_plain_text(addresses: Iterable[Address]) -> list[str]:
@@ -129,9 +137,3 @@ async def in_plain_text(addresses: Iterable[Address]) -> list[str]:
 
 def _metadata(token_file: Path) -> Metadata:
     return ((AUTHORIZATION, authorization(read_tokens(token_file)[0])),)
-
-
-def _trouble(error: Exception, token_file: Path) -> str:
-    if isinstance(error, OSError):
-        return f"cannot read --token-file {token_file}: {error.strerror}"
-    return f"--token-file {error}"

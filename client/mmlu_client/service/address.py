@@ -10,10 +10,16 @@ from dataclasses import dataclass, field, replace
 from mmlu_client.errors import InputError
 
 URL = re.compile(
-    r"(?:(?P<scheme>[a-zA-Z][\w+.-]*)://)?(?P<host>\[[0-9a-fA-F:.%\w]+\]|[^\s:/@\[\]]+):(?P<port>\d{1,5})/?"
+    r"(?:(?P<scheme>[a-zA-Z][\w+.-]*)://)?(?P<host>\[[0-9a-fA-F:.%\w]+\]|[^\s:/@\[\]]+)"
+    r"(?::(?P<port>\d{1,5}))?(?P<path>/[^\s?#]*)?"
 )
 
 DNS = "dns:///"
+# Scheme → whether it is with TLS, and whether it is HTTP.
+SCHEMES = {"grpc": (False, False), "grpcs": (True, False), "http": (False, True), "https": (True, True)}
+HTTP_PORTS = {False: 80, True: 443}
+# What OpenAI's clients write at the end of a server's address; the paths that are asked begin with it.
+VERSION_PATH = "/v1"
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,9 @@ class Address:
         all_of_name: whether it stands for every address that the host's name has.
         certified_name: the name in the server's certificate, where the host is one address of that name.
         of_name: that name, with or without TLS.
+        http: whether it is spoken to over HTTP, and not gRPC.
+        path: what paths on the server begin with, over HTTP; without a slash at its end.
+        has_scheme: whether the person wrote how it is spoken to.
     """
 
     host: str
@@ -35,6 +44,9 @@ class Address:
     all_of_name: bool = False
     certified_name: str | None = None
     of_name: str | None = field(default=None, compare=False)
+    http: bool = False
+    path: str = ""
+    has_scheme: bool = field(default=False, compare=False)
 
     @property
     def target(self) -> str:
@@ -43,6 +55,8 @@ class Address:
         return f"{host}:{self.port}"
 
     def __str__(self) -> str:
+        if self.http:
+            return f"{'https' if self.tls else 'http'}://{self.target}{self.path}"
         scheme = "grpcs://" if self.tls else "" if self.all_of_name else "grpc://"
         return f"{DNS if self.all_of_name else ''}{scheme}{self.target}"
 
@@ -80,19 +94,47 @@ def parse_address(url: str) -> Address:
     """Read one address.
 
     `host:port` and `grpc://host:port` are without TLS, `grpcs://host:port` is with TLS. `dns:///` before any
-    of them stands for every address that the name has.
+    of them stands for every address that the name has. `http://host:port` and `https://host:port` are of a
+    server that is asked over HTTP; `/v1` at their end says nothing more.
 
     Raises:
         InputError: it is none of these.
     """
     if url.lower().startswith(DNS):
-        return replace(parse_address(url[len(DNS) :]), all_of_name=True)
+        return _every_address(url, parse_address(url[len(DNS) :]))
     match = URL.fullmatch(url)
-    scheme = (match["scheme"] if match else url.partition("://")[0] if "://" in url else None) or "grpc"
-    if scheme.lower() not in ("grpc", "grpcs"):
-        meant = "grpcs" if scheme.lower() in ("https", "wss") else "grpc"
+    named = match["scheme"] if match else url.partition("://")[0] if "://" in url else None
+    scheme = (named or "grpc").lower()
+    if scheme not in SCHEMES:
         rest = url.partition("://")[2]
-        raise InputError(f"--url {url}: the server speaks gRPC, not {scheme}: use {meant}://{rest}")
-    if match is None or not 0 < int(match["port"]) < 65536:
-        raise InputError(f"--url {url}: must be host:port, grpc://host:port or, for TLS, grpcs://host:port")
-    return Address(match["host"].strip("[]"), int(match["port"]), scheme.lower() == "grpcs")
+        raise InputError(
+            f"--url {url}: servers are asked over gRPC or HTTP, not {named}: use grpc://{rest} or http://{rest}"
+        )
+    tls, http = SCHEMES[scheme]
+    if match is None or not _is_whole(match, http=http):
+        raise InputError(
+            f"--url {url}: must be host:port, grpc://host:port or, for TLS, grpcs://host:port; or "
+            "http://host:port or https://host:port of a server that speaks HTTP"
+        )
+    return Address(
+        match["host"].strip("[]"),
+        int(match["port"] or HTTP_PORTS[tls]),
+        tls,
+        http=http,
+        path=(match["path"] or "").rstrip("/").removesuffix(VERSION_PATH) if http else "",
+        has_scheme=named is not None,
+    )
+
+
+def _is_whole(match: re.Match[str], *, http: bool) -> bool:
+    """Whether an address has a port, which HTTP need not have, and no path, which only HTTP may have."""
+    if match["port"] is not None and not 0 < int(match["port"]) < 65536:
+        return False
+    return http or (match["port"] is not None and match["path"] in (None, "/"))
+
+
+def _every_address(url: str, address: Address) -> Address:
+    """Return the address that stands for every one of its name; raise InputError over HTTP."""
+    if address.http:
+        raise InputError(f"--url {url}: {DNS} is of servers that speak gRPC: name one server over HTTP")
+    return replace(address, all_of_name=True)

@@ -1,11 +1,10 @@
-"""The connection to one server: its model, its tokenizer, its stream of scores, and the wait for it."""
+"""The connection to a trt-server over gRPC: its model, tokenizer, stream of scores, and the wait for it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import re
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,19 +24,28 @@ from mmlu_client.service.codec import decode_answer, decode_model, decode_tokeni
 from mmlu_client.service.handshake import tls_trouble
 from mmlu_client.service.messages import Refusal, Reply, Request
 from mmlu_client.service.model import ServedModel, ServedTokenizer
+from mmlu_client.service.plausible import plausible_model
 from mmlu_client.service.proxy import Proxy
-from mmlu_client.text import shortest
+from mmlu_client.service.server_connection import CALL_SECONDS, AwayError, MuteError, call_seconds
+from mmlu_client.service.waiting import wait_for_model
 
 SERVICE = "scoring.v1.Scoring"
-POLL_SECONDS = 0.2
-CALL_SECONDS = 30.0
 # For half a second of measuring, and what the server computes before it.
 PEAK_SECONDS = 10.0
 # After so long without an answer the server is asked for its health: a host that vanished says nothing.
 SILENCE_SECONDS = 60.0
+# A tokenizer of 128,000 words is larger than the default 4 MiB, and nothing that is asked for
+# is larger than this.
+MAX_ANSWER_BYTES = 256 * 2**20
 OPTIONS = (
-    ("grpc.max_receive_message_length", -1),  # a tokenizer of 128,000 words is larger than the default 4 MiB
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
     ("grpc.max_send_message_length", -1),
+    # A connection that a router on the way has forgotten says nothing: it is asked for a sign of life.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Else a new channel to the same address would take the connection of the old one.
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -51,17 +59,15 @@ FINAL = frozenset(
         grpc.StatusCode.NOT_FOUND,
     }
 )
+# With these codes a call may be made again, once the server is back.
+AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 # What gRPC's core says of a proxy that does not connect, and answers that say that it never will.
 PROXY_ANSWER = re.compile(r"HTTP proxy returned response code (\d+)")
 REFUSALS = frozenset({"401", "403", "405", "407"})
 
 
-class AwayError(Exception):
-    """The server takes no work now; the text says what is known of it."""
-
-
 class Connection:
-    """Speaks to one server over one channel. Every method may raise RunError."""
+    """Speaks to one server over one channel. See `ServerConnection`."""
 
     def __init__(
         self,
@@ -85,33 +91,34 @@ class Connection:
         self._access = access
         self._say = say
         self._proxy = proxy
-        self._channel = _channel(address, access, proxy)
+        self._old: list[tuple[grpc.aio.Channel, asyncio.Task[None]]] = []
+        self._open_channel()
+
+    def _open_channel(self) -> None:
+        self._channel = _channel(self._address, self._access, self._proxy)
         self._scoring: Any = scoring_pb2_grpc.ScoringStub(self._channel)  # type: ignore[no-untyped-call]
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
-    async def wait_for_model(self, seconds: float) -> ServedModel:
+    def renew(self) -> None:
+        """Use a new connection from now on: the present one may be mute while new ones work.
+
+        Calls that are under way end by their own time-outs, on the old one.
+        """
+        self._old = [each for each in self._old if not each[1].done()]
+        self._old.append((self._channel, asyncio.create_task(self._channel.close(CALL_SECONDS))))
+        self._open_channel()
+
+    async def wait_for_model(self, seconds: float, deadline: float | None = None) -> ServedModel:
         """Wait until the server takes work, and return what it holds.
 
+        Args:
+            seconds: how long to wait at most.
+            deadline: when that time is over, by the monotonic clock; None: it begins now.
+
         Raises:
-            RunError: it took none for `seconds`, or never will.
+            RunError: it took none for so long, or never will.
         """
-        deadline = time.monotonic() + seconds
-        told = False
-        while True:
-            try:
-                return await self.model_if_serving(max(1.0, deadline - time.monotonic()))
-            except AwayError as away:
-                trouble = str(away)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise RunError(
-                    f"no answer from {self._address} within {shortest(seconds)} s ({trouble}): start "
-                    "trt-server, or name another --url, or a longer --server-timeout"
-                )
-            if not told:
-                self._say(f"waiting up to {shortest(seconds)} s for {self._address} ({trouble})")
-                told = True
-            await asyncio.sleep(min(POLL_SECONDS, left))
+        return await wait_for_model(self, self._address, "trt-server", self._say, seconds, deadline)
 
     async def model_if_serving(self, seconds: float) -> ServedModel:
         """Return what the server holds, if it takes work now.
@@ -131,7 +138,7 @@ class Connection:
             return await self._model(min(seconds, CALL_SECONDS))
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise AwayError(f"nothing answers{self._by_way_of}") from None
+                raise MuteError(f"nothing answers{self._by_way_of}") from None
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 raise RunError(self._not_admitted(error)) from None
             if error.code() in FINAL:
@@ -188,20 +195,32 @@ class Connection:
 
     async def _model(self, seconds: float, *, measure_peak: bool = False) -> ServedModel:
         request = scoring_pb2.GetModelRequest(measure_peak=measure_peak)
-        return decode_model(
+        model = decode_model(
             await self._scoring.GetModel(request, timeout=seconds, metadata=self._access.metadata)
         )
+        return plausible_model(model, str(self._address))
 
-    async def tokenizer(self) -> ServedTokenizer | None:
-        """Return the model's tokenizer; None where it has none."""
+    async def tokenizer(self, seconds: float) -> ServedTokenizer | None:
+        """Return the model's tokenizer; None where it has none.
+
+        Args:
+            seconds: how long to wait for its answer at most, within bounds for a large one.
+
+        Raises:
+            AwayError: the server is away, or a connection to it is mute.
+            RunError: it does not give its tokenizer.
+        """
         request = scoring_pb2.GetTokenizerRequest()
         try:
             tokenizer = await self._scoring.GetTokenizer(
-                request, timeout=CALL_SECONDS, metadata=self._access.metadata
+                request, timeout=call_seconds(seconds), metadata=self._access.metadata
             )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return None
+            if error.code() in AWAY:
+                self.renew()
+                raise AwayError(f"{_reason(error)}{self._by_way_of}") from None
             raise RunError(f"{self._address} does not give its tokenizer: {_reason(error)}") from None
         return decode_tokenizer(tokenizer)
 
@@ -218,8 +237,12 @@ class Connection:
         return True
 
     async def close(self) -> None:
-        """Close the channel."""
-        await self._channel.close()
+        """Close the channel, and those before it."""
+        for _, closing in self._old:
+            closing.cancel()
+        await asyncio.gather(*(closing for _, closing in self._old), return_exceptions=True)
+        for channel in (self._channel, *(channel for channel, _ in self._old)):
+            await channel.close()
 
 
 class ScoreStream:

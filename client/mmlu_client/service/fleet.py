@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from mmlu_client.errors import ClientError, InputError, NotWrittenError, RunError
-from mmlu_client.service.access import Access
 from mmlu_client.service.address import Address
-from mmlu_client.service.connection import AwayError, Connection
-from mmlu_client.service.proxy import proxy_to
+from mmlu_client.service.connecting import Connecting
+from mmlu_client.service.model import ServedTokenizer
 from mmlu_client.service.remote_server import RemoteServer
+from mmlu_client.service.server_connection import AwayError, ServerConnection
+from mmlu_client.service.stages import LATENCY, STAGES_OF_SERVERS, Slo
 from mmlu_client.text import shortest
 
 RESOLVE_SECONDS = 0.5
@@ -33,7 +35,7 @@ class Fleet:
     def __init__(
         self,
         addresses: Sequence[Address],
-        access: Access,
+        connecting: Connecting,
         say: Callable[[str], None],
         admit: Callable[[RemoteServer, RemoteServer], None],
     ) -> None:
@@ -41,7 +43,7 @@ class Fleet:
 
         Args:
             addresses: as the person named them.
-            access: what every server is shown, and whose certificates are trusted.
+            connecting: makes the connection to each.
             say: prints a line for the person.
             admit: called with a server, and with the first of the fleet, before the server is used: at the
                 start, when it joins, and when it came back. It raises NotWrittenError where that cannot be
@@ -49,9 +51,11 @@ class Fleet:
         """
         self.servers: list[RemoteServer] = []
         self._addresses = addresses
-        self._access = access
+        self._connecting = connecting
         self._say = say
         self._admit = admit
+        # What `connect` was given, and when it is over, by the monotonic clock.
+        self._seconds = self._deadline = 0.0
         # Those with a server that joined, or that does not fit.
         self._known: set[Address] = set()
 
@@ -67,7 +71,7 @@ class Fleet:
         return min((limit for limit in limits if limit), default=None)
 
     async def connect(self, seconds: float) -> None:
-        """Wait for every server, `seconds` at most.
+        """Wait for every server, `seconds` at most, in which `tokenizer` has its part.
 
         A server that is not there by then is left out, if another is.
 
@@ -75,11 +79,11 @@ class Fleet:
             RunError: none is there, or they do not all hold the same model and engine.
             ClientError: one was not admitted.
         """
+        self._seconds, self._deadline = seconds, time.monotonic() + seconds
         each = await self._resolve(seconds)
         connections = await asyncio.gather(*map(self._connection, each))
-        models = await asyncio.gather(
-            *(connection.wait_for_model(seconds) for connection in connections), return_exceptions=True
-        )
+        waiting = (connection.wait_for_model(seconds, self._deadline) for connection in connections)
+        models = await asyncio.gather(*waiting, return_exceptions=True)
         errors: list[BaseException] = []
         for address, connection, model in zip(each, connections, models, strict=True):
             if isinstance(model, BaseException):
@@ -94,12 +98,40 @@ class Fleet:
         for server in self.servers:
             self._admit_if_alike(server)
 
+    async def tokenizer(self) -> ServedTokenizer | None:
+        """Return the tokenizer of the servers' model, from the first that gives it; None where it has none.
+
+        One that is away by now is waited for, for what `connect` left of its time.
+
+        Raises:
+            RunError: none gives it in time.
+        """
+        told = False
+        for server in itertools.cycle(self.servers):
+            try:
+                return await server.connection.tokenizer(self._deadline - time.monotonic())
+            except AwayError as away:
+                trouble = f"{server.name}: {away}"
+            if (left := self._deadline - time.monotonic()) <= 0:
+                raise RunError(
+                    f"no server gives its tokenizer within {shortest(self._seconds)} s ({trouble}): start "
+                    "trt-server again, or give a longer --server-timeout"
+                )
+            if not told:
+                self._say(f"waiting up to {left:.0f} s for the tokenizer ({trouble})")
+                told = True
+            await asyncio.sleep(min(RESOLVE_SECONDS, left))
+        raise AssertionError("a fleet that is connected has servers")
+
     async def rejoin(self, server: RemoteServer, seconds: float) -> None:
         """Wait for a server that went away, `seconds` at most, and admit it as it came back.
+
+        It is asked over a new connection.
 
         Raises:
             RunError: it did not come back, holds another model or engine, or was not admitted.
         """
+        server.connection.renew()
         model = await server.connection.wait_for_model(seconds)
         if (difference := server.model.difference(model)) is not None:
             raise RunError(
@@ -196,8 +228,8 @@ class Fleet:
         self._known.add(address)
         self.servers.append(server)
 
-    async def _connection(self, address: Address) -> Connection:
-        return Connection(address, self._access, self._say, await proxy_to(address))
+    async def _connection(self, address: Address) -> ServerConnection:
+        return await self._connecting.connection(address)
 
     def _admit_if_alike(self, server: RemoteServer) -> None:
         """Admit a server that holds the same model and engine as the first; raise ClientError otherwise."""
@@ -246,9 +278,10 @@ def check_batch_size(server: RemoteServer, batch_size: int) -> None:
     Raises:
         InputError: it does not.
     """
-    if batch_size > server.model.max_batch_size:
+    most = server.model.max_batch_size
+    if most is not None and batch_size > most:
         raise InputError(
-            f"--bs {batch_size} is too many: {server.name} takes {server.model.max_batch_size}; "
+            f"--bs {batch_size} is too many: {server.name} takes {most}; "
             f"start it with --max-batch-size {batch_size}"
         )
 
@@ -263,6 +296,19 @@ def check_prompt_limit(server: RemoteServer, tokens: int) -> None:
         raise RunError(
             f"{server.name} takes prompts of {server.model.max_prompt_tokens} tokens, this run asks for "
             f"up to {tokens}: start it with --max-prompt-tokens {tokens}"
+        )
+
+
+def check_goals(server: RemoteServer, goals: Sequence[Slo]) -> None:
+    """Check that a server tells the stages that goals are of.
+
+    Raises:
+        InputError: it tells no stages.
+    """
+    untold = [goal for goal in goals if goal.key in STAGES_OF_SERVERS]
+    if untold and not server.model.tells_stages:
+        raise InputError(
+            f"--goodput {untold[0]}: {server.name} does not tell this stage of a request: ask for {LATENCY}"
         )
 
 

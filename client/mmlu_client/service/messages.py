@@ -48,28 +48,32 @@ class Score:
 
     Attributes:
         candidate_ids: the token ids that were asked for.
-        logprobs: their natural-logarithm probabilities, in the same order.
+        logprobs: their natural-logarithm probabilities, in the same order; None for one that is none of the
+            most likely tokens, of a server that tells of these alone.
         top_token: the most probable token id of the whole vocabulary.
         top_logprob: its natural-logarithm probability.
         logical_tokens: the prompt's length.
-        computed_tokens: what of it was computed, without what a reused prefix saved.
-        flops: what the computation took, in floating-point operations.
+        computed_tokens: what of it was computed, without what a reused prefix saved; None: not told.
+        flops: what the computation took, in floating-point operations; None: not known.
         continuations: those of the prompt, in the order in which they were asked for.
         own_logprobs: the natural-logarithm probabilities of the prompt's own tokens that were asked for.
         own_top_tokens: the most probable token id of the whole vocabulary in the place of each of these;
             empty where they were not asked for.
+        least_told: where candidates have no log-probability: the least one that the server told, which theirs
+            are not above.
     """
 
     candidate_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
+    logprobs: tuple[float | None, ...]
     top_token: int
     top_logprob: float
     logical_tokens: int
-    computed_tokens: int
-    flops: int
+    computed_tokens: int | None
+    flops: int | None
     continuations: tuple[ContinuationScore, ...] = ()
     own_logprobs: tuple[float, ...] = ()
     own_top_tokens: tuple[int, ...] = ()
+    least_told: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,12 +133,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Reply:
-    """The server's answer to a request: a score for each of its prompts, in their order."""
+    """The server's answer to a request.
+
+    Attributes:
+        id: the request's.
+        scores: one for each of its prompts, in their order.
+        timing: the server's stages; None where it does not tell them.
+        batch: what the engine ran; None where the server does not tell.
+    """
 
     id: str
     scores: tuple[Score, ...]
-    timing: Timing
-    batch: Batch
+    timing: Timing | None
+    batch: Batch | None
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,18 @@ class EngineInfo:
     Attributes:
         name: such as `onnxruntime`.
         version: of the library.
-        precision: that it computes in.
+        precision: that it computes in; empty where the server does not tell.
         fingerprint: equal where weights, graph, engine and settings are the same.
-        load_seconds: how long loading the model into it took.
-        build_seconds: how long building it took.
+        load_seconds: how long loading the model into it took; None where the server does not tell.
+        build_seconds: how long building it took; None where the server does not tell.
     """
 
     name: str
     version: str
     precision: str
     fingerprint: str
-    load_seconds: float
-    build_seconds: float
+    load_seconds: float | None
+    build_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,15 @@ class ServedModel:
         id: its name.
         architecture: the family of its graph.
         fingerprint: equal where configuration and weights are the same.
-        parameters: how many it has.
+        parameters: how many it has; None: not known.
         vocabulary_size: how many token ids it has.
         engine: the compiled engine.
         reference: the reference engine; None where none is loaded.
         device: all its devices together.
-        peak_flops: the peak of each device, in FLOP/s, dense, for the precision in use.
+        peak_flops: the peak of each device, in FLOP/s, dense, for the precision in use; None: not known.
         peak_source: where that number is from.
         max_prompt_tokens: the longest prompt that the server takes.
-        max_batch_size: the most prompts in one request.
+        max_batch_size: the most prompts in one request; None: any number.
         stream_window: the most unanswered requests on one stream.
         notice: what a reader of its accuracy has to know; empty where there is nothing.
         server_version: of the program.
@@ -113,20 +113,25 @@ class ServedModel:
         max_scored_positions: the most positions of a request that are scored; 0: any number.
         max_top_tokens: of the most likely tokens that are told at a position; 0: the server scores candidates
             alone, and neither continuations nor a prompt's own tokens.
+        tells_stages: whether each reply has the times of the server's stages.
+        told_tokens: of a server that tells log-probabilities of the most likely tokens alone: of how many;
+            None: it tells those of any candidate.
+        unrepeatable: how far, in nats, a known prompt's log-probabilities were apart when it was asked twice;
+            None: it was not.
     """
 
     id: str
     architecture: str
     fingerprint: str
-    parameters: int
+    parameters: int | None
     vocabulary_size: int
     engine: EngineInfo
     reference: EngineInfo | None
     device: Device
-    peak_flops: float
+    peak_flops: float | None
     peak_source: str
     max_prompt_tokens: int
-    max_batch_size: int
+    max_batch_size: int | None
     stream_window: int
     notice: str
     server_version: str
@@ -134,6 +139,9 @@ class ServedModel:
     peak_measurements: PeakMeasurements | None = None
     max_scored_positions: int = 0
     max_top_tokens: int = 0
+    tells_stages: bool = True
+    told_tokens: int | None = None
+    unrepeatable: float | None = None
 
     def difference(self, other: ServedModel) -> str | None:
         """Name the model or engine in which another server differs; None where both are the same."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmlu_client.service.connection import Connection
 from mmlu_client.service.model import ServedModel
+from mmlu_client.service.server_connection import ServerConnection
 
 
 @dataclass(frozen=True)
@@ -19,5 +19,5 @@ class RemoteServer:
     """
 
     name: str
-    connection: Connection
+    connection: ServerConnection
     model: ServedModel

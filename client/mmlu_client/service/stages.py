@@ -18,6 +18,8 @@ STAGES = {
     "of merged requests, the others' share of the batch",
 }
 LATENCY = "latency"
+# Known only of a server that tells how long it took for each.
+STAGES_OF_SERVERS = frozenset({"network", *(stage.key for stage in SERVER_STAGES.values()), "server_other"})
 
 
 @dataclass(frozen=True)

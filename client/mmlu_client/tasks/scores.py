@@ -27,7 +27,7 @@ def _parts(prompt: Prompt, score: Score) -> Iterator[TextScore]:
     for ids, continuation in zip(prompt.continuations, score.continuations, strict=True):
         yield TextScore(continuation.logprob, continuation.is_greedy, len(ids))
     if not prompt.continuations:
-        loglikelihood = sum(score.own_logprobs) + sum(score.logprobs)
+        loglikelihood = sum(score.own_logprobs) + sum(each for each in score.logprobs if each is not None)
         yield TextScore(loglikelihood, _is_greedy(prompt, score), prompt.own_tokens + len(score.logprobs))
 
 

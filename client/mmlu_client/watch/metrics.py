@@ -123,7 +123,7 @@ class Metrics:
             }
         )
 
-    def add_server(self, name: str, session: int, peak_flops: float) -> None:
+    def add_server(self, name: str, session: int, peak_flops: float | None) -> None:
         """Set the peak of a server, before the first record that it answered in this start of the client.
 
         Where a server comes back in the same start with a larger peak, that peak counts from the beginning.
@@ -131,8 +131,10 @@ class Metrics:
         Args:
             name: The name of the server.
             session: The number of the client's start.
-            peak_flops: The peak in FLOP/s.
+            peak_flops: The peak in FLOP/s; None: not known, and nothing is a share of it.
         """
+        if peak_flops is None:
+            return
         place = session, name
         grown = peak_flops - self._peaks.get(place, peak_flops)
         self._peaks[place] = peak_flops
@@ -149,9 +151,10 @@ class Metrics:
             self._questions.labels(subject, outcome).inc(count)
         for kind in KINDS:
             self._tokens.labels(kind).inc(float(records[f"tokens.{kind}"].sum()))
-        self._flops.inc(float(records["flops"].sum()))
+        self._flops.inc(float(records["flops"].sum(dtype=float)))
         requests = records.requests()
         places = zip(requests["session"].tolist(), requests["server"].tolist(), strict=True)
+        # Of a server that does not tell it, 0.
         seconds = (requests["server_ns.core"] / 1e9).tolist()
         for place, core, waited in zip(places, seconds, latency(requests).tolist(), strict=True):
             self._count_request(place, core, waited)
@@ -164,7 +167,7 @@ class Metrics:
             self._questions.labels(record.subject, _outcome(record)).inc()
             self._tokens.labels("logical").inc(record.tokens.logical or 0)
             self._tokens.labels("computed").inc(record.tokens.computed or 0)
-            self._flops.inc(record.flops or 0)
+            self._flops.inc((record.flops or 0) if record.tokens.computed is not None else 0)
 
     def add_request(self, session: int, request: AnsweredRequest) -> None:
         """Count a request that was answered with scores.
@@ -174,14 +177,17 @@ class Metrics:
             request: The request.
         """
         times, stages = request.client_ns, request.server_ns
-        if request.server is not None and times is not None and stages is not None:
-            waited = (times.received - times.due) / 1e9
-            self._count_request((session, request.server), stages.core / 1e9, waited)
+        if request.server is not None and times is not None:
+            waited, core = (
+                (times.received - times.due) / 1e9,
+                stages.core / 1e9 if stages is not None else 0.0,
+            )
+            self._count_request((session, request.server), core, waited)
 
     def _count_request(self, place: tuple[int, str], core_seconds: float, latency_seconds: float) -> None:
         self._core.inc(core_seconds)
         self._core_seconds[place] += core_seconds
-        self._possible_flops.inc(core_seconds * self._peaks[place])
+        self._possible_flops.inc(core_seconds * self._peaks.get(place, 0.0))
         self._latency.observe(latency_seconds)
 
     def watch_in_flight(self, requests: Callable[[], float]) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from trt_common.one_line import printable
 
 from mmlu_client.data.item import Item, subject_counts
 from mmlu_client.rundir.document_record import AnyRecord
@@ -176,7 +177,7 @@ class LineProgress:
 
     def say(self, text: str) -> None:
         """Print a line for the user."""
-        print(f"mmlu-client: {text}", file=self._console.file, flush=True)
+        print(printable(f"mmlu-client: {text}"), file=self._console.file, flush=True)
 
     def stop(self) -> None:
         """Stop counting."""
@@ -230,7 +231,7 @@ class BarProgress:
     def say(self, text: str) -> None:
         """Print a line for the user above the bars."""
         # Lines are broken only between words, so that a path can be copied.
-        self._console.print(f"mmlu-client: {text}", markup=False, overflow="ignore", crop=False)
+        self._console.print(printable(f"mmlu-client: {text}"), markup=False, overflow="ignore", crop=False)
 
     def stop(self) -> None:
         """Remove the bars."""
@@ -253,5 +254,5 @@ class BarProgress:
             self._subject,
             total=tally.subjects[subject],
             completed=tally.done[subject],
-            figures=f"{subject} acc {tally.subject_accuracy(subject)}",
+            figures=f"{printable(subject)} acc {tally.subject_accuracy(subject)}",
         )

@@ -17,6 +17,7 @@ from prometheus_client import (
     Info,
     make_wsgi_app,
 )
+from prometheus_client.parser import text_string_to_metric_families
 
 __all__ = [
     "CollectorRegistry",
@@ -25,4 +26,5 @@ __all__ = [
     "Histogram",
     "Info",
     "make_wsgi_app",
+    "text_string_to_metric_families",
 ]

@@ -34,6 +34,8 @@ class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]
             content = yaml.safe_load(stream)
         except (yaml.YAMLError, ValueError, OSError) as error:
             raise _wrong(stream, f"is not YAML: {error}") from None
+        except RecursionError:
+            raise _wrong(stream, "is nested too deeply") from None
         if content is None:
             return {}
         if not isinstance(content, dict):
@@ -44,6 +46,10 @@ class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]
                 raise _wrong(
                     stream, f"sets `{key}`, which is no flag that a file can set{suggestion(key, known)}"
                 )
+        for key, value in content.items():
+            # Aliases of aliases would be a text of gigabytes.
+            if any(isinstance(each, dict | list) for each in (value if isinstance(value, list) else [value])):
+                raise _wrong(stream, f"gives `{key}` what is neither a value nor a list of values")
         return {
             str(flag): value if isinstance(value, list) else str(value)
             for flag, value in content.items()

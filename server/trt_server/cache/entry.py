@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from trt_common.private_file import PART
+
 from trt_server.cache.folder import ABOUT, LOCK, PARTIAL, locked_at_once
 from trt_server.errors import StartError
 
-# Folders of folders, and a folder of files. Nothing else that lies in the cache's folder is touched.
+# Folders of folders, and folders of files. Nothing else that lies in the cache's folder is touched.
 FOLDERS = {"dummy": "random weights", "weights": "converted weights", "plans": "a plan"}
-TIMINGS = "timings"
+TIMINGS, FINGERPRINTS = "timings", "fingerprints"
+FILES = {TIMINGS: "timings of kernels, for later builds", FINGERPRINTS: "hashes of weights, for later starts"}
 IN_USE, BEING_WRITTEN, UNFINISHED = "in use", "being written", "unfinished"
 
 
@@ -47,8 +49,8 @@ class CacheEntry:
     @property
     def what(self) -> str:
         """What the entry holds, in words."""
-        if self.kind == TIMINGS:
-            return "timings of kernels, for later builds"
+        if self.kind in FILES:
+            return FILES[self.kind]
         try:
             return str(json.loads((self.path / ABOUT).read_text(encoding="utf-8"))["what"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -80,9 +82,7 @@ class CacheEntry:
 
     @property
     def _is_partial(self) -> bool:
-        return self.path.suffix == PARTIAL or (
-            self.kind == TIMINGS and bool(re.fullmatch(r"\.\d+", self.path.suffix))
-        )
+        return self.path.suffix == (PART if self.kind in FILES else PARTIAL)
 
     @property
     def _lock(self) -> Path:
@@ -100,11 +100,11 @@ def cache_entries(folder: Path) -> list[CacheEntry]:
 
 
 def _entries(folder: Path) -> Iterator[CacheEntry]:
-    for kind in (*FOLDERS, TIMINGS):
+    for kind in (*FOLDERS, *FILES):
         for path in (folder / kind).glob("*"):
             # One that was finished or removed meanwhile is not there any more.
             with suppress(FileNotFoundError):
-                if path.is_file() if kind == TIMINGS else path.is_dir():
+                if path.is_file() if kind in FILES else path.is_dir():
                     yield _entry(kind, path)
 
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from trt_common.private_file import make_private_folder, open_private
+
 from trt_server.errors import StartError
 from trt_server.readable import readable_bytes
 
@@ -38,6 +40,16 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "trt-server"
 
 
+def make_cache_folder(folder: Path) -> None:
+    """Make a folder of the cache, and the cache's own, so that only their owner may enter them.
+
+    Raises:
+        OSError: They cannot be made.
+    """
+    make_private_folder(cache_folder())
+    make_private_folder(folder)
+
+
 def cached_folder(
     kind: str, key: str, what: str, size: int, make: Callable[[Path], None], is_whole: Callable[[Path], bool]
 ) -> Path:
@@ -60,7 +72,7 @@ def cached_folder(
     """
     parent = cache_folder() / kind
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(parent)
         with _locked(parent / f"{key}{LOCK}"):
             folder = parent / key
             if not (folder.is_dir() and is_whole(folder)):
@@ -101,7 +113,7 @@ def _make_again(folder: Path, what: str, size: int, make: Callable[[Path], None]
     remedy = "remove what no server uses (trt-server cache), or set TRT_SERVER_CACHE to another folder"
     check_disk(what, size, folder.parent, remedy)
     log.info("writing %s to %s, about %s", what, folder, readable_bytes(size))
-    partial.mkdir()
+    partial.mkdir(mode=0o700)
     try:
         make(partial)
     except BaseException:
@@ -113,11 +125,14 @@ def _make_again(folder: Path, what: str, size: int, make: Callable[[Path], None]
 
 def _use(folder: Path, what: str) -> None:
     path, text = folder / ABOUT, json.dumps({"what": what})
-    stream = path.open("a+", encoding="utf-8")
+    stream = _open(path, "a+")
     fcntl.flock(stream, fcntl.LOCK_SH)
-    if path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
-    os.utime(path)
+    stream.seek(0)
+    if stream.read() != text:
+        stream.truncate(0)
+        stream.write(text)
+        stream.flush()
+    os.utime(stream.fileno())
     if (before := _in_use.pop(path, None)) is not None:
         before.close()
     _in_use[path] = stream
@@ -126,7 +141,7 @@ def _use(folder: Path, what: str) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     while True:
-        with path.open("w", encoding="utf-8") as stream:
+        with _open(path, "w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             # Whoever removes a folder removes its lock, which may be the one that was waited for.
             if _is_still(stream, path):
@@ -138,7 +153,7 @@ def _locked(path: Path) -> Iterator[None]:
 def locked_at_once(path: Path) -> Iterator[bool]:
     """Try to hold the lock on a file; yields whether it was free, which it is too where there is no file."""
     try:
-        stream = path.open("r+", encoding="utf-8")
+        stream = _open(path, "r+")
     except (FileNotFoundError, NotADirectoryError):
         yield True
         return
@@ -149,6 +164,15 @@ def locked_at_once(path: Path) -> Iterator[bool]:
         except BlockingIOError:
             is_free = False
         yield is_free
+
+
+def _open(path: Path, mode: str) -> IO[str]:
+    """Open a file of the cache, unless it is a symbolic link, which this program does not make.
+
+    Raises:
+        OSError: It is one, or it cannot be opened.
+    """
+    return open(path, mode, encoding="utf-8", opener=open_private)
 
 
 def _is_still(stream: IO[str], path: Path) -> bool:

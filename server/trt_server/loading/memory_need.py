@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from trt_common.model.geometry import Geometry
+
 from trt_server.devices.device import Device
 from trt_server.devices.memory import device_memory
 from trt_server.engines.choice import EngineChoice
 from trt_server.errors import StartError
-from trt_server.model.geometry import Geometry
 from trt_server.readable import readable_bytes
 
 log = logging.getLogger(__name__)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trt_common.model.geometry import Geometry
+
 from trt_server.devices.device import Device
 from trt_server.engines.engine import EngineDescription
 from trt_server.loading.tokenizer import CheckpointTokenizer
-from trt_server.model.geometry import Geometry
 
 # Bytes of a request's id.
 MAX_ID_BYTES = 256

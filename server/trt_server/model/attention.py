@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from onnx import TensorProto
+from trt_common.model.geometry import Geometry
 
-from trt_server.model.geometry import Geometry
 from trt_server.model.masks import Masks, MasksByWindow
 from trt_server.model.node_list import NodeList
 from trt_server.model.queries import Block, Keys, Queries, all_queries, asked_queries, split_queries

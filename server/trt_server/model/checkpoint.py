@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trt_common.model.errors import ConfigError
+from trt_common.model.geometry import Geometry, read_geometry
+
 from trt_server.errors import StartError
 from trt_server.model.adapter import refuse_adapter_files
 from trt_server.model.fingerprint import weights_fingerprint
-from trt_server.model.geometry import Geometry, read_geometry
 from trt_server.model.weight_files import find_weight_files, gguf_refusal
 from trt_server.model.weights import Weights, fit_weights
 
@@ -73,7 +75,10 @@ def open_configuration(folder: Path) -> tuple[dict[str, Any], Geometry]:
         config = _read_config(folder / "config.json")
     except OSError as error:
         raise StartError(f"{folder} cannot be read: {error}") from error
-    return config, read_geometry(config)
+    try:
+        return config, read_geometry(config)
+    except ConfigError as error:
+        raise StartError(str(error)) from None
 
 
 def _fingerprint(config: Mapping[str, Any], weights: Weights) -> str:

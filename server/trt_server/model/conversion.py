@@ -62,7 +62,9 @@ def _convert(weights: Weights, dtype: str, folder: Path) -> None:
         for name, tensor in weights.items():
             for chunk in _converted(name, tensor, dtype):
                 chunk.tofile(stream)
-    (folder / _FINGERPRINT).write_text(weights_fingerprint(read_tensor_file(path)), encoding="utf-8")
+    # Not kept: the folder gets another name when it is finished.
+    fingerprint = weights_fingerprint(read_tensor_file(path), keep=False)
+    (folder / _FINGERPRINT).write_text(fingerprint, encoding="utf-8")
 
 
 def _converted(name: str, tensor: TensorLocation, dtype: str) -> Iterator[NDArray[Any]]:

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from trt_common.model.geometry import Geometry, read_geometry
 
 from trt_server.cache.folder import cached_folder
 from trt_server.errors import StartError
 from trt_server.model.checkpoint import open_checkpoint
-from trt_server.model.geometry import Geometry, read_geometry
 from trt_server.model.tensor_file import ITEM_SIZES, tensor_file_header
 from trt_server.model.weight_files import SINGLE_FILE
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper
+from trt_common.model.geometry import Geometry
 
 from trt_server.model.attention import Attention, AttentionForm
-from trt_server.model.geometry import Geometry
 from trt_server.model.node_list import NodeList
 from trt_server.model.weights import Weights
 

@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-
-from trt_server.model.geometry import Geometry
-from trt_server.model.rope_parameters import RopeParameters
+from trt_common.model.geometry import Geometry
+from trt_common.model.rope_parameters import RopeParameters
 
 
 def rope_tables(geometry: Geometry, positions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

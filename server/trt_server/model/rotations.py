@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from trt_common.model.geometry import Geometry
 
-from trt_server.model.geometry import Geometry
 from trt_server.model.node_list import NodeList
 from trt_server.model.rope import rope_tables
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from trt_common import demo as demo_checkpoint
+from trt_common.model.geometry import Geometry
 from trt_common.one_line import one_line
 
 from trt_server.cache.folder import check_disk
 from trt_server.errors import StartError
 from trt_server.model import dummy
 from trt_server.model.checkpoint import open_configuration
-from trt_server.model.geometry import Geometry
 from trt_server.model.tensor_file import ITEM_SIZES
 from trt_server.readable import readable_bytes
 

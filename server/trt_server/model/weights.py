@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from trt_common.model.geometry import Geometry
 
 from trt_server.errors import StartError
 from trt_server.model.adapter import refuse_adapter_tensors
-from trt_server.model.geometry import Geometry
 from trt_server.model.tensor_file import ITEM_SIZES, TensorLocation
 
 Weights = Mapping[str, TensorLocation]

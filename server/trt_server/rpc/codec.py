@@ -11,6 +11,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from scoring.v1 import scoring_pb2 as pb
+from trt_common.model.flops import text_flops
+from trt_common.model.geometry import Geometry
 
 from trt_server.devices.device import together
 from trt_server.engines.engine import MAX_TOP_TOKENS, EngineDescription, PeakFlops
@@ -22,8 +24,6 @@ from trt_server.loading.served_model import (
     ServedModel,
 )
 from trt_server.loading.tokenizer import CheckpointTokenizer
-from trt_server.model.geometry import Geometry
-from trt_server.observe.accounting import text_flops
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.result import PromptResult, ScoringResult, TokenLogprobs
 

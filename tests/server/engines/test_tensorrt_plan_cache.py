@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from checkpoints import write_checkpoint
+from trt_server.cache.cache_file import CacheFile
 from trt_server.engines.engine import EngineLimits
-from trt_server.engines.tensorrt.cache_file import CacheFile
 from trt_server.engines.tensorrt.plan_cache import (
     PLAN,
     RECORD,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from trt_server.errors import StartError
-from trt_server.model.geometry import read_geometry
+from trt_common.model.errors import ConfigError
+from trt_common.model.geometry import read_geometry
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -141,7 +141,7 @@ def test_biases_and_norms_of_each_family() -> None:
     ],
 )
 def test_refused_by_name_in_one_line(fields: dict[str, Any], said: str) -> None:
-    with pytest.raises(StartError) as error:
+    with pytest.raises(ConfigError) as error:
         read_geometry(LLAMA | fields)
     assert said in str(error.value)
     assert "\n" not in str(error.value)

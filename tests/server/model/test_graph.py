@@ -12,10 +12,10 @@ import pytest
 import torch
 from checkpoints import FAMILIES, reference_logprobs, write_checkpoint
 from onnx import TensorProto
+from trt_common.model.geometry import Geometry
 from trt_server.engines.engine import next_token_batch
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.conversion import weights_as
-from trt_server.model.geometry import Geometry
 from trt_server.model.graph import (
     ASKED_STATES,
     ATTENTION_OPSET,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-from trt_server.model.geometry import read_geometry
+from trt_common.model.geometry import read_geometry
 from trt_server.model.rope import rope_tables
 
 POSITIONS = 1024

@@ -10,7 +10,7 @@ from typing import Any
 
 from trt_common.one_line import one_line
 
-from trt_server.engines.tensorrt.cache_file import CacheFile
+from trt_server.cache.cache_file import CacheFile
 from trt_server.engines.tensorrt.capabilities import set_targets
 from trt_server.engines.tensorrt.kv_cache import KvCacheLayout, input_shapes
 from trt_server.engines.tensorrt.library import FLAVOUR, IS_RTX, TITLE, VERSION, trt

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trt_common.model.geometry import Geometry
+
 from trt_server.engines.engine import padded_length
 from trt_server.engines.tensorrt.layout import ALIGNMENT
 from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE, Profile, Shape
-from trt_server.model.geometry import Geometry
 from trt_server.model.graph import kept_outputs, past_inputs
 
 

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from typing import Any
 
-from trt_server.engines.tensorrt.cache_file import CacheFile
+from trt_server.cache.cache_file import CacheFile
 from trt_server.engines.tensorrt.library import FLAVOUR, TITLE, VERSION, trt
 from trt_server.readable import megabytes
 

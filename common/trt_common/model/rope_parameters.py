@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trt_server.errors import StartError
-from trt_server.model.config_field import Fields, number, optional_number, size
+from trt_common.model.config_field import Fields, number, optional_number, size
+from trt_common.model.errors import ConfigError
 
 _DEFAULT_THETA = 10_000.0
 
@@ -42,14 +42,14 @@ def read_rope_parameters(fields: Fields, max_positions: int) -> RopeParameters:
     top level. original_max_position_embeddings is taken from the top level first.
 
     Raises:
-        StartError: Something is not supported or has the wrong type.
+        ConfigError: Something is not supported or has the wrong type.
     """
     given = fields.get("rope_scaling") or fields.get("rope_parameters") or {}
     if not isinstance(given, Mapping):
-        raise StartError(f"config.json: the RoPE parameters are {given!r}, not an object")
+        raise ConfigError(f"config.json: the RoPE parameters are {given!r}, not an object")
     nested = [name for name, value in given.items() if isinstance(value, Mapping)]
     if nested:
-        raise StartError(
+        raise ConfigError(
             f"RoPE parameters of their own for some layers ({', '.join(nested)}) are not supported; "
             "only the same for all layers are"
         )
@@ -57,7 +57,7 @@ def read_rope_parameters(fields: Fields, max_positions: int) -> RopeParameters:
     kind = given.get("rope_type", given.get("type", "default"))
     read_kind = _KINDS.get(kind) if isinstance(kind, str) else None
     if read_kind is None:
-        raise StartError(f"RoPE scaling {kind!r} is not supported; supported: {', '.join(_KINDS)}")
+        raise ConfigError(f"RoPE scaling {kind!r} is not supported; supported: {', '.join(_KINDS)}")
     theta = number(given if "rope_theta" in given else fields, "rope_theta", _DEFAULT_THETA)
     original = _original_max_positions(given, fields, max_positions) if kind in _TRAINED_SHORTER else 0
     return RopeParameters(
@@ -69,7 +69,7 @@ def _refuse_partial_rotation(given: Fields, fields: Fields) -> None:
     for place in (given, fields):
         partial = place.get("partial_rotary_factor")
         if partial is not None and partial != 1:
-            raise StartError(f"partial_rotary_factor {partial!r} is not supported; only 1.0 is")
+            raise ConfigError(f"partial_rotary_factor {partial!r} is not supported; only 1.0 is")
 
 
 def _original_max_positions(given: Fields, fields: Fields, max_positions: int) -> int:
@@ -88,7 +88,7 @@ def _scaled(given: Fields, max_positions: int, original: int) -> dict[str, Any]:
 def _llama3(given: Fields, max_positions: int, original: int) -> dict[str, Any]:  # noqa: ARG001
     factors = {name: number(given, name) for name in ("factor", "low_freq_factor", "high_freq_factor")}
     if factors["high_freq_factor"] <= factors["low_freq_factor"]:
-        raise StartError(
+        raise ConfigError(
             f"config.json: high_freq_factor {factors['high_freq_factor']} is not above low_freq_factor "
             f"{factors['low_freq_factor']}"
         )

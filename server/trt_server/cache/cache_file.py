@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import threading
-from contextlib import suppress
 
 from trt_common.one_line import one_line
+from trt_common.private_file import replace_file
 
-from trt_server.cache.folder import cache_folder
+from trt_server.cache.folder import cache_folder, make_cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +36,12 @@ class CacheFile:
             return b""
 
     def write(self, content: bytes) -> None:
-        """Write the content under a temporary name and rename it, so that a file is always complete.
+        """Write the content in one step, so that a file is always complete.
 
         A failure is only logged, because the content is not needed to go on.
         """
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.{threading.get_ident()}")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content)
-            partial.replace(self.path)
+            make_cache_folder(self.path.parent)
+            replace_file(self.path, content)
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
             log.warning("%s is not kept, and made again next time: %s", self.path, one_line(error))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from trt_server.errors import StartError
-from trt_server.model.config_field import Fields, count, flag, number, optional_size, size
-from trt_server.model.family import FAMILIES, Family
-from trt_server.model.rope_parameters import RopeParameters, read_rope_parameters
+from trt_common.model.config_field import Fields, count, flag, number, optional_size, size
+from trt_common.model.errors import ConfigError
+from trt_common.model.family import FAMILIES, Family
+from trt_common.model.rope_parameters import RopeParameters, read_rope_parameters
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,12 @@ def read_geometry(config: Mapping[str, Any]) -> Geometry:
     A missing field has the default of transformers 5 for the family.
 
     Raises:
-        StartError: Something is not supported or does not fit together; the message is one line.
+        ConfigError: Something is not supported or does not fit together; the message is one line.
     """
     name = config.get("model_type")
     family = FAMILIES.get(name) if isinstance(name, str) else None
     if family is None:
-        raise StartError(f"model_type {name!r} is not supported; supported: {', '.join(FAMILIES)}")
+        raise ConfigError(f"model_type {name!r} is not supported; supported: {', '.join(FAMILIES)}")
     fields = {**family.defaults, **config}
     _refuse_unsupported(fields)
     geometry = _geometry(str(name), family, fields)
@@ -180,35 +180,35 @@ def _geometry(name: str, family: Family, fields: Fields) -> Geometry:
 def _refuse_unsupported(fields: Fields) -> None:
     activation = fields.get("hidden_act")
     if activation not in ("silu", "swish"):
-        raise StartError(f"hidden_act {activation!r} is not supported; only silu is")
+        raise ConfigError(f"hidden_act {activation!r} is not supported; only silu is")
     quantization = fields.get("quantization_config")
     if quantization:
         method = quantization.get("quant_method") if isinstance(quantization, Mapping) else quantization
-        raise StartError(
+        raise ConfigError(
             f"quantized weights ({method}) are not supported; "
             "use the checkpoint in float32, float16 or bfloat16"
         )
     if not fields.get("is_causal", True):
-        raise StartError("is_causal false is not supported: it makes an encoder, which does not score text")
+        raise ConfigError("is_causal false is not supported: it makes an encoder, which does not score text")
     for name in ("per_layer_config", "configuration_files"):
         if fields.get(name):
-            raise StartError(f"config.json: {name} is not supported")
+            raise ConfigError(f"config.json: {name} is not supported")
 
 
 def _check_sizes(geometry: Geometry, family: Family) -> None:
     heads = geometry.query_heads
     if family.heads_divide_hidden_size and geometry.hidden_size % heads:
-        raise StartError(
+        raise ConfigError(
             f"config.json: hidden_size {geometry.hidden_size} is not a multiple of "
             f"num_attention_heads {heads}"
         )
     if heads % geometry.key_value_heads:
-        raise StartError(
+        raise ConfigError(
             f"config.json: num_attention_heads {heads} is not a multiple of "
             f"num_key_value_heads {geometry.key_value_heads}"
         )
     if geometry.head_size % 2 or not geometry.head_size:
-        raise StartError(f"config.json: head size {geometry.head_size} is odd; rotary embeddings need pairs")
+        raise ConfigError(f"config.json: head size {geometry.head_size} is odd; rotary embeddings need pairs")
 
 
 def _sliding_windows(family: Family, fields: Fields, layers: int) -> tuple[int | None, ...]:
@@ -223,7 +223,7 @@ def _sliding_windows(family: Family, fields: Fields, layers: int) -> tuple[int |
         full_layers = 0 if every_layer else count(fields, "max_window_layers")
         return tuple(None if layer < full_layers else window for layer in range(layers))
     if window is None and "sliding_attention" in kinds:
-        raise StartError(
+        raise ConfigError(
             "config.json: layer_types names sliding_attention, and no window is set: "
             "set sliding_window (and use_sliding_window with Qwen), or name full_attention"
         )
@@ -237,7 +237,7 @@ def _layer_types(fields: Fields, layers: int) -> list[str] | None:
         return None
     known = ("full_attention", "sliding_attention")
     if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in known for kind in kinds):
-        raise StartError(
+        raise ConfigError(
             "config.json: layer_types must name full_attention or sliding_attention "
             f"for each of the {layers} layers"
         )

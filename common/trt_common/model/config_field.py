@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from trt_server.errors import StartError
+from trt_common.model.errors import ConfigError
 
 Fields = Mapping[str, Any]
 
@@ -18,7 +18,7 @@ def size(fields: Fields, name: str, default: int | None = None) -> int:
     """Return a positive whole number.
 
     Raises:
-        StartError: The field is something else.
+        ConfigError: The field is something else.
     """
     value = fields.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -30,7 +30,7 @@ def optional_size(fields: Fields, name: str) -> int | None:
     """Return a positive whole number; None where the field is null or missing.
 
     Raises:
-        StartError: The field is something else.
+        ConfigError: The field is something else.
     """
     return None if fields.get(name) is None else size(fields, name)
 
@@ -39,7 +39,7 @@ def count(fields: Fields, name: str) -> int:
     """Return a whole number that is 0 or larger.
 
     Raises:
-        StartError: The field is something else.
+        ConfigError: The field is something else.
     """
     value = fields.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -51,7 +51,7 @@ def number(fields: Fields, name: str, default: float | None = None) -> float:
     """Return a positive number.
 
     Raises:
-        StartError: The field is something else.
+        ConfigError: The field is something else.
     """
     value = fields.get(name, default)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
@@ -63,7 +63,7 @@ def optional_number(fields: Fields, name: str) -> float | None:
     """Return a positive number; None where the field is null or missing.
 
     Raises:
-        StartError: The field is something else.
+        ConfigError: The field is something else.
     """
     return None if fields.get(name) is None else number(fields, name)
 
@@ -72,7 +72,7 @@ def flag(fields: Fields, name: str, default: bool = False) -> bool:
     """Return true or false.
 
     Raises:
-        StartError: The field is something else.
+        ConfigError: The field is something else.
     """
     value = fields.get(name, default)
     if not isinstance(value, bool):
@@ -80,5 +80,5 @@ def flag(fields: Fields, name: str, default: bool = False) -> bool:
     return value
 
 
-def _refused(name: str, value: object, wanted: str) -> StartError:
-    return StartError(f"config.json: {name} is {value!r}, not {wanted}")
+def _refused(name: str, value: object, wanted: str) -> ConfigError:
+    return ConfigError(f"config.json: {name} is {value!r}, not {wanted}")

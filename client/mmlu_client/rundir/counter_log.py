@@ -1,0 +1,90 @@
+"""counters.jsonl: what the servers' own metrics counted before and after each phase."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from trt_common.private_file import open_private
+
+from mmlu_client.errors import InputError
+from mmlu_client.rundir.whole_lines import append_lines
+from mmlu_client.service.counters import Counters
+
+
+@dataclass(frozen=True)
+class CounterReading:
+    """This is what one server's metrics said.
+
+    Attributes:
+        phase: VAL or INFER.
+        session: which start of the client, from 0.
+        source: the address of the metrics.
+        counters: as they were.
+    """
+
+    phase: str
+    session: int
+    source: str
+    counters: Counters
+
+
+def append_reading(path: Path, reading: CounterReading) -> None:
+    """Append a reading to the file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    line = json.dumps(asdict(reading), separators=(",", ":")) + "\n"
+    with open(path, "ab", buffering=0, opener=open_private) as file:
+        append_lines(file, line)
+
+
+def read_counter_log(path: Path) -> list[CounterReading]:
+    """Read the readings; none where there is no such file. What is no reading is left out.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    found = [_reading(line) for line in lines if line.endswith(b"\n")]
+    return [reading for reading in found if reading is not None]
+
+
+def counted(readings: Sequence[CounterReading], phase: str) -> Counters | None:
+    """Add up what the servers counted during a phase.
+
+    Returns:
+        The sums over servers and starts of the client; None where a start has no second reading, or a server
+        began to count anew.
+    """
+    places: dict[tuple[int, str], list[Counters]] = defaultdict(list)
+    for reading in readings:
+        if reading.phase == phase:
+            places[reading.session, reading.source].append(reading.counters)
+    if not places or any(len(each) < 2 for each in places.values()):
+        return None
+    names = [each.name for each in fields(Counters)]
+    gained = [
+        {name: getattr(each[-1], name) - getattr(each[0], name) for name in names} for each in places.values()
+    ]
+    if any(value < 0 for each in gained for value in each.values()):
+        return None
+    return Counters(**{name: sum(each[name] for each in gained) for name in names})
+
+
+def _reading(line: bytes) -> CounterReading | None:
+    try:
+        found: dict[str, Any] = json.loads(line)
+        return CounterReading(**{**found, "counters": Counters(**found["counters"])})
+    except (ValueError, KeyError, TypeError):
+        return None

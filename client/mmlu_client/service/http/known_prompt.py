@@ -1,0 +1,43 @@
+"""A prompt that every server is asked at the start, to find out what its answers are worth."""
+
+from __future__ import annotations
+
+import math
+
+from mmlu_client.errors import InputError
+from mmlu_client.service.http.row import RowScore
+
+# Ids that every vocabulary has. What they say does not matter, only that they are the same each time.
+KNOWN = tuple(range(40, 72))
+CANDIDATES = (35, 36, 37, 38)
+# Of other lengths, which a server may compute together with it.
+OTHERS = (tuple(range(50, 57)), tuple(range(60, 79)), tuple(range(30, 75)))
+# How far rounding may take a log-probability above 0.
+ROUNDING = 1e-3
+
+
+def check_logprobs(score: RowScore, server: str) -> None:
+    """Check that what a server calls log-probabilities can be some.
+
+    Raises:
+        InputError: they are above 0, or not finite.
+    """
+    found = [each for each in score.logprobs if each is not None]
+    if score.top is not None:
+        found.append(score.top[1])
+    wrong = [each for each in found if each > ROUNDING or not math.isfinite(each)]
+    if wrong or sum(map(math.exp, set(found))) > 1 + ROUNDING:
+        raise InputError(
+            f"what {server} gives as log-probabilities are none "
+            f"({', '.join(f'{each:g}' for each in found)}): "
+            "have it give those of the model, before sampling changes them"
+        )
+
+
+def largest_difference(first: RowScore, second: RowScore) -> float:
+    """Return how far two answers' log-probabilities are apart, in nats, of the candidates that both told."""
+    pairs = zip(first.logprobs, second.logprobs, strict=True)
+    apart = [abs(one - other) for one, other in pairs if one is not None and other is not None]
+    if first.top is not None and second.top is not None and first.top[0] == second.top[0]:
+        apart.append(abs(first.top[1] - second.top[1]))
+    return max(apart, default=0.0)
