@@ -76,6 +76,8 @@ class HttpDouble:
         self.asked: list[dict[str, Any]] = []
         self.connections: set[int] = set()
         self.holds = threading.Event()
+        # What is held is let go at the end.
+        self.over = asyncio.Event()
         # Of prompts that somebody else asked, as its metrics count them.
         self.others_tokens: float = 0
 
@@ -100,6 +102,7 @@ class HttpDouble:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._loop.call_soon_threadsafe(self.over.set)
         asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -200,7 +203,7 @@ class HttpDouble:
         try:
             if verdict == "hold":
                 self.holds.set()
-                await asyncio.Event().wait()
+                await self.over.wait()
             if verdict == "cut":
                 assert request.transport is not None
                 request.transport.close()
