@@ -106,7 +106,11 @@ def choose_engine(settings: Settings) -> EngineChoice:
     """
     if settings.engine == "torch":
         _refuse_tf32(settings)
-        return _torch(settings, settings.devices, "asked for")
+        if settings.precision == "bf16":
+            raise StartError(
+                "the torch engine computes in fp16 or fp32: --precision bf16 is for --engine openvino"
+            )
+        return _torch(settings.precision, settings.threads, settings.devices, "asked for")
     if settings.targets:
         return _tensorrt_elsewhere(settings, settings.targets)
     if settings.engine == "openvino":
@@ -142,7 +146,9 @@ def choose_reference(settings: Settings) -> EngineChoice | None:
         )
     # One is enough to compare with, beside the first of the compiled engines.
     devices = None if settings.devices is None else settings.devices[:1]
-    return _torch(settings, devices, "asked for as the reference")
+    # What bf16 rounds is what it is compared for.
+    precision = "fp32" if settings.precision == "bf16" else settings.precision
+    return _torch(precision, settings.threads, devices, "asked for as the reference")
 
 
 def _named(gpus: Sequence[Gpu], ordinals: tuple[int, ...] | None) -> tuple[Gpu, ...]:
@@ -340,11 +346,9 @@ def _prepare_weights(checkpoint: Checkpoint, _: EngineLimits, __: Settings) -> P
     return Prepared("no plan; its weights are in", folder, time.perf_counter() - start)
 
 
-def _torch(settings: Settings, ordinals: tuple[int, ...] | None, reason: str) -> EngineChoice:
-    if settings.precision == "bf16":
-        raise StartError(
-            "the torch engine computes in fp16 or fp32: --precision bf16 is for --engine openvino"
-        )
+def _torch(
+    precision: str | None, threads: int, ordinals: tuple[int, ...] | None, reason: str
+) -> EngineChoice:
     if find_spec("torch") is None:
         raise StartError("the torch engine needs PyTorch: pip install 'trt-server[torch]'")
     # CUDA reads this as it starts, and numbers its devices as NVML does.
@@ -352,14 +356,14 @@ def _torch(settings: Settings, ordinals: tuple[int, ...] | None, reason: str) ->
     import torch
 
     on_gpu = torch.cuda.is_available()
-    chosen = settings.precision or ("fp16" if on_gpu else "fp32")
+    chosen = precision or ("fp16" if on_gpu else "fp32")
 
     def make(
-        checkpoint: Checkpoint, limits: EngineLimits, settings: Settings, device: Device, _: Prepared | None
+        checkpoint: Checkpoint, limits: EngineLimits, _: Settings, device: Device, __: Prepared | None
     ) -> Engine:
         from trt_server.engines.torch import TorchEngine
 
-        return TorchEngine(checkpoint, limits, chosen, settings.threads, device.ordinal)
+        return TorchEngine(checkpoint, limits, chosen, threads, device.ordinal)
 
     devices: tuple[Device, ...] = (CpuDevice(),)
     if on_gpu:

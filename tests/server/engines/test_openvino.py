@@ -104,6 +104,15 @@ def test_server_says_what_computes(llama_folder: Path) -> None:
     assert [score.tokens.computed for score in reply.scores] == [40, 7]
 
 
+def test_bf16_is_compared_with_fp32(llama_folder: Path) -> None:
+    if not has_bf16():
+        pytest.skip("this processor has no instructions for bf16")
+    arguments = ("--engine", "openvino", "--precision", "bf16", "--reference", "torch")
+    with ServerProcess("--model", str(llama_folder), *arguments) as server:
+        model = server.wait_until_serving().stub().GetModel(pb.GetModelRequest())
+    assert (model.engine.precision, model.reference.precision) == ("bf16", "fp32")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
