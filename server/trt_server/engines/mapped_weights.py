@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_server.model.weights import Weights
+
+# Python has no name for it. Linux would not map a file that is larger than the memory, where its pages could
+# all be written to, unless it is told to set nothing aside for that.
+_MAP_NORESERVE = 0x4000
 
 
 class MappedWeights:
@@ -23,8 +28,7 @@ class MappedWeights:
         """Return a tensor, which is not copied. What is written to it stays in this process."""
         tensor = self._weights[name]
         if tensor.file not in self._maps:
-            with tensor.file.open("rb") as stream:
-                self._maps[tensor.file] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+            self._maps[tensor.file] = _mapped(tensor.file)
         flat = np.frombuffer(self._maps[tensor.file], tensor.dtype, tensor.elements, tensor.offset)
         return flat.reshape(tensor.shape)
 
@@ -33,3 +37,12 @@ class MappedWeights:
         if hasattr(mmap, "MADV_DONTNEED"):
             for mapped in self._maps.values():
                 mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapped(file: Path) -> mmap.mmap:
+    """Map a file so that what is written stays here: OpenVINO takes no arrays that are read-only."""
+    with file.open("rb") as stream:
+        if sys.platform == "linux":
+            flags, access = mmap.MAP_PRIVATE | _MAP_NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE
+            return mmap.mmap(stream.fileno(), 0, flags=flags, prot=access)
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)

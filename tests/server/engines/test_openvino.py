@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from checkpoints import FAMILIES, reference_model, write_checkpoint
@@ -14,8 +16,10 @@ from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
 from transformers import PreTrainedModel
 from trt_server.engines.engine import EngineLimits, Scores, next_token_batch
+from trt_server.engines.mapped_weights import MappedWeights
 from trt_server.engines.openvino import OpenVinoEngine
 from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.tensor_file import TensorLocation
 
 VOCABULARY_SIZE = 512
 LENGTHS = (1, 200, 15, 16, 17, 63, 2, 128)
@@ -127,3 +131,18 @@ def test_what_is_not_there_is_said(llama_folder: Path, arguments: tuple[str, ...
     ended = run_program("trt-server", "--model", str(llama_folder), *FREE_PORTS, *arguments)
     assert ended.returncode == 1
     assert text in ended.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems map files by their own rules")
+def test_a_file_that_is_larger_than_the_memory_is_mapped(tmp_path: Path) -> None:
+    """As 7 B parameters in float32 are, of which OpenVINO keeps half the bytes in bf16."""
+    file, elements = tmp_path / "weights", 16
+    with file.open("wb") as stream:
+        stream.truncate(2 * psutil.virtual_memory().total)
+    tensor = TensorLocation(file, 4096, 4 * elements, "float32", (elements,))
+    values = MappedWeights({"one": tensor}).array("one")
+    values += 1
+    assert values.tolist() == [1.0] * elements
+    with file.open("rb") as stream:
+        stream.seek(4096)
+        assert stream.read(4 * elements) == bytes(4 * elements)
