@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -102,7 +103,8 @@ def test_lists_of_prompts_to_our_own_completions(
         "--url", scorer.http, "--tokenizer", llama_folder, "--data", data, "--output", output, "--bs", "3"
     )
     assert result.returncode == 0, result.stderr
-    assert [record["request"]["prompts"] for record in records(output)] == [3] * 9 + [2] * 2
+    # In the order in which they were answered.
+    assert Counter(record["request"]["prompts"] for record in records(output)) == {3: 9, 2: 2}
     figures = summary(output)
     assert figures["answered"] == 11
     # What several prompts took together is not told for each.

@@ -17,7 +17,6 @@ from trt_server.loading.text_prompt import TextPrompt
 from trt_server.loading.tokenizer import CheckpointTokenizer
 from trt_server.rpc.request_size import RequestBounds
 from trt_server.scheduling.prompt import TokenPrompt
-from trt_server.scheduling.row import rows_of
 from trt_server.scheduling.step_threads import Steps
 
 TokenIds: TypeAlias = NDArray[np.int32]
@@ -61,20 +60,8 @@ class RequestDecoder:
             self.bounds.check_appended(appended)
             prompts.append((yield from self._prompt(number, prompt, texts, engine)))
             yield
-        self._check_padded(prompts)
         _check_positions(prompts, engine.max_scored_positions)
         return prompts
-
-    def _check_padded(self, prompts: Sequence[TokenPrompt]) -> None:
-        limits = self.bounds.limits
-        rows = [row for prompt in prompts for row in rows_of(prompt, limits.max_prompt_tokens)]
-        padded = len(prompts) * max(row.tokens for row in rows)
-        if padded > limits.max_batch_tokens:
-            raise InvalidRequestError(
-                f"the request is {padded} tokens with its padding, the limit is "
-                f"{limits.max_batch_tokens}: send fewer prompts at once, or start the server with a "
-                "larger --max-batch-tokens"
-            )
 
     def _prompt(
         self, number: int, prompt: pb.Prompt, texts: list[str], engine: PromptLimits

@@ -161,7 +161,8 @@ class TensorRtEngine:
         if past := self._prefixes.find(batch.prefix):
             return _Continued(self._submit(batch, past), None)
         past, timing = self._compute(self._prefixes, batch.prefix)
-        return _Continued(self._submit(batch, past), timing)
+        padding = rounded_up(len(batch.prefix)) - len(batch.prefix)
+        return _Continued(self._submit(batch, past), timing, padding)
 
     def _compute(self, prefixes: DevicePrefixes, prefix: NDArray[np.int32]) -> tuple[KvCache, EngineTiming]:
         """Compute a prefix into the store.
@@ -256,16 +257,19 @@ class _Continued:
 
     Attributes:
         prefix_timing: How long the prefix took to compute; None where it was in the store.
+        prefix_padding: Tokens that were run besides then.
     """
 
     submission: Submission
     prefix_timing: EngineTiming | None
+    prefix_padding: int = 0
 
     def wait(self) -> Outcome:
         outcome = self.submission.wait()
         if self.prefix_timing is None:
             return replace(outcome, prefix_reused=True)
-        return replace(outcome, timing=outcome.timing + self.prefix_timing)
+        timing = outcome.timing + self.prefix_timing
+        return replace(outcome, timing=timing, prefix_padding=self.prefix_padding)
 
 
 def _describe(device: CudaContext, prepared: PreparedPlan, seconds: float) -> EngineDescription:
