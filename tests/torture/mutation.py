@@ -37,18 +37,16 @@ def mutated_request(seed: int, number: int) -> bytes:
 def mutated_body(seed: int, number: int) -> tuple[str, bytes]:
     """A path of the HTTP port, and a body that is JSON or was some."""
     rng = random.Random(f"{seed} body {number}")
-    fields = {
-        "prompt": _json_prompt(rng),
-        "max_tokens": rng.choice((0, 1, 1, 2, -1, None, 2**70)),
-        "temperature": rng.choice((0, 0, 0.0, 1, -1, "0", float("nan"))),
-        "echo": rng.choice((True, False, 1, None)),
-        "logprobs": rng.choice((None, 0, 1, 20, 21, True, "x")),
-        "tokens": _json_prompt(rng),
-        rng.choice(TEXTS): rng.choice((None, [], {}, [[[[]]]], "x")),
-    }
-    kept = {name: value for name, value in fields.items() if rng.random() < 0.8}
-    content = json.dumps(kept).encode()
-    return rng.choice(PATHS), content if rng.random() < 0.4 else mutated(rng, content)
+    path = rng.choice(PATHS)
+    fields: dict[str, Any] = {"tokens" if path == "/detokenize" else "prompt": _json_prompt(rng)}
+    if path == "/v1/completions":
+        fields["max_tokens"] = _mostly(rng, 1, (0, 2, -1, 2**70))
+        fields["temperature"] = _mostly(rng, 0, (1, -1, float("nan")))
+        fields["logprobs"] = _mostly(rng, 1, (0, 20, 21, 2**70))
+    if rng.random() < 0.1:
+        fields[rng.choice(TEXTS)] = rng.choice((None, [], {}, [[[[]]]], "x"))
+    content = json.dumps(fields).encode()
+    return path, content if rng.random() < 0.4 else mutated(rng, content)
 
 
 def hostile_request(rng: random.Random) -> pb.ScoreRequest:
