@@ -36,6 +36,8 @@ MAX_ID_BYTES = 256
 CALLERS, AT_ONCE, A_STREAM = 4, 8, 10
 # After so many a server has what it keeps for good, and its memory is looked at for the first time.
 WARM = 1000
+# Between them memory and metrics are looked at: what grows and does not stop shows.
+PARTS = 10
 # A process that was asked hundreds of thousands of things keeps some of what it had, and no more than this.
 MOST_GROWTH_MIB = 100
 
@@ -58,7 +60,11 @@ def send_mutated(model: Path, count: int, seed: int) -> Outcome:
         campaign = _Campaign(server, seed, outcome)
         campaign.run(0, warm)
         before = memory_mib(server)
-        campaign.run(warm, count)
+        after_each = []
+        for part in range(PARTS):
+            start, end = (warm + (count - warm) * place // PARTS for place in (part, part + 1))
+            campaign.run(start, end)
+            after_each.append(memory_mib(server))
         hold_the_rest(outcome, server, expected)
         after = memory_mib(server)
         outcome.hold(
@@ -72,6 +78,7 @@ def send_mutated(model: Path, count: int, seed: int) -> Outcome:
     for kind, statuses in (("Score", campaign.scored), ("others", campaign.others), ("HTTP", campaign.http)):
         outcome.tell(f"statuses, {kind}", ", ".join(f"{name} {n:,}" for name, n in statuses.most_common()))
     outcome.tell("memory before and after", f"{before} and {after} MiB")
+    outcome.tell("memory after each tenth", f"{', '.join(map(str, after_each))} MiB")
     return outcome
 
 

@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_messages() -> None:
     assert [mutated_request(SEED, n) for n in range(300)] == [mutated_request(SEED, n) for n in range(300)]
     assert len({mutated_request(SEED, n) for n in range(300)}) > 280
     assert mutated_request(SEED, 3) != mutated_request(SEED + 1, 3)
-    assert len({mutated_body(SEED, n) for n in range(300)}) > 280
+    assert len({mutated_body(SEED, n) for n in range(300)}) > 200
 
 
 def test_what_does_not_hold_is_told_and_is_the_status(
