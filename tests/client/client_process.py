@@ -69,7 +69,8 @@ class ClientProcess:
         if status is None:
             self._process.kill()
             self._process.join()
-        out, err = self._out.read_text(), self._err.read_text()
+        # One that is killed at once has not made them.
+        out, err = (path.read_text() if path.exists() else "" for path in (self._out, self._err))
         self._folder.cleanup()
         assert status is not None, f"mmlu-client did not end:\n{out}{err}"
         return subprocess.CompletedProcess(self._arguments, status, out, err)

@@ -144,6 +144,8 @@ def test_an_id_has_a_length(server: ServerProcess) -> None:
     (reply,) = server.stub().StreamScore(iter([ids_request(3, id="x" * 3_000_000)]))
     assert reply.error.code == StatusCode.INVALID_ARGUMENT.value[0]
     assert reply.id == "x" * 256
+    (reply,) = server.stub().StreamScore(iter([ids_request(3, id="x" + "é" * 300)]))
+    assert reply.id == "x" + "é" * 127
 
 
 def test_limits_on_what_is_tokenized_and_counted_are_told_and_kept(server: ServerProcess) -> None:

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import ssl
+import struct
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -263,6 +264,35 @@ def test_bytes_that_are_no_http_are_refused_and_fill_no_log(http_server: ServerP
             assert caller.recv(12) == b"HTTP/1.0 400"
     assert ask(http_server, "/health").status == 200
     assert "Traceback" not in "".join(http_server.lines)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_body_that_cannot_be_inflated_is_the_callers_fault(
+    http_server: ServerProcess, encoding: str
+) -> None:
+    reply = ask(http_server, "/v1/completions", b"\xff" * 100, {"Content-Encoding": encoding})
+    assert reply.status == 400
+    assert "the body is not what its headers say" in reply.error["message"]
+    assert "Traceback" not in "".join(http_server.lines)
+
+
+@pytest.mark.parametrize("leave", ["close", "reset"])
+def test_callers_who_leave_in_the_middle_of_a_body_fill_no_log(llama_folder: Path, leave: str) -> None:
+    with ServerProcess("--model", str(llama_folder), "--http-port", "0") as server:
+        address = ("127.0.0.1", server.wait_until_serving().ports["http_port"])
+        for _ in range(10):
+            with socket.create_connection(address, timeout=DEADLINE_SECONDS) as caller:
+                # That it is told to go on shows that the server reads the body.
+                caller.sendall(
+                    b"POST /tokenize HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+                )
+                assert caller.recv(12) == b"HTTP/1.1 100"
+                caller.sendall(b"{")
+                if leave == "reset":
+                    caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert ask(server, "/health").status == 200
+        assert server.stop() == 0
+    assert "Traceback" not in "".join(server.lines)
 
 
 def test_there_is_no_port_unless_it_is_asked_for(server: ServerProcess) -> None:

@@ -69,7 +69,8 @@ class BodyReader:
             charge: Grows with the body.
 
         Raises:
-            RequestError: It is none, or has not come in time.
+            RequestError: It is none, or has not come in time, or cannot be inflated.
+            ConnectionError: Its caller has left.
             BudgetSpentError: Requests take all of the memory for them.
             web.HTTPRequestEntityTooLarge: It is larger than the server takes; no more than that much is read.
         """
@@ -83,6 +84,9 @@ class BodyReader:
                 status=HTTPStatus.REQUEST_TIMEOUT,
                 code="request_timeout",
             ) from None
+        except web.RequestPayloadError as error:
+            told = str(error).rpartition("message:")[2].strip()
+            raise RequestError(f"the body is not what its headers say: {told}") from None
         is_large = len(content) > LARGE_BYTES
         fields = await self.made(is_large, _object, content)
         return JsonBody(fields, is_large)

@@ -16,8 +16,8 @@ from trt_server.errors import ScoringError, failure, told
 
 log = logging.getLogger(__name__)
 
-# These end the request, or the process, by themselves.
-PASSING = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
+# These end the request, or the process, by themselves: the caller is gone, or the server stops.
+PASSING = (asyncio.CancelledError, ConnectionError, GeneratorExit, KeyboardInterrupt, SystemExit)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

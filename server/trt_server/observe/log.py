@@ -32,6 +32,15 @@ def _field_text(value: object) -> str:
     return text if re.fullmatch(r"[\w.:/-]+", text) else repr(text)
 
 
+def _tells_more_than_that_a_caller_left(record: logging.LogRecord) -> bool:
+    """Return whether a record is to be kept: gRPC writes a traceback where it cannot send a call's end.
+
+    Its caller is gone then. Each of a crowd that leaves would fill the log with one.
+    """
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "ExecuteBatchError"
+
+
 def set_up_logging(format_: str, level: str) -> None:
     """Send every logger's records to standard error, with time stamps in UTC.
 
@@ -56,3 +65,4 @@ def set_up_logging(format_: str, level: str) -> None:
     # Of libraries, warnings and errors alone: a request has a line of its own.
     for name in ("asyncio", "grpc", "transformers", "huggingface_hub", "filelock", "httpx", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_more_than_that_a_caller_left)

@@ -133,6 +133,11 @@ class RequestBounds:
         return f"{limit}, all that the model takes: shorten it"
 
 
+def returned_id(request_id: str) -> str:
+    """Return a request's id as far as an id may go: what a reply to one that is too long has, and the log."""
+    return request_id.encode()[:MAX_ID_BYTES].decode(errors="ignore")
+
+
 def check_id(request_id: str) -> None:
     """Check the length of a request's id.
 

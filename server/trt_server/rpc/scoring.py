@@ -18,7 +18,6 @@ from scoring.v1 import scoring_pb2 as pb
 
 from trt_server.errors import DrainingError, LateError, NoReferenceError, ScoringError
 from trt_server.loading.loading import Loaded, LoadedEngine
-from trt_server.loading.served_model import MAX_ID_BYTES
 from trt_server.observe.metrics import Metrics
 from trt_server.observe.tally import Tally
 from trt_server.rpc.abort import scoring_error
@@ -26,7 +25,7 @@ from trt_server.rpc.byte_budget import ByteBudget
 from trt_server.rpc.codec import encode_response
 from trt_server.rpc.deadline import Deadline
 from trt_server.rpc.decoding import RequestDecoder, has_text
-from trt_server.rpc.request_size import RequestBounds, is_large, memory_of
+from trt_server.rpc.request_size import RequestBounds, is_large, memory_of, returned_id
 from trt_server.scheduling.parts import joined, parts_of
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.request import ScoringRequest
@@ -181,7 +180,7 @@ class Scoring:
             log.debug(
                 "request",
                 extra={
-                    "request_id": request.id[:MAX_ID_BYTES],
+                    "request_id": returned_id(request.id),
                     "code": code.name,
                     "prompts": len(request.prompts),
                     "milliseconds": (time.perf_counter_ns() - arrived_ns) / 1e6,

@@ -13,12 +13,12 @@ from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
 from trt_server.errors import DrainingError, ScoringError
-from trt_server.loading.served_model import MAX_ID_BYTES
 from trt_server.rpc.byte_budget import ByteBudget
 from trt_server.rpc.caller import Callers
 from trt_server.rpc.codec import encode_error, encode_model, encode_tokenizer
 from trt_server.rpc.deadline import CallDeadline, Deadline
 from trt_server.rpc.replies import Replies
+from trt_server.rpc.request_size import returned_id
 from trt_server.rpc.scoring import Scoring
 from trt_server.scheduling.background import in_background
 
@@ -152,7 +152,7 @@ class ScoringService(pb_grpc.ScoringServicer):
         request: pb.ScoreRequest,
     ) -> None:
         # Of an id that is longer than one may be, enough to know it by.
-        reply = pb.StreamScoreResponse(id=request.id[:MAX_ID_BYTES])
+        reply = pb.StreamScoreResponse(id=returned_id(request.id))
         try:
             reply.response.CopyFrom((await self._scoring.answer(request, caller, deadline)).response)
         except ScoringError as error:
