@@ -95,7 +95,18 @@ def _prompt_results(parts: Sequence[Part], results: Sequence[ScoringResult]) -> 
             continuations=[continuation for row in rows for continuation in row.continuations],
             computed=[stretch for row in rows for stretch in row.computed],
             scored_positions=sum(row.scored_positions for row in rows),
+            last_layer=_last_layer(rows),
         )
+
+
+def _last_layer(rows: Sequence[PromptResult]) -> list[int] | None:
+    """Return the positions for which the last layer was computed whole; None: for all."""
+    found: list[int] = []
+    for row in rows:
+        if row.last_layer is None:
+            return None
+        found.extend(row.last_layer)
+    return found
 
 
 def _stages(parts: Sequence[Stages]) -> Stages:
