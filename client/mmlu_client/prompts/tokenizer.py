@@ -6,10 +6,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trt_common import demo as demo_checkpoint
 from trt_common.tokenizer import FILE_NAMES, TextEncoder, TokenIds, TokenizerError, load_tokenizer
 
-from mmlu_client.data.hub import download, is_hub_id
+from mmlu_client.data.model_folder import model_folder
 from mmlu_client.errors import InputError, RunError
 from mmlu_client.prompts.head_cut import Cut, HeadCutter
 from mmlu_client.service.model import ServedTokenizer
@@ -145,7 +144,7 @@ def named_tokenizer(source: str) -> Tokenizer:
     Raises:
         InputError: There is none, or it does not load.
     """
-    return _load(_named_folder(source), f"--tokenizer {source}")
+    return _load(model_folder(source, "--tokenizer", FILE_NAMES), f"--tokenizer {source}")
 
 
 def tokenizer_files(named: str | None, served: ServedTokenizer | None) -> Mapping[str, bytes]:
@@ -156,26 +155,11 @@ def tokenizer_files(named: str | None, served: ServedTokenizer | None) -> Mappin
     """
     if named is None:
         return served.files if served is not None else {}
-    folder = _named_folder(named)
+    folder = model_folder(named, "--tokenizer", FILE_NAMES)
     try:
         return {name: (folder / name).read_bytes() for name in FILE_NAMES if (folder / name).is_file()}
     except OSError as error:
         raise InputError(f"cannot read --tokenizer {named}: {error.strerror}") from None
-
-
-def _named_folder(source: str) -> Path:
-    """Raises InputError."""
-    name = f"--tokenizer {source}"
-    if source == demo_checkpoint.NAME:
-        return demo_checkpoint.FOLDER
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise InputError(f"{name} is not a folder")
-    if is_hub_id(source):
-        return download(source, FILE_NAMES, name)
-    raise InputError(f"{name}: no such folder (nor is it a hub id like org/name)")
 
 
 def _load(folder: Path, name: str) -> Tokenizer:

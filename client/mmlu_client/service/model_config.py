@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from trt_common import demo as demo_checkpoint
 from trt_common.model.errors import ConfigError
 from trt_common.model.flops import text_flops
 from trt_common.model.geometry import Geometry, read_geometry
 
-from mmlu_client.data.hub import download, is_hub_id
+from mmlu_client.data.model_folder import model_folder
 from mmlu_client.errors import InputError
 
 FILE = "config.json"
@@ -69,32 +67,13 @@ class ModelConfig:
         return text_flops(self.geometry, [(min(cached, tokens), tokens)], scored_positions)
 
 
-def config_folder(source: str) -> Path:
-    """Return the folder that `--model-config` names: `demo`, a folder, or a hub id, downloaded on first use.
-
-    Raises:
-        InputError: there is none.
-    """
-    name = f"--model-config {source}"
-    if source == demo_checkpoint.NAME:
-        return demo_checkpoint.FOLDER
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise InputError(f"{name} is not a folder: name the one that {FILE} is in")
-    if is_hub_id(source):
-        return download(source, (FILE,), name)
-    raise InputError(f"{name}: no such folder (nor is it a hub id like org/name)")
-
-
 def read_model_config(source: str) -> ModelConfig:
     """Read the config.json of the folder or the hub's repository that `--model-config` names.
 
     Raises:
         InputError: there is none, or it is of a model whose FLOPs cannot be counted.
     """
-    path = config_folder(source) / FILE
+    path = model_folder(source, "--model-config", (FILE,)) / FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
