@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterable
@@ -29,8 +30,6 @@ def refusals(settings: Iterable[ServerSetting]) -> list[tuple[ServerSetting, str
 
 def refusal(setting: ServerSetting) -> str | None:
     """Return why trt-server would not start with these flags on this machine; None: it would."""
-    import os
-
     foreign = set(foreign_variables())
     environment = {name: value for name, value in os.environ.items() if name not in foreign}
     command = [program("trt-server"), "check", *setting.words]

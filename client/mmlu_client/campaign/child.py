@@ -42,8 +42,14 @@ def start_child(command: Sequence[str], share: Share, log: Path) -> subprocess.P
     words = [sys.executable, "-m", __name__, str(os.getpid()), cores, *command]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
+        # In a session of its own: Ctrl-C is the campaign's, which ends it in order.
         return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment(share)
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=_environment(share),
+            start_new_session=True,
         )
 
 

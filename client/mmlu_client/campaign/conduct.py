@@ -9,15 +9,16 @@ from pathlib import Path
 from types import FrameType
 
 from mmlu_client.campaign.campaign_file import Campaign, read_campaign
-from mmlu_client.campaign.cell import Cell, ServerSetting
 from mmlu_client.campaign.cell_state import FAILED, FINISHED
 from mmlu_client.campaign.child import foreign_variables
 from mmlu_client.campaign.choices import LOCAL, CampaignChoices
 from mmlu_client.campaign.folder import CampaignFolder
-from mmlu_client.campaign.lane import Lane, Ledger
+from mmlu_client.campaign.lane import Lane
+from mmlu_client.campaign.ledger import Ledger
 from mmlu_client.campaign.local import LocalPlace
 from mmlu_client.campaign.place import Place
 from mmlu_client.campaign.progress import CampaignProgress
+from mmlu_client.campaign.reaching import check_reachable
 from mmlu_client.campaign.schedule import Schedule
 from mmlu_client.campaign.workloads import check_workloads
 from mmlu_client.errors import RunError, StoppedError
@@ -42,7 +43,10 @@ def conduct(file: Path, choices: CampaignChoices) -> None:
     place = _place(choices)
     try:
         left = [cell for cell in campaign.cells if folder.state(cell).state != FINISHED]
-        place.check(campaign, _started(left))
+        settings = list({cell.setting.name: cell.setting for cell in left}.values())
+        if choices.on == LOCAL:
+            check_reachable(campaign.path, settings)
+        place.check(campaign, [setting for setting in settings if setting.is_started])
         if choices.dry_run:
             print_text(cells_text(campaign, folder))
             return
@@ -71,10 +75,6 @@ def _place(choices: CampaignChoices) -> Place:
     from mmlu_client.campaign.ray.installed import ray_place
 
     return ray_place(choices.on.partition(":")[2] or None, choices.parallel)
-
-
-def _started(cells: Sequence[Cell]) -> list[ServerSetting]:
-    return list({cell.setting.name: cell.setting for cell in cells if cell.setting.is_started}.values())
 
 
 def _run(campaign: Campaign, folder: CampaignFolder, place: Place) -> None:

@@ -16,6 +16,7 @@ from trt_common.version import version
 from mmlu_client.campaign.campaign_file import Campaign
 from mmlu_client.campaign.cell import Cell, ServerSetting
 from mmlu_client.campaign.cell_state import (
+    CELL,
     FAILED,
     FINISHED,
     RUNNING,
@@ -32,7 +33,7 @@ from mmlu_client.rundir.manifest import differences, json_text
 
 CAMPAIGN, LOCK = "campaign.json", "campaign.lock"
 CELLS, SERVERS, FLAWED = "cells", "servers", "flawed"
-SERVER_LOG, CLIENT_LOG = "server.log", "client.log"
+CLIENT_LOG = "client.log"
 # Changed with what campaign.json or cell.json holds.
 CAMPAIGN_VERSION = 1
 # Ends of a run after which nothing is left to ask.
@@ -53,9 +54,14 @@ class CampaignFolder:
         """Return the folder of a cell's run."""
         return self.path / CELLS / cell.name
 
-    def server_log(self, setting: ServerSetting) -> Path:
-        """Return the file that holds what a server said."""
-        return self.path / SERVERS / setting.name / SERVER_LOG
+    def server_log(self, setting: ServerSetting, lane: int) -> Path:
+        """Return the file that holds what the server of a lane said.
+
+        Args:
+            setting: that of the server.
+            lane: the lane's number, from 0.
+        """
+        return self.path / SERVERS / setting.name / f"server-{lane + 1}.log"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -168,28 +174,33 @@ class CampaignFolder:
             return CellState(definition=cell.definition, state=WAITING, attempts=found.attempts)
         return found
 
-    def set_aside(self, cell: Cell) -> None:
-        """Move a run that was completed, and is not to be gone on with, to where it is kept.
+    def make_room(self, cell: Cell) -> None:
+        """Move what is in a cell's folder, and cannot be gone on with, to where it is kept.
+
+        That is a run which was completed and in which something is wrong.
 
         Raises:
             RunError: it cannot be moved.
         """
+        folder = self.cell(cell)
+        is_begun = can_go_on(folder) and not is_complete(folder)
+        if is_begun or not any(_has_content(folder / name) for name in (RECORDS, SUMMARY)):
+            return
         number = 1
         while (kept := self.path / FLAWED / f"{cell.name}.{number}").exists():
             number += 1
         try:
             make_private_folder(kept)
-            for path in self.cell(cell).iterdir():
-                if path.name not in (CLIENT_LOG, "cell.json"):
+            for path in folder.iterdir():
+                if path.name not in (CLIENT_LOG, CELL):
                     path.rename(kept / path.name)
         except OSError as error:
-            raise RunError(f"cannot move {self.cell(cell)} to {kept}: {error.strerror}") from None
+            raise RunError(f"cannot move {folder} to {kept}: {error.strerror}") from None
 
 
 def can_go_on(folder: Path) -> bool:
     """Tell whether a cell's folder holds a run that `--resume` goes on with."""
-    records = folder / RECORDS
-    return (folder / MANIFEST).is_file() and records.is_file() and records.stat().st_size > 0
+    return (folder / MANIFEST).is_file() and _has_content(folder / RECORDS)
 
 
 def is_complete(folder: Path) -> bool:
@@ -231,3 +242,7 @@ def _completed(folder: Path) -> FinishedRun | None:
         return None
     end = run.manifest.sessions[-1].ended
     return run if end is not None and end.why in ENDS else None
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0

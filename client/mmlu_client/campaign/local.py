@@ -53,14 +53,14 @@ class LocalPlace:
 
     def worker(self, lane: int, folder: CampaignFolder) -> LocalWorker:
         """Return the worker of a lane. See `Place`."""
-        return LocalWorker(self._share(lane), folder.server_log)
+        return LocalWorker(self._share(lane), lambda setting: folder.server_log(setting, lane))
 
     def close(self) -> None:
         """Keep nothing."""
 
     def _share(self, lane: int) -> Share:
         if self._parallel == 1:
-            return Share(LOCAL)
+            return Share(LOCAL, self._cores)
         each = len(self._cores) // self._parallel
         cores = self._cores[lane * each : (lane + 1) * each]
         gpus = gpus_here()[lane * self._gpus_each : (lane + 1) * self._gpus_each]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -19,3 +19,7 @@ class Share:
     name: str
     cores: Sequence[int] | None = None
     gpus: Sequence[str] | None = None
+
+    def cut(self, cpus: int | None) -> Share:
+        """Return the share with so many of its cores; None: with all."""
+        return self if cpus is None or self.cores is None else replace(self, cores=self.cores[:cpus])

@@ -111,7 +111,9 @@ class LocalWorker:
         held = self._server
         if held is None or held.setting != setting or held.has_ended:
             self.close()
-            held = self._server = StartedServer(setting, self._share, self._server_log(setting))
+            held = self._server = StartedServer(
+                setting, self._share.cut(setting.resources.cpus), self._server_log(setting)
+            )
             held.wait_until_serving(is_stopped)
         return held.address
 
@@ -121,7 +123,8 @@ class LocalWorker:
         log = folder / CLIENT_LOG
         said = log.stat().st_size if log.exists() else 0
         try:
-            client = start_child(_command(cell, address, folder), self._share, log)
+            share = self._share.cut(cell.setting.resources.cpus)
+            client = start_child(_command(cell, address, folder), share, log)
         except OSError as error:
             return Ending(None, f"cannot start mmlu-client: {error.strerror}: {error.filename}")
         records = LineCount(folder / RECORDS)
