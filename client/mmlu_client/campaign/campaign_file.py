@@ -188,19 +188,27 @@ class _File:
             return ServerSetting(
                 name=JOINT.join(names), flags={}, url=_url(server), resources=resources, line=line
             )
-        base = self._path.parent
-        flags = {**server_flags(self._entry(SERVER_FLAGS), base, f"`{SERVER_FLAGS}`")}
+        parts = [(self._entry(SERVER_FLAGS), f"`{SERVER_FLAGS}`")]
         if model is not None:
-            if not isinstance(model.value, dict):
-                model = Entry(model.path, model.line, {MODEL: model})
-            flags |= server_flags(model, base, "a model")
+            is_flags = isinstance(model.value, dict)
+            parts.append((model if is_flags else Entry(model.path, model.line, {MODEL: model}), "a model"))
         if server is not None:
             own = _without(server, RESOURCES)
             if model is not None and _has(own, MODEL):
                 own.value[MODEL].fail("a server has `model`, and `models` names models too: leave one away")
-            flags |= server_flags(own, base, "a server")
+            parts.append((own, "a server"))
+        flags: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        for entry, what in parts:
+            flags |= server_flags(entry, self._path.parent, what)
+            lines |= {name: each.line for name, each in entry.mapping(what).items()}
         return ServerSetting(
-            name=JOINT.join(names) or THE_SERVER, flags=flags, url=None, resources=resources, line=line
+            name=JOINT.join(names) or THE_SERVER,
+            flags=flags,
+            url=None,
+            resources=resources,
+            line=line,
+            lines=lines,
         )
 
     def _resources(self, server: Entry | None) -> Resources:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 # Flags by their names without dashes, and the value of each: a text, a number, a boolean, or a list of these.
@@ -11,6 +11,8 @@ Flags: TypeAlias = Mapping[str, Any]
 
 # What joins the coordinates in a name; no name of a value may have it.
 JOINT = "+"
+# The flag that names a server's model.
+MODEL = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class ServerSetting:
         url: of a server that runs already, as `mmlu-client --url` takes it; None: it is started.
         resources: what it needs, with the client that asks it.
         line: where the file describes it.
+        lines: where the file has each of the flags.
     """
 
     name: str
@@ -43,6 +46,17 @@ class ServerSetting:
     url: str | None
     resources: Resources
     line: int
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+    def line_of(self, what: str) -> int:
+        """Return the line that a refusal in these words is about.
+
+        It is that of the first flag that the words name, or of the model that they name.
+        """
+        for name, line in self.lines.items():
+            if f"--{name}" in what or (name == MODEL and str(self.flags[MODEL]) in what):
+                return line
+        return self.line
 
     @property
     def is_started(self) -> bool:

@@ -52,4 +52,4 @@ def raise_first(path: Path, found: Iterable[tuple[ServerSetting, str]]) -> None:
         CampaignFileError: there is one.
     """
     for setting, why in found:
-        raise CampaignFileError(path, setting.line, f"server {setting.name}: {why}")
+        raise CampaignFileError(path, setting.line_of(why), f"server {setting.name}: {why}")
