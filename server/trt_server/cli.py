@@ -15,6 +15,7 @@ from trt_server.cache.folder import VARIABLE
 from trt_server.command_line import (
     BUILD,
     CACHE,
+    CHECK,
     COMMANDS,
     PROGRAM,
     REMOVE,
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if command == CACHE:
             _cache(rest)
+        elif command == CHECK:
+            _check(parse_settings(rest, command))
         else:
             _start(parse_settings(rest, command), command)
     except StartError as error:
@@ -62,6 +65,16 @@ def _cache(arguments: Sequence[str]) -> None:
         remove_from_cache(asked.names, asked.older_than)
     except NoSuchEntryError as error:
         cache_parser().error(str(error))
+
+
+def _check(settings: Settings) -> None:
+    for line in _unknown_variables():
+        print(f"{PROGRAM}: {line}", file=sys.stderr)
+    # Warnings tell what a start would tell; the rest would be about what is not done here.
+    log.set_up_logging("text", max(settings.log_level, "warning", key=log.LEVELS.index))
+    from trt_server.loading.check import check
+
+    print(check(settings))
 
 
 def _start(settings: Settings, command: str | None) -> None:

@@ -12,22 +12,26 @@ from trt_server import flag_values as values
 from trt_server.settings import LEAST_REQUEST_BYTES, REQUEST_BYTE_MEMORY, Settings
 
 PROGRAM = "trt-server"
-SERVE, BUILD, CACHE = "serve", "build", "cache"
+SERVE, BUILD, CHECK, CACHE = "serve", "build", "check", "cache"
 COMMANDS = {
     SERVE: "hold a model and score prompts; done where no command is named",
     BUILD: "make what the engine keeps (plans, converted weights); serve nothing",
+    CHECK: "say what would be served, or why it would not start; load and serve nothing",
     CACHE: "list or remove what was kept",
 }
 DESCRIPTIONS = {
     SERVE: "Hold a language model as one compiled engine and score prompts over gRPC.",
     BUILD: "Make what the engine keeps (TensorRT's plan, converted weights), say where, and serve nothing.",
+    CHECK: "Check the flags, files, engine, model, memory and disk of a start, and print in one line what "
+    "would be served. Nothing is loaded, converted, built or made, no port is opened, and no weights are "
+    "downloaded. Exit status 0, or as a start: 2 for a bad argument, 1 for a start that would fail.",
 }
 # What `trt-server cache` does.
 LIST, REMOVE = "list", "remove"
 
 
 def parser(command: str | None = None) -> FlagParser:
-    """Return the parser of `serve` or `build`, or for None that of the program without a command."""
+    """Return the parser of `serve`, `build` or `check`, or for None that of the program without a command."""
     parse = FlagParser(
         PROGRAM,
         "TRT_SERVER_",
@@ -43,13 +47,13 @@ def parser(command: str | None = None) -> FlagParser:
 
 
 def parse_settings(arguments: Sequence[str], command: str | None = None) -> Settings:
-    """Return what `serve` or `build` is to do.
+    """Return what `serve`, `build` or `check` is to do.
 
     Exits with status 2 and one line where an argument is wrong.
 
     Args:
         arguments: the flags.
-        command: `serve` or `build`, where the command line names it.
+        command: `serve`, `build` or `check`, where the command line names it.
     """
     parse = parser(command)
     settings = read_options(Settings, parse.parse_args(arguments))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,10 +15,10 @@ FILES = ("config.json", "model.safetensors")
 class Hub:
     """On a port of its own. asked: paths of files that were asked for, the configuration's left out."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], files: Sequence[str] = FILES) -> None:
         content = json.dumps(config).encode()
-        model = {"id": "owner/name", "sha": COMMIT, "siblings": [{"rfilename": name} for name in FILES]}
-        tree = [{"type": "file", "path": name, "size": len(content), "oid": COMMIT} for name in FILES]
+        model = {"id": "owner/name", "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
+        tree = [{"type": "file", "path": name, "size": len(content), "oid": COMMIT} for name in files]
         self.asked: list[str] = []
         asked = self.asked
 

@@ -27,6 +27,7 @@ LOCK = ".lock"
 ABOUT = "about.json"
 # The variable of the environment that names the cache's folder.
 VARIABLE = "TRT_SERVER_CACHE"
+_MAKE_ROOM = "remove what no server uses (trt-server cache), or set TRT_SERVER_CACHE to another folder"
 
 _in_use: dict[Path, IO[str]] = {}
 
@@ -80,9 +81,41 @@ def cached_folder(
             _use(folder, what)
             return folder
     except OSError as error:
-        raise StartError(
-            f"the cache {parent} cannot be written: {error}; set TRT_SERVER_CACHE to another folder"
-        ) from error
+        raise _not_writable(parent, error) from error
+
+
+def check_room(kind: str, key: str, what: str, size: int) -> bool:
+    """Check that the folder `kind`/`key` of the cache is there, or that the disk has room for it.
+
+    Nothing is made, and whether a folder that is there is whole is not looked at.
+
+    Args:
+        kind: The folder of the cache that it lies in.
+        key: Its name there.
+        what: What it holds, in words.
+        size: The bytes it will take.
+
+    Returns:
+        Whether it is still to be made.
+
+    Raises:
+        StartError: There is no room, or the cache cannot be read.
+    """
+    folder = cache_folder() / kind / key
+    try:
+        if folder.is_dir():
+            return False
+        there = next(parent for parent in folder.parents if parent.exists())
+    except OSError as error:
+        raise _not_writable(folder.parent, error) from error
+    check_disk(what, size, there, _MAKE_ROOM)
+    return True
+
+
+def _not_writable(folder: Path, error: OSError) -> StartError:
+    return StartError(
+        f"the cache {folder} cannot be written: {error}; set TRT_SERVER_CACHE to another folder"
+    )
 
 
 def check_disk(what: str, size: int, folder: Path, remedy: str) -> None:
@@ -110,8 +143,7 @@ def _make_again(folder: Path, what: str, size: int, make: Callable[[Path], None]
     for left_over in (folder, partial):
         if left_over.exists():
             shutil.rmtree(left_over)
-    remedy = "remove what no server uses (trt-server cache), or set TRT_SERVER_CACHE to another folder"
-    check_disk(what, size, folder.parent, remedy)
+    check_disk(what, size, folder.parent, _MAKE_ROOM)
     log.info("writing %s to %s, about %s", what, folder, readable_bytes(size))
     partial.mkdir(mode=0o700)
     try:

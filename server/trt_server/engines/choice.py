@@ -69,6 +69,7 @@ class LayerList:
 
 MakeEngine = Callable[[Checkpoint, EngineLimits, Settings, Device, Prepared | None], Engine]
 Prepare = Callable[[Checkpoint, EngineLimits, Settings], Prepared]
+CheckMachine = Callable[[], None]
 ReadLayers = Callable[[Checkpoint, EngineLimits, Settings, Prepared], LayerList]
 
 
@@ -76,7 +77,7 @@ ReadLayers = Callable[[Checkpoint, EngineLimits, Settings, Prepared], LayerList]
 class EngineChoice:
     """An engine that was chosen, and the functions that make it.
 
-    All three functions raise StartError.
+    All functions raise StartError.
 
     Attributes:
         devices: One engine is made for each; empty where plans are only built for other machines.
@@ -85,6 +86,7 @@ class EngineChoice:
         prepare: Builds what `make` would build and keeps it in the cache, without loading it.
         prefix_cache_bytes: The default of the setting; None: this engine stores no prefixes.
         layers: Reads the layers of a plan; None where there is no plan.
+        check_machine: Checks what `make` would, and only its library knows of this machine.
     """
 
     name: str
@@ -96,6 +98,7 @@ class EngineChoice:
     prepare: Prepare
     prefix_cache_bytes: int | None = None
     layers: ReadLayers | None = None
+    check_machine: CheckMachine = lambda: None
 
 
 def choose_engine(settings: Settings) -> EngineChoice:
@@ -333,9 +336,23 @@ def _openvino(settings: Settings, reason: str) -> EngineChoice:
 
         return OpenVinoEngine(checkpoint, limits, precision, settings.threads)
 
-    devices = (CpuDevice(),)
+    def check_machine() -> None:
+        # Every processor has fp32, and the library takes a while to load.
+        if precision != "fp32":
+            from trt_server.engines.openvino import check_precision
+
+            check_precision(precision)
+
     return EngineChoice(
-        "openvino", precision, reason, devices, _MAX_BATCH, make, _prepare_weights, _PREFIX_CACHE_BYTES
+        "openvino",
+        precision,
+        reason,
+        (CpuDevice(),),
+        _MAX_BATCH,
+        make,
+        _prepare_weights,
+        _PREFIX_CACHE_BYTES,
+        check_machine=check_machine,
     )
 
 

@@ -135,6 +135,15 @@ class _Compiled:
             raise ScoringError(f"OpenVINO failed on this batch: {one_line(error)}") from error
 
 
+def check_precision(precision: str) -> None:
+    """Check that the processor has instructions for a precision.
+
+    Raises:
+        StartError: It has none.
+    """
+    _check_precision(ov.Core(), precision)
+
+
 def _check_precision(core: ov.Core, precision: str) -> None:
     if precision == "bf16" and "BF16" not in core.get_property("CPU", properties.device.capabilities):
         raise StartError(

@@ -14,6 +14,7 @@ from trt_server.loading.memory_need import check_memory
 from trt_server.loading.served_model import Limits
 from trt_server.loading.tokenizer import CheckpointTokenizer
 from trt_server.model.checkpoint import Checkpoint, open_checkpoint
+from trt_server.model.outline import ModelOutline, read_outline
 from trt_server.model.source import ModelSource, resolve_model
 from trt_server.settings import Settings
 
@@ -55,20 +56,11 @@ def open_model(
         StartError: There is no such model, it cannot be read or does not fit, or the limits exceed it.
     """
     prefix_bytes = _prefix_cache_bytes(settings, choice)
-
-    def check(geometry: Geometry) -> None:
-        check_memory(geometry, prefix_bytes, choice, reference)
-
-    source = resolve_model(settings.model, choice.precision, check)
+    source = resolve_model(
+        settings.model, choice.precision, lambda sizes: check_memory(sizes, prefix_bytes, choice, reference)
+    )
     checkpoint = open_checkpoint(source.folder)
-    positions = checkpoint.geometry.max_positions
-    asked = settings.max_prompt_tokens
-    if asked is not None and asked > positions:
-        raise StartError(
-            f"--max-prompt-tokens {asked} is more than the {positions} positions of "
-            f"{source.model_id}: ask for fewer"
-        )
-    prompt_tokens = asked or min(positions, DEFAULT_PROMPT_TOKENS)
+    prompt_tokens = _prompt_tokens(settings, source.model_id, checkpoint.geometry)
     batch_size = settings.max_batch_size or choice.max_batch_size
     limits = Limits(
         max_prompt_tokens=prompt_tokens,
@@ -84,6 +76,38 @@ def open_model(
     tokenizer = CheckpointTokenizer(checkpoint.folder)
     tokenizer.check()
     return OpenedModel(source, checkpoint, tokenizer, limits)
+
+
+def look_at_model(
+    settings: Settings, choice: EngineChoice, reference: EngineChoice | None = None
+) -> ModelOutline:
+    """Find what open_model would, without downloading, making or hashing weights.
+
+    Raises:
+        StartError: open_model would raise it too.
+    """
+    prefix_bytes = _prefix_cache_bytes(settings, choice)
+    outline = read_outline(
+        settings.model, choice.precision, lambda sizes: check_memory(sizes, prefix_bytes, choice, reference)
+    )
+    _prompt_tokens(settings, outline.model_id, outline.geometry)
+    if outline.folder is not None:
+        CheckpointTokenizer(outline.folder).check()
+    return outline
+
+
+def _prompt_tokens(settings: Settings, model_id: str, geometry: Geometry) -> int:
+    """Return how many tokens a prompt may have.
+
+    Raises:
+        StartError: More are asked for than the model has positions.
+    """
+    positions, asked = geometry.max_positions, settings.max_prompt_tokens
+    if asked is not None and asked > positions:
+        raise StartError(
+            f"--max-prompt-tokens {asked} is more than the {positions} positions of {model_id}: ask for fewer"
+        )
+    return asked or min(positions, DEFAULT_PROMPT_TOKENS)
 
 
 def _prefix_cache_bytes(settings: Settings, choice: EngineChoice) -> int:

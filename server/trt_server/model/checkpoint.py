@@ -20,8 +20,8 @@ from trt_server.model.weights import Weights, fit_weights
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint that was opened.
+class CheckpointHeaders:
+    """What a checkpoint's configuration and the headers of its weights say.
 
     Attributes:
         folder: Where it is.
@@ -29,8 +29,6 @@ class Checkpoint:
         geometry: The model's sizes.
         weights: The tensors that the geometry needs, and no others.
         weight_files: The files that were read to find them, in this order.
-        fingerprint: A hash of the configuration and the weights, the same on every machine and for every way
-            to shard them.
     """
 
     folder: Path
@@ -38,17 +36,46 @@ class Checkpoint:
     geometry: Geometry
     weights: Weights
     weight_files: tuple[Path, ...]
-    fingerprint: str
 
     @property
     def architecture(self) -> str:
         """The class that config.json names, such as "LlamaForCausalLM", or else its model_type."""
-        architectures = self.config.get("architectures")
-        return str(architectures[0]) if architectures else self.geometry.family
+        return architecture(self.config, self.geometry)
+
+
+@dataclass(frozen=True)
+class Checkpoint(CheckpointHeaders):
+    """A checkpoint that was opened.
+
+    Attributes:
+        fingerprint: A hash of the configuration and the weights, the same on every machine and for every way
+            to shard them.
+    """
+
+    fingerprint: str
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
+    """Read the configuration of the checkpoint in `folder` and the headers of its weights, and hash them all.
+
+    Raises:
+        StartError: Something is missing, incomplete or not supported; the message is one line.
+    """
+    headers = read_headers(folder)
+    try:
+        fingerprint = _fingerprint(headers.config, headers.weights)
+    except OSError as error:
+        raise StartError(f"{folder} cannot be read: {error}") from error
+    return Checkpoint(
+        headers.folder, headers.config, headers.geometry, headers.weights, headers.weight_files, fingerprint
+    )
+
+
+def read_headers(folder: Path) -> CheckpointHeaders:
     """Read the configuration of the checkpoint in `folder` and the headers of its weights.
+
+    The weights themselves are read where the folder holds two sets of them, which are compared, or a head
+    beside the embedding that it is tied to.
 
     Raises:
         StartError: Something is missing, incomplete or not supported; the message is one line.
@@ -57,10 +84,15 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     try:
         found = find_weight_files(folder, config)
         geometry, weights = fit_weights(folder, found.tensors, geometry)
-        fingerprint = _fingerprint(config, weights)
     except OSError as error:
         raise StartError(f"{folder} cannot be read: {error}") from error
-    return Checkpoint(folder, config, geometry, weights, found.files, fingerprint)
+    return CheckpointHeaders(folder, config, geometry, weights, found.files)
+
+
+def architecture(config: Mapping[str, Any], geometry: Geometry) -> str:
+    """Return the class that a config.json names, such as "LlamaForCausalLM", or else its model_type."""
+    architectures = config.get("architectures")
+    return str(architectures[0]) if architectures else geometry.family
 
 
 def open_configuration(folder: Path) -> tuple[dict[str, Any], Geometry]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from trt_common.model.geometry import Geometry, read_geometry
 
-from trt_server.cache.folder import cached_folder
+from trt_server.cache.folder import cached_folder, check_room
 from trt_server.errors import StartError
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.tensor_file import ITEM_SIZES, tensor_file_header
@@ -24,6 +24,8 @@ from trt_server.model.weight_files import SINGLE_FILE
 
 NOTICE = "random weights"
 
+# The folder of the cache that they lie in.
+_KIND = "dummy"
 # Part of the cache's key: it must change whenever the way to draw the weights does.
 _RECIPE = 1
 _SEED = 20240607
@@ -116,19 +118,59 @@ def dummy_folder(name: str, precision: str) -> Path:
     Raises:
         StartError: The name is not known, or the cache cannot be written.
     """
-    config = _known_config(name)
-    dtype = "float16" if precision == "fp16" else "float32"
-    geometry = read_geometry(config)
-    written = {**config, "architectures": [_ARCHITECTURES[geometry.family]], "dtype": dtype}
-    key = hashlib.sha256(json.dumps([_RECIPE, _SEED, written]).encode()).hexdigest()[:16]
+    written, geometry = dummy_config(name, precision), dummy_geometry(name)
     return cached_folder(
-        "dummy",
-        f"{name}-{precision}-{key}",
-        f"random weights of dummy:{name} in {precision}",
-        geometry.total_parameters * ITEM_SIZES[dtype],
-        lambda folder: _write(folder, written, geometry, dtype),
+        _KIND,
+        _key(name, precision),
+        _what(name, precision),
+        _size(name, precision),
+        lambda folder: _write(folder, written, geometry, _dtype(precision)),
         _is_whole,
     )
+
+
+def dummy_config(name: str, precision: str) -> dict[str, Any]:
+    """Return the config.json of a known model with random weights.
+
+    Args:
+        name: The name of a known model.
+        precision: What the engine computes in; all but "fp16" read float32.
+
+    Raises:
+        StartError: The name is not known.
+    """
+    family = dummy_geometry(name).family
+    return {
+        **_known_config(name),
+        "architectures": [_ARCHITECTURES[family]],
+        "dtype": _dtype(precision),
+    }
+
+
+def check_dummy_room(name: str, precision: str) -> bool:
+    """Return whether a known model's random weights are still to be made.
+
+    Raises:
+        StartError: The name is not known, or the disk has no room for them.
+    """
+    return check_room(_KIND, _key(name, precision), _what(name, precision), _size(name, precision))
+
+
+def _dtype(precision: str) -> str:
+    return "float16" if precision == "fp16" else "float32"
+
+
+def _key(name: str, precision: str) -> str:
+    recipe = json.dumps([_RECIPE, _SEED, dummy_config(name, precision)])
+    return f"{name}-{precision}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+
+
+def _what(name: str, precision: str) -> str:
+    return f"random weights of dummy:{name} in {precision}"
+
+
+def _size(name: str, precision: str) -> int:
+    return dummy_geometry(name).total_parameters * ITEM_SIZES[_dtype(precision)]
 
 
 def _known_config(name: str) -> dict[str, Any]:

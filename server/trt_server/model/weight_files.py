@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -57,19 +58,48 @@ def find_weight_files(folder: Path, config: Mapping[str, Any]) -> WeightFiles:
     sets = {}
     if (folder / SINGLE_FILE).is_file():
         sets[SINGLE_FILE] = [SINGLE_FILE]
-    numbered = _numbered_shards(folder)
+    numbered = _numbered_shards(path.name for path in folder.iterdir())
     if indexed := _indexed_shards(folder, has_other_set=bool(sets or numbered)):
         sets[f"the shards of {SHARD_INDEX}"] = indexed
     for total, shards in numbered.items():
         if shards not in sets.values():
             sets[f"the {total} shards {shards[0]} to {shards[-1]}"] = shards
     if not sets:
-        raise _no_safetensors(folder)
+        raise _no_safetensors(str(folder), [path.name for path in folder.iterdir()])
     (first, names), *others = sets.items()
     taken = _read(first, folder, names)
     for name, shards in others:
         _compare(folder, taken, name, shards)
     return taken
+
+
+def check_listed_weights(
+    where: str, listed: Collection[str], folder: Path, config: Mapping[str, Any]
+) -> None:
+    """Check that a set of weights is among the files of a checkpoint that is not here yet, by their names.
+
+    Args:
+        where: What the files are of, for messages.
+        listed: The names of all its files, as paths inside it.
+        folder: Where its configuration and the indexes of its shards lie.
+        config: The content of its config.json.
+
+    Raises:
+        StartError: There is none, or one of its files is missing.
+    """
+    name = config.get(_OWN_NAME)
+    if name is not None:
+        needed = _shard_names(folder, name) if _own_name(name).endswith(_INDEX_SUFFIX) else [name]
+    elif SINGLE_FILE in listed:
+        return
+    elif SHARD_INDEX in listed:
+        needed = _shard_names(folder, SHARD_INDEX)
+    elif _numbered_shards(listed):
+        return
+    else:
+        raise _no_safetensors(where, listed)
+    if absent := [file for file in needed if file not in listed]:
+        raise StartError(f"{where} lacks {len(absent)} of its {len(needed)} weight files, {absent[0]} first")
 
 
 def _read(name: str, folder: Path, files: list[str]) -> WeightFiles:
@@ -101,7 +131,12 @@ def _compare(folder: Path, taken: WeightFiles, name: str, files: list[str]) -> N
     log.info("%s: weights are those of %s; %s hold the same", folder, taken.name, name)
 
 
-def _named_by_config(folder: Path, name: object) -> WeightFiles:
+def _own_name(name: object) -> str:
+    """Return the value of transformers_weights.
+
+    Raises:
+        StartError: It is none that there may be.
+    """
     if (
         not isinstance(name, str)
         or not _stays_inside(name)
@@ -110,6 +145,11 @@ def _named_by_config(folder: Path, name: object) -> WeightFiles:
         raise StartError(
             f"config.json: {_OWN_NAME} is {name!r}, not a safetensors file or an index of some in its folder"
         )
+    return name
+
+
+def _named_by_config(folder: Path, value: object) -> WeightFiles:
+    name = _own_name(value)
     if not (folder / name).is_file():
         raise StartError(f"{folder} lacks {name}, which its config.json names as {_OWN_NAME}")
     return _read(name, folder, _shard_names(folder, name) if name.endswith(_INDEX_SUFFIX) else [name])
@@ -158,12 +198,12 @@ def _stays_inside(name: str) -> bool:
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
-def _numbered_shards(folder: Path) -> dict[int, list[str]]:
+def _numbered_shards(names: Iterable[str]) -> dict[int, list[str]]:
     """Return the shards that are complete by the numbers in their names, by their total number."""
     numbers: dict[int, dict[int, str]] = {}
-    for path in sorted(folder.glob("model-*-of-*.safetensors")):
-        if match := _SHARD.fullmatch(path.name):
-            numbers.setdefault(int(match[2]), {})[int(match[1])] = path.name
+    for name in sorted(names):
+        if match := _SHARD.fullmatch(name):
+            numbers.setdefault(int(match[2]), {})[int(match[1])] = name
     return {
         total: list(shards.values())
         for total, shards in numbers.items()
@@ -171,30 +211,32 @@ def _numbered_shards(folder: Path) -> dict[int, list[str]]:
     }
 
 
-def _no_safetensors(folder: Path) -> StartError:
-    if shards := [match for path in folder.iterdir() if (match := _SHARD.fullmatch(path.name))]:
+def _no_safetensors(where: str, names: Iterable[str]) -> StartError:
+    """Return the error for files of which none are weights that can be read."""
+    names = sorted(names)
+    if shards := [match for name in names if (match := _SHARD.fullmatch(name))]:
         return StartError(
-            f"{folder} holds {len(shards)} of {int(shards[0][2])} shards and no {SHARD_INDEX}; "
+            f"{where} holds {len(shards)} of {int(shards[0][2])} shards and no {SHARD_INDEX}; "
             "finish its download"
         )
-    if others := sorted(path.name for path in folder.glob("*.safetensors")):
+    if others := fnmatch.filter(names, "*.safetensors"):
         return StartError(
-            f"{folder} holds {others[0]}, and neither {SINGLE_FILE} nor {SHARD_INDEX}; if it has the weights "
+            f"{where} holds {others[0]}, and neither {SINGLE_FILE} nor {SHARD_INDEX}; if it has the weights "
             f"under the names that transformers gives them, name it as {_OWN_NAME} in config.json"
         )
-    if others := sorted(path.name for path in folder.glob("*.gguf")):
-        return gguf_refusal(folder, others[0])
-    if others := sorted(path.name for pattern in _OTHER_FORMATS for path in folder.glob(pattern)):
+    if others := fnmatch.filter(names, "*.gguf"):
+        return gguf_refusal(where, others[0])
+    if others := sorted(name for pattern in _OTHER_FORMATS for name in fnmatch.filter(names, pattern)):
         return StartError(
-            f"{folder} holds its weights as {others[0]}, not as safetensors; "
+            f"{where} holds its weights as {others[0]}, not as safetensors; "
             "load it with transformers where you trust it, and write it with save_pretrained"
         )
-    return StartError(f"{folder} holds no weights: {SINGLE_FILE} or {SHARD_INDEX} should be there")
+    return StartError(f"{where} holds no weights: {SINGLE_FILE} or {SHARD_INDEX} should be there")
 
 
-def gguf_refusal(folder: Path, name: str) -> StartError:
-    """Return the error for a folder with weights in GGUF."""
+def gguf_refusal(where: object, name: str) -> StartError:
+    """Return the error for a folder, or a model of the hub, with weights in GGUF."""
     return StartError(
-        f"{folder} holds its weights as {name}, and GGUF is not supported: take the checkpoint that it was "
+        f"{where} holds its weights as {name}, and GGUF is not supported: take the checkpoint that it was "
         f"made from, or load it with transformers (gguf_file='{name}') and write it with save_pretrained"
     )
