@@ -11,8 +11,8 @@ import trustme
 from client_process import ClientProcess, client, command, the_error
 from double import Double
 from mmlu import rows, write_benchmark, write_csv
-from mmlu_client.cli import settings_from
 from mmlu_client.config.command_line import run_parser
+from mmlu_client.config.reading import settings_from
 from run_files import records
 from tokenizer_kinds import byte_level, tokenizer_files
 

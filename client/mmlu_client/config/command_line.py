@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from trt_common.command_line.option import add_options
-from trt_common.command_line.parser import FlagParser, OneLineParser
+from trt_common.command_line.parser import FlagParser, OneLineParser, RefusingParser
 
 from mmlu_client.config.settings import PRINTED, Settings
 
 PROGRAM = "mmlu-client"
-RUN, REPORT, COMPARE = "run", "report", "compare"
+RUN, REPORT, COMPARE, CAMPAIGN = "run", "report", "compare", "campaign"
+VARIABLES = "MMLU_CLIENT_"
 COMMANDS = {
     RUN: "ask and measure; done where no command is named",
     REPORT: "make a run's figures again from its records and print them",
     COMPARE: "put runs side by side; ratios are to the first",
+    CAMPAIGN: "make many runs from one file, on this machine or on Ray, and one table of them all",
 }
 # Where `compare` writes its page.
 PAGE = "compare.html"
@@ -22,12 +24,19 @@ def run_parser(command: str | None = None) -> FlagParser:
     """Return the parser of `run`, or for None that of the program without a command."""
     parser = FlagParser(
         PROGRAM,
-        "MMLU_CLIENT_",
+        VARIABLES,
         COMMANDS,
         command,
         description="Stream MMLU through a trt-server, or another, and measure accuracy, throughput and MFU.",
         epilog="Every flag may also be set in the config file and in the environment, as MMLU_CLIENT_<FLAG>.",
     )
+    add_options(parser, Settings)
+    return parser
+
+
+def refusing_parser() -> RefusingParser:
+    """Return a parser of the flags of `run` that raises what is wrong with them."""
+    parser = RefusingParser(PROGRAM, VARIABLES, COMMANDS, RUN)
     add_options(parser, Settings)
     return parser
 
@@ -52,6 +61,16 @@ def compare_parser() -> OneLineParser:
         help=f"the page with plots, an HTML file; {PAGE} in the current folder by default, none beside json "
         "and csv",
     )
+    return parser
+
+
+def campaign_parser() -> OneLineParser:
+    """Return the parser of `campaign`."""
+    from mmlu_client.campaign.choices import CampaignChoices
+
+    parser = _parser(CAMPAIGN, "Make the runs that a file describes, those that are not finished yet.")
+    parser.add_argument("file", metavar="FILE.yaml", help="what is run: docs/campaigns.md says how it looks")
+    add_options(parser, CampaignChoices)
     return parser
 
 

@@ -81,6 +81,14 @@ def slo(value: str) -> Slo:
     return Slo(key, _number(milliseconds, 0, math.inf, "a number of milliseconds above 0", above=True))
 
 
+def label(value: str) -> tuple[str, str]:
+    """Read a label, such as `model=llama-2-7b`, and return its name and its value."""
+    name, equals, text = value.partition("=")
+    if not equals or not name.strip():
+        raise argparse.ArgumentTypeError(f"{value!r} is not NAME=VALUE")
+    return name.strip(), text.strip()
+
+
 def sweep(value: str) -> tuple[str, tuple[float, ...]]:
     """Read a sweep, such as `concurrency=1,2,4`, and return the name of the flag and its values."""
     name, _, values = value.partition("=")

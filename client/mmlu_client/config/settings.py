@@ -229,6 +229,15 @@ class Settings:
     output: Path | None = option(
         OUTPUT, "folder for records and figures; results/<UTC time> by default", metavar="DIR", read=_path
     )
+    labels: dict[str, str] = option(
+        OUTPUT,
+        "a name and a value that manifest.json keeps, for whoever sorts runs; repeat it for several",
+        flag="--label",
+        type=values.label,
+        action="append",
+        metavar="NAME=VALUE",
+        read=lambda given: dict(given or ()),
+    )
     resume: Path | None = option(
         OUTPUT,
         "go on with the run, or the sweep, in this folder, with its own flags where no other is given",

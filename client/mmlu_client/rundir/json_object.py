@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 class JsonError(ValueError):
@@ -19,7 +19,7 @@ def read_as(kind: Any, value: Any, name: str = "") -> Any:
     Keys without a field are left out; a field with a default may be absent.
 
     Args:
-        kind: a dataclass, tuple[X, …], dict[str, X], a union, a plain type or Any.
+        kind: a dataclass, tuple[X, …], dict[str, X], a Literal, a union, a plain type or Any.
         value: what the JSON parser gave.
         name: what messages call the value.
 
@@ -37,9 +37,17 @@ def read_as(kind: Any, value: Any, name: str = "") -> Any:
         return tuple(read_as(inner[0], each, f"{name}[{place}]") for place, each in enumerate(value))
     if origin is dict and isinstance(value, dict):
         return {key: read_as(inner[1], each, f"{name}.{key}") for key, each in value.items()}
+    if origin is Literal:
+        return _one_of(inner, value, name)
     plain = (int, float) if kind is float else kind
     if origin is not None or not isinstance(value, plain):
         raise JsonError(f"{name} is {value!r:.80}")
+    return value
+
+
+def _one_of(allowed: tuple[Any, ...], value: Any, name: str) -> Any:
+    if value not in allowed:
+        raise JsonError(f"{name} is {value!r}, and none of {', '.join(map(repr, allowed))}")
     return value
 
 

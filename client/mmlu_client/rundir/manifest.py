@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -304,6 +304,7 @@ class Manifest:
         tasks: lm-eval's tasks that were asked, and how their metrics are aggregated (TaskSet.as_json); None
             where the questions of a benchmark were.
         servers: the servers of every session.
+        labels: what the person calls the run, by the label's name.
         flags: as they were given.
     """
 
@@ -337,6 +338,7 @@ class Manifest:
     servers: tuple[ServerEntry, ...]
     server_version: str
     client: ClientPart
+    labels: dict[str, str] = field(default_factory=dict)
     flags: dict[str, Any]
 
     @property

@@ -139,6 +139,7 @@ def new_manifest(
             python=platform.python_version(),
             versions={name: _version(name) for name in PACKAGES},
         ),
+        labels=settings.labels,
         flags=settings.given,
     )
 

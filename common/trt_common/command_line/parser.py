@@ -19,12 +19,16 @@ from trt_common.version import version
 NOT_SETTABLE = ("config", "help", "version")
 
 
+class RefusedArgumentError(Exception):
+    """An argument is wrong; the message says what and why."""
+
+
 class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
     """A parser that says what is wrong in one line, without the usage text before it."""
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
         """Parse as configargparse does, with an empty variable taken for one that is not set."""
-        return super().parse_known_args(*arguments, **{**options, "env_vars": set_variables()})
+        return super().parse_known_args(*arguments, **{**options, "env_vars": self._environment()})
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
         """Parse all arguments; the process exits with status 2 and one line where one is wrong."""
@@ -32,6 +36,10 @@ class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._remark(unknown[0])}")
         return chosen
+
+    def _environment(self) -> dict[str, str]:
+        """Return the variables that may set flags."""
+        return set_variables()
 
     def _remark(self, word: str) -> str:
         """Return what an error says of an unknown argument: the flag that was probably meant."""
@@ -132,3 +140,37 @@ class FlagParser(OneLineParser):
     def _settable(self) -> list[argparse.Action]:
         """Return the flags that a file and the environment may set."""
         return [action for action in self._actions if action.dest not in NOT_SETTABLE]
+
+
+class RefusingParser(FlagParser):
+    """A parser of flags that come from neither the environment nor a file, and whose errors are raised."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse an argument.
+
+        Raises:
+            RefusedArgumentError: always.
+        """
+        raise RefusedArgumentError(one_line(message))
+
+    @property
+    def flags(self) -> list[str]:
+        """Every flag, with its two dashes."""
+        return [flag for flag in self._option_string_actions if flag.startswith("--")]
+
+    def flags_of_group(self, title: str) -> list[str]:
+        """Return the flags of the group that `--help` lists under this title."""
+        return [
+            flag
+            for group in self._action_groups
+            if group.title == title
+            for action in group._group_actions
+            for flag in action.option_strings
+        ]
+
+    def is_switch(self, flag: str) -> bool:
+        """Return whether a flag takes no value."""
+        return bool(self._option_string_actions[flag].nargs == 0)
+
+    def _environment(self) -> dict[str, str]:
+        return {}

@@ -1,0 +1,44 @@
+"""Whether servers that run already can be reached from here."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+from mmlu_client.campaign.cell import ServerSetting
+from mmlu_client.campaign.errors import CampaignFileError
+from mmlu_client.errors import InputError
+from mmlu_client.service.address import Address, parse_addresses
+
+SECONDS = 5.0
+
+
+def check_reachable(path: Path, settings: Iterable[ServerSetting]) -> None:
+    """Connect to servers that the campaign does not start, and close the connection.
+
+    Args:
+        path: the campaign's file.
+        settings: its servers, of any kind.
+
+    Raises:
+        CampaignFileError: no address of one of them answers.
+    """
+    for setting in settings:
+        if setting.url is None:
+            continue
+        try:
+            addresses = parse_addresses(setting.url)
+        except InputError as error:
+            raise CampaignFileError(path, setting.line, f"server {setting.name}: {error}") from None
+        if not any(_answers(address) for address in addresses):
+            raise CampaignFileError(
+                path, setting.line, f"server {setting.name}: nothing answers at {setting.url}: start it first"
+            )
+
+
+def _answers(address: Address) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((address.host, address.port), SECONDS):
+        return True
+    return False
