@@ -17,7 +17,6 @@ from dockerfile import DOCKERFILE, ROOT, instructions
 from mmlu_client.campaign.campaign_file import Campaign, read_campaign
 from mmlu_client.campaign.choices import RAY
 from mmlu_client.config.command_line import campaign_parser
-from server_flags import environment_names
 from trt_server.command_line import parse_settings
 
 FOLDER = DOCKERFILE.parent / "kubernetes" / "campaign"
@@ -205,12 +204,6 @@ def test_plans_weights_and_data_lie_on_the_workers_volume(job: dict[str, Any]) -
         assert found[1].startswith(f"{cache}/")
 
 
-def test_cells_servers_answer_their_own_machine_alone() -> None:
-    texts = [line.text for line in instructions() if line.stage == "ray" and line.name == "ENV"]
-    assert any("TRT_SERVER_HOST=127.0.0.1" in text for text in texts)
-    assert "TRT_SERVER_HOST" in environment_names()
-
-
 # Slurm.
 
 
@@ -224,11 +217,20 @@ def test_shellcheck_finds_nothing() -> None:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> dict[str, str]:
-    """The environment of a Slurm job on two nodes: its commands note what they are asked, one word a line."""
+    """The environment of a Slurm job on two nodes, whose srun notes its words, one a line.
+
+    Of `ray symmetric-run` it runs what stands behind `--`, unless NO_RAY is set.
+    """
     commands = {
         "scontrol": "printf 'node-1\\nnode-2\\n'",
-        "srun": f'case "$*" in *--all-ip-addresses) echo 10.0.0.7 fe80::1;; '
-        f'*) printf "%s\\n" "$@" > {tmp_path}/asked; {tmp_path}/run;; esac',
+        "srun": f"""
+            case "$*" in *--all-ip-addresses) echo 10.0.0.7 fe80::1; exit;; esac
+            printf "%s\\n" "$@" > {tmp_path}/asked
+            while [ "$1" != -- ]; do shift; done
+            shift
+            [ -n "$NO_RAY" ] || exec "$@"
+        """,
+        "mmlu-client": 'exit "${CAMPAIGN_STATUS:-0}"',
     }
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -242,21 +244,25 @@ def cluster(tmp_path: Path) -> dict[str, str]:
         "SLURM_JOB_ID": "1234567",
         "SLURM_CPUS_PER_TASK": "16",
         "SLURM_GPUS_ON_NODE": "4",
+        "TMPDIR": str(tmp_path),
     }
 
 
-def submit(cluster: dict[str, str], tmp_path: Path, run: str) -> subprocess.CompletedProcess[str]:
-    """Run the script; run: what the campaign does."""
-    (tmp_path / "run").write_text(f"#!/bin/sh\n{run}\n")
-    (tmp_path / "run").chmod(0o755)
-    words = ["bash", str(SCRIPT), str(tmp_path / "campaign.yaml"), str(tmp_path / "out")]
-    return subprocess.run(words, env=cluster, capture_output=True, text=True, check=False, timeout=60)
+def submit(cluster: dict[str, str], *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(SCRIPT), *words],
+        env={**cluster, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def test_slurm_starts_ray_on_every_node_and_the_campaign_on_the_first(
     cluster: dict[str, str], tmp_path: Path
 ) -> None:
-    done = submit(cluster, tmp_path, f"mkdir {tmp_path}/out && touch {tmp_path}/out/campaign.json")
+    done = submit(cluster, "my campaign.yaml", "out")
     assert (done.returncode, done.stderr) == (0, "")
     asked = (tmp_path / "asked").read_text().splitlines()
     ray, entrypoint = asked.index("ray"), asked.index("--")
@@ -264,12 +270,8 @@ def test_slurm_starts_ray_on_every_node_and_the_campaign_on_the_first(
     assert {"--nodes=2", "--ntasks=2", "--ntasks-per-node=1"} <= set(asked[:ray])
     flags = asked[ray + 2 : entrypoint]
     assert flags == ["--address", "10.0.0.7:24567", "--min-nodes", "2", "--num-cpus=16", "--num-gpus=4"]
-    chosen = campaign_words(asked[entrypoint + 1 :])
-    assert (chosen.file, chosen.output, chosen.on) == (
-        str(tmp_path / "campaign.yaml"),
-        str(tmp_path / "out"),
-        RAY,
-    )
+    chosen = campaign_words(asked[asked.index("mmlu-client") :])
+    assert (chosen.file, chosen.output, chosen.on) == ("my campaign.yaml", "out", RAY)
     ray_itself = pytest.importorskip("ray.scripts.symmetric_run", reason="ray is not installed")
     rest = ray_itself.curate_and_validate_ray_start_args(flags)
     assert rest == ["--num-cpus=16", "--num-gpus=4"]
@@ -281,24 +283,20 @@ def test_slurm_starts_ray_on_every_node_and_the_campaign_on_the_first(
 
 
 def test_a_campaign_that_fails_is_a_job_that_fails(cluster: dict[str, str], tmp_path: Path) -> None:
-    done = submit(cluster, tmp_path, f"mkdir {tmp_path}/out && touch {tmp_path}/out/campaign.json; exit 1")
-    assert done.returncode == 1
+    done = submit(cluster, "campaign.yaml", "out", CAMPAIGN_STATUS="7")
+    assert (done.returncode, done.stderr) == (7, "")
+    assert not list(tmp_path.glob("tmp.*"))
 
 
 def test_a_ray_that_does_not_start_is_a_job_that_fails(cluster: dict[str, str], tmp_path: Path) -> None:
-    done = submit(cluster, tmp_path, "exit 0")
+    """Its symmetric-run ends with status 0."""
+    done = submit(cluster, "campaign.yaml", "out", NO_RAY="1")
     assert done.returncode == 1
     assert "the campaign was not started; see above what Ray says" in done.stderr
+    assert not list(tmp_path.glob("tmp.*"))
 
 
 def test_words_that_are_missing_are_told(cluster: dict[str, str]) -> None:
-    done = subprocess.run(
-        ["bash", str(SCRIPT), "campaign.yaml"],
-        env=cluster,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = submit(cluster, "campaign.yaml")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "give the campaign's file and the folder for what comes out" in done.stderr
