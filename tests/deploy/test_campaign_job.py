@@ -228,7 +228,8 @@ def cluster(tmp_path: Path) -> dict[str, str]:
             printf "%s\\n" "$@" > {tmp_path}/asked
             while [ "$1" != -- ]; do shift; done
             shift
-            [ -n "$NO_RAY" ] || exec "$@"
+            [ -n "$NO_RAY" ] || "$@"
+            exit "${{SRUN_STATUS:-0}}"
         """,
         "mmlu-client": 'exit "${CAMPAIGN_STATUS:-0}"',
     }
@@ -262,7 +263,8 @@ def submit(cluster: dict[str, str], *words: str, **environment: str) -> subproce
 def test_slurm_starts_ray_on_every_node_and_the_campaign_on_the_first(
     cluster: dict[str, str], tmp_path: Path
 ) -> None:
-    done = submit(cluster, "my campaign.yaml", "out")
+    # Of the other nodes' commands, which Slurm ends.
+    done = submit(cluster, "my campaign.yaml", "out", SRUN_STATUS="143")
     assert (done.returncode, done.stderr) == (0, "")
     asked = (tmp_path / "asked").read_text().splitlines()
     ray, entrypoint = asked.index("ray"), asked.index("--")
@@ -292,7 +294,7 @@ def test_a_ray_that_does_not_start_is_a_job_that_fails(cluster: dict[str, str], 
     """Its symmetric-run ends with status 0."""
     done = submit(cluster, "campaign.yaml", "out", NO_RAY="1")
     assert done.returncode == 1
-    assert "the campaign was not started; see above what Ray says" in done.stderr
+    assert "the campaign did not come to an end; see above what Ray says" in done.stderr
     assert not list(tmp_path.glob("tmp.*"))
 
 
