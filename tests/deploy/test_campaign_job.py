@@ -278,8 +278,7 @@ def test_slurm_starts_ray_on_every_node_and_the_campaign_on_the_first(
     rest = ray_itself.curate_and_validate_ray_start_args(flags)
     assert rest == ["--num-cpus=16", "--num-gpus=4"]
     # Ray's own parser of what is left.
-    from ray.scripts.scripts import start
-
+    start = pytest.importorskip("ray.scripts.scripts").start
     parsed = start.make_context("start", ["--head", *rest], resilient_parsing=True).params
     assert (parsed["num_cpus"], parsed["num_gpus"]) == (16, 4)
 
