@@ -9,12 +9,20 @@ from trt_common.one_line import printable
 
 from mmlu_client.campaign.cell import Cell
 from mmlu_client.campaign.cell_state import FAILED, FINISHED, RUNNING, WAITING, CellState
+from mmlu_client.campaign.outcome_files import OutcomeFiles
 
 
 class CampaignProgress:
-    """Prints a line for each cell that begins and ends. Any thread may call it."""
+    """Prints a line for each cell that begins and ends, and writes what came out. Any thread may call it."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: OutcomeFiles) -> None:
+        """Begin to show.
+
+        Args:
+            files: those of what came out.
+        """
+        self._files = files
+        self._lost: set[str] = set()
         self._states: dict[str, CellState] = {}
         self._lock = threading.Lock()
 
@@ -37,6 +45,13 @@ class CampaignProgress:
 
     def answered(self, cell: Cell, questions: int) -> None:
         """Take how many questions of a cell that is on are answered."""
+
+    def update(self) -> None:
+        """Write how the cells have fared by now; what cannot be written is said, each once."""
+        for error in self._files.update():
+            if str(error) not in self._lost:
+                self._lost.add(str(error))
+                self.say(str(error))
 
     def say(self, text: str) -> None:
         """Print a line for the person."""
