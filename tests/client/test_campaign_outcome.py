@@ -20,7 +20,6 @@ from compared_campaign import (
     NOTICE,
     ComparedCampaign,
     json_rows,
-    run_compared_campaign,
 )
 from double import HOLD, Double
 from mmlu import write_benchmark
@@ -28,12 +27,7 @@ from mmlu_client.figures.catalogue import FIGURES, RATIOS
 from run_files import records, summary
 from tokenizer_kinds import byte_level, tokenizer_files
 
-FILES = ("campaign.parquet", "campaign.csv", "campaign.json")
-
-
-@pytest.fixture(scope="module")
-def campaign(tmp_path_factory: pytest.TempPathFactory) -> ComparedCampaign:
-    return run_compared_campaign(tmp_path_factory.mktemp("compared"))
+FILES = ("campaign.parquet", "campaign.csv", "campaign.json", "campaign.html")
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
-"""campaign.parquet, .csv and .json, which are written while a campaign is on, and at its end."""
+"""campaign.parquet, .csv, .json and .html, which are written while a campaign is on, and at its end."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,21 +13,33 @@ from mmlu_client.errors import NotWrittenError
 from mmlu_client.report.outcome import noted
 from mmlu_client.rundir.folder import write_bytes
 
-PARQUET, CSV, JSON = "campaign.parquet", "campaign.csv", "campaign.json"
+PARQUET, CSV, JSON, PAGE = "campaign.parquet", "campaign.csv", "campaign.json", "campaign.html"
+# While the campaign is on, the page with its charts is not drawn more often.
+PAGE_SECONDS = 30.0
 
 
-def write_outcome(outcome: CampaignOutcome) -> list[NotWrittenError]:
+def write_outcome(outcome: CampaignOutcome, *, with_page: bool = True) -> list[NotWrittenError]:
     """Write as many of the files as possible, and return the errors of the others.
 
     Args:
         outcome: what came out so far.
+        with_page: whether the page is among them.
     """
     made: dict[str, Callable[[], bytes]] = {
         PARQUET: lambda: parquet(outcome),
         CSV: lambda: csv_rows(outcome).encode(),
         JSON: lambda: json_rows(outcome).encode(),
     }
+    if with_page:
+        made[PAGE] = lambda: _page(outcome)
     return _written(outcome.folder, made)
+
+
+def _page(outcome: CampaignOutcome) -> bytes:
+    # The charts' library takes a while to import, and most cells end without a page.
+    from mmlu_client.pages.campaign_page import campaign_page
+
+    return campaign_page(outcome).encode("utf-8", "surrogatepass")
 
 
 def _written(folder: Path, made: Mapping[str, Callable[[], bytes]]) -> list[NotWrittenError]:
@@ -44,8 +57,16 @@ class OutcomeFiles:
     run is measured then.
     """
 
-    def __init__(self, outcome: CampaignOutcome) -> None:
+    def __init__(self, outcome: CampaignOutcome, clock: Callable[[], float] = time.monotonic) -> None:
+        """Prepare to write.
+
+        Args:
+            outcome: of the campaign.
+            clock: returns the time in seconds.
+        """
         self._outcome = outcome
+        self._clock = clock
+        self._page_at: float | None = None
         self._is_stale = False
         self._writing = threading.Lock()
 
@@ -59,7 +80,7 @@ class OutcomeFiles:
         while self._is_stale and self._writing.acquire(blocking=False):
             try:
                 self._is_stale = False
-                lost += self._write()
+                lost += self._write(with_page=self._is_time_for_page())
             finally:
                 self._writing.release()
         return lost
@@ -67,8 +88,14 @@ class OutcomeFiles:
     def finish(self) -> list[NotWrittenError]:
         """Write everything, and return what could not be written."""
         with self._writing:
-            return self._write()
+            return self._write(with_page=True)
 
-    def _write(self) -> list[NotWrittenError]:
+    def _write(self, *, with_page: bool) -> list[NotWrittenError]:
         self._outcome.read()
-        return write_outcome(self._outcome)
+        lost = write_outcome(self._outcome, with_page=with_page)
+        if with_page:
+            self._page_at = self._clock()
+        return lost
+
+    def _is_time_for_page(self) -> bool:
+        return self._page_at is None or self._clock() - self._page_at >= PAGE_SECONDS

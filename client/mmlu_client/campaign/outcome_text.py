@@ -22,7 +22,7 @@ def outcome_text(outcome: CampaignOutcome, width: int) -> str:
     """
     columns = cell_columns(outcome)
     head = ("cell", *(column.head for column in columns))
-    cells = [(cell.label, *(column.show(cell) for column in columns)) for cell in outcome]
+    cells = [(cell.label, *(str(column.show(cell)) for column in columns)) for cell in outcome]
     lines = [*error_lines(outcome), *notices(outcome), *notes(outcome)]
     above = [f"{outcome.manifest.name}: {states_line(outcome)}", common_line(outcome)]
     parts = [

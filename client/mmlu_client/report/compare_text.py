@@ -74,8 +74,8 @@ def task_rows_of(contrast: Contrast) -> list[tuple[str, ...]]:
 def effect_of(contrast: Contrast, key: str) -> str:
     """Return `× 1.03 (1.01 … 1.05)` or `+0.012 (-0.003 … +0.027)`; empty for one not compared."""
     if key in contrast.accuracies:
-        return with_interval(contrast.accuracies[key], "+.4f")
-    return with_interval(contrast.ratios[key], ",.3f", "× ") if key in contrast.ratios else ""
+        return _with_interval(contrast.accuracies[key], "+.4f")
+    return _with_interval(contrast.ratios[key], ",.3f", "× ") if key in contrast.ratios else ""
 
 
 def statements(contrast: Contrast) -> list[str]:
@@ -164,8 +164,7 @@ def _manifest_line(found: Sequence[tuple[str, Any, Any]]) -> str:
     return line
 
 
-def with_interval(effect: Effect, form: str, sign: str = "") -> str:
-    """Return an effect in this format, with its interval where it has one; `/` where it has no value."""
+def _with_interval(effect: Effect, form: str, sign: str = "") -> str:
     if effect.value is None:
         return "/"
     spread = effect.interval
