@@ -157,7 +157,7 @@ def test_a_cell_is_compared_with_its_baseline(campaign: ComparedCampaign) -> Non
 def exact_p(one: int, other: int) -> float:
     """McNemar's exact test: the two-sided binomial one."""
     n, least = one + other, min(one, other)
-    return min(1.0, 2 * sum(math.comb(n, k) for k in range(least + 1)) / 2**n)
+    return min(1.0, 2.0 * sum(math.comb(n, k) for k in range(least + 1)) / float(2**n))
 
 
 def test_intervals_of_ratios_are_those_of_compare(campaign: ComparedCampaign, tmp_path: Path) -> None:

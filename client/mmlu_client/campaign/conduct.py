@@ -50,7 +50,7 @@ def conduct(file: Path, choices: CampaignChoices) -> None:
             print_text(cells_text(campaign, folder))
             return
         with folder.locked():
-            _run(campaign, folder, place)
+            _run(campaign, folder, place, choices)
     finally:
         place.close()
 
@@ -80,23 +80,24 @@ def _started(cells: Sequence[Cell]) -> list[ServerSetting]:
     return list({cell.setting.name: cell.setting for cell in cells if cell.setting.is_started}.values())
 
 
-def _run(campaign: Campaign, folder: CampaignFolder, place: Place) -> None:
+def _run(campaign: Campaign, folder: CampaignFolder, place: Place, choices: CampaignChoices) -> None:
     stop = _Stop()
     folder.open(campaign)
     outcome = CampaignOutcome(folder.path)
     files = OutcomeFiles(outcome)
-    progress = CampaignProgress(files)
-    ledger = Ledger(campaign, folder, progress)
-    if foreign := foreign_variables():
-        progress.say(f"{', '.join(foreign)} of the environment: cells take their flags from {campaign.path}")
-    progress.update()
-    left = [cell for cell in campaign.cells if ledger.state(cell).state != FINISHED]
-    schedule = Schedule(left)
-    lanes = [
-        Lane(number, place, folder, schedule, ledger, progress, stop.is_set)
-        for number in range(place.lanes(len(left)))
-    ]
-    with stop:
+    with stop, CampaignProgress(outcome, files, choices) as progress:
+        ledger = Ledger(campaign, folder, progress)
+        if foreign := foreign_variables():
+            progress.say(
+                f"{', '.join(foreign)} of the environment: cells take their flags from {campaign.path}"
+            )
+        progress.update()
+        left = [cell for cell in campaign.cells if ledger.state(cell).state != FINISHED]
+        schedule = Schedule(left)
+        lanes = [
+            Lane(number, place, folder, schedule, ledger, progress, stop.is_set)
+            for number in range(place.lanes(len(left)))
+        ]
         threads = [
             threading.Thread(target=lane.run, name=f"lane {number}") for number, lane in enumerate(lanes)
         ]
@@ -104,9 +105,10 @@ def _run(campaign: Campaign, folder: CampaignFolder, place: Place) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    progress.close()
-    trouble = _trouble(campaign, ledger, lanes, stop)
-    trouble = joined(trouble, _report(outcome, files))
+        progress.close()
+        trouble = _trouble(campaign, ledger, lanes, stop)
+        trouble = joined(trouble, _report(outcome, files))
+        progress.show_last_figures(stop.is_set)
     if trouble is not None:
         raise trouble
 
