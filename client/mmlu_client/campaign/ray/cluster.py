@@ -94,6 +94,9 @@ class Cluster:
         for name, reference in asked.items():
             try:
                 theirs = ray.get(reference)
+            except ray.exceptions.TaskUnschedulableError:
+                # It has just been lost.
+                continue
             except ray.exceptions.RayError as error:
                 raise InputError(f"{name} of the Ray cluster cannot be asked: {reason(error)}") from None
             if theirs != mine:

@@ -10,10 +10,14 @@ from mmlu_client.campaign.campaign_file import Campaign
 from mmlu_client.campaign.cell import Cell, Resources, ServerSetting
 from mmlu_client.campaign.checking import raise_first, refusal
 from mmlu_client.campaign.folder import CampaignFolder
+from mmlu_client.campaign.progress import CampaignProgress
 from mmlu_client.campaign.ray.cluster import Cluster, Node, cpus_of, options, reason
 from mmlu_client.campaign.ray.inputs import Input, Inputs
 from mmlu_client.campaign.ray.proxy import RayWorker
 from mmlu_client.campaign.reaching import unreachable
+
+# The machines are busy with something else when a check takes longer.
+BUSY_SECONDS = 20.0
 
 
 class RayPlace:
@@ -88,6 +92,9 @@ class RayPlace:
         """Return what a machine with their resources says against servers."""
         ask = ray.remote(_complaint)
         asked = [(each, ask.options(**options(each.resources)).remote(each)) for each in settings]
+        references = [reference for _, reference in asked]
+        if references and len(ray.wait(references, num_returns=len(references), timeout=BUSY_SECONDS)[1]):
+            CampaignProgress().say("waits for the Ray cluster, whose machines check the servers' flags")
         found = []
         for setting, reference in asked:
             try:
