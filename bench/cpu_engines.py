@@ -9,14 +9,18 @@ rounds' own. Tokens a second count logical tokens over the whole path: ours from
 last reply received, vLLM's from the first request sent to the last reply read, with the token ids at hand.
 With bs N, a request has N prompts, ours and vLLM's; --in-flight is how many requests there are at a time.
 
---reuse lets every server take what prompts begin with in common from a store (vLLM: its prefix caching).
+--reuse lets every server take what prompts begin with in common from a store. Each has the shots of every
+subject in it before a round is timed: ours keeps nothing but them, and vLLM's prefix caching, which keeps
+whole prompts, gets a salt of its own in each round, under which the shots alone were asked before.
 --vllm names a virtual environment that has vLLM's CPU backend; without it those columns are left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import secrets
 import statistics
 import tempfile
 import time
@@ -104,6 +108,19 @@ def _ways(
         yield f"vLLM {precision}", partial(_ask_vllm, options, address, prompts)
 
 
+def _shots(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Return the token ids that all prompts of a subject begin with, of each subject."""
+    by_subject: dict[str, list[Sequence[int]]] = {}
+    for prompt in prompts:
+        by_subject.setdefault(prompt.item.subject, []).append(list(map(int, prompt.token_ids)))
+    return [_common(each) for each in by_subject.values()]
+
+
+def _common(texts: Sequence[Sequence[int]]) -> list[int]:
+    alike = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*texts, strict=False))
+    return [tokens[0] for tokens in alike]
+
+
 def _round(ways: dict[str, Way], number: int) -> dict[str, Asked]:
     names = list(ways)
     turned = names[number % len(names) :] + names[: number % len(names)]
@@ -119,19 +136,36 @@ def _ask_ours(options: argparse.Namespace, server: ServerProcess) -> Asked:
 
 
 def _ask_vllm(options: argparse.Namespace, address: str, prompts: Sequence[Prompt]) -> Asked:
-    batches = [prompts[first : first + options.bs] for first in range(0, len(prompts), options.bs)]
+    batches = [
+        [list(map(int, prompt.token_ids)) for prompt in prompts[first : first + options.bs]]
+        for first in range(0, len(prompts), options.bs)
+    ]
+    letters = list(map(int, prompts[0].candidate_ids))
+    salt = secrets.token_hex(8) if options.reuse else None
+    ask = partial(_logprobs, address, letters, salt)
+    for shots in _shots(prompts) if options.reuse else []:
+        ask([shots])
     start = time.perf_counter()
     with ThreadPoolExecutor(options.in_flight) as pool:
-        found = [logprobs for reply in pool.map(partial(_logprobs, address), batches) for logprobs in reply]
+        found = [logprobs for reply in pool.map(ask, batches) for logprobs in reply]
     return Asked(time.perf_counter() - start, None, np.array(found))
 
 
-def _logprobs(address: str, batch: Sequence[Prompt]) -> list[list[float]]:
-    """Ask vLLM for the candidates' log-probabilities of each prompt."""
-    letters = list(map(int, batch[0].candidate_ids))
+def _logprobs(
+    address: str, letters: Sequence[int], salt: str | None, batch: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """Ask vLLM for the candidates' log-probabilities of each prompt.
+
+    Args:
+        address: Of the server.
+        letters: The candidates' token ids.
+        salt: What was kept under another is not taken; None: no salt.
+        batch: The prompts' token ids.
+    """
     body = {
+        **({} if salt is None else {"cache_salt": salt}),
         "model": MODEL,
-        "prompt": [list(map(int, prompt.token_ids)) for prompt in batch],
+        "prompt": list(batch),
         "max_tokens": 1,
         "temperature": 0,
         "logprobs": 1,

@@ -36,9 +36,13 @@ class ClientProcess:
         )
         self._process.start()
 
-    def signal(self, number: signal.Signals) -> None:
+    @property
+    def pid(self) -> int:
         assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        return self._process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
 
     def allow_file_size(self, most: int) -> None:
         """The most bytes that it may write into one file from now on: a disk that has room again."""

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from trt_common.private_file import open_private
+
 from mmlu_client.campaign.share import Share
 
 # prctl's PR_SET_PDEATHSIG: the signal that a process gets when the thread that started it ends. It is kept
@@ -41,7 +43,7 @@ def start_child(command: Sequence[str], share: Share, log: Path) -> subprocess.P
     cores = ANY_CORE if share.cores is None else ",".join(map(str, share.cores))
     words = [sys.executable, "-m", __name__, str(os.getpid()), cores, *command]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with open(log, "ab", opener=open_private) as output:
         # In a session of its own: Ctrl-C is the campaign's, which ends it in order.
         return subprocess.Popen(
             words,

@@ -23,17 +23,17 @@ class Schedule:
         """Return the next cell of a lane, once there is one; None where none is left, or on a stop.
 
         It is one of the server that the lane holds; else of one that no lane holds; else of the one that
-        most cells wait for, so that a further server of it is started.
+        most cells wait for, so that a further server of it is started. A server that runs already is asked
+        by one lane at a time.
         """
         with self._changed:
             while not is_stopped():
-                if self._waiting:
-                    cell = self._choose(lane)
+                if (cell := self._choose(lane)) is not None:
                     self._waiting.remove(cell)
                     self._held[lane] = cell.setting
                     self._on += 1
                     return cell
-                # A cell that is on may come back.
+                # A cell that is on may come back, or end with a server that others wait for.
                 if not self._on:
                     break
                 self._changed.wait(0.2)
@@ -61,14 +61,17 @@ class Schedule:
             self._changed.notify_all()
             return lost
 
-    def _choose(self, lane: int) -> Cell:
+    def _choose(self, lane: int) -> Cell | None:
         held = self._held.get(lane)
-        for cell in self._waiting:
+        taken = {setting.name for other, setting in self._held.items() if other != lane}
+        free = [cell for cell in self._waiting if cell.setting.is_started or cell.setting.name not in taken]
+        for cell in free:
             if held is not None and cell.setting.name == held.name:
                 return cell
-        taken = {setting.name for other, setting in self._held.items() if other != lane}
-        for cell in self._waiting:
+        for cell in free:
             if cell.setting.name not in taken:
                 return cell
-        ((most, _),) = Counter(cell.setting.name for cell in self._waiting).most_common(1)
-        return next(cell for cell in self._waiting if cell.setting.name == most)
+        if not free:
+            return None
+        ((most, _),) = Counter(cell.setting.name for cell in free).most_common(1)
+        return next(cell for cell in free if cell.setting.name == most)
