@@ -38,6 +38,8 @@ EXTRAS = {"openvino", "pycuda", "pynvml", "tensorrt", "tensorrt_rtx", "torch"}
 
 # They import lm-eval, which is an extra of the client's, and are imported where --task asks for it.
 OF_LM_EVAL = tuple(f"mmlu_client.tasks.{name}" for name in ("aggregation", "encoding", "harness"))
+# The same of Ray, for `campaign --on ray`.
+OF_RAY = tuple(f"mmlu_client.campaign.ray.{name}" for name in ("actor", "cluster", "place", "proxy"))
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -54,7 +56,7 @@ def without(packages: set[str], environment: dict[str, str] | None = None) -> di
     return {**given, "ABSENT_PACKAGES": ",".join(sorted(packages)), "PYTHONPATH": path}
 
 
-CLIENTS_OWN = {"mmlu_client", "lm_eval", *CLIENT.values()}
+CLIENTS_OWN = {"mmlu_client", "lm_eval", "ray", *CLIENT.values()}
 SERVERS_OWN = {"trt_server", *SERVER.values(), *EXTRAS}
 
 
@@ -79,7 +81,7 @@ def test_every_module_of_the_server_is_imported_without_the_clients_packages(tmp
 
 
 def test_every_module_of_the_client_is_imported_without_the_servers_packages() -> None:
-    done = run_python(IMPORT_ALL, without(SERVERS_OWN), "mmlu_client", *OF_LM_EVAL)
+    done = run_python(IMPORT_ALL, without(SERVERS_OWN), "mmlu_client", *OF_LM_EVAL, *OF_RAY)
     assert done.returncode == 0, done.stderr
 
 

@@ -21,7 +21,6 @@ from mmlu_client.campaign.outcome_files import OutcomeFiles
 from mmlu_client.campaign.outcome_text import printed_outcome
 from mmlu_client.campaign.place import Place
 from mmlu_client.campaign.progress import CampaignProgress
-from mmlu_client.campaign.reaching import check_reachable
 from mmlu_client.campaign.schedule import Schedule
 from mmlu_client.campaign.workloads import check_workloads
 from mmlu_client.errors import ClientError, RunError, StoppedError
@@ -47,9 +46,7 @@ def conduct(file: Path, choices: CampaignChoices) -> None:
     try:
         left = [cell for cell in campaign.cells if folder.state(cell).state != FINISHED]
         settings = list({cell.setting.name: cell.setting for cell in left}.values())
-        if choices.on == LOCAL:
-            check_reachable(campaign.path, settings)
-        place.check(campaign, [setting for setting in settings if setting.is_started])
+        place.check(campaign, settings)
         if choices.dry_run:
             print_text(cells_text(campaign, folder))
             return

@@ -56,7 +56,7 @@ class Ledger:
             NotWrittenError: it cannot be written.
         """
         with self._lock:
-            self._note(cell, self._states[cell.name].ended(state, ending.status, ending.error))
+            self._note(cell, self._states[cell.name].ended(state, ending.status, ending.error, ending.where))
 
     def fail_untried(self, cell: Cell, where: str, why: str) -> None:
         """Note that a cell is not tried, because its server does not start.

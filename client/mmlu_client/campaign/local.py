@@ -11,6 +11,7 @@ from mmlu_client.campaign.checking import raise_first, refusals
 from mmlu_client.campaign.choices import LOCAL
 from mmlu_client.campaign.folder import CampaignFolder
 from mmlu_client.campaign.gpus import gpus_here
+from mmlu_client.campaign.reaching import check_reachable
 from mmlu_client.campaign.share import Share
 from mmlu_client.campaign.worker import LocalWorker
 from mmlu_client.errors import InputError
@@ -45,7 +46,8 @@ class LocalPlace:
             lacking = self._lacking(setting.resources, each, len(gpus))
             if lacking is not None:
                 raise_first(campaign.path, [(setting, lacking)])
-        raise_first(campaign.path, refusals(settings))
+        check_reachable(campaign.path, settings)
+        raise_first(campaign.path, refusals(each for each in settings if each.is_started))
 
     def lanes(self, cells: int) -> int:
         """Return how many workers are used for so many cells."""

@@ -15,11 +15,11 @@ class Place(Protocol):
     """One machine, or many."""
 
     def check(self, campaign: Campaign, settings: Sequence[ServerSetting]) -> None:
-        """Check that the servers can be started there.
+        """Check that the servers can be started there, and those that run already be reached from there.
 
         Args:
             campaign: the settings are of it.
-            settings: those of servers that are to be started.
+            settings: those of the servers that are asked.
 
         Raises:
             CampaignFileError: one of them cannot; the message names its line.

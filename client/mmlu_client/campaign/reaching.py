@@ -26,16 +26,25 @@ def check_reachable(path: Path, settings: Iterable[ServerSetting]) -> None:
         CampaignFileError: no address of one of them answers.
     """
     for setting in settings:
-        if setting.url is None:
-            continue
-        try:
-            addresses = parse_addresses(setting.url)
-        except InputError as error:
-            raise CampaignFileError(path, setting.line, f"server {setting.name}: {error}") from None
-        if not any(_answers(address) for address in addresses):
-            raise CampaignFileError(
-                path, setting.line, f"server {setting.name}: nothing answers at {setting.url}: start it first"
-            )
+        if (why := unreachable(setting)) is not None:
+            raise CampaignFileError(path, setting.line, f"server {setting.name}: {why}")
+
+
+def unreachable(setting: ServerSetting) -> str | None:
+    """Return why no address of a server that runs already can be reached from here.
+
+    Returns:
+        None: one can, or the campaign starts the server.
+    """
+    if setting.url is None:
+        return None
+    try:
+        addresses = parse_addresses(setting.url)
+    except InputError as error:
+        return str(error)
+    if any(_answers(address) for address in addresses):
+        return None
+    return f"nothing answers at {setting.url}: start it first"
 
 
 def _answers(address: Address) -> bool:

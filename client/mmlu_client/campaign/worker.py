@@ -32,11 +32,13 @@ class Ending:
         status: mmlu-client's exit status, negative for the signal that ended it; None: it was not started.
         error: what went wrong, in one line; None where nothing did.
         is_server_lost: whether the server did not start, so that every cell of it fares alike.
+        where: the machine that it was made on, where that was not known before; None: it was.
     """
 
     status: int | None
     error: str | None
     is_server_lost: bool = False
+    where: str | None = None
 
 
 # Told how many questions of a cell are answered.
@@ -165,8 +167,8 @@ class LineCount:
 def _command(cell: Cell, address: str, folder: Path) -> list[str]:
     words = [program("mmlu-client"), "run", f"--url={address}"]
     if can_go_on(folder):
-        # With the flags that it was begun with.
-        return [*words, f"--resume={folder}"]
+        # Its flags again: where they name files, these may lie elsewhere now.
+        return [*words, f"--resume={folder}", *cell.words]
     labels = [f"--label={coordinate}={name}" for coordinate, name in cell.coordinates.items()]
     return [*words, f"--output={folder}", *labels, *cell.words]
 
