@@ -9,8 +9,8 @@ import ray
 from mmlu_client.campaign.campaign_file import Campaign
 from mmlu_client.campaign.cell import Cell, Resources, ServerSetting
 from mmlu_client.campaign.checking import raise_first, refusal
+from mmlu_client.campaign.display import make_display
 from mmlu_client.campaign.folder import CampaignFolder
-from mmlu_client.campaign.progress import CampaignProgress
 from mmlu_client.campaign.ray.cluster import Cluster, Node, cpus_of, options, reason
 from mmlu_client.campaign.ray.inputs import Input, Inputs
 from mmlu_client.campaign.ray.proxy import RayWorker
@@ -94,7 +94,7 @@ class RayPlace:
         asked = [(each, ask.options(**options(each.resources)).remote(each)) for each in settings]
         references = [reference for _, reference in asked]
         if references and len(ray.wait(references, num_returns=len(references), timeout=BUSY_SECONDS)[1]):
-            CampaignProgress().say("waits for the Ray cluster, whose machines check the servers' flags")
+            make_display().say("waits for the Ray cluster, whose machines check the servers' flags")
         found = []
         for setting, reference in asked:
             try:
