@@ -7,6 +7,7 @@ import json
 from mmlu_client.campaign.cell_columns import cell_columns
 from mmlu_client.campaign.cell_notes import common_line, error_lines, notes, notices, states_line
 from mmlu_client.campaign.outcome import CampaignOutcome
+from mmlu_client.campaign.repeated import repeated, repeated_rows
 from mmlu_client.campaign.rows import csv_rows, json_rows
 from mmlu_client.figures.formulas import summarize
 from mmlu_client.report.formats import flagperf
@@ -25,9 +26,12 @@ def outcome_text(outcome: CampaignOutcome, width: int) -> str:
     cells = [(cell.label, *(str(column.show(cell)) for column in columns)) for cell in outcome]
     lines = [*error_lines(outcome), *notices(outcome), *notes(outcome)]
     above = [f"{outcome.manifest.name}: {states_line(outcome)}", common_line(outcome)]
+    repetitions = repeated_rows(repeated(outcome.manifest, outcome.cells))
     parts = [
         wrapped(filter(None, above), width),
         stacked([head, *cells], width, repeated=1),
+        "mean ± standard deviation (n - 1) of the finished repetitions:" if repetitions else "",
+        stacked(repetitions, width, repeated=1) if repetitions else "",
         wrapped(lines, width),
     ]
     return "\n\n".join(filter(None, parts))
