@@ -220,6 +220,13 @@ def test_report_prints_the_rows_in_other_forms(copy: Path) -> None:
     assert [each["cell"] for each in harness] == list(FINISHED)
 
 
+def test_verbose_prints_every_line_of_each_finished_cell(copy: Path) -> None:
+    printed = client("report", copy, "--verbose").stdout
+    assert printed.count("latency of a request, from when it was due") == len(FINISHED)
+    assert [line[:-1] for line in printed.splitlines() if line[:-1] in FINISHED] == list(FINISHED)
+    assert printed.endswith(f"written to {copy}\n")
+
+
 def test_a_cell_whose_files_are_damaged_does_not_take_the_others_along(copy: Path) -> None:
     (copy / "cells" / "first+all+r1" / "summary.json").write_text("{")
     (copy / "cells" / "first+all+r2" / "cell.json").write_text("[]")
