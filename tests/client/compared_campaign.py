@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,27 @@ def run_compared_campaign(folder: Path) -> ComparedCampaign:
         )
         done = client("campaign", file, "--output", folder / "out", "--parallel", "2")
     return ComparedCampaign(file, folder / "out", done)
+
+
+def write_campaign_of(folder: Path, runs: dict[str, Path]) -> Path:
+    """The folder of a campaign whose cells are runs made elsewhere; the first one is the baseline."""
+    first = next(iter(runs))
+    cells = []
+    for name, run in runs.items():
+        cell = folder / "cells" / name
+        shutil.copytree(run, cell)
+        coordinates = {"server": name}
+        attempt = {"started": "2026-01-01T00:00:00+00:00", "where": "elsewhere"}
+        state = {"definition": {"coordinates": coordinates}, "state": "finished", "attempts": [attempt]}
+        (cell / "cell.json").write_text(json.dumps(state))
+        baseline = None if name == first else first
+        cells.append({"name": name, "coordinates": coordinates, "baseline": baseline})
+    manifest = {
+        "campaign_version": 1, "client_version": "0", "name": "elsewhere", "file": "none", "content": {},
+        "attempts": 1, "baseline": {"server": first}, "cells": cells,
+    }  # fmt: skip
+    (folder / "campaign_manifest.json").write_text(json.dumps(manifest))
+    return folder
 
 
 def json_rows(folder: Path) -> dict[str, dict[str, Any]]:

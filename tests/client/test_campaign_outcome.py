@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import signal
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,9 @@ def test_the_table_is_printed_at_the_end_and_fits_a_terminal(campaign: ComparedC
     assert printed.endswith(f"\nwritten to {campaign.folder}\n")
     lines = printed.splitlines()
     assert all(len(line) <= 80 for line in lines if line.startswith("| "))
-    cells = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
-    assert cells.count("second+r1") == cells.count("third+r1") == cells.count("cell") >= 2
+    names = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
+    assert names.count("second+r1") == names.count("third+r1") == names.count("cell") >= 2
+    assert names.count("second") == names.count("third") == names.count("run") >= 1
     assert f"{row['acc']:.3f} ({row['acc_low']:.3f} … {row['acc_high']:.3f}) (made up)" in printed
     assert (
         f"{row['baseline.acc_difference']:+.4f} ({row['baseline.acc_difference_low']:+.4f} … "
@@ -192,6 +194,8 @@ def test_the_table_is_printed_at_the_end_and_fits_a_terminal(campaign: ComparedC
     ) in printed
     assert f"| {row['p_infer_whole']:,.0f} " in printed
     assert f"× {row['baseline.p_infer_core_ratio']:.2f} " in printed
+    speeds = [rows[f"second+all+{number}"]["p_infer_whole"] for number in ("r1", "r2")]
+    assert f"| {statistics.mean(speeds):,.0f} ± {statistics.stdev(speeds):,.0f} " in printed
     assert "third+all+r1: failed: 1 of 22 questions failed" in " ".join(printed.split())
     assert NOTICE in printed
 
@@ -214,6 +218,13 @@ def test_report_prints_the_rows_in_other_forms(copy: Path) -> None:
     assert flagperf.count("'*p_inference_core(qps)'") == len(FINISHED)
     harness = [json.loads(line) for line in client("report", copy, "--format", "lm-eval").stdout.splitlines()]
     assert [each["cell"] for each in harness] == list(FINISHED)
+
+
+def test_verbose_prints_every_line_of_each_finished_cell(copy: Path) -> None:
+    printed = client("report", copy, "--verbose").stdout
+    assert printed.count("latency of a request, from when it was due") == len(FINISHED)
+    assert [line[:-1] for line in printed.splitlines() if line[:-1] in FINISHED] == list(FINISHED)
+    assert printed.endswith(f"written to {copy}\n")
 
 
 def test_a_cell_whose_files_are_damaged_does_not_take_the_others_along(copy: Path) -> None:

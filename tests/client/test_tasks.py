@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from checkpoints import write_checkpoint
 from client_process import SECONDS, command, the_error
+from compared_campaign import json_rows, write_campaign_of
 from double import Double
 from harness_tasks import COUNTS, write_tasks
 from processes import ServerProcess, program
@@ -372,6 +373,25 @@ def test_compare_tells_the_difference_of_each_metric(
     assert "| endings" in done.stdout
     assert "the same choice on" in done.stdout
     assert "paired test" in (tmp_path / "page.html").read_text()
+    # A campaign's rows have the same.
+    folder = write_campaign_of(tmp_path / "campaign", {"whole": whole, "other": output})
+    done = command("report", folder, environment=environment)
+    assert done.returncode == 0, done.stderr
+    rows = json_rows(folder)
+    for (task, metric), each in metrics.items():
+        name = f"baseline.{task}/{metric}"
+        assert rows["other"][f"{name}_difference"] == pytest.approx(each["difference"])
+        assert rows["other"][f"{name}_mcnemar_p"] == each["p_value"]
+        assert rows["whole"][f"{name}_difference"] is None
+    for task, figures in summary(output)["tasks"].items():
+        for key, value in figures.items():
+            assert rows["other"][f"{task}/{key}"] == value
+    # Of several tasks together an accuracy means nothing.
+    assert rows["other"]["acc"] is rows["other"]["baseline.acc_difference"] is None
+    assert "| acc " not in done.stdout
+    assert (
+        f"endings acc {summary(output)['tasks']['endings']['acc,none']:.4f}; endings acc_norm " in done.stdout
+    )
 
 
 def test_prometheus_counts_each_request_once(

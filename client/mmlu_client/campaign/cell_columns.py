@@ -220,7 +220,9 @@ def _effect(cell: CellOutcome, key: str) -> Effect | None:
 
 
 def _p_value(cell: CellOutcome) -> float | None:
-    return cell.comparison.agreement.p_value if cell.comparison else None
+    effect = _effect(cell, "acc")
+    has_difference = effect is not None and effect.value is not None
+    return cell.comparison.agreement.p_value if cell.comparison and has_difference else None
 
 
 def _shown_p(cell: CellOutcome) -> str:

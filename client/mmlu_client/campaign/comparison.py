@@ -35,5 +35,10 @@ def compared(baseline: Path, folder: Path) -> Comparison:
     Raises:
         InputError: one of the folders holds no run, or a file of it cannot be read.
     """
-    (found,) = contrasts_of(sides_of([read_run(baseline), read_run(folder)]))
-    return Comparison(found.accuracies, found.ratios, found.agreement, found.metrics)
+    sides = sides_of([read_run(baseline), read_run(folder)])
+    (found,) = contrasts_of(sides)
+    differences = dict(found.accuracies)
+    if any(side.summary.acc is None for side in sides):
+        # Of several tasks together an accuracy means nothing, and nor does a difference.
+        differences["acc"] = Effect(None)
+    return Comparison(differences, found.ratios, found.agreement, found.metrics)

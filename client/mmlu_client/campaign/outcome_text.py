@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from mmlu_client.campaign.cell_columns import cell_columns
 from mmlu_client.campaign.cell_notes import common_line, error_lines, notes, notices, states_line
 from mmlu_client.campaign.outcome import CampaignOutcome
+from mmlu_client.campaign.repeated import repeated, repeated_rows
 from mmlu_client.campaign.rows import csv_rows, json_rows
 from mmlu_client.figures.formulas import summarize
 from mmlu_client.report.formats import flagperf
 from mmlu_client.report.harness_files import harness_results
-from mmlu_client.report.terminal import stacked, this_terminal, wrapped
-from mmlu_client.rundir.finished_run import read_run
+from mmlu_client.report.terminal import run_text, stacked, this_terminal, wrapped
+from mmlu_client.rundir.finished_run import FinishedRun, read_run
 
 
 def outcome_text(outcome: CampaignOutcome, width: int) -> str:
@@ -25,29 +27,36 @@ def outcome_text(outcome: CampaignOutcome, width: int) -> str:
     cells = [(cell.label, *(str(column.show(cell)) for column in columns)) for cell in outcome]
     lines = [*error_lines(outcome), *notices(outcome), *notes(outcome)]
     above = [f"{outcome.manifest.name}: {states_line(outcome)}", common_line(outcome)]
+    repetitions = repeated_rows(repeated(outcome.manifest, outcome.cells))
     parts = [
         wrapped(filter(None, above), width),
         stacked([head, *cells], width, repeated=1),
+        "mean ± standard deviation (n - 1) of the finished repetitions:" if repetitions else "",
+        stacked(repetitions, width, repeated=1) if repetitions else "",
         wrapped(lines, width),
     ]
     return "\n\n".join(filter(None, parts))
 
 
-def printed_outcome(outcome: CampaignOutcome, form: str, *, is_written: bool) -> str:
+def printed_outcome(outcome: CampaignOutcome, form: str, *, is_written: bool, is_whole: bool = False) -> str:
     """Return what is printed of a campaign.
 
     Args:
         outcome: what came out.
         form: one of those that `report --format` takes.
         is_written: whether the files were written, which a table then says.
+        is_whole: whether every line of each finished cell's summary.md stands behind a table.
 
     Raises:
         InputError: a run cannot be read.
     """
     if form != "table":
         return formatted_outcome(outcome, form)
-    text = outcome_text(outcome, this_terminal(is_whole=False).width)
-    return f"{text}\n\nwritten to {outcome.folder}" if is_written else text
+    view = this_terminal(is_whole=is_whole)
+    parts = [outcome_text(outcome, view.width)]
+    for name, run in _finished_runs(outcome) if is_whole else ():
+        parts.append(f"{name}:\n\n{run_text(run, summarize(run), view)}")
+    return "\n\n".join([*parts, *([f"written to {outcome.folder}"] if is_written else [])])
 
 
 def formatted_outcome(outcome: CampaignOutcome, form: str) -> str:
@@ -63,7 +72,13 @@ def formatted_outcome(outcome: CampaignOutcome, form: str) -> str:
         return json_rows(outcome).rstrip("\n")
     if form == "csv":
         return csv_rows(outcome).rstrip("\n")
-    runs = [(cell.entry.name, read_run(outcome.path(cell))) for cell in outcome if cell.is_finished]
+    runs = _finished_runs(outcome)
     if form == "flagperf":
         return "\n\n".join(flagperf(run, summarize(run)) for _, run in runs)
     return "\n".join(json.dumps({"cell": name, **harness_results(run)}) for name, run in runs)
+
+
+def _finished_runs(outcome: CampaignOutcome) -> Iterator[tuple[str, FinishedRun]]:
+    for cell in outcome:
+        if cell.is_finished:
+            yield cell.entry.name, read_run(outcome.path(cell))

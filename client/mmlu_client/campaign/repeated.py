@@ -10,6 +10,19 @@ from mmlu_client.campaign.axis import REPETITION
 from mmlu_client.campaign.campaign_manifest import CampaignManifest
 from mmlu_client.campaign.cell import JOINT
 from mmlu_client.campaign.cell_outcome import CellOutcome
+from mmlu_client.text import number
+
+# The head, the figure, what it is multiplied with, and the format of its mean and its deviation.
+SHOWN_REPEATED = (
+    ("acc", "acc", 1.0, ".4f"),
+    ("tok/s whole", "p_infer_whole", 1.0, ",.0f"),
+    ("tok/s core", "p_infer_core", 1.0, ",.0f"),
+    ("MFU, %", "mfu", 100.0, ".1f"),
+    ("p50, ms", "latency_p50_seconds", 1000.0, ",.1f"),
+    ("p99, ms", "latency_p99_seconds", 1000.0, ",.1f"),
+    ("J/1000 tok", "joules_per_token", 1000.0, ",.3g"),
+    ("e2e, s", "e2e_time", 1.0, ",.1f"),
+)
 
 
 @dataclass(frozen=True)
@@ -71,3 +84,31 @@ def repeated(manifest: CampaignManifest, cells: Sequence[CellOutcome]) -> list[R
         )
         for others, group in groups.items()
     ]
+
+
+def repeated_rows(found: Sequence[Repeated]) -> list[tuple[str, ...]]:
+    """Return the rows of a table of repetitions, the head first; empty where nothing is repeated.
+
+    A figure is the mean of the finished ones, and their standard deviation where there are two or more.
+    """
+    if not found:
+        return []
+    shown = [column for column in SHOWN_REPEATED if any(each.spread(column[1]) is not None for each in found)]
+    return [
+        ("run", "finished", *(head for head, *_ in shown)),
+        *(
+            (
+                each.label,
+                f"{len(each.finished)} of {len(each.cells)}",
+                *(_spread(each.spread(key), scale, form) for _, key, scale, form in shown),
+            )
+            for each in found
+        ),
+    ]
+
+
+def _spread(found: Spread | None, scale: float, form: str) -> str:
+    if found is None:
+        return "/"
+    mean = number(found.mean * scale, form)
+    return mean if found.deviation is None else f"{mean} ± {number(found.deviation * scale, form)}"

@@ -14,28 +14,16 @@ from mmlu_client.campaign.cell_notes import common_line, notes, notices, states_
 from mmlu_client.campaign.cell_outcome import CellOutcome
 from mmlu_client.campaign.folder import CLIENT_LOG
 from mmlu_client.campaign.outcome import CampaignOutcome
-from mmlu_client.campaign.repeated import Repeated, Spread, repeated
+from mmlu_client.campaign.repeated import repeated, repeated_rows
 from mmlu_client.pages.campaign_charts import campaign_charts
 from mmlu_client.pages.page import drawn, page
 from mmlu_client.rundir.folder import HTML
 from mmlu_client.rundir.manifest import now
-from mmlu_client.text import number
 
 # Beside the page; its table has the most important figures alone.
 ROW_FILES = ("campaign.csv", "campaign.parquet", "campaign.json")
 # The pixels of a drawn interval.
 BAR_WIDTH, BAR_MARGIN = 96, 5
-# The head, the figure, what it is multiplied with, and the format of its mean and its deviation.
-SHOWN_REPEATED = (
-    ("acc", "acc", 1.0, ".4f"),
-    ("tok/s whole", "p_infer_whole", 1.0, ",.0f"),
-    ("tok/s core", "p_infer_core", 1.0, ",.0f"),
-    ("MFU, %", "mfu", 100.0, ".1f"),
-    ("p50, ms", "latency_p50_seconds", 1000.0, ",.1f"),
-    ("p99, ms", "latency_p99_seconds", 1000.0, ",.1f"),
-    ("J/1000 tok", "joules_per_token", 1000.0, ",.3g"),
-    ("e2e, s", "e2e_time", 1.0, ",.1f"),
-)
 
 
 def campaign_page(outcome: CampaignOutcome) -> str:
@@ -58,7 +46,7 @@ def campaign_page(outcome: CampaignOutcome) -> str:
         filters=_filters(manifest),
         marks=notes(outcome),
         troubled=[_trouble(outcome, cell) for cell in troubled(outcome)],
-        repeated=_repeated_rows(repeated(manifest, outcome.cells)),
+        repeated=repeated_rows(repeated(manifest, outcome.cells)),
         files=ROW_FILES,
         manifest_title="Manifest: what this campaign is",
     )
@@ -153,28 +141,3 @@ def _trouble(outcome: CampaignOutcome, cell: CellOutcome) -> dict[str, Any]:
         "attempts": len(cell.progress.attempts) if cell.progress else 0,
         "error": cell.error,
     }
-
-
-def _repeated_rows(found: Sequence[Repeated]) -> list[tuple[str, ...]]:
-    """Return the rows of the table of repetitions, the head first; empty where nothing is repeated."""
-    if not found:
-        return []
-    shown = [column for column in SHOWN_REPEATED if any(each.spread(column[1]) is not None for each in found)]
-    return [
-        ("run", "finished", *(head for head, *_ in shown)),
-        *(
-            (
-                each.label,
-                f"{len(each.finished)} of {len(each.cells)}",
-                *(_spread(each.spread(key), scale, form) for _, key, scale, form in shown),
-            )
-            for each in found
-        ),
-    ]
-
-
-def _spread(found: Spread | None, scale: float, form: str) -> str:
-    if found is None:
-        return "/"
-    mean = number(found.mean * scale, form)
-    return mean if found.deviation is None else f"{mean} ± {number(found.deviation * scale, form)}"

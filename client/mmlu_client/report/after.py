@@ -64,7 +64,7 @@ def report(folder: Path, form: str, *, is_whole: bool) -> None:
         RunError: the figures, which were printed, cannot be written.
     """
     if holds_campaign(folder):
-        _report_campaign(folder, form)
+        _report_campaign(folder, form, is_whole=is_whole)
         return
     run = read_run(folder)
     summary = summarize(run)
@@ -76,10 +76,10 @@ def report(folder: Path, form: str, *, is_whole: bool) -> None:
         write_harness_files(run)
 
 
-def _report_campaign(folder: Path, form: str) -> None:
+def _report_campaign(folder: Path, form: str, *, is_whole: bool) -> None:
     outcome = CampaignOutcome(folder)
     lost = write_outcome(outcome)
-    print_text(printed_outcome(outcome, form, is_written=not lost))
+    print_text(printed_outcome(outcome, form, is_written=not lost, is_whole=is_whole))
     for error in loss(lost, "report"):
         raise error
     if form == "lm-eval":
