@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -21,17 +23,24 @@ class ServerProcess:
         SystemExit: The server does not start; its own messages were printed before.
     """
 
-    def __init__(self, *arguments: str, core: int | None = None) -> None:
+    def __init__(
+        self, *arguments: str, core: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start the server with these arguments.
 
         Args:
             arguments: The arguments of trt-server.
             core: The only core that it may run on; None: any.
+            environment: Further variables.
         """
         command = [program("trt-server"), "--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
         pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
         self.process = subprocess.Popen(
-            [*pinned, *command, *arguments], stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+            [*pinned, *command, *arguments],
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, **(environment or {})},
         )
         self.address = ""
 

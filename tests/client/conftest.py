@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from compared_campaign import ComparedCampaign, run_compared_campaign
 from mmlu import write_benchmark
 
 
@@ -18,3 +19,9 @@ def data(tmp_path: Path) -> Path:
 def output(tmp_path: Path) -> Path:
     """The folder that a run is to be written to; it is not there yet."""
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> ComparedCampaign:
+    """A campaign that has come to its end, for tests that only read its folder."""
+    return run_compared_campaign(tmp_path_factory.mktemp("compared"))

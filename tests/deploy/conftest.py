@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from checkpoints import write_checkpoint
 from fake_gpu_machine import gpu_machine
+from observed_campaign import ObservedCampaign, observe_campaign
 from processes import ServerProcess
 from score_requests import ids_request
 from trt_common.demo import FOLDER
@@ -71,6 +72,16 @@ def observed_run(
             output=folder / "run",
             arguments=("--limit", QUESTIONS),
         )
+
+
+@pytest.fixture(scope="session")
+def observed_campaign(
+    promtool: str,  # noqa: ARG001
+    watched_server: ServerProcess,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ObservedCampaign]:
+    with observe_campaign(tmp_path_factory.mktemp("watched-campaign"), watched_server.url) as observed:
+        yield observed
 
 
 @pytest.fixture(scope="session")

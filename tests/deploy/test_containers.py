@@ -38,8 +38,8 @@ def test_what_the_image_is_built_from_is_there_and_reaches_the_builder(tmp_path:
     assert (tmp_path / "protos" / "scoring" / "v1" / "scoring.proto").is_file()
 
 
-def test_both_targets_start_the_server_as_a_user_of_its_own() -> None:
-    final = {"cpu": "build", "tensorrt": "build-tensorrt"}
+def test_every_target_starts_the_server_as_a_user_of_its_own() -> None:
+    final = {"cpu": "build", "tensorrt": "build-tensorrt", "ray": "build-ray"}
     for target, builder in final.items():
         (base,) = (line.text for line in instructions() if line.name == "FROM" and line.stage == target)
         assert base == f"runtime AS {target}"

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
+from observed_campaign import ObservedCampaign
 from processes import ServerProcess
 
 from tools.watching.dashboard import FOLDER, Dashboard, Panel, Query, dashboards
 from tools.watching.observed_run import ObservedRun
 from tools.watching.prometheus import CONFIGURATION, Prometheus, Series
 
+CAMPAIGN = "campaign"
 # What no processor tells: in a row of its own that is closed at first.
 GPU_ROW = "GPU"
 # As Grafana takes it: four scrapes.
@@ -34,7 +36,28 @@ def is_of_gpus(parameters: Any) -> bool:
     return bool(panel.row == GPU_ROW)
 
 
-@pytest.mark.parametrize(("dashboard", "panel"), [each for each in PANELS if not is_of_gpus(each)])
+def is_of_campaigns(parameters: Any) -> bool:
+    dashboard, _ = parameters.values
+    return bool(dashboard.uid == CAMPAIGN)
+
+
+@pytest.mark.parametrize(("dashboard", "panel"), [each for each in PANELS if is_of_campaigns(each)])
+def test_a_panel_has_data_while_a_campaign_is_on(
+    dashboard: Dashboard, panel: Panel, observed_campaign: ObservedCampaign
+) -> None:
+    seen = observed_campaign
+    for query in panel.queries:
+        expression = query.filled(variables(dashboard, ""))
+        if query.instant:
+            series = seen.prometheus.query(expression, seen.end)
+        else:
+            series = seen.prometheus.query_range(expression, seen.start, seen.end, 0.5)
+        assert_tells(query, series)
+
+
+@pytest.mark.parametrize(
+    ("dashboard", "panel"), [each for each in PANELS if not (is_of_gpus(each) or is_of_campaigns(each))]
+)
 def test_a_panel_has_data_while_a_run_is_on(
     dashboard: Dashboard, panel: Panel, observed_run: ObservedRun
 ) -> None:
@@ -142,20 +165,32 @@ def test_panels_ask_the_datasource_that_is_chosen(file: Path) -> None:
     assert len(set(ids)) == len(ids)
 
 
-@pytest.mark.parametrize("file", [pytest.param(file, id=file.name) for file in sorted(FOLDER.glob("*.json"))])
+def test_the_campaigns_variable_offers_its_name(observed_campaign: ObservedCampaign) -> None:
+    seen = observed_campaign
+    assert offered(FOLDER / f"{CAMPAIGN}.json", seen.prometheus, seen.end) == {"campaign": "watched"}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, id=file.name) for file in sorted(FOLDER.glob("*.json")) if file.stem != CAMPAIGN],
+)
 def test_variables_offer_what_the_run_had(file: Path, observed_run: ObservedRun) -> None:
+    assert offered(file, observed_run.prometheus, observed_run.end)
+
+
+def offered(file: Path, prometheus: Prometheus, at: float) -> dict[str, str]:
+    """A value of each variable of a dashboard, each chosen among what those before it leave."""
     chosen: dict[str, str] = {}
     for variable in json.loads(file.read_text())["templating"]["list"][1:]:
         found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
         assert found is not None
         selector = re.sub(r"\$(\w+)", lambda name: chosen[name[1]], found[1])
         values = {
-            series.labels[found[2]]
-            for series in observed_run.prometheus.query(selector, observed_run.end)
-            if found[2] in series.labels
+            series.labels[found[2]] for series in prometheus.query(selector, at) if found[2] in series.labels
         }
         assert values, variable["name"]
         chosen[variable["name"]] = as_chosen(values.pop())
+    return chosen
 
 
 def test_grafana_is_provisioned_with_what_is_there() -> None:
@@ -179,11 +214,13 @@ def test_grafana_is_provisioned_with_what_is_there() -> None:
 @pytest.fixture(scope="session")
 def exported(watched_server: ServerProcess) -> set[str]:
     """Every name that a server, a client or a rule gives a sample."""
+    from mmlu_client.campaign.metrics import CampaignMetrics
     from mmlu_client.watch.metrics import Metrics as ClientMetrics
     from trt_server.observe.metrics import DEVICE_READINGS
     from trt_server.observe.metrics import Metrics as ServerMetrics
 
-    families = [*ClientMetrics().registry.collect(), *ServerMetrics().registry.collect()]
+    registries = (ClientMetrics().registry, CampaignMetrics("any").registry, ServerMetrics().registry)
+    families = [family for registry in registries for family in registry.collect()]
     names = {name for family in families for name in suffixed(family.name, family.type)}
     names |= {f"trt_server_device_{name}" for name in DEVICE_READINGS}
     names.add("trt_server_device_energy_joules_total")
@@ -200,7 +237,7 @@ def suffixed(name: str, kind: str) -> Iterator[str]:
 def names_in(expression: str) -> set[str]:
     """The metrics that a query of ours asks for: they are the only words with these beginnings."""
     without_labels = re.sub(r"\{[^}]*\}|\b(?:by|without|on|ignoring) \([^)]*\)", "", expression)
-    return set(re.findall(r"\b(?:trt_server|mmlu_client)[\w:]*|\bup\b", without_labels))
+    return set(re.findall(r"\b(?:trt_server|mmlu_client|mmlu_campaign)[\w:]*|\bup\b", without_labels))
 
 
 def rules() -> list[dict[str, Any]]:
@@ -211,7 +248,8 @@ def rules() -> list[dict[str, Any]]:
 
 def variables(dashboard: Dashboard, client: str) -> dict[str, str]:
     instance = client if dashboard.uid == "mmlu-client-run" else ".*"
-    return {"instance": instance, "engine": ".*", "device": ".*", "__rate_interval": RATE_INTERVAL}
+    chosen = dict.fromkeys(("engine", "device", "campaign"), ".*")
+    return {**chosen, "instance": instance, "__rate_interval": RATE_INTERVAL}
 
 
 def as_chosen(value: str) -> str:

@@ -63,7 +63,7 @@ def main() -> None:
         )
         IMAGES.mkdir(exist_ok=True)
         for dashboard in dashboards():
-            if options.servers == 1 or dashboard.uid == "trt-server":
+            if dashboard.uid == "trt-server" or (options.servers == 1 and dashboard.uid == "mmlu-client-run"):
                 name = dashboard.uid if options.servers == 1 else "several-servers"
                 path = IMAGES / f"{name}.png"
                 Picture(dashboard, prometheus, run.start, run.end, EVERYTHING).draw(path)

@@ -42,6 +42,13 @@ class Attempt:
     status: int | None = None
     error: str | None = None
 
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it is on."""
+        if self.ended is None:
+            return None
+        return (datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.started)).total_seconds()
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellState:

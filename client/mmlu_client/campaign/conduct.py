@@ -16,12 +16,15 @@ from mmlu_client.campaign.folder import CampaignFolder
 from mmlu_client.campaign.lane import Lane
 from mmlu_client.campaign.ledger import Ledger
 from mmlu_client.campaign.local import LocalPlace
+from mmlu_client.campaign.outcome import CampaignOutcome
+from mmlu_client.campaign.outcome_files import OutcomeFiles
+from mmlu_client.campaign.outcome_text import printed_outcome
 from mmlu_client.campaign.place import Place
 from mmlu_client.campaign.progress import CampaignProgress
 from mmlu_client.campaign.schedule import Schedule
 from mmlu_client.campaign.workloads import check_workloads
-from mmlu_client.errors import RunError, StoppedError
-from mmlu_client.report.outcome import print_text
+from mmlu_client.errors import ClientError, RunError, StoppedError
+from mmlu_client.report.outcome import joined, loss, print_text
 
 CAMPAIGNS = Path("campaigns")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -48,7 +51,7 @@ def conduct(file: Path, choices: CampaignChoices) -> None:
             print_text(cells_text(campaign, folder))
             return
         with folder.locked():
-            _run(campaign, folder, place)
+            _run(campaign, folder, place, choices)
     finally:
         place.close()
 
@@ -74,20 +77,24 @@ def _place(choices: CampaignChoices) -> Place:
     return ray_place(choices.on.partition(":")[2] or None, choices.parallel)
 
 
-def _run(campaign: Campaign, folder: CampaignFolder, place: Place) -> None:
+def _run(campaign: Campaign, folder: CampaignFolder, place: Place, choices: CampaignChoices) -> None:
     stop = _Stop()
-    progress = CampaignProgress()
     folder.open(campaign)
-    ledger = Ledger(campaign, folder, progress)
-    if foreign := foreign_variables():
-        progress.say(f"{', '.join(foreign)} of the environment: cells take their flags from {campaign.path}")
-    left = [cell for cell in campaign.cells if ledger.state(cell).state != FINISHED]
-    schedule = Schedule(left)
-    lanes = [
-        Lane(number, place, folder, schedule, ledger, progress, stop.is_set)
-        for number in range(place.lanes(len(left)))
-    ]
-    with stop:
+    outcome = CampaignOutcome(folder.path)
+    files = OutcomeFiles(outcome)
+    with stop, CampaignProgress(outcome, files, choices) as progress:
+        ledger = Ledger(campaign, folder, progress)
+        if foreign := foreign_variables():
+            progress.say(
+                f"{', '.join(foreign)} of the environment: cells take their flags from {campaign.path}"
+            )
+        progress.update()
+        left = [cell for cell in campaign.cells if ledger.state(cell).state != FINISHED]
+        schedule = Schedule(left)
+        lanes = [
+            Lane(number, place, folder, schedule, ledger, progress, stop.is_set)
+            for number in range(place.lanes(len(left)))
+        ]
         threads = [
             threading.Thread(target=lane.run, name=f"lane {number}") for number, lane in enumerate(lanes)
         ]
@@ -95,24 +102,46 @@ def _run(campaign: Campaign, folder: CampaignFolder, place: Place) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    progress.close()
-    _conclude(campaign, ledger, lanes, stop)
+        progress.close()
+        trouble = _trouble(campaign, ledger, lanes, stop)
+        trouble = joined(trouble, _report(outcome, files))
+        progress.show_last_figures(stop.is_set)
+    if trouble is not None:
+        raise trouble
 
 
-def _conclude(campaign: Campaign, ledger: Ledger, lanes: Sequence[Lane], stop: _Stop) -> None:
-    """Raise what ended the campaign early, or went wrong in it."""
+def _trouble(campaign: Campaign, ledger: Ledger, lanes: Sequence[Lane], stop: _Stop) -> ClientError | None:
+    """Return what ended the campaign early, or went wrong in it; None where nothing did.
+
+    Raises:
+        BaseException: a lane was ended by something that is no error of a campaign.
+    """
     for lane in lanes:
+        if isinstance(lane.trouble, ClientError):
+            return lane.trouble
         if lane.trouble is not None:
             raise lane.trouble
     if stop.by is not None:
-        raise StoppedError(stop.by)
+        return StoppedError(stop.by)
     failed = [cell for cell in campaign.cells if ledger.state(cell).state == FAILED]
-    if failed:
-        first = failed[0]
-        raise RunError(
-            f"{len(failed)} of {len(campaign.cells)} cells failed, the first {first.name}: "
-            f"{ledger.state(first).error}"
-        )
+    if not failed:
+        return None
+    first = failed[0]
+    return RunError(
+        f"{len(failed)} of {len(campaign.cells)} cells failed, the first {first.name}: "
+        f"{ledger.state(first).error}"
+    )
+
+
+def _report(outcome: CampaignOutcome, files: OutcomeFiles) -> list[RunError]:
+    """Write and print what came out, and return what could not be written or printed."""
+    lost = files.finish()
+    errors = loss(lost, "report")
+    try:
+        print_text(printed_outcome(outcome, "table", is_written=not lost))
+    except RunError as error:
+        errors.append(RunError(f"{error}; see {outcome.folder}"))
+    return errors
 
 
 class _Stop:

@@ -14,6 +14,7 @@ from trt_common.private_file import make_private_folder
 from trt_common.version import version
 
 from mmlu_client.campaign.campaign_file import Campaign
+from mmlu_client.campaign.campaign_manifest import CAMPAIGN, CAMPAIGN_VERSION
 from mmlu_client.campaign.cell import Cell, ServerSetting
 from mmlu_client.campaign.cell_state import (
     CELL,
@@ -31,11 +32,9 @@ from mmlu_client.rundir.finished_run import FinishedRun, read_run
 from mmlu_client.rundir.folder import MANIFEST, RECORDS, SUMMARY, write_text
 from mmlu_client.rundir.manifest import differences, json_text
 
-CAMPAIGN, LOCK = "campaign.json", "campaign.lock"
+LOCK = "campaign.lock"
 CELLS, SERVERS, FLAWED = "cells", "servers", "flawed"
 CLIENT_LOG = "client.log"
-# Changed with what campaign.json or cell.json holds.
-CAMPAIGN_VERSION = 1
 # Ends of a run after which nothing is left to ask.
 ENDS = (DONE, EARLY_STOP, DURATION)
 

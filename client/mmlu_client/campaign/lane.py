@@ -58,6 +58,7 @@ class Lane:
             try:
                 while (cell := self._schedule.next(self._number, self._is_stopped)) is not None:
                     self._attempt(worker, cell)
+                    self._progress.update()
             finally:
                 worker.close()
         except BaseException as error:

@@ -12,7 +12,7 @@ RUN, REPORT, COMPARE, CAMPAIGN = "run", "report", "compare", "campaign"
 VARIABLES = "MMLU_CLIENT_"
 COMMANDS = {
     RUN: "ask and measure; done where no command is named",
-    REPORT: "make a run's figures again from its records and print them",
+    REPORT: "make the figures of a run, or of a campaign, again from its files and print them",
     COMPARE: "put runs side by side; ratios are to the first",
     CAMPAIGN: "make many runs from one file, on this machine or on Ray, and one table of them all",
 }
@@ -43,8 +43,12 @@ def refusing_parser() -> RefusingParser:
 
 def report_parser() -> OneLineParser:
     """Return the parser of `report`."""
-    parser = _parser(REPORT, "Make a run's figures again from its records, write and print them.")
-    parser.add_argument("run", metavar="DIR", help="a run's folder")
+    parser = _parser(
+        REPORT,
+        "Make a run's figures again from its records, or a campaign's table from its cells; write and print "
+        "them.",
+    )
+    parser.add_argument("run", metavar="DIR", help="a run's folder, or a campaign's")
     parser.add_argument("--format", choices=PRINTED, default="table", help="what is printed")
     parser.add_argument("--verbose", action="store_true", help="print every line of summary.md")
     return parser

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmlu_client.campaign.campaign_manifest import holds_campaign
+from mmlu_client.campaign.outcome import CampaignOutcome
+from mmlu_client.campaign.outcome_files import write_outcome
+from mmlu_client.campaign.outcome_text import printed_outcome
 from mmlu_client.config.command_line import PAGE
 from mmlu_client.errors import InputError
 from mmlu_client.figures.formulas import summarize
@@ -48,15 +52,20 @@ def compare(folders: Sequence[Path], form: str, output: Path | None) -> None:
 def report(folder: Path, form: str, *, is_whole: bool) -> None:
     """Make a run's figures again from its records, write them into its folder, and print them.
 
+    Of a campaign, make what came out of it again from its cells' folders.
+
     Args:
-        folder: of the run.
+        folder: of the run, or of the campaign.
         form: how they are printed: one of `settings.PRINTED`.
         is_whole: whether a table has every line of summary.md.
 
     Raises:
-        InputError: the folder holds no run.
+        InputError: the folder holds neither.
         RunError: the figures, which were printed, cannot be written.
     """
+    if holds_campaign(folder):
+        _report_campaign(folder, form)
+        return
     run = read_run(folder)
     summary = summarize(run)
     lost = write_files(figure_files(run, summary, drawn_charts(run)))
@@ -65,3 +74,15 @@ def report(folder: Path, form: str, *, is_whole: bool) -> None:
         raise error
     if form == "lm-eval":
         write_harness_files(run)
+
+
+def _report_campaign(folder: Path, form: str) -> None:
+    outcome = CampaignOutcome(folder)
+    lost = write_outcome(outcome)
+    print_text(printed_outcome(outcome, form, is_written=not lost))
+    for error in loss(lost, "report"):
+        raise error
+    if form == "lm-eval":
+        for cell in outcome:
+            if cell.is_finished:
+                write_harness_files(read_run(outcome.path(cell)))

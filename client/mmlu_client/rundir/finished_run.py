@@ -57,7 +57,7 @@ class FinishedRun:
     @property
     def to_answer(self) -> int:
         """How many answers the run was to get: with a reference, two of each question."""
-        return self.manifest.data.questions * (2 if self.manifest.validate else 1)
+        return self.manifest.to_answer
 
     @property
     def restrictions(self) -> list[str]:

@@ -73,7 +73,16 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         NotWrittenError: it cannot be written.
     """
+    write_bytes(path, text.encode("utf-8", "surrogatepass"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step, so that a reader never sees half of it.
+
+    Raises:
+        NotWrittenError: it cannot be written.
+    """
     try:
-        replace_file(path, text.encode("utf-8", "surrogatepass"))
+        replace_file(path, content)
     except OSError as error:
         raise NotWrittenError(path, error.strerror) from None

@@ -357,6 +357,11 @@ class Manifest:
         )
 
     @property
+    def to_answer(self) -> int:
+        """How many answers the run was to get: with a reference, two of each question."""
+        return self.data.questions * (2 if self.validate else 1)
+
+    @property
     def ends(self) -> list[SessionEnd]:
         """The ends of the sessions that were not killed."""
         return [session.ended for session in self.sessions if session.ended is not None]

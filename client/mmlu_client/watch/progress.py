@@ -125,9 +125,28 @@ def make_progress(*, is_whole: bool) -> Progress:
         is_whole: Whether there is also a line for each finished subject.
     """
     console = Console(stderr=True, highlight=False)
-    # rich draws nothing on a terminal that cannot move its cursor, or reports a width of 0.
-    can_draw = console.is_terminal and not console.is_dumb_terminal and console.width > 0
-    return BarProgress(console) if can_draw else LineProgress(console, is_whole=is_whole)
+    return BarProgress(console) if can_draw_bars(console) else LineProgress(console, is_whole=is_whole)
+
+
+def can_draw_bars(console: Console) -> bool:
+    """Return whether rich draws on this console.
+
+    It does not on a terminal that cannot move its cursor, or reports a width of 0.
+    """
+    return console.is_terminal and not console.is_dumb_terminal and console.width > 0
+
+
+def is_time_for_line(waited: float, done: int, questions: int) -> bool:
+    """Return whether a log has a line on the progress.
+
+    Args:
+        waited: the seconds since the last line.
+        done: the questions that were answered since then.
+        questions: how many there are in all.
+    """
+    if not done:
+        return False
+    return (waited >= LEAST_SECONDS and done >= questions / 10) or waited >= MOST_SECONDS
 
 
 class LineProgress:
@@ -169,11 +188,9 @@ class LineProgress:
             self._line(tally, "")
 
     def _is_time(self, tally: Tally) -> bool:
-        if tally.total_done == self._line_done:
-            return False
         waited, done = self._clock() - self._line_at, tally.total_done - self._line_done
-        is_tenth = waited >= LEAST_SECONDS and done >= tally.questions / 10
-        return tally.total_done == tally.questions or is_tenth or waited >= MOST_SECONDS
+        is_last = done > 0 and tally.total_done == tally.questions
+        return is_last or is_time_for_line(waited, done, tally.questions)
 
     def say(self, text: str) -> None:
         """Print a line for the user."""

@@ -22,6 +22,8 @@ class Wishes:
     full: the number of a device that has no memory left. pinned: bytes of the host that may be pinned.
     fail_enqueue: the number of the enqueue that TensorRT fails, from 1. hold: token → file; a batch that
     begins with the token is noted as held, and as holds:TOKEN, and waits until there is the file.
+    seconds: what a batch takes without the processor. Its answers are those of the first batch of its shapes,
+    which alone is computed.
     lose_at_token: a batch that begins with it ends its device. late_at_token: as that, but it is told only
     when the batch is timed.
     load_error: what the runtime says of any plan. full_at: "context" or "stream": memory runs out in making
@@ -38,6 +40,7 @@ class Wishes:
     log: str = ""
     fail_enqueue: int = 0
     hold: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
     lose_at_token: int = -1
     late_at_token: int = -1
     load_error: str = ""

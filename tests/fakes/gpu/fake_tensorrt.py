@@ -325,6 +325,7 @@ class _Engine:
         self.profiles = header["profiles"]
         self.model = model
         self.taken_profiles: set[int] = set()
+        self.answers: dict[Any, dict[str, Any]] = {}
         largest = max(prod(shapes["token_ids"][-1]) for shapes in self.profiles)
         self.activation_bytes: int = largest * _ACTIVATION_BYTES_A_TOKEN
         options = ort.SessionOptions()
@@ -437,11 +438,21 @@ class _Context:
             cuda.lose_when_timed(
                 cuda.current_device(), "cuEventElapsedTime failed: unspecified launch failure"
             )
-        names = [output.name for output in self._engine.session.get_outputs()]
-        for name, value in zip(names, self._engine.session.run(names, inputs), strict=True):
+        for name, value in self._outputs(inputs).items():
             cuda.device_view(addresses[name], value.nbytes)[:] = (
                 np.ascontiguousarray(value).view(np.uint8).ravel()
             )
+
+    def _outputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        names = [output.name for output in self._engine.session.get_outputs()]
+        if not WISHES.seconds:
+            return dict(zip(names, self._engine.session.run(names, inputs), strict=True))
+        shapes = tuple((name, array.shape) for name, array in sorted(inputs.items()))
+        if shapes not in self._engine.answers:
+            computed = self._engine.session.run(names, inputs)
+            self._engine.answers[shapes] = dict(zip(names, computed, strict=True))
+        time.sleep(WISHES.seconds)
+        return self._engine.answers[shapes]
 
     def _fail(self, text: str) -> bool:
         self.error_recorder.report_error(ErrorCodeTRT.FAILED_EXECUTION, text)

@@ -1,0 +1,73 @@
+"""A campaign's cells without their repetition: how far the figures of the same run differ."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmlu_client.campaign.axis import REPETITION
+from mmlu_client.campaign.campaign_manifest import CampaignManifest
+from mmlu_client.campaign.cell import JOINT
+from mmlu_client.campaign.cell_outcome import CellOutcome
+
+
+@dataclass(frozen=True)
+class Spread:
+    """This is a figure over repetitions.
+
+    Attributes:
+        mean: over those that have it.
+        deviation: the standard deviation of a sample, with n - 1; None of fewer than two.
+        count: how many have it.
+    """
+
+    mean: float
+    deviation: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """These are the repetitions of one run.
+
+    Attributes:
+        label: the other coordinates in which the campaign's cells differ.
+        cells: the repetitions, in the file's order.
+    """
+
+    label: str
+    cells: Sequence[CellOutcome]
+
+    @property
+    def finished(self) -> list[CellOutcome]:
+        """Those that have figures."""
+        return [cell for cell in self.cells if cell.is_finished]
+
+    def spread(self, key: str) -> Spread | None:
+        """Return a figure of summary.json over the finished repetitions; None where none has it."""
+        found = [getattr(cell.summary, key) for cell in self.finished]
+        values = [value for value in found if value is not None]
+        if not values:
+            return None
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return Spread(statistics.fmean(values), deviation, len(values))
+
+
+def repeated(manifest: CampaignManifest, cells: Sequence[CellOutcome]) -> list[Repeated]:
+    """Return the runs that a campaign repeats, in the file's order; none where it repeats none."""
+    axes = [each for each in manifest.varied if each != REPETITION]
+    groups: dict[tuple[tuple[str, str], ...], list[CellOutcome]] = {}
+    for cell in cells:
+        others = tuple(item for item in cell.entry.coordinates.items() if item[0] != REPETITION)
+        groups.setdefault(others, []).append(cell)
+    if all(len(group) == 1 for group in groups.values()):
+        return []
+    return [
+        Repeated(
+            JOINT.join(value for axis, value in others if axis in axes)
+            or JOINT.join(value for _, value in others),
+            group,
+        )
+        for others, group in groups.items()
+    ]
