@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import ray
@@ -10,7 +11,6 @@ from mmlu_client.campaign.campaign_file import Campaign
 from mmlu_client.campaign.cell import Cell, Resources, ServerSetting
 from mmlu_client.campaign.checking import raise_first, refusal
 from mmlu_client.campaign.folder import CampaignFolder
-from mmlu_client.campaign.progress import CampaignProgress
 from mmlu_client.campaign.ray.cluster import Cluster, Node, cpus_of, options, reason
 from mmlu_client.campaign.ray.inputs import Input, Inputs
 from mmlu_client.campaign.ray.proxy import RayWorker
@@ -89,7 +89,7 @@ class RayPlace:
         asked = [(each, ask.options(**options(each.resources)).remote(each)) for each in settings]
         references = [reference for _, reference in asked]
         if references and len(ray.wait(references, num_returns=len(references), timeout=BUSY_SECONDS)[1]):
-            CampaignProgress().say("waits for the Ray cluster, whose machines check the servers' flags")
+            print("mmlu-client: waits for machines of the Ray cluster to check servers", file=sys.stderr)
         found = []
         for setting, reference in asked:
             try:
