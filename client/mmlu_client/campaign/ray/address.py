@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 
-import grpc
-
+from mmlu_client.campaign.child import program
 from mmlu_client.errors import InputError
 
-ADDRESS, TLS = "RAY_ADDRESS", "RAY_USE_TLS"
+ADDRESS = "RAY_ADDRESS"
 AUTO = "auto"
-# Ray itself tries for minutes.
-SECONDS = 5.0
+# Ray itself tries for minutes to reach a cluster, and its check of a head's health has no limit either.
+CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 15.0
 HOW_TO_START = "start one with `ray start --head`, or name it: --on ray:HOST:PORT"
 
 
@@ -56,15 +56,16 @@ def _of_this_machine() -> str:
 
 
 def _why_not(host: str, port: int) -> str | None:
-    """Return why nothing there can be the head of a cluster; None: something can."""
+    """Return why nothing there is the head of a cluster; None: something is."""
     try:
-        socket.create_connection((host, port), SECONDS).close()
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         return (getattr(error, "strerror", None) or str(error)).lower()
-    if os.environ.get(TLS, "0").lower() not in ("1", "true"):
-        with grpc.insecure_channel(f"{host}:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
-            try:
-                grpc.channel_ready_future(channel).result(SECONDS)
-            except grpc.FutureTimeoutError:
-                return "something else listens there"
-    return None
+    command = [program("ray"), "health-check", "--skip-version-check", f"--address={host}:{port}"]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        return "something else listens there"
+    except OSError as error:
+        return f"cannot run {command[0]}: {error.strerror}"
+    return "something else listens there" if done.returncode else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,26 +20,17 @@ from mmlu_client.errors import InputError
 
 @dataclass(frozen=True)
 class Node:
-    """This is a machine of the cluster, or a kind of machine that its autoscaler adds.
-
-    Attributes:
-        id: what Ray calls it; empty for a kind.
-        name: what people call it.
-        cpus: of all that it has.
-        gpus: of all that it has.
-        count: machines of this kind.
-    """
+    """This is a machine of the cluster, with all that it has, in use or not."""
 
     id: str
     name: str
     cpus: float
     gpus: float
-    count: int = 1
 
     def room(self, need: Resources) -> int:
         """Return how many workers of these resources fit on it."""
         by_gpus = [int(self.gpus // need.gpus)] if need.gpus else []
-        return self.count * min([int(self.cpus // cpus_of(need)), *by_gpus])
+        return min([int(self.cpus // cpus_of(need)), *by_gpus])
 
 
 class Cluster:
@@ -55,6 +47,7 @@ class Cluster:
         """
         found = cluster_address(address)
         _hold_rays_tongue()
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -63,25 +56,13 @@ class Cluster:
         # Ray ends the process where its head does not answer as one.
         except (Exception, SystemExit) as error:
             raise InputError(_why(found, error)) from None
+        finally:
+            # Ray's own ends the process with another status.
+            signal.signal(signal.SIGTERM, handler)
 
     def nodes(self) -> list[Node]:
         """Return the machines that are alive now."""
         return [_node(each) for each in ray.nodes() if each["Alive"]]
-
-    def kinds(self) -> list[Node] | None:
-        """Return the kinds of machines that the cluster's autoscaler adds; None where none is known of."""
-        try:
-            from ray._private.state import state
-
-            config = state.get_cluster_config()
-        except (ImportError, AttributeError):
-            return None
-        if config is None or not config.node_group_configs:
-            return None
-        return [
-            Node("", each.name, each.resources.get("CPU", 0), each.resources.get("GPU", 0), each.max_count)
-            for each in config.node_group_configs
-        ]
 
     def check_versions(self, nodes: Sequence[Node]) -> None:
         """Check that these machines have this version of the package.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import ray
@@ -9,7 +10,6 @@ import ray
 from mmlu_client.campaign.campaign_file import Campaign
 from mmlu_client.campaign.cell import Cell, Resources, ServerSetting
 from mmlu_client.campaign.checking import raise_first, refusal
-from mmlu_client.campaign.display import make_display
 from mmlu_client.campaign.folder import CampaignFolder
 from mmlu_client.campaign.ray.cluster import Cluster, Node, cpus_of, options, reason
 from mmlu_client.campaign.ray.inputs import Input, Inputs
@@ -45,24 +45,19 @@ class RayPlace:
         nodes = self._cluster.nodes()
         self._needs = [setting.resources for setting in settings]
         lacking = [(setting, _lacking(setting.resources, nodes)) for setting in settings]
-        kinds = self._cluster.kinds() or []
-        for setting, why in lacking:
-            if why is not None and not any(kind.room(setting.resources) for kind in kinds):
-                raise_first(campaign.path, [(setting, why)])
+        raise_first(campaign.path, [(setting, why) for setting, why in lacking if why is not None])
         able = [node for node in nodes if any(node.room(need) for need in self._needs)]
         self._cluster.check_versions(able)
         for cell in campaign.cells:
             self._inputs_of[cell.name] = self._inputs.of(cell, campaign.path)
-        # What only a machine that is to be added could say is found when it is there.
-        here = [setting for setting, why in lacking if why is None]
-        raise_first(campaign.path, self._refusals(here))
+        raise_first(campaign.path, self._refusals(settings))
 
     def lanes(self, cells: int) -> int:
         """Return how many workers are used for so many cells."""
         if self._parallel is not None:
             return min(self._parallel, cells)
-        places = [*self._cluster.nodes(), *(self._cluster.kinds() or [])]
-        room = max((sum(place.room(need) for place in places) for need in self._needs), default=1)
+        nodes = self._cluster.nodes()
+        room = max((sum(node.room(need) for node in nodes) for need in self._needs), default=1)
         return max(1, min(room, cells))
 
     def worker(self, lane: int, folder: CampaignFolder) -> RayWorker:
@@ -76,8 +71,8 @@ class RayPlace:
         self._cluster.close()
 
     def has_room(self, need: Resources) -> bool:
-        """Return whether a machine has these resources, in use or not, or can be added."""
-        return any(place.room(need) for place in [*self._cluster.nodes(), *(self._cluster.kinds() or [])])
+        """Return whether a machine has these resources, in use or not."""
+        return any(node.room(need) for node in self._cluster.nodes())
 
     def free_idle(self) -> None:
         """End the actors that have nothing to do, so that others find room."""
@@ -94,7 +89,7 @@ class RayPlace:
         asked = [(each, ask.options(**options(each.resources)).remote(each)) for each in settings]
         references = [reference for _, reference in asked]
         if references and len(ray.wait(references, num_returns=len(references), timeout=BUSY_SECONDS)[1]):
-            make_display().say("waits for the Ray cluster, whose machines check the servers' flags")
+            print("mmlu-client: waits for machines of the Ray cluster to check servers", file=sys.stderr)
         found = []
         for setting, reference in asked:
             try:
@@ -118,5 +113,5 @@ def _lacking(need: Resources, nodes: Sequence[Node]) -> str | None:
     have = ", ".join(sorted({f"{node.cpus:g} cpus and {node.gpus:g} gpus" for node in nodes})) or "none"
     return (
         f"it needs {wanted}, and no machine of the Ray cluster has them (they have {have}): lower its "
-        "`resources`, or add a machine"
+        "`resources`, or add a machine (of a cluster that adds them by need, one such has to be there)"
     )

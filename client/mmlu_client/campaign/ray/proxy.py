@@ -38,7 +38,7 @@ class Resourceful(Protocol):
     """Knows what a cluster has."""
 
     def has_room(self, need: Resources) -> bool:
-        """Return whether a machine has these resources, in use or not, or can be added."""
+        """Return whether a machine has these resources, in use or not."""
         ...
 
     def free_idle(self) -> None:
