@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from client_process import command, the_error
 from mmlu import write_benchmark
-from mmlu_client.campaign.campaign_file import Campaign, read_campaign
+from mmlu_client.campaign.file.campaign_file import Campaign, read_campaign
 from mmlu_client.errors import InputError
 
 FILE = """\

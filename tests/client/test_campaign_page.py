@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from compared_campaign import BASELINE_OF, CELLS, FINISHED, NOTICE, ComparedCampaign, json_rows
-from mmlu_client.campaign.outcome import CampaignOutcome
-from mmlu_client.campaign.outcome_files import PAGE, PAGE_SECONDS, OutcomeFiles
+from mmlu_client.campaign.outcome.outcome import CampaignOutcome
+from mmlu_client.campaign.outcome.outcome_files import PAGE, PAGE_SECONDS, OutcomeFiles
 from run_files import summary
 
 needs_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to draw the page")

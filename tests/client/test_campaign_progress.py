@@ -23,7 +23,7 @@ from client_process import SECONDS, ClientProcess, client, the_error
 from compared_campaign import CELLS, FINISHED, ComparedCampaign, json_rows
 from double import Double
 from mmlu import write_benchmark
-from mmlu_client.campaign.display import CellProgress, LineDisplay
+from mmlu_client.campaign.watch.display import CellProgress, LineDisplay
 from processes import program
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from mmlu_client.campaign.cell import Cell, Resources, ServerSetting
-from mmlu_client.campaign.errors import CampaignFileError
+from mmlu_client.campaign.file.errors import CampaignFileError
 from mmlu_client.campaign.ray.changes import WatchedFolder, files_of, write_changes, write_files
 from mmlu_client.campaign.ray.inputs import Inputs, unpack, with_inputs
 

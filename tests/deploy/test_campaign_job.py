@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from dockerfile import DOCKERFILE, ROOT, instructions
-from mmlu_client.campaign.campaign_file import Campaign, read_campaign
 from mmlu_client.campaign.choices import RAY
+from mmlu_client.campaign.file.campaign_file import Campaign, read_campaign
 from mmlu_client.config.command_line import campaign_parser
 from trt_server.command_line import parse_settings
 

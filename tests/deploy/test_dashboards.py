@@ -214,7 +214,7 @@ def test_grafana_is_provisioned_with_what_is_there() -> None:
 @pytest.fixture(scope="session")
 def exported(watched_server: ServerProcess) -> set[str]:
     """Every name that a server, a client or a rule gives a sample."""
-    from mmlu_client.campaign.metrics import CampaignMetrics
+    from mmlu_client.campaign.watch.metrics import CampaignMetrics
     from mmlu_client.watch.metrics import Metrics as ClientMetrics
     from trt_server.observe.metrics import DEVICE_READINGS
     from trt_server.observe.metrics import Metrics as ServerMetrics

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmlu_client.campaign.axis import COORDINATES, REPETITION
 from mmlu_client.campaign.cell import JOINT
+from mmlu_client.campaign.file.axis import COORDINATES, REPETITION
 from mmlu_client.errors import InputError
 from mmlu_client.rundir.json_object import JsonError, read_as
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from trt_common.one_line import one_line
 
 from mmlu_client.campaign.cell import ServerSetting
-from mmlu_client.campaign.child import foreign_variables, program
-from mmlu_client.campaign.errors import CampaignFileError
+from mmlu_client.campaign.file.errors import CampaignFileError
+from mmlu_client.campaign.local.child import foreign_variables, program
 
 # Checks that run at the same time.
 AT_ONCE = 4

@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from mmlu_client.campaign.campaign_file import Campaign, read_campaign
 from mmlu_client.campaign.cell_state import FAILED, FINISHED
-from mmlu_client.campaign.child import foreign_variables
 from mmlu_client.campaign.choices import LOCAL, CampaignChoices
+from mmlu_client.campaign.file.campaign_file import Campaign, read_campaign
 from mmlu_client.campaign.folder import CampaignFolder
 from mmlu_client.campaign.lane import Lane
 from mmlu_client.campaign.ledger import Ledger
-from mmlu_client.campaign.local import LocalPlace
-from mmlu_client.campaign.outcome import CampaignOutcome
-from mmlu_client.campaign.outcome_files import OutcomeFiles
-from mmlu_client.campaign.outcome_text import printed_outcome
+from mmlu_client.campaign.local.child import foreign_variables
+from mmlu_client.campaign.local.place import LocalPlace
+from mmlu_client.campaign.outcome.outcome import CampaignOutcome
+from mmlu_client.campaign.outcome.outcome_files import OutcomeFiles
+from mmlu_client.campaign.outcome.outcome_text import printed_outcome
 from mmlu_client.campaign.place import Place
-from mmlu_client.campaign.progress import CampaignProgress
 from mmlu_client.campaign.schedule import Schedule
+from mmlu_client.campaign.watch.progress import CampaignProgress
 from mmlu_client.campaign.workloads import check_workloads
 from mmlu_client.errors import ClientError, RunError, StoppedError
 from mmlu_client.report.outcome import joined, loss, print_text

@@ -13,7 +13,6 @@ from pathlib import Path
 from trt_common.private_file import make_private_folder
 from trt_common.version import version
 
-from mmlu_client.campaign.campaign_file import Campaign
 from mmlu_client.campaign.campaign_manifest import CAMPAIGN, CAMPAIGN_VERSION
 from mmlu_client.campaign.cell import Cell, ServerSetting
 from mmlu_client.campaign.cell_state import (
@@ -26,6 +25,7 @@ from mmlu_client.campaign.cell_state import (
     read_cell_state,
     write_cell_state,
 )
+from mmlu_client.campaign.file.campaign_file import Campaign
 from mmlu_client.errors import ClientError, InputError, RunError
 from mmlu_client.figures.ending import DONE, DURATION, EARLY_STOP
 from mmlu_client.rundir.finished_run import FinishedRun, read_run

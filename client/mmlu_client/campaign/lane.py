@@ -9,8 +9,8 @@ from mmlu_client.campaign.cell_state import FAILED, FINISHED, WAITING
 from mmlu_client.campaign.folder import CampaignFolder
 from mmlu_client.campaign.ledger import Ledger
 from mmlu_client.campaign.place import Place
-from mmlu_client.campaign.progress import CampaignProgress
 from mmlu_client.campaign.schedule import Schedule
+from mmlu_client.campaign.watch.progress import CampaignProgress
 from mmlu_client.campaign.worker import Worker
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-from mmlu_client.campaign.campaign_file import Campaign
 from mmlu_client.campaign.cell import Cell, ServerSetting
 from mmlu_client.campaign.cell_state import FAILED, CellState, State, write_cell_state
+from mmlu_client.campaign.file.campaign_file import Campaign
 from mmlu_client.campaign.folder import CampaignFolder
-from mmlu_client.campaign.progress import CampaignProgress
+from mmlu_client.campaign.watch.progress import CampaignProgress
 from mmlu_client.campaign.worker import Ending
 
 # mmlu-client's status for a bad argument: the next attempt would find it again.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from mmlu_client.campaign.campaign_file import Campaign
 from mmlu_client.campaign.cell import ServerSetting
+from mmlu_client.campaign.file.campaign_file import Campaign
 from mmlu_client.campaign.folder import CampaignFolder
 from mmlu_client.campaign.worker import Worker
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmlu_client.campaign.cell import ServerSetting
-from mmlu_client.campaign.errors import CampaignFileError
+from mmlu_client.campaign.file.errors import CampaignFileError
 from mmlu_client.errors import InputError
 from mmlu_client.service.address import Address, parse_addresses
 

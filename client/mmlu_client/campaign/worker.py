@@ -1,27 +1,13 @@
-"""A share of a machine that makes cells' runs: one server at a time, and its cells one after the other."""
+"""What makes cells' runs: one server at a time, and its cells one after the other."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from trt_common.one_line import one_line, printable
-
-from mmlu_client.campaign.cell import Cell, ServerSetting
-from mmlu_client.campaign.child import program, start_child
-from mmlu_client.campaign.folder import CLIENT_LOG, can_go_on
-from mmlu_client.campaign.server import ServerLostError, StartedServer
-from mmlu_client.campaign.share import Share
-from mmlu_client.rundir.folder import RECORDS
-
-POLL_SECONDS = 0.1
-# How long a client may take to write the figures of what it has.
-STOP_SECONDS = 60.0
+from mmlu_client.campaign.cell import Cell
 
 
 @dataclass(frozen=True)
@@ -67,131 +53,3 @@ class Worker(Protocol):
     def close(self) -> None:
         """Stop the server that it holds, if it holds one."""
         ...
-
-
-class LocalWorker:
-    """A worker in this process's own machine. Each of its calls has to come from the same thread.
-
-    Attributes:
-        where: the share's name.
-    """
-
-    def __init__(self, share: Share, server_log: Callable[[ServerSetting], Path]) -> None:
-        """Prepare to start servers.
-
-        Args:
-            share: of the machine.
-            server_log: the file that holds what a server says.
-        """
-        self.where = share.name
-        self._share = share
-        self._server_log = server_log
-        self._server: StartedServer | None = None
-
-    def measure(self, cell: Cell, folder: Path, watch: Watch, is_stopped: Callable[[], bool]) -> Ending:
-        """Make the run of a cell, or go on with it. See `Worker`."""
-        try:
-            address = cell.setting.url or self._serve(cell.setting, is_stopped)
-        except ServerLostError as error:
-            return Ending(None, str(error), is_server_lost=True)
-        if is_stopped():
-            return Ending(None, "stopped")
-        return self._run(cell, address, folder, watch, is_stopped)
-
-    def close(self) -> None:
-        """Stop the server."""
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
-
-    def _serve(self, setting: ServerSetting, is_stopped: Callable[[], bool]) -> str:
-        """Return the address of the server of this setting, which is started where another one runs.
-
-        Raises:
-            ServerLostError: it does not start.
-        """
-        held = self._server
-        if held is None or held.setting != setting or held.has_ended:
-            self.close()
-            held = self._server = StartedServer(
-                setting, self._share.cut(setting.resources.cpus), self._server_log(setting)
-            )
-            held.wait_until_serving(is_stopped)
-        return held.address
-
-    def _run(
-        self, cell: Cell, address: str, folder: Path, watch: Watch, is_stopped: Callable[[], bool]
-    ) -> Ending:
-        log = folder / CLIENT_LOG
-        said = log.stat().st_size if log.exists() else 0
-        try:
-            share = self._share.cut(cell.setting.resources.cpus)
-            client = start_child(_command(cell, address, folder), share, log)
-        except OSError as error:
-            return Ending(None, f"cannot start mmlu-client: {error.strerror}: {error.filename}")
-        records = LineCount(folder / RECORDS)
-        while client.poll() is None:
-            watch(records.count())
-            if is_stopped():
-                _end(client)
-                return Ending(client.returncode, "stopped")
-            if cell.setting.is_started and self._server is not None and self._server.has_ended:
-                _end(client)
-                return Ending(client.returncode, self._server.why_it_ended())
-            time.sleep(POLL_SECONDS)
-        watch(records.count())
-        return Ending(client.returncode, _error(client.returncode, log, said))
-
-
-class LineCount:
-    """Counts the lines of a file that grows."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lines = 0
-        self._read = 0
-
-    def count(self) -> int:
-        """Return how many lines the file has by now; 0 where there is none."""
-        try:
-            with self._path.open("rb") as stream:
-                stream.seek(self._read)
-                new = stream.read()
-        except OSError:
-            return self._lines
-        self._lines += new.count(b"\n")
-        self._read += len(new)
-        return self._lines
-
-
-def _command(cell: Cell, address: str, folder: Path) -> list[str]:
-    words = [program("mmlu-client"), "run", f"--url={address}"]
-    if can_go_on(folder):
-        # Its flags again: where they name files, these may lie elsewhere now.
-        return [*words, f"--resume={folder}", *cell.words]
-    labels = [f"--label={coordinate}={name}" for coordinate, name in cell.coordinates.items()]
-    return [*words, f"--output={folder}", *labels, *cell.words]
-
-
-def _end(client: subprocess.Popen[bytes]) -> None:
-    """Let a client write the figures of what it has, and end it."""
-    client.send_signal(signal.SIGTERM)
-    try:
-        client.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        client.kill()
-        client.wait()
-
-
-def _error(status: int, log: Path, said: int) -> str | None:
-    """Return what a client says is wrong, or how it was ended; None where it ended well."""
-    if status == 0:
-        return None
-    if status < 0:
-        return f"mmlu-client was ended by {signal.Signals(-status).name}"
-    with log.open("rb") as stream:
-        stream.seek(said)
-        lines = stream.read().decode("utf-8", "replace").splitlines()
-    errors = [line for line in lines if line.startswith("mmlu-client: error: ")]
-    last = errors[-1].removeprefix("mmlu-client: error: ") if errors else (lines or [""])[-1]
-    return printable(one_line(last)) or f"mmlu-client ended with status {status}"

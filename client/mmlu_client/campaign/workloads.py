@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from mmlu_client.campaign.campaign_file import Campaign
 from mmlu_client.campaign.cell import Cell
 from mmlu_client.campaign.cell_state import FINISHED
-from mmlu_client.campaign.errors import CampaignFileError
+from mmlu_client.campaign.file.campaign_file import Campaign
+from mmlu_client.campaign.file.errors import CampaignFileError
 from mmlu_client.campaign.folder import CampaignFolder
 from mmlu_client.config.command_line import refusing_parser
 from mmlu_client.config.reading import settings_from

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from mmlu_client.campaign.axis import REPETITION
-from mmlu_client.campaign.cell_outcome import CellOutcome
-from mmlu_client.campaign.outcome import CampaignOutcome
+from mmlu_client.campaign.file.axis import REPETITION
+from mmlu_client.campaign.outcome.cell_outcome import CellOutcome
+from mmlu_client.campaign.outcome.outcome import CampaignOutcome
 from mmlu_client.figures.statistics import Interval
 from mmlu_client.pages.chart import BLUE, GREEN, GREY, Chart, add_row_names, color_of, styled
 from mmlu_client.report.compare import Effect

@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 from mmlu_client.campaign.campaign_manifest import CampaignManifest
 from mmlu_client.campaign.cell import JOINT
-from mmlu_client.campaign.cell_columns import Bar, CellColumn, cell_columns
-from mmlu_client.campaign.cell_notes import common_line, notes, notices, states_line, troubled
-from mmlu_client.campaign.cell_outcome import CellOutcome
 from mmlu_client.campaign.folder import CLIENT_LOG
-from mmlu_client.campaign.outcome import CampaignOutcome
-from mmlu_client.campaign.repeated import repeated, repeated_rows
+from mmlu_client.campaign.outcome.cell_columns import Bar, CellColumn, cell_columns
+from mmlu_client.campaign.outcome.cell_notes import common_line, notes, notices, states_line, troubled
+from mmlu_client.campaign.outcome.cell_outcome import CellOutcome
+from mmlu_client.campaign.outcome.outcome import CampaignOutcome
+from mmlu_client.campaign.outcome.repeated import repeated, repeated_rows
 from mmlu_client.pages.campaign_charts import campaign_charts
 from mmlu_client.pages.page import drawn, page
 from mmlu_client.rundir.folder import HTML

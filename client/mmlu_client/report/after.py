@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmlu_client.campaign.campaign_manifest import holds_campaign
-from mmlu_client.campaign.outcome import CampaignOutcome
-from mmlu_client.campaign.outcome_files import write_outcome
-from mmlu_client.campaign.outcome_text import printed_outcome
+from mmlu_client.campaign.outcome.outcome import CampaignOutcome
+from mmlu_client.campaign.outcome.outcome_files import write_outcome
+from mmlu_client.campaign.outcome.outcome_text import printed_outcome
 from mmlu_client.config.command_line import PAGE
 from mmlu_client.errors import InputError
 from mmlu_client.figures.formulas import summarize

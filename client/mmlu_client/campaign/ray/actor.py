@@ -16,13 +16,14 @@ from trt_common.one_line import reason_of
 from trt_common.version import version
 
 from mmlu_client.campaign.cell import Cell, Resources
+from mmlu_client.campaign.local.share import Share
+from mmlu_client.campaign.local.worker import LocalWorker
 from mmlu_client.campaign.ray.changes import Changes, WatchedFolder, write_files
 from mmlu_client.campaign.ray.cluster import cpus_of, node_name
 from mmlu_client.campaign.ray.cores import claim_cores
 from mmlu_client.campaign.ray.inputs import Input, unpack, with_inputs
 from mmlu_client.campaign.ray.node_folder import node_folder
-from mmlu_client.campaign.share import Share
-from mmlu_client.campaign.worker import Ending, LocalWorker
+from mmlu_client.campaign.worker import Ending
 
 # How long a call waits for something new.
 NEWS_SECONDS = 1.0

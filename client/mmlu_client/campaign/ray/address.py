@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 
-from mmlu_client.campaign.child import program
+from mmlu_client.campaign.local.child import program
 from mmlu_client.errors import InputError
 
 ADDRESS = "RAY_ADDRESS"

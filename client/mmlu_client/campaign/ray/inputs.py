@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlu_client.campaign.cell import Cell
-from mmlu_client.campaign.errors import CampaignFileError
+from mmlu_client.campaign.file.errors import CampaignFileError
 
 # Flags whose files travel, where this machine has them.
 TRAVEL = ("data", "include-path", "tokenizer", "model-config")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import ray
 
-from mmlu_client.campaign.campaign_file import Campaign
 from mmlu_client.campaign.cell import Cell, Resources, ServerSetting
 from mmlu_client.campaign.checking import raise_first, refusal
+from mmlu_client.campaign.file.campaign_file import Campaign
 from mmlu_client.campaign.folder import CampaignFolder
 from mmlu_client.campaign.ray.cluster import Cluster, Node, cpus_of, options, reason
 from mmlu_client.campaign.ray.inputs import Input, Inputs

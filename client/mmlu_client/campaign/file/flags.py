@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from mmlu_client.campaign.yaml_file import Entry
+from mmlu_client.campaign.file.yaml_file import Entry
 
 # What these name is relative to the file's folder, if it is there.
 PATHS = frozenset(

@@ -10,7 +10,7 @@ from trt_common.one_line import one_line
 
 from mmlu_client.campaign.campaign_manifest import CellEntry
 from mmlu_client.campaign.cell_state import FINISHED, WAITING, Attempt, CellState, State
-from mmlu_client.campaign.comparison import Comparison
+from mmlu_client.campaign.outcome.comparison import Comparison
 from mmlu_client.errors import InputError
 from mmlu_client.figures.summary import Summary
 from mmlu_client.rundir.folder import SUMMARY

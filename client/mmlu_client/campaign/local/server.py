@@ -12,8 +12,8 @@ from typing import Any
 from trt_common.one_line import one_line
 
 from mmlu_client.campaign.cell import ServerSetting
-from mmlu_client.campaign.child import program, start_child
-from mmlu_client.campaign.share import Share
+from mmlu_client.campaign.local.child import program, start_child
+from mmlu_client.campaign.local.share import Share
 
 POLL_SECONDS = 0.05
 # Seconds that accepted work may take at a stop, of which there is none; and those of a server that hangs.

@@ -10,9 +10,9 @@ from trt_common.command_line.nearest import suggestion
 from trt_common.command_line.parser import RefusedArgumentError
 
 from mmlu_client.campaign.cell import Cell, words
-from mmlu_client.campaign.errors import CampaignFileError
-from mmlu_client.campaign.flags import flags_of, refuse
-from mmlu_client.campaign.yaml_file import Entry
+from mmlu_client.campaign.file.errors import CampaignFileError
+from mmlu_client.campaign.file.flags import flags_of, refuse
+from mmlu_client.campaign.file.yaml_file import Entry
 from mmlu_client.config.command_line import refusing_parser
 from mmlu_client.config.reading import settings_from
 from mmlu_client.config.settings import SERVER

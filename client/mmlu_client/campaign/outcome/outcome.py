@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mmlu_client.campaign.campaign_manifest import CampaignManifest, CellEntry, read_campaign_manifest
-from mmlu_client.campaign.cell_outcome import CellOutcome, Measured, read_measured
 from mmlu_client.campaign.cell_state import FINISHED, read_cell_state
-from mmlu_client.campaign.comparison import Comparison, compared
 from mmlu_client.campaign.folder import CELLS
+from mmlu_client.campaign.outcome.cell_outcome import CellOutcome, Measured, read_measured
+from mmlu_client.campaign.outcome.comparison import Comparison, compared
 from mmlu_client.errors import ClientError
 from mmlu_client.rundir.folder import SUMMARY
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from mmlu_client.campaign.cell_columns import cell_columns
-from mmlu_client.campaign.cell_notes import common_line, error_lines, notes, notices, states_line
-from mmlu_client.campaign.outcome import CampaignOutcome
-from mmlu_client.campaign.repeated import repeated, repeated_rows
-from mmlu_client.campaign.rows import csv_rows, json_rows
+from mmlu_client.campaign.outcome.cell_columns import cell_columns
+from mmlu_client.campaign.outcome.cell_notes import common_line, error_lines, notes, notices, states_line
+from mmlu_client.campaign.outcome.outcome import CampaignOutcome
+from mmlu_client.campaign.outcome.repeated import repeated, repeated_rows
+from mmlu_client.campaign.outcome.rows import csv_rows, json_rows
 from mmlu_client.figures.formulas import summarize
 from mmlu_client.report.formats import flagperf
 from mmlu_client.report.harness_files import harness_results

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter as Counts
 
-from mmlu_client.campaign.axis import COORDINATES
 from mmlu_client.campaign.cell import Cell
-from mmlu_client.campaign.cell_outcome import Measured
 from mmlu_client.campaign.cell_state import RUNNING, STATES, CellState, State
+from mmlu_client.campaign.file.axis import COORDINATES
+from mmlu_client.campaign.outcome.cell_outcome import Measured
 from mmlu_client.watch.prometheus import CollectorRegistry, Counter, Gauge
 
 CELL = ("campaign", "cell")

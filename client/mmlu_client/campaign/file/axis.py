@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from trt_common.command_line.nearest import suggestion
 
 from mmlu_client.campaign.cell import JOINT
-from mmlu_client.campaign.yaml_file import Entry
+from mmlu_client.campaign.file.yaml_file import Entry
 
 MODEL, SERVER, WORKLOAD, PROMPT_FORMAT, LOAD = "model", "server", "workload", "prompt-format", "load"
 REPETITION = "repetition"

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from trt_common.one_line import printable
 
 from mmlu_client.campaign.campaign_manifest import CampaignManifest
-from mmlu_client.campaign.cell_outcome import CellOutcome
-from mmlu_client.campaign.comparison import Comparison
-from mmlu_client.campaign.outcome import CampaignOutcome
+from mmlu_client.campaign.outcome.cell_outcome import CellOutcome
+from mmlu_client.campaign.outcome.comparison import Comparison
+from mmlu_client.campaign.outcome.outcome import CampaignOutcome
 from mmlu_client.figures.catalogue import DIFFERENCES, FIGURES, RATIOS
 from mmlu_client.figures.statistics import Interval
 from mmlu_client.figures.summary import Summary

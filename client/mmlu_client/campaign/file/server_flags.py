@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmlu_client.campaign.flags import flags_of, refuse
-from mmlu_client.campaign.yaml_file import Entry
+from mmlu_client.campaign.file.flags import flags_of, refuse
+from mmlu_client.campaign.file.yaml_file import Entry
 
 # A campaign's servers listen for its own clients alone.
 REFUSED = frozenset(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from mmlu_client.campaign.campaign_file import Campaign
 from mmlu_client.campaign.cell import Resources, ServerSetting
 from mmlu_client.campaign.checking import raise_first, refusals
 from mmlu_client.campaign.choices import LOCAL
+from mmlu_client.campaign.file.campaign_file import Campaign
 from mmlu_client.campaign.folder import CampaignFolder
-from mmlu_client.campaign.gpus import gpus_here
+from mmlu_client.campaign.local.gpus import gpus_here
+from mmlu_client.campaign.local.share import Share
+from mmlu_client.campaign.local.worker import LocalWorker
 from mmlu_client.campaign.reaching import check_reachable
-from mmlu_client.campaign.share import Share
-from mmlu_client.campaign.worker import LocalWorker
 from mmlu_client.errors import InputError
 
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from types import TracebackType
 
 from mmlu_client.campaign.cell import Cell
-from mmlu_client.campaign.cell_outcome import Measured, read_measured
 from mmlu_client.campaign.cell_state import FAILED, FINISHED, RUNNING, WAITING, CellState
 from mmlu_client.campaign.choices import CampaignChoices
-from mmlu_client.campaign.display import CellProgress, make_display
-from mmlu_client.campaign.metrics import CampaignMetrics
-from mmlu_client.campaign.outcome import CampaignOutcome
-from mmlu_client.campaign.outcome_files import OutcomeFiles
+from mmlu_client.campaign.outcome.cell_outcome import Measured, read_measured
+from mmlu_client.campaign.outcome.outcome import CampaignOutcome
+from mmlu_client.campaign.outcome.outcome_files import OutcomeFiles
+from mmlu_client.campaign.watch.display import CellProgress, make_display
+from mmlu_client.campaign.watch.metrics import CampaignMetrics
 from mmlu_client.errors import ClientError
 from mmlu_client.rundir.manifest import read_manifest
 from mmlu_client.text import accuracy, number

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from mmlu_client.campaign.errors import CampaignFileError
+from mmlu_client.campaign.file.errors import CampaignFileError
 from mmlu_client.errors import InputError
 
 # A campaign is written by hand. Aliases of aliases would be millions of values.

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from trt_common.command_line.nearest import suggestion
 
-from mmlu_client.campaign.axis import AXES, COORDINATES, MODEL, PROMPT_FORMAT, SERVER, WORKLOAD, Axis
-from mmlu_client.campaign.yaml_file import Entry
+from mmlu_client.campaign.file.axis import AXES, COORDINATES, MODEL, PROMPT_FORMAT, SERVER, WORKLOAD, Axis
+from mmlu_client.campaign.file.yaml_file import Entry
 
 # The name of a value by its coordinate, in the order of COORDINATES.
 Coordinates: TypeAlias = Mapping[str, str]

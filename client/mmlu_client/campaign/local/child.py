@@ -1,7 +1,7 @@
 """A program that does not outlive the campaign that started it, even one that is killed.
 
-This module is also the process that becomes the program: `python -m mmlu_client.campaign.child PARENT CORES
-WORDS…`.
+This module is also the process that becomes the program:
+`python -m mmlu_client.campaign.local.child PARENT CORES WORDS…`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from trt_common.private_file import open_private
 
-from mmlu_client.campaign.share import Share
+from mmlu_client.campaign.local.share import Share
 
 # prctl's PR_SET_PDEATHSIG: the signal that a process gets when the thread that started it ends. It is kept
 # where another program is executed in the process's place.

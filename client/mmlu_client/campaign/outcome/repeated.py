@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mmlu_client.campaign.axis import REPETITION
 from mmlu_client.campaign.campaign_manifest import CampaignManifest
 from mmlu_client.campaign.cell import JOINT
-from mmlu_client.campaign.cell_outcome import CellOutcome
+from mmlu_client.campaign.file.axis import REPETITION
+from mmlu_client.campaign.outcome.cell_outcome import CellOutcome
 from mmlu_client.text import number
 
 # The head, the figure, what it is multiplied with, and the format of its mean and its deviation.

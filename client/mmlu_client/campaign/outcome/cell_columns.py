@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmlu_client.campaign.cell_outcome import CellOutcome
-from mmlu_client.campaign.outcome import CampaignOutcome
+from mmlu_client.campaign.outcome.cell_outcome import CellOutcome
+from mmlu_client.campaign.outcome.outcome import CampaignOutcome
 from mmlu_client.figures.statistics import Interval
 from mmlu_client.figures.summary import Summary
 from mmlu_client.figures.task_results import task_figures

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mmlu_client.campaign.outcome import CampaignOutcome
-from mmlu_client.campaign.rows import csv_rows, json_rows, parquet
+from mmlu_client.campaign.outcome.outcome import CampaignOutcome
+from mmlu_client.campaign.outcome.rows import csv_rows, json_rows, parquet
 from mmlu_client.errors import NotWrittenError
 from mmlu_client.report.outcome import noted
 from mmlu_client.rundir.folder import write_bytes

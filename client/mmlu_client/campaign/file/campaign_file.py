@@ -9,7 +9,8 @@ from typing import Any
 
 from trt_common.command_line.nearest import suggestion
 
-from mmlu_client.campaign.axis import (
+from mmlu_client.campaign.cell import JOINT, Cell, Resources, ServerSetting
+from mmlu_client.campaign.file.axis import (
     AXES,
     LOAD,
     MODEL,
@@ -21,11 +22,10 @@ from mmlu_client.campaign.axis import (
     read_axis,
     repetitions,
 )
-from mmlu_client.campaign.cell import JOINT, Cell, Resources, ServerSetting
-from mmlu_client.campaign.client_flags import OF_SERVER, ClientFlags
-from mmlu_client.campaign.matrix import Coordinates, Matrix
-from mmlu_client.campaign.server_flags import server_flags
-from mmlu_client.campaign.yaml_file import Entry, read_yaml
+from mmlu_client.campaign.file.client_flags import OF_SERVER, ClientFlags
+from mmlu_client.campaign.file.matrix import Coordinates, Matrix
+from mmlu_client.campaign.file.server_flags import server_flags
+from mmlu_client.campaign.file.yaml_file import Entry, read_yaml
 
 NAME, MATRIX, EXCLUDE, INCLUDE, REPETITIONS = "name", "matrix", "exclude", "include", "repetitions"
 SERVER_FLAGS, CLIENT_FLAGS = "server-flags", "client-flags"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from mmlu_client.campaign.cell_outcome import CellOutcome
 from mmlu_client.campaign.cell_state import FAILED, STATES, WAITING
-from mmlu_client.campaign.outcome import CampaignOutcome
+from mmlu_client.campaign.outcome.cell_outcome import CellOutcome
+from mmlu_client.campaign.outcome.outcome import CampaignOutcome
 from mmlu_client.figures.caveats import mfu_lines
 from mmlu_client.report.compare_text import PEAKS_DIFFER
 

@@ -1,0 +1,1 @@
+"""FILE.yaml → what a campaign is."""

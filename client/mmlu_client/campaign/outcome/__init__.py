@@ -1,0 +1,1 @@
+"""DIR → what came out of a campaign: rows, files, texts."""

@@ -1,0 +1,1 @@
+"""What is seen while a campaign is on: on standard error, and in Prometheus."""
