@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import grpc
@@ -18,6 +17,8 @@ from holding_machine import (
     READY,
     SECONDS,
     HoldingMachine,
+    ask_in_order,
+    fill_ready,
     held_request,
     occupy,
     stub_of_its_own,
@@ -25,9 +26,7 @@ from holding_machine import (
     wait_until,
 )
 from instant_engine import Instant, Zeros
-from processes import ServerProcess
 from score_requests import ids_request
-from scoring.v1 import scoring_pb2 as pb
 from trt_server.engines.engine import Batch
 from trt_server.errors import LateError, QueueFullError
 from trt_server.rpc.caller import Callers
@@ -39,13 +38,6 @@ from trt_server.scheduling.request import ScoringRequest
 
 # Each begins a batch of its own, which is held until the test lets it go.
 TOKENS = range(100, 116)
-
-
-def ask_in_bulk(server: ServerProcess, tokens: Iterable[int]) -> Iterator[pb.StreamScoreResponse]:
-    replies: Iterator[pb.StreamScoreResponse] = stub_of_its_own(server).StreamScore(
-        iter([held_request(token) for token in tokens])
-    )
-    return replies
 
 
 @pytest.fixture
@@ -60,7 +52,7 @@ def test_who_asks_for_little_waits_for_no_more_than_what_runs(
     with machine.start(llama_folder) as server:
         server.wait_until_serving()
         first = occupy(machine, stub_of_its_own(server), TOKENS[0])
-        bulk = ask_in_bulk(server, TOKENS[1:])
+        bulk = ask_in_order(stub_of_its_own(server), *map(held_request, TOKENS[1:]))
         wait_for_depth(server, len(TOKENS) - 1 - READY)
         interactive = stub_of_its_own(server).Score.future(ids_request(3), timeout=SECONDS)
         wait_for_depth(server, len(TOKENS) - READY)
@@ -82,7 +74,8 @@ def test_a_full_queue_has_room_for_a_caller_with_less(llama_folder: Path, machin
         server.wait_until_serving()
         first = occupy(machine, stub_of_its_own(server), TOKENS[0])
         others = stub_of_its_own(server)
-        full = [others.Score.future(held_request(token)) for token in TOKENS[1 : 1 + READY + 8]]
+        assembled = fill_ready(server, others, *map(held_request, TOKENS[1 : 1 + READY]))
+        full = [others.Score.future(held_request(token)) for token in TOKENS[1 + READY : 1 + READY + 8]]
         wait_for_depth(server, 8)
         interactive = stub_of_its_own(server).Score.future(ids_request(3), timeout=SECONDS)
         wait_until(lambda: any(call.done() for call in full))
@@ -98,6 +91,7 @@ def test_a_full_queue_has_room_for_a_caller_with_less(llama_folder: Path, machin
         machine.let_go(*TOKENS)
         assert interactive.result().scores
         assert all(call.result().scores for call in [first, *full] if call is not refused)
+        assert all(reply.response.scores for reply in assembled)
         assert server.metrics()["trt_server_requests_not_computed_total{tensorrt,displaced}"] == 1
 
 
