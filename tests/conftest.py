@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import write_checkpoint
-from processes import ServerProcess
+from processes import PEAK, ServerProcess
 
 # Of the tests that run ONNX Runtime themselves.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -16,6 +16,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # The tests' own calls go to this machine, and gRPC and urllib would ask a proxy of the environment for it.
 NO_PROXY = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
 os.environ["no_proxy"] = ",".join(filter(None, (NO_PROXY, "localhost,127.0.0.1,127.0.0.2,::1")))
+
+
+@pytest.fixture
+def measured_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak of the servers that a test starts is measured."""
+    monkeypatch.delenv(PEAK)
 
 
 @pytest.fixture(scope="session")
