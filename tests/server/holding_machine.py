@@ -74,7 +74,8 @@ def wait_until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS
     while not holds():
         assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.02)
+        # Metrics take the server some milliseconds to tell.
+        time.sleep(0.05)
 
 
 def held_request(token: int, id: str = "") -> pb.ScoreRequest:
