@@ -518,6 +518,55 @@ def test_what_cannot_be_asked(
     assert not output.exists()
 
 
+# Written out, the last of them would be 9¹² words.
+LAUGHS = ", ".join(["&a0 [x, x]", *(f"&a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 13))])
+MERGES = "\n".join(
+    ["m0: &m0 {x: 1}", *(f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}" for n in range(1, 13))]
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("endings.yaml", f"metadata: {{version: 1, more: [{LAUGHS}]}}\n"),
+        ("endings.yaml", f"{MERGES}\n"),
+        ("endings.yaml", "description: &a [*a]\n"),
+        ("what_it_includes", f"metadata: [{LAUGHS}]\n"),
+    ],
+    ids=["lists", "merged", "itself", "included"],
+)
+def test_a_file_of_nested_aliases_is_refused_in_one_line(
+    output: Path, environment: dict[str, str], name: str, lines: str
+) -> None:
+    folder = write_tasks(output.parent / "laughs")
+    with (folder / name).open("a") as file:
+        file.write(lines)
+    if name != "endings.yaml":
+        with (folder / "endings.yaml").open("a") as file:
+            file.write(f"include: {name}\n")
+    done = ask("127.0.0.1:9", folder, "endings", output, environment, "--server-timeout", "0")
+    assert done.returncode == 2
+    assert f"{folder / name}: its aliases (*) stand for more than 100,000 values" in the_error(done)
+    assert not output.exists()
+
+
+def test_aliases_that_stand_for_little_are_used(
+    scorer: ServerProcess, output: Path, environment: dict[str, str]
+) -> None:
+    folder = write_tasks(output.parent / "aliases")
+    path = folder / "endings.yaml"
+    text = path.read_text().replace(
+        "metric: acc\n    aggregation: mean", "metric: acc\n    aggregation: &m mean"
+    )
+    path.write_text(
+        text.replace("metric: acc_norm\n    aggregation: mean", "metric: acc_norm\n    aggregation: *m")
+    )
+    assert "*m" in path.read_text()
+    done = ask(scorer.url, folder, "endings", output, environment, "--limit", "2")
+    assert done.returncode == 0, done.stderr
+    assert {"acc,none", "acc_norm,none"} <= summary(output)["tasks"]["endings"].keys()
+
+
 def test_data_that_are_not_there(tasks: Path, output: Path, environment: dict[str, str]) -> None:
     broken = output.parent / "broken"
     broken.mkdir()
