@@ -39,6 +39,8 @@ CALLERS, AT_ONCE, A_STREAM = 4, 8, 10
 WARM = 1000
 # A campaign whose messages are refused at the door tells nothing of the engine behind it.
 LEAST_ANSWERED = 0.4
+# Of stored prefixes, so that they make way for others, and their memory is not taken for what grows.
+PREFIX_BYTES = "16MiB"
 # Between them memory and metrics are looked at: what grows and does not stop shows.
 PARTS = 10
 # A process that was asked hundreds of thousands of things keeps some of what it had, and no more than this.
@@ -58,7 +60,8 @@ def send_mutated(model: Path, count: int, seed: int, until: float = math.inf) ->
         How many had which status, and what did not hold.
     """
     outcome = Outcome("mutated messages")
-    with ServerProcess("--model", str(model), "--max-batch-size", "8", "--http-port", "0") as server:
+    arguments = ("--max-batch-size", "8", "--http-port", "0", "--prefix-cache-bytes", PREFIX_BYTES)
+    with ServerProcess("--model", str(model), *arguments) as server:
         expected = reference_answer(server.wait_until_serving())
         warm = min(WARM, count // 10)
         campaign = _Campaign(server, seed, outcome, until)
