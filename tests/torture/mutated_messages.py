@@ -40,7 +40,7 @@ WARM = 1000
 # A campaign whose messages are refused at the door tells nothing of the engine behind it.
 LEAST_ANSWERED = 0.4
 # Of stored prefixes, so that they make way for others, and their memory is not taken for what grows.
-PREFIX_BYTES = "16MiB"
+PREFIX_BYTES = "8MiB"
 # Between them memory and metrics are looked at: what grows and does not stop shows.
 PARTS = 10
 # A process that was asked hundreds of thousands of things keeps some of what it had, and no more than this.
