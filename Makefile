@@ -49,7 +49,8 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+		--no-loadscope-reorder
 
 torture: $(VENV)/.installed-dev
 	PYTHONPATH="$(TORTURE_PATH)" $(BIN)/python -m campaign $(TORTURE)

@@ -23,4 +23,6 @@ def gpu_machine(cache: Path, **wishes: Any) -> dict[str, str]:
         "FAKE_GPU": json.dumps(wishes),
         "TRT_SERVER_CACHE": str(cache),
         "TRT_SERVER_ENGINE": "auto",
+        # That of its data sheet.
+        "TRT_SERVER_PEAK_FLOPS": "",
     }

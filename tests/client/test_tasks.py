@@ -9,13 +9,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checkpoints import write_checkpoint
-from client_process import SECONDS, command, the_error
+from client_process import SECONDS, the_error
+from client_process import command as cold_command
 from compared_campaign import json_rows, write_campaign_of
 from double import Double
 from harness_tasks import COUNTS, write_tasks
@@ -24,6 +26,7 @@ from run_files import manifest, page, records, summary, wait_for_records
 from test_client_metrics import scrape
 from tokenizer_kinds import byte_level, tokenizer_files
 from trt_common import demo
+from warm_commands import WarmCommands
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed")
 pytest.importorskip("accelerate", reason="lm-eval's hf backend wants accelerate")
@@ -32,6 +35,7 @@ ABSENT = Path(__file__).parents[1] / "fakes" / "absent"
 POSITIONS = 80
 # The group has the tasks `endings` and `letters`.
 NAMES = "choices,pronouns,last_words,pages,unconditional,own"
+WARM: list[tuple[dict[str, str], WarmCommands]] = []
 
 HF = """
 import json, sys
@@ -39,13 +43,13 @@ from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
-model, folder, names, shots, output = sys.argv[1:]
-found = simple_evaluate(
-    model=HFLM(pretrained=model, device="cpu", dtype="float32", batch_size=2),
-    tasks=names.split(","), num_fewshot=int(shots) if shots else None, bootstrap_iters=1000,
-    task_manager=TaskManager(include_path=folder),
-)
-json.dump(found, open(output, "w"), default=handle_non_serializable)
+for model, folder, names, shots, output in json.loads(sys.argv[1]):
+    found = simple_evaluate(
+        model=HFLM(pretrained=model, device="cpu", dtype="float32", batch_size=2),
+        tasks=names.split(","), num_fewshot=int(shots) if shots else None, bootstrap_iters=1000,
+        task_manager=TaskManager(include_path=folder, include_defaults=False),
+    )
+    json.dump(found, open(output, "w"), default=handle_non_serializable)
 """
 
 
@@ -74,9 +78,42 @@ def scorer(checkpoint: Path) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="module")
-def hf(checkpoint: Path, tasks: Path, environment: dict[str, str], tmp_path_factory: Any) -> Any:
+def own_shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tasks, of which one says how many shots it has."""
+    folder = write_tasks(tmp_path_factory.mktemp("own-shots") / "tasks")
+    with (folder / "letters.yaml").open("a") as file:
+        file.write("num_fewshot: 1\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_hf(
+    checkpoint: Path, tasks: Path, own_shots: Path, environment: dict[str, str], tmp_path_factory: Any
+) -> dict[str, Any]:
+    """What lm-eval's `hf` backend makes of all that is asked here, in one process."""
+    asked = {
+        "all": (checkpoint, tasks, NAMES, "2"),
+        "demo": (demo.FOLDER, tasks, "letters,last_words", "2"),
+        "own shots": (checkpoint, own_shots, "letters,endings", ""),
+    }
+    folder = tmp_path_factory.mktemp("out")
+    jobs = [[*map(str, job), str(folder / f"{name}.json")] for name, job in asked.items()]
+    done = subprocess.run(
+        [sys.executable, "-c", HF, json.dumps(jobs)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in asked}
+
+
+@pytest.fixture(scope="module")
+def hf(of_hf: dict[str, Any]) -> Any:
     """What lm-eval itself makes of all tasks with PyTorch, with two shots."""
-    return harness(checkpoint, tasks, NAMES, "2", environment, tmp_path_factory.mktemp("out"))
+    return of_hf["all"]
 
 
 @pytest.fixture(scope="module")
@@ -91,21 +128,22 @@ def whole(
     return output
 
 
-def harness(
-    checkpoint: Path, tasks: Path, names: str, shots: str, environment: dict[str, str], folder: Path
-) -> Any:
-    """The results of lm-eval's `hf` backend."""
-    output = folder / "hf.json"
-    done = subprocess.run(
-        [sys.executable, "-c", HF, str(checkpoint), str(tasks), names, shots, str(output)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(output.read_text())
+@pytest.fixture(scope="module", autouse=True)
+def warm(environment: dict[str, str]) -> Iterator[None]:
+    """What `command` runs."""
+    commands = WarmCommands(environment)
+    WARM.append((environment, commands))
+    yield
+    WARM.clear()
+    commands.close()
+
+
+def command(*arguments: str | Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run mmlu-client to its end, where it makes no difference without importing lm-eval again."""
+    ((usual, commands),) = WARM
+    if environment == usual:
+        return commands.run(*arguments)
+    return cold_command(*arguments, environment=environment)
 
 
 def ask(
@@ -155,9 +193,9 @@ def test_scores_and_metrics_are_those_of_lm_evals_hf(whole: Path, hf: Any) -> No
 
 
 def test_what_is_greedy_with_a_model_that_knows_something(
-    tasks: Path, output: Path, environment: dict[str, str]
+    tasks: Path, output: Path, environment: dict[str, str], of_hf: dict[str, Any]
 ) -> None:
-    expected = harness(demo.FOLDER, tasks, "letters,last_words", "2", environment, output.parent)
+    expected = of_hf["demo"]
     with ServerProcess("--model", "demo") as process:
         url = process.wait_until_serving().url
         done = ask(url, tasks, "letters,last_words", output, environment, "--few-shots", "2")
@@ -178,13 +216,10 @@ def test_requests_of_several_prompts_give_the_same(
 
 
 def test_without_few_shots_each_task_has_its_own(
-    checkpoint: Path, scorer: ServerProcess, output: Path, environment: dict[str, str]
+    scorer: ServerProcess, own_shots: Path, output: Path, environment: dict[str, str], of_hf: dict[str, Any]
 ) -> None:
-    folder = write_tasks(output.parent / "own")
-    with (folder / "letters.yaml").open("a") as file:
-        file.write("num_fewshot: 1\n")
-    expected = harness(checkpoint, folder, "letters,endings", "", environment, output.parent)
-    done = ask(scorer.url, folder, "letters,endings", output, environment)
+    expected = of_hf["own shots"]
+    done = ask(scorer.url, own_shots, "letters,endings", output, environment)
     assert done.returncode == 0, done.stderr
     check_scores(output, expected)
     shots = {each["subject"]: each["shots"] for each in records(output)}
@@ -412,6 +447,8 @@ def test_prometheus_counts_each_request_once(
         address = next(line.split()[-1] for line in running.stderr if "metrics at" in line)
         seen: dict[str, float] = {}
         while seen.get("outcomes", 0) < count:
+            # Without a pause it takes a core from the run.
+            time.sleep(0.05)
             seen = totals(scrape(address))
         assert running.wait(SECONDS) == 0
     assert seen["scored"] == COUNTS["pages"]
@@ -499,6 +536,55 @@ def test_what_cannot_be_asked(
     assert done.returncode == 2
     assert the_error(done).startswith(message)
     assert not output.exists()
+
+
+# Written out, the last of them would be 9¹² words.
+LAUGHS = ", ".join(["&a0 [x, x]", *(f"&a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 13))])
+MERGES = "\n".join(
+    ["m0: &m0 {x: 1}", *(f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}" for n in range(1, 13))]
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("endings.yaml", f"metadata: {{version: 1, more: [{LAUGHS}]}}\n"),
+        ("endings.yaml", f"{MERGES}\n"),
+        ("endings.yaml", "description: &a [*a]\n"),
+        ("what_it_includes", f"metadata: [{LAUGHS}]\n"),
+    ],
+    ids=["lists", "merged", "itself", "included"],
+)
+def test_a_file_of_nested_aliases_is_refused_in_one_line(
+    output: Path, environment: dict[str, str], name: str, lines: str
+) -> None:
+    folder = write_tasks(output.parent / "laughs")
+    with (folder / name).open("a") as file:
+        file.write(lines)
+    if name != "endings.yaml":
+        with (folder / "endings.yaml").open("a") as file:
+            file.write(f"include: {name}\n")
+    done = ask("127.0.0.1:9", folder, "endings", output, environment, "--server-timeout", "0")
+    assert done.returncode == 2
+    assert f"{folder / name}: its aliases (*) stand for more than 100,000 values" in the_error(done)
+    assert not output.exists()
+
+
+def test_aliases_that_stand_for_little_are_used(
+    scorer: ServerProcess, output: Path, environment: dict[str, str]
+) -> None:
+    folder = write_tasks(output.parent / "aliases")
+    path = folder / "endings.yaml"
+    text = path.read_text().replace(
+        "metric: acc\n    aggregation: mean", "metric: acc\n    aggregation: &m mean"
+    )
+    path.write_text(
+        text.replace("metric: acc_norm\n    aggregation: mean", "metric: acc_norm\n    aggregation: *m")
+    )
+    assert "*m" in path.read_text()
+    done = ask(scorer.url, folder, "endings", output, environment, "--limit", "2")
+    assert done.returncode == 0, done.stderr
+    assert {"acc,none", "acc_norm,none"} <= summary(output)["tasks"]["endings"].keys()
 
 
 def test_data_that_are_not_there(tasks: Path, output: Path, environment: dict[str, str]) -> None:

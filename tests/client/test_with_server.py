@@ -61,6 +61,7 @@ def test_a_whole_run(server: ServerProcess, tmp_path: Path, style: str) -> None:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two servers on a core each take two cores")
+@pytest.mark.usefixtures("measured_peak")
 def test_servers_on_a_core_each_have_a_peak_each(tmp_path: Path) -> None:
     """And share the machine's memory."""
     first, second = sorted(os.sched_getaffinity(0))[:2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS
     while not holds():
         assert time.monotonic() < end, "it never came to that"
+        # Metrics take the server some milliseconds to tell.
         time.sleep(0.02)
 
 
@@ -95,6 +96,37 @@ def occupy(machine: HoldingMachine, stub: Any, token: int) -> Any:
     return call
 
 
+def ask_in_order(stub: Any, *requests: pb.ScoreRequest) -> Iterator[pb.StreamScoreResponse]:
+    """Ask on one stream, and return its replies when each of these small requests has come to the queue.
+
+    They come to it one after the other, and the stream's last request is refused on its way there: from
+    then on the queue's depth changes only by what else is asked, and by what leaves it.
+    """
+    replies: Iterator[pb.StreamScoreResponse] = stub.StreamScore(
+        iter([*requests, pb.ScoreRequest(id="asks for nothing")]), timeout=SECONDS
+    )
+    assert next(replies).id == "asks for nothing"
+    return replies
+
+
+def fill_ready(
+    server: ServerProcess, stub: Any, *requests: pb.ScoreRequest
+) -> Iterator[pb.StreamScoreResponse]:
+    """Ask for the READY batches that are assembled while the device is held; what comes then is queued.
+
+    Returns:
+        The replies to these requests.
+    """
+    assert len(requests) == READY
+    replies = ask_in_order(stub, *requests)
+    wait_for_depth(server, 0)
+    return replies
+
+
 def wait_for_depth(server: ServerProcess, depth: int) -> None:
-    """Until so many requests wait in the queue."""
+    """Until so many requests wait in the queue.
+
+    It says that all have come only where none leaves the queue meanwhile, and that some have left it only
+    where none comes: a depth on the way to another one is seen too.
+    """
     wait_until(lambda: server.metrics()["trt_server_queue_depth{tensorrt}"] == depth)

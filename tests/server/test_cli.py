@@ -63,6 +63,7 @@ def test_wrong_argument_is_one_line_and_status_2(arguments: list[str], text: str
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.usefixtures("measured_peak")
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """`VAR=` in an env file, `${VAR:-}` in a composition."""
     monkeypatch.delenv("TRT_SERVER_ENGINE")

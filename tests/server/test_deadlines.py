@@ -6,11 +6,20 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from grpc import aio
-from holding_machine import SECONDS, HoldingMachine, occupy, wait_for_depth, wait_until
+from holding_machine import (
+    READY,
+    SECONDS,
+    HoldingMachine,
+    fill_ready,
+    occupy,
+    wait_for_depth,
+    wait_until,
+)
 from http_client import ask
 from processes import ServerProcess
 from score_requests import ids_request, slow_request
@@ -111,9 +120,10 @@ def test_who_has_left_is_counted(llama_folder: Path, tmp_path: Path) -> None:
     with machine.start(llama_folder) as server:
         stub = server.wait_until_serving().stub()
         running = occupy(machine, stub, 100)
-        gone = [stub.Score.future(ids_request(3), timeout=SECONDS) for _ in range(5)]
+        assembled: Any = fill_ready(server, stub, *[ids_request(3)] * READY)
+        gone = [stub.Score.future(ids_request(3), timeout=SECONDS) for _ in range(3)]
         wait_for_depth(server, 3)
-        for call in gone:
+        for call in (assembled, *gone):
             call.cancel()
         wait_until(lambda: server.metrics()["trt_server_requests_total{CANCELLED}"] == 5)
         machine.let_go(100)

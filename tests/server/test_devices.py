@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from checkpoints import reference_logprobs
 from fake_gpu_machine import gpu_machine
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from holding_machine import ask_in_order
 from processes import FREE_PORTS, ServerProcess, run_program
 from score_requests import ids_prompt, ids_request, request
 from scoring.v1 import scoring_pb2 as pb
@@ -98,6 +99,18 @@ def assert_right(folder: Path, asked: pb.ScoreRequest, reply: pb.ScoreResponse) 
         expected = reference_logprobs(folder, list(prompt.token_ids.ids)).numpy()
         found = np.array(score.candidate_logprobs)
         np.testing.assert_allclose(found, expected[list(score.candidate_ids)], atol=1e-3, rtol=0)
+
+
+def lengths_requests(lengths: Iterable[int]) -> list[pb.ScoreRequest]:
+    return [ids_request(length, id=str(length)) for length in lengths]
+
+
+def assert_each_right(
+    folder: Path, asked: Sequence[pb.ScoreRequest], replies: Iterator[pb.StreamScoreResponse]
+) -> None:
+    found = {reply.id: reply.response for reply in islice(replies, len(asked))}
+    for one in asked:
+        assert_right(folder, one, found[one.id])
 
 
 # What they answer.
@@ -249,18 +262,19 @@ def test_what_cannot_be_is_refused_in_one_line(
 def test_a_stop_waits_for_every_device(llama_folder: Path, machine: Machine) -> None:
     with start(llama_folder, machine, *BOTH) as server:
         stub = idle_stub(server)
-        asked = [held_request(), held_request(), *(ids_request(length) for length in range(4, 9))]
+        asked = [held_request(), held_request(), *lengths_requests(range(4, 9))]
         calls = [stub.Score.future(one, timeout=SECONDS) for one in asked[:2]]
         machine.wait_until_held(2)
-        calls += [stub.Score.future(one, timeout=SECONDS) for one in asked[2:]]
+        replies = ask_in_order(stub, *asked[2:])
         # Four lie assembled, two a device.
         wait_until(lambda: waiting(server) == 1)
         server.signal(signal.SIGTERM)
         wait_until(lambda: health_of(server) == health_pb2.HealthCheckResponse.NOT_SERVING)
         assert not any(call.done() for call in calls)
         machine.let_go(HELD)
-        for one, call in zip(asked, calls, strict=True):
+        for one, call in zip(asked[:2], calls, strict=True):
             assert_right(llama_folder, one, call.result())
+        assert_each_right(llama_folder, asked[2:], replies)
         assert server.wait() == 0
 
 
@@ -273,8 +287,8 @@ def test_a_lost_device_ends_the_server_and_not_what_was_accepted(
         machine.wait_until_held(1)
         losing = stub.Score.future(held_request(LOSING), timeout=SECONDS)
         machine.wait_until_held(2)
-        asked = [ids_request(length) for length in range(3, 9)]
-        accepted = [stub.Score.future(one, timeout=SECONDS) for one in asked]
+        asked = lengths_requests(range(3, 9))
+        accepted = ask_in_order(stub, *asked)
         wait_until(lambda: waiting(server) == 2)
         machine.let_go(LOSING)
         assert_unavailable(losing)
@@ -282,8 +296,7 @@ def test_a_lost_device_ends_the_server_and_not_what_was_accepted(
         assert_unavailable(stub.Score.future(ids_request(3), timeout=SECONDS))
         machine.let_go(HELD)
         assert_right(llama_folder, held_request(), held.result())
-        for one, call in zip(asked, accepted, strict=True):
-            assert_right(llama_folder, one, call.result())
+        assert_each_right(llama_folder, asked, accepted)
         assert any(f"engine lost on {NAME}" in line and "cuda:" in line for line in server.lines)
         assert server.stop() == 0
 
@@ -293,11 +306,14 @@ def test_what_waits_is_refused_when_the_last_device_is_lost(llama_folder: Path, 
         stub = idle_stub(server)
         losing = [stub.Score.future(held_request(LOSING), timeout=SECONDS) for _ in range(2)]
         machine.wait_until_held(2)
-        waits = [stub.Score.future(ids_request(length), timeout=SECONDS) for length in range(3, 9)]
+        waits = ask_in_order(stub, *lengths_requests(range(3, 9)))
         wait_until(lambda: waiting(server) == 2)
         machine.let_go(LOSING)
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(assert_unavailable, [*losing, *waits]))
+        for call in losing:
+            assert_unavailable(call)
+        for reply in islice(waits, 6):
+            assert reply.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+            assert "unspecified launch failure" in reply.error.message
         assert server.stop() == 0
 
 

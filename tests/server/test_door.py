@@ -12,6 +12,7 @@ import pytest
 from checkpoints import write_checkpoint
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from holding_machine import wait_until
 from http_client import ask
 from processes import ServerProcess
 from score_requests import ids_prompt, ids_request, request
@@ -55,6 +56,17 @@ def test_bytes_that_are_no_message_of_any_service(server: ServerProcess, kind: s
     error = refusal(call, iter([NO_MESSAGE]) if kind == "stream_stream" else NO_MESSAGE)
     assert error.code() is StatusCode.INVALID_ARGUMENT
     assert "cannot be decoded" in str(error.details())
+
+
+def test_a_message_that_grpc_refuses_is_counted(server: ServerProcess) -> None:
+    """It never comes to this program, and its caller is told by gRPC."""
+    before = codes(server)
+    error = refusal(server.stub().Score, pb.ScoreRequest(id="x" * 5 * MIB))
+    assert (error.code(), "larger than max" in str(error.details())) == (StatusCode.RESOURCE_EXHAUSTED, True)
+    # The server knows of it a moment later.
+    wait_until(lambda: codes(server) != before)
+    after = codes(server)
+    assert after == {**before, "RESOURCE_EXHAUSTED": before.get("RESOURCE_EXHAUSTED", 0) + 1}
 
 
 def test_a_call_without_a_message_is_told_so(server: ServerProcess) -> None:

@@ -12,7 +12,16 @@ import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc import aio
 from grpc_status import rpc_status
-from holding_machine import SECONDS, HoldingMachine, held_request, occupy, wait_for_depth, wait_until
+from holding_machine import (
+    READY,
+    SECONDS,
+    HoldingMachine,
+    fill_ready,
+    held_request,
+    occupy,
+    wait_for_depth,
+    wait_until,
+)
 from processes import ServerProcess
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
@@ -118,14 +127,17 @@ def test_a_drain_that_takes_too_long_fails_in_one_line(llama_folder: Path, machi
     with machine.start(llama_folder, "--drain-timeout", "0.5") as server:
         stub = server.wait_until_serving().stub()
         running = occupy(machine, stub, TOKEN)
-        waiting = [stub.Score.future(ids_request(3), timeout=SECONDS) for _ in range(4)]
-        stream = stub.StreamScore(iter([held_request(TOKEN)]), timeout=SECONDS)
+        stream = fill_ready(server, stub, *[held_request(TOKEN)] * READY)
+        waiting = [stub.Score.future(ids_request(3), timeout=SECONDS) for _ in range(3)]
         wait_for_depth(server, 3)
         server.signal(signal.SIGTERM)
         assert server.wait() == 4
         for call in (running, *waiting):
             assert call.code() is grpc.StatusCode.UNAVAILABLE
-        assert next(stream).error.code == grpc.StatusCode.UNAVAILABLE.value[0]
-        assert stream.code() is grpc.StatusCode.UNAVAILABLE
+        for _ in range(READY):
+            assert next(stream).error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+        with pytest.raises(grpc.RpcError) as end:
+            next(stream)
+        assert end.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "stopped after --drain-timeout 0.5 s with 6 requests unanswered: status 4" in server.lines[-1]
     assert all(line.startswith("{") for line in server.lines), server.lines

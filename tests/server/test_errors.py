@@ -16,11 +16,22 @@ from checkpoints import write_checkpoint
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from holding_machine import (
+    READY,
+    SECONDS,
+    HoldingMachine,
+    fill_ready,
+    occupy,
+    wait_for_depth,
+    wait_until,
+)
 from processes import ServerProcess
 from score_requests import ids_prompt, ids_request, request, slow_request
 from scoring.v1 import scoring_pb2 as pb
 
 StatusCode = grpc.StatusCode
+# Begins a batch that is held until the test lets it go.
+HELD = 100
 
 
 def text_candidate(prompt: pb.Prompt) -> pb.Prompt:
@@ -169,44 +180,53 @@ def test_abandoned_requests_are_not_computed(slow_server: Callable[..., ServerPr
     assert metrics["trt_server_tokens_total{onnxruntime,computed}"] == 6 * 1500 + 1
 
 
+@pytest.fixture
+def machine(tmp_path: Path) -> HoldingMachine:
+    return HoldingMachine.make(tmp_path, (HELD,))
+
+
 def test_a_deadline_that_passes_is_counted_apart_from_a_caller_who_gives_up(
-    slow_server: Callable[..., ServerProcess],
+    llama_folder: Path, machine: HoldingMachine
 ) -> None:
-    server = slow_server()
-    stub = server.stub()
-    answered = [stub.Score.future(slow_request()) for _ in range(3)]
-    given_up = stub.Score.future(slow_request(), timeout=60)
-    late = [stub.Score.future(slow_request(), timeout=seconds) for seconds in (0.1, 0.2)]
-    late_stream = stub.StreamScore(iter([slow_request("a"), slow_request("b")]), timeout=0.2)
-    # One is computed, one is assembled.
-    while server.metrics()["trt_server_queue_depth{onnxruntime}"] < 2:
-        pass
-    given_up.cancel()
-    for call in (*late, late_stream):
-        assert call.exception().code() is StatusCode.DEADLINE_EXCEEDED
-    for call in answered:
-        call.result()
-    metrics = server.metrics()
-    codes = {code: metrics[f"trt_server_requests_total{{{code}}}"] for code in ("OK", "CANCELLED")}
-    assert codes == {"OK": 3, "CANCELLED": 1}
-    assert metrics["trt_server_requests_total{DEADLINE_EXCEEDED}"] == 4
+    with machine.start(llama_folder) as server:
+        stub = server.wait_until_serving().stub()
+        running = occupy(machine, stub, HELD)
+        assembled = fill_ready(server, stub, *[ids_request(3)] * READY)
+        given_up = stub.Score.future(ids_request(3), timeout=SECONDS)
+        # Long enough for them to come to the server.
+        late = [stub.Score.future(ids_request(3), timeout=seconds) for seconds in (2, 3)]
+        late_stream = stub.StreamScore(iter([ids_request(3, id="a"), ids_request(4, id="b")]), timeout=3)
+        wait_for_depth(server, 5)
+        given_up.cancel()
+        for call in (*late, late_stream):
+            assert call.exception().code() is StatusCode.DEADLINE_EXCEEDED
+        machine.let_go(HELD)
+        assert running.result().scores
+        assert all(reply.response.scores for reply in assembled)
+        total = "trt_server_requests_total"
+        # The server knows of a caller who has left a moment after the caller does.
+        wait_until(lambda: server.metrics()[f"{total}{{CANCELLED}}"] == 1)
+        wait_until(lambda: server.metrics()[f"{total}{{DEADLINE_EXCEEDED}}"] == 4)
+        assert server.metrics()[f"{total}{{OK}}"] == 1 + READY
 
 
 def test_drain_answers_what_was_accepted_and_refuses_the_rest(
-    slow_server: Callable[..., ServerProcess],
+    llama_folder: Path, machine: HoldingMachine
 ) -> None:
-    server = slow_server()
-    stub = server.stub()
-    accepted = [stub.Score.future(slow_request()) for _ in range(4)]
-    # One is computed, one is assembled, two wait.
-    while server.metrics()["trt_server_queue_depth{onnxruntime}"] < 2:
-        pass
-    server.signal(signal.SIGTERM)
-    refusal = _until_refused(stub)
-    assert refusal.code() is StatusCode.UNAVAILABLE
-    assert "draining" in str(refusal.details())
-    assert [len(call.result().scores) for call in accepted] == [6, 6, 6, 6]
-    assert server.wait() == 0
+    with machine.start(llama_folder) as server:
+        stub = server.wait_until_serving().stub()
+        running = occupy(machine, stub, HELD)
+        assembled = fill_ready(server, stub, *[ids_request(3)] * READY)
+        waiting = [stub.Score.future(ids_request(3, 4), timeout=SECONDS) for _ in range(2)]
+        wait_for_depth(server, 2)
+        refusal = _refusal_of_a_draining_server(server, stub)
+        assert refusal.code() is StatusCode.UNAVAILABLE
+        assert "draining" in str(refusal.details())
+        machine.let_go(HELD)
+        assert len(running.result().scores) == 1
+        assert [len(next(assembled).response.scores) for _ in range(READY)] == [1] * READY
+        assert [len(call.result().scores) for call in waiting] == [2, 2]
+        assert server.wait() == 0
 
 
 def test_drain_ends_a_stream_with_its_accepted_requests_answered(
@@ -250,29 +270,31 @@ def test_drain_ends_a_stream_with_its_accepted_requests_answered(
     assert len(answered) == len(set(answered))
 
 
-def test_a_draining_server_reads_no_more_from_a_stream(slow_server: Callable[..., ServerProcess]) -> None:
-    server = slow_server()
+def test_a_draining_server_reads_no_more_from_a_stream(llama_folder: Path, machine: HoldingMachine) -> None:
     draining = threading.Event()
 
     def requests() -> Iterator[pb.ScoreRequest]:
         for number in range(4):
-            yield slow_request(str(number))
+            yield ids_request(3, id=str(number))
         draining.wait(60)
         yield ids_request(1, id="late")
 
-    replies = server.stub().StreamScore(requests())
-    # One is computed, one is assembled, two wait.
-    while server.metrics()["trt_server_queue_depth{onnxruntime}"] < 2:
-        pass
-    server.signal(signal.SIGTERM)
-    _until_refused(server.stub())
-    draining.set()
-    for number in range(4):
-        reply = next(replies)
-        assert (reply.id, reply.WhichOneof("outcome")) == (str(number), "response")
-    with pytest.raises(grpc.RpcError, match="draining"):
-        next(replies)
-    assert server.wait() == 0
+    with machine.start(llama_folder) as server:
+        stub = server.wait_until_serving().stub()
+        running = occupy(machine, stub, HELD)
+        fill_ready(server, stub, *[ids_request(3)] * READY)
+        replies = stub.StreamScore(requests())
+        wait_for_depth(server, 4)
+        _refusal_of_a_draining_server(server, stub)
+        draining.set()
+        machine.let_go(HELD)
+        assert running.result().scores
+        for number in range(4):
+            reply = next(replies)
+            assert (reply.id, reply.WhichOneof("outcome")) == (str(number), "response")
+        with pytest.raises(grpc.RpcError, match="draining"):
+            next(replies)
+        assert server.wait() == 0
 
 
 @contextmanager
@@ -313,10 +335,8 @@ def test_stop_while_loading(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def _until_refused(stub: Any) -> grpc.RpcError:
-    """Small requests until one is refused: the signal takes a moment to arrive."""
-    while True:
-        error = stub.Score.future(ids_request(1)).exception()
-        if error is not None:
-            assert isinstance(error, grpc.RpcError)
-            return error
+def _refusal_of_a_draining_server(server: ServerProcess, stub: Any) -> Any:
+    """Have it take no more work, and return what a caller is told then."""
+    server.signal(signal.SIGTERM)
+    wait_until(lambda: any("draining" in line for line in server.lines))
+    return stub.Score.future(ids_request(1), timeout=SECONDS).exception()

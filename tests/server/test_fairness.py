@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
+from random import Random
 
 import grpc
 import numpy as np
@@ -18,6 +18,8 @@ from holding_machine import (
     READY,
     SECONDS,
     HoldingMachine,
+    ask_in_order,
+    fill_ready,
     held_request,
     occupy,
     stub_of_its_own,
@@ -25,9 +27,7 @@ from holding_machine import (
     wait_until,
 )
 from instant_engine import Instant, Zeros
-from processes import ServerProcess
 from score_requests import ids_request
-from scoring.v1 import scoring_pb2 as pb
 from trt_server.engines.engine import Batch
 from trt_server.errors import LateError, QueueFullError
 from trt_server.rpc.caller import Callers
@@ -39,13 +39,6 @@ from trt_server.scheduling.request import ScoringRequest
 
 # Each begins a batch of its own, which is held until the test lets it go.
 TOKENS = range(100, 116)
-
-
-def ask_in_bulk(server: ServerProcess, tokens: Iterable[int]) -> Iterator[pb.StreamScoreResponse]:
-    replies: Iterator[pb.StreamScoreResponse] = stub_of_its_own(server).StreamScore(
-        iter([held_request(token) for token in tokens])
-    )
-    return replies
 
 
 @pytest.fixture
@@ -60,7 +53,7 @@ def test_who_asks_for_little_waits_for_no_more_than_what_runs(
     with machine.start(llama_folder) as server:
         server.wait_until_serving()
         first = occupy(machine, stub_of_its_own(server), TOKENS[0])
-        bulk = ask_in_bulk(server, TOKENS[1:])
+        bulk = ask_in_order(stub_of_its_own(server), *map(held_request, TOKENS[1:]))
         wait_for_depth(server, len(TOKENS) - 1 - READY)
         interactive = stub_of_its_own(server).Score.future(ids_request(3), timeout=SECONDS)
         wait_for_depth(server, len(TOKENS) - READY)
@@ -82,7 +75,8 @@ def test_a_full_queue_has_room_for_a_caller_with_less(llama_folder: Path, machin
         server.wait_until_serving()
         first = occupy(machine, stub_of_its_own(server), TOKENS[0])
         others = stub_of_its_own(server)
-        full = [others.Score.future(held_request(token)) for token in TOKENS[1 : 1 + READY + 8]]
+        assembled = fill_ready(server, others, *map(held_request, TOKENS[1 : 1 + READY]))
+        full = [others.Score.future(held_request(token)) for token in TOKENS[1 + READY : 1 + READY + 8]]
         wait_for_depth(server, 8)
         interactive = stub_of_its_own(server).Score.future(ids_request(3), timeout=SECONDS)
         wait_until(lambda: any(call.done() for call in full))
@@ -98,6 +92,7 @@ def test_a_full_queue_has_room_for_a_caller_with_less(llama_folder: Path, machin
         machine.let_go(*TOKENS)
         assert interactive.result().scores
         assert all(call.result().scores for call in [first, *full] if call is not refused)
+        assert all(reply.response.scores for reply in assembled)
         assert server.metrics()["trt_server_requests_not_computed_total{tensorrt,displaced}"] == 1
 
 
@@ -167,6 +162,88 @@ def test_beside_many_who_ask_in_bulk_the_wait_is_the_same() -> None:
         await asyncio.gather(*(request.result for request in bulk))
         queue.drain()
         await group.finish()
+
+    asyncio.run(asyncio.wait_for(test(), SECONDS))
+
+
+class Clocked(Instant):
+    """Computes a batch when it is let; its clock goes on by a unit for each token, and then alone.
+
+    Attributes:
+        begun: How long the first row of each batch is that it has begun.
+        ends: When it had computed each.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[int] = []
+        self.ends: list[int] = []
+        self.allowed = threading.Semaphore(0)
+        self._beginnings, self._endings = threading.Semaphore(0), threading.Semaphore(0)
+
+    @property
+    def now(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def computed(self, length: int) -> int:
+        """How many batches it has computed whose first row is so long."""
+        return self.begun[: len(self.ends)].count(length)
+
+    def run(self, batches: int) -> None:
+        """Let it compute so many."""
+        for _ in range(batches):
+            assert self._beginnings.acquire(timeout=SECONDS)
+            self.allowed.release()
+            assert self._endings.acquire(timeout=SECONDS)
+
+    def wait_until_begun(self) -> None:
+        """Until it would compute, if it were let."""
+        assert self._beginnings.acquire(timeout=SECONDS)
+        self._beginnings.release()
+
+    def submit(self, batch: Batch) -> Zeros:
+        self.begun.append(int(batch.lengths[0]))
+        self._beginnings.release()
+        assert self.allowed.acquire(timeout=SECONDS)
+        self.ends.append(self.now + int(batch.lengths[0]))
+        self._endings.release()
+        return super().submit(batch)
+
+
+@pytest.mark.parametrize("callers", [1, 4, 16])
+def test_the_99th_percentile_of_who_asks_for_little_is_bounded(callers: int) -> None:
+    """At most three times what it is alone, and one batch: in an engine's time that only batches take."""
+    little, much, asked, rng = 5, 40, 100, Random(callers)
+
+    async def waits(bulk: int) -> list[int]:
+        engine, queue = Clocked(), RequestQueue(4096)
+        requests = [a_request(f"bulk {number % callers}", much) for number in range(bulk)]
+        for request in requests:
+            queue.put(request)
+        batching = Batching(1, 10**6, 0.0)
+        group = EngineGroup([lambda: engine], ["none"], queue, batching, lambda _: None, lambda _: None)
+        await group.start()
+        found = []
+        for _ in range(asked):
+            if bulk:
+                # It comes as a batch begins, after some others: it waits for the whole of what runs.
+                await asyncio.to_thread(engine.run, rng.randint(0, 3))
+                await asyncio.to_thread(engine.wait_until_begun)
+            start, before = engine.now, engine.computed(little)
+            queue.put(a_request("interactive", little))
+            while engine.computed(little) == before:
+                await asyncio.to_thread(engine.run, 1)
+            found.append(engine.now - start)
+        engine.allowed.release(bulk + asked)
+        await asyncio.gather(*(request.result for request in requests))
+        queue.drain()
+        await group.finish()
+        return sorted(found)
+
+    async def test() -> None:
+        alone, beside = await waits(0), await waits(600)
+        assert alone[98] == little
+        assert beside[98] <= 3 * alone[98] + much
 
     asyncio.run(asyncio.wait_for(test(), SECONDS))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import trustme
 from certificates import Authority
+from holding_machine import HoldingMachine, occupy, wait_until
 from processes import ServerProcess
-from score_requests import slow_request
 
 
 def test_a_server_that_serves_is_healthy(server: ServerProcess) -> None:
@@ -19,20 +19,21 @@ def test_a_server_that_serves_is_healthy(server: ServerProcess) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-def test_a_server_that_drains_is_not_healthy_and_says_so_to_prometheus_too(slow_folder: Path) -> None:
-    with ServerProcess("--model", str(slow_folder)) as server:
+def test_a_server_that_drains_is_not_healthy_and_says_so_to_prometheus_too(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    machine = HoldingMachine.make(tmp_path, (100,))
+    with machine.start(llama_folder) as server:
         stub = server.wait_until_serving().stub()
         assert server.metrics()["trt_server_serving"] == 1
-        replies = [stub.Score.future(slow_request()) for _ in range(3)]
-        while server.metrics()["trt_server_queue_depth{onnxruntime}"] < 1:
-            pass
+        running = occupy(machine, stub, 100)
         server.signal(signal.SIGTERM)
-        while server.metrics()["trt_server_serving"] == 1:
-            pass
+        wait_until(lambda: server.metrics()["trt_server_serving"] == 0)
         url = server.url.replace("127.0.0.1", "localhost")
         checked = healthcheck(TRT_SERVER_GRPC_PORT=str(server.ports["grpc_port"]))
         assert (checked.returncode, checked.stderr) == (1, f"{url}: NOT_SERVING\n")
-        assert len([reply.result() for reply in replies]) == 3
+        machine.let_go(100)
+        assert running.result().scores
 
 
 def test_a_server_that_is_gone_is_named_in_one_line() -> None:

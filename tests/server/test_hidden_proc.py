@@ -27,6 +27,7 @@ def in_a_sandbox(hide: str, *command: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("hide", "engine"), HIDING.values(), ids=HIDING)
+@pytest.mark.usefixtures("measured_peak")
 def test_it_serves_and_tells_what_it_can(llama_folder: Path, hide: str, engine: str) -> None:
     try:
         tried = subprocess.run(in_a_sandbox(hide, "true"), capture_output=True, check=False, timeout=60)

@@ -14,6 +14,7 @@ from scoring.v1 import scoring_pb2 as pb
 from trt_server.engines.engine import Engine, PeakFlops
 from trt_server.scheduling.peak_turn import PeakTurn
 
+pytestmark = pytest.mark.usefixtures("measured_peak")
 AGAIN = pb.GetModelRequest(measure_peak=True)
 
 
@@ -26,7 +27,8 @@ def test_a_measured_peak_is_measured_again_and_the_largest_counts(llama_folder: 
         told = stub.GetModel(pb.GetModelRequest()).peak
         metrics = server.metrics()
     assert [peak.measured.count for peak in peaks] == [1, 2, 3]
-    assert first.measured.least_flops_per_second == first.flops_per_second > 0
+    assert first.measured.least_flops_per_second == first.flops_per_second > 1e8
+    assert first.source.startswith("measured: ")
     assert told == peaks[-1]
     for before, after in pairwise(peaks):
         assert after.flops_per_second >= before.flops_per_second

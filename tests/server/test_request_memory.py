@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -63,7 +64,7 @@ def used(server: ServerProcess) -> float:
 def wait_until(server: ServerProcess, happened: Callable[[float], bool]) -> None:
     """Ask for the memory that requests take until it is so, which the test's deadline bounds."""
     while not happened(used(server)):
-        pass
+        time.sleep(0.02)
 
 
 def send_large(server: ServerProcess, compression: grpc.Compression) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from holding_machine import SECONDS, HoldingMachine, held_request, occupy, wait_for_depth
+from holding_machine import SECONDS, HoldingMachine, ask_in_order, held_request, occupy
 from processes import ServerProcess
 from score_requests import ids_request
 
@@ -74,8 +74,8 @@ def test_it_can_be_switched_off(llama_folder: Path, machine: HoldingMachine) -> 
     with machine.start(llama_folder, "--stall-timeout", "0") as server:
         stub = server.wait_until_serving().stub()
         running = occupy(machine, stub, TOKEN)
-        others = [stub.Score.future(held_request(OTHER), timeout=SECONDS) for _ in range(3)]
-        wait_for_depth(server, 1)
+        others = ask_in_order(stub, *[held_request(OTHER)] * 3)
         machine.let_go(TOKEN, OTHER)
-        assert all(call.result().scores for call in (running, *others))
+        assert running.result().scores
+        assert [bool(reply.response.scores) for reply in others] == [True] * 3
         assert not [line for line in server.lines if "not serving" in line]

@@ -19,7 +19,7 @@ SIZES = {"alpha": 90, "beta": 60}
 QUESTIONS = sum(SIZES.values())
 # A run is killed so often before it is let through.
 KILLS_A_RUN = 5
-# The longest that a start takes here, more or less: within it a kill comes before the first request.
+# The first kill of a run comes before its first answer: within so long, which a start takes more or less.
 START_SECONDS = 1.5
 
 Key = tuple[str, int]
@@ -67,12 +67,14 @@ class _Campaign:
         rng, victim = Random(f"{self._seed} run {number}"), _Victim()
         where = f"seed {self._seed}, run {number}"
         with Double(tokenizer_files(byte_level()), victim.decide) as double:
-            for _ in range(kills):
+            for place in range(kills):
                 before, asked = kept(output), len(double.asked)
                 left = QUESTIONS - len(before)
                 if not left:
                     break
-                self._kill_once(double, victim, output, rng, asked + rng.randrange(left))
+                request = asked + (rng.randrange(left) if place else 0)
+                in_start = None if place else rng.uniform(0, START_SECONDS)
+                self._kill_once(double, victim, output, request, in_start)
                 self._hold(double, asked, before, kept(output), where)
             before, asked = kept(output), len(double.asked)
             result = client(*self._arguments(double, output))
@@ -91,15 +93,15 @@ class _Campaign:
             return ("--resume", output)
         return ("--url", double.url, "--data", self._data, "--output", output)
 
-    def _kill_once(self, double: Double, victim: _Victim, output: Path, rng: Random, request: int) -> None:
-        """At a request's coming, or in one start of five at some time before there are any."""
-        in_start = rng.random() < 0.2
-        if not in_start:
-            victim.request = request
+    def _kill_once(
+        self, double: Double, victim: _Victim, output: Path, request: int, seconds: float | None
+    ) -> None:
+        """At the coming of a request, or so many seconds after the start where that is earlier."""
+        victim.request = request
         victim.process = running = ClientProcess(*self._arguments(double, output))
         victim.is_known.set()
-        if in_start:
-            threading.Event().wait(rng.uniform(0, START_SECONDS))
+        if seconds is not None:
+            threading.Event().wait(seconds)
             # It may have come to its end before.
             with contextlib.suppress(ProcessLookupError):
                 running.signal(signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import takewhile
@@ -16,7 +17,7 @@ from google.protobuf.message import DecodeError
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from mutation import mutated, mutated_body, mutated_request
+from mutation import VOCABULARY, mutated, mutated_body, mutated_request
 from outcome import SECONDS, Outcome, hold_the_rest, memory_mib, reference_answer
 from processes import ServerProcess
 from scoring.v1 import scoring_pb2 as pb
@@ -36,34 +37,41 @@ MAX_ID_BYTES = 256
 CALLERS, AT_ONCE, A_STREAM = 4, 8, 10
 # After so many a server has what it keeps for good, and its memory is looked at for the first time.
 WARM = 1000
+# A campaign whose messages are refused at the door tells nothing of the engine behind it.
+LEAST_ANSWERED = 0.4
+# Of stored prefixes, so that they make way for others, and their memory is not taken for what grows.
+PREFIX_BYTES = "8MiB"
 # Between them memory and metrics are looked at: what grows and does not stop shows.
 PARTS = 10
 # A process that was asked hundreds of thousands of things keeps some of what it had, and no more than this.
 MOST_GROWTH_MIB = 100
 
 
-def send_mutated(model: Path, count: int, seed: int) -> Outcome:
+def send_mutated(model: Path, count: int, seed: int, until: float = math.inf) -> Outcome:
     """Send mutated messages to a server of this checkpoint.
 
     Args:
         model: The checkpoint, with a tokenizer.
         count: How many messages: nine of ten by gRPC, the others over HTTP.
         seed: What they follow from.
+        until: When no more are sent, on the clock of time.monotonic.
 
     Returns:
         How many had which status, and what did not hold.
     """
     outcome = Outcome("mutated messages")
-    with ServerProcess("--model", str(model), "--max-batch-size", "8", "--http-port", "0") as server:
+    arguments = ("--max-batch-size", "8", "--http-port", "0", "--prefix-cache-bytes", PREFIX_BYTES)
+    with ServerProcess("--model", str(model), *arguments) as server:
         expected = reference_answer(server.wait_until_serving())
         warm = min(WARM, count // 10)
-        campaign = _Campaign(server, seed, outcome)
+        campaign = _Campaign(server, seed, outcome, until)
         campaign.run(0, warm)
         before = memory_mib(server)
         after_each = []
         for part in range(PARTS):
             start, end = (warm + (count - warm) * place // PARTS for place in (part, part + 1))
-            campaign.run(start, end)
+            if time.monotonic() < until:
+                campaign.run(start, end)
             after_each.append(memory_mib(server))
         hold_the_rest(outcome, server, expected)
         after = memory_mib(server)
@@ -72,7 +80,14 @@ def send_mutated(model: Path, count: int, seed: int) -> Outcome:
             f"memory grew from {before} to {after} MiB over {count} messages",
         )
         outcome.hold(server.stop() == 0, "the server did not end with status 0")
+        outcome.hold(
+            campaign.share_answered > LEAST_ANSWERED,
+            f"{campaign.share_answered:.0%} of the messages were answered: they ask too little of the engine",
+        )
     outcome.tell("messages", sum(campaign.sent.values()))
+    if sum(campaign.sent.values()) < count:
+        outcome.tell("messages that there was no time for", count - sum(campaign.sent.values()))
+    outcome.tell("answered with OK", f"{campaign.share_answered:.1%}")
     for kind, number in sorted(campaign.sent.items()):
         outcome.tell(f"of them {kind}", number)
     for kind, statuses in (("Score", campaign.scored), ("others", campaign.others), ("HTTP", campaign.http)):
@@ -85,8 +100,9 @@ def send_mutated(model: Path, count: int, seed: int) -> Outcome:
 class _Campaign:
     """Sends messages by their numbers, and counts what came back."""
 
-    def __init__(self, server: ServerProcess, seed: int, outcome: Outcome) -> None:
+    def __init__(self, server: ServerProcess, seed: int, outcome: Outcome, until: float) -> None:
         self._server = server
+        self._until = until
         self._seed = seed
         self._outcome = outcome
         self.sent: Counter[str] = Counter()
@@ -94,8 +110,14 @@ class _Campaign:
         self.others: Counter[str] = Counter()
         self.http: Counter[str] = Counter()
 
+    @property
+    def share_answered(self) -> float:
+        """Of all messages so far, those that were answered as they asked for."""
+        answered = self.scored["OK"] + self.others["OK"] + self.http["200"]
+        return answered / max(1, sum(self.sent.values()))
+
     def run(self, start: int, end: int) -> None:
-        """Messages of the numbers from start to before end."""
+        """Messages of the numbers from start to before end, as far as there is time."""
         before, counted = dict(self.scored), _counted(self._server)
         http_from = end - (end - start) // 10
         asyncio.run(self._by_grpc(iter(range(start, http_from))))
@@ -109,7 +131,7 @@ class _Campaign:
     async def _by_grpc(self, numbers: object) -> None:
         async def work(channel: aio.Channel) -> None:
             for number in numbers:  # type: ignore[attr-defined]
-                if self._server.process.poll() is not None:
+                if self._is_over():
                     return
                 await self._in_time(number, self._send(channel, number))
 
@@ -121,12 +143,15 @@ class _Campaign:
     async def _over_http(self, numbers: object) -> None:
         async def work(session: aiohttp.ClientSession) -> None:
             for number in numbers:  # type: ignore[attr-defined]
-                if self._server.process.poll() is not None:
+                if self._is_over():
                     return
                 await self._in_time(number, self._post(session, number))
 
         async with aiohttp.ClientSession(self._server.http) as session:
             await asyncio.gather(*(work(session) for _ in range(AT_ONCE)))
+
+    def _is_over(self) -> bool:
+        return self._server.process.poll() is not None or time.monotonic() > self._until
 
     async def _in_time(self, number: int, sending: object) -> None:
         try:
@@ -170,6 +195,10 @@ class _Campaign:
                 self._broken(number, "got a score without all candidates")
             if len(score.continuations) != len(prompt.continuations):
                 self._broken(number, "got a score without all continuations")
+            if len(score.top_token_ids) != min(prompt.top_tokens, VOCABULARY):
+                self._broken(number, "got a score without all of the most likely tokens")
+            if prompt.WhichOneof("content") != "text" and len(score.own_tokens.token_ids) != _own(prompt):
+                self._broken(number, "got a score without all of the prompt's own tokens")
             if not all(math.isfinite(value) and value <= 1e-4 for value in score.candidate_logprobs):
                 self._broken(number, f"got {list(score.candidate_logprobs)} as log-probabilities")
 
@@ -237,6 +266,11 @@ class _Campaign:
         self.http[str(reply.status)] += 1
         if reply.status not in ALLOWED_HTTP:
             self._broken(number, f"to {path} got {reply.status}: {text[:300]}")
+
+
+def _own(prompt: pb.Prompt) -> int:
+    """How many of its own tokens a prompt of token ids asks for."""
+    return len(prompt.token_ids.ids) - 1 if prompt.all_tokens else prompt.last_tokens
 
 
 def _before_the_first_that_is_none(contents: list[bytes]) -> list[pb.ScoreRequest]:

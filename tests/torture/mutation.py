@@ -1,4 +1,4 @@
-"""Messages that no caller would write: requests with hostile fields, and their bytes changed at random.
+"""Messages that no caller would write: legal but odd ones, hostile ones, and bytes changed at random.
 
 Each follows from a seed and its number alone, so that one that broke something can be had again.
 """
@@ -25,18 +25,30 @@ TEXTS = (
 )  # fmt: skip
 PLACES = (0, 0, 0, 1, 2, 5, LARGEST)
 PATHS = ("/v1/completions", "/v1/completions", "/v1/completions", "/tokenize", "/detokenize", "/v1/models")
+# Of all messages: so many are legal, and an engine computes them; the bytes of so many are changed.
+LEGAL, CHANGED = 0.4, 0.35
+MOST_PROMPTS, MOST_TOP_TOKENS = 8, 20
+# Fields that this contract does not have, and an empty id: a later one of a kind counts.
+UNKNOWN_FIELDS = (b"", b"", b"\x98\x06\x01", b"\x9a\x06\x03abc", b"\x9d\x06\0\0\0\0")
 
 
 def mutated_request(seed: int, number: int) -> bytes:
     """A ScoreRequest, or what was one before its bytes were changed."""
     rng = random.Random(f"{seed} message {number}")
-    content: bytes = hostile_request(rng).SerializeToString()
-    return content if rng.random() < 0.4 else mutated(rng, content)
+    kind = rng.random()
+    if kind < LEGAL:
+        content: bytes = odd_request(rng).SerializeToString()
+        return content + rng.choice(UNKNOWN_FIELDS)
+    content = hostile_request(rng).SerializeToString()
+    return mutated(rng, content) if kind < LEGAL + CHANGED else content
 
 
 def mutated_body(seed: int, number: int) -> tuple[str, bytes]:
     """A path of the HTTP port, and a body that is JSON or was some."""
     rng = random.Random(f"{seed} body {number}")
+    kind = rng.random()
+    if kind < LEGAL:
+        return odd_body(rng)
     path = rng.choice(PATHS)
     fields: dict[str, Any] = {"tokens" if path == "/detokenize" else "prompt": _json_prompt(rng)}
     if path == "/v1/completions":
@@ -46,7 +58,32 @@ def mutated_body(seed: int, number: int) -> tuple[str, bytes]:
     if rng.random() < 0.1:
         fields[rng.choice(TEXTS)] = rng.choice((None, [], {}, [[[[]]]], "x"))
     content = json.dumps(fields).encode()
-    return path, content if rng.random() < 0.4 else mutated(rng, content)
+    return path, mutated(rng, content) if kind < LEGAL + CHANGED else content
+
+
+def odd_request(rng: random.Random) -> pb.ScoreRequest:
+    """A request that is to be answered, as far from the usual ones as the contract allows."""
+    return pb.ScoreRequest(
+        id=_mostly(
+            rng, "r", ("", "x" * 256, "\u00e9" * 128, "\0", "\x1b[2J", "\u202e", "../..", "\U0001f642" * 64)
+        ),
+        prompts=[_odd_prompt(rng) for _ in range(_mostly(rng, 1, (2, 3, MOST_PROMPTS)))],
+        allow_prefix_reuse=rng.random() < 0.3,
+    )
+
+
+def odd_body(rng: random.Random) -> tuple[str, bytes]:
+    """A path of the HTTP port, and a body that is to be answered."""
+    path = rng.choice(("/v1/completions", "/v1/completions", "/tokenize", "/detokenize"))
+    if path == "/detokenize":
+        fields: dict[str, Any] = {"tokens": _odd_ids(rng)}
+    elif path == "/tokenize":
+        fields = {"prompt": _odd_text(rng)}
+    else:
+        prompts = (_odd_text(rng), _odd_ids(rng), [_odd_ids(rng), _odd_ids(rng)], [_odd_text(rng), "A"])
+        fields = {"max_tokens": 1, "temperature": 0, "logprobs": _mostly(rng, 1, (0, 2, 5))}
+        fields["prompt"] = rng.choice(prompts)
+    return path, json.dumps(fields, ensure_ascii=rng.random() < 0.5).encode()
 
 
 def hostile_request(rng: random.Random) -> pb.ScoreRequest:
@@ -89,6 +126,50 @@ def _prompt(rng: random.Random) -> pb.Prompt:
     elif own < 0.2:
         prompt.all_tokens = rng.random() < 0.9
     return prompt
+
+
+def _odd_prompt(rng: random.Random) -> pb.Prompt:
+    prompt = pb.Prompt(
+        candidates=[
+            pb.Candidate(token_id=token) for token in _odd_ids(rng, _mostly(rng, 4, (1, 2, 40, 300)))
+        ],
+        top_tokens=_mostly(rng, 0, (1, 2, MOST_TOP_TOKENS)),
+        omit_special_tokens=rng.random() < 0.2,
+    )
+    if rng.random() < 0.2:
+        prompt.text = _odd_text(rng)
+        if rng.random() < 0.3:
+            prompt.all_tokens = rng.random() < 0.9
+        return prompt
+    ids = _odd_ids(rng)
+    prompt.token_ids.ids.extend(ids)
+    prompt.shared_prefix_tokens = _mostly(rng, 0, (len(ids), rng.randint(0, len(ids))))
+    for _ in range(_mostly(rng, 0, (1, 3, 20))):
+        prompt.continuations.add(token_ids=pb.TokenIds(ids=_odd_ids(rng, rng.randint(1, 9))))
+    own = rng.random()
+    if own < 0.1:
+        prompt.last_tokens = rng.randrange(len(ids))
+    elif own < 0.2:
+        prompt.all_tokens = rng.random() < 0.9
+    # Nothing of candidates, where something else is asked for.
+    if rng.random() < 0.1 and (prompt.continuations or prompt.top_tokens):
+        del prompt.candidates[:]
+    return prompt
+
+
+def _odd_ids(rng: random.Random, count: int = 0) -> list[int]:
+    """All the same, the least and the largest, or any."""
+    count = count or rng.choice(LENGTHS)
+    kind = rng.random()
+    if kind < 0.1:
+        return [rng.choice((0, VOCABULARY - 1))] * count
+    if kind < 0.2:
+        return [rng.choice((0, VOCABULARY - 1)) for _ in range(count)]
+    return [rng.randrange(VOCABULARY) for _ in range(count)]
+
+
+def _odd_text(rng: random.Random) -> str:
+    return "A" + _text(rng)
 
 
 def _ids(rng: random.Random) -> list[int]:

@@ -20,6 +20,8 @@ from trt_server.cache.folder import ABOUT
 
 IN_FLIGHT = 24
 SERVING = '"event": "serving"'
+# A start that came to serve before its moment is followed by another one, and so many are started at most.
+MOST_STARTS = 4
 # What callers of a server that is killed are told.
 TOLD = {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
 
@@ -30,7 +32,7 @@ def kill_servers(folder: Path, model: Path, kills: int, seed: int) -> Outcome:
     Args:
         folder: Where caches are written; empty.
         model: The checkpoint.
-        kills: How many kills, half of them in starts.
+        kills: How many kills: half of them in starts, before the server serves, the others in runs.
         seed: Where they come follows from it.
 
     Returns:
@@ -59,25 +61,26 @@ class _Campaign:
         self._arguments = ("--model", str(model), "--max-prompt-tokens", "100", "--max-batch-size", "4")
         self.kills: Counter[str] = Counter()
         self.compared = self.unfinished = self.damaged = self.callers = 0
-        with self._start() as server:
-            started = time.monotonic()
-            self._expected = reference_answer(server.wait_until_serving())
-            self._start_seconds = time.monotonic() - started
-            self._start_lines = next(n for n, line in enumerate(server.lines) if SERVING in line)
-            assert server.stop() == 0
+        self._expected, self._start_with = [], {}
+        for is_cached in (False, True):
+            with self._start() as server:
+                self._start_with[is_cached] = _times_of_lines(server)
+                self._expected = reference_answer(server)
+                assert server.stop() == 0
         self._whole = contents(self._cache)
         assert self._whole, "a start leaves nothing in the cache"
 
     def one_round(self, number: int) -> None:
         """A start that is killed, one that is let through, and a kill in its run."""
         rng, where = Random(f"{self._seed} server {number}"), f"seed {self._seed}, server kill {number}"
-        if rng.random() < 0.7:
-            shutil.rmtree(self._cache)
-        with self._start() as server:
-            self._kill_at(
-                server, rng.randrange(self._start_lines + 1), rng.uniform(0, 0.2 * self._start_seconds)
-            )
-        self._hold_cache(where)
+        for _ in range(MOST_STARTS):
+            if rng.random() < 0.7:
+                shutil.rmtree(self._cache)
+            with self._start() as server:
+                is_in_start = self._kill_at(server, *self._moment(rng))
+            self._hold_cache(where)
+            if is_in_start:
+                break
         with self._start() as server:
             answer = reference_answer(server.wait_until_serving())
             self._outcome.hold(is_same(answer, self._expected), f"{where}: it answers otherwise than before")
@@ -87,15 +90,30 @@ class _Campaign:
     def _start(self) -> ServerProcess:
         return ServerProcess(*self._arguments, environment=gpu_machine(self._cache))
 
-    def _kill_at(self, server: ServerProcess, lines: int, seconds: float) -> None:
-        """So many seconds after it has logged so many lines: what is written is written between the lines."""
+    def _moment(self, rng: Random) -> tuple[int, float]:
+        """A random moment of a start: a number of lines that it has logged, and seconds after the last.
+
+        Half of the moments come from all of its time, and half from the time between two lines, which is
+        short where little is done: what is written is written between the lines.
+        """
+        times = self._start_with[self._cache.is_dir()]
+        if rng.random() < 0.5:
+            return 0, rng.uniform(0, times[-1])
+        lines = rng.randrange(len(times) - 1)
+        return lines + 1, rng.uniform(0, times[lines + 1] - times[lines])
+
+    def _kill_at(self, server: ServerProcess, lines: int, seconds: float) -> bool:
+        """Kill it at a moment of its start, and return whether it did not serve yet."""
         while not (len(server.lines) >= lines or _serves(server)) and server.process.poll() is None:
             time.sleep(0.001)
-        time.sleep(seconds)
-        is_serving = _serves(server)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not _serves(server):
+            time.sleep(min(0.001, seconds))
         self._outcome.hold(server.process.poll() is None, f"a start ended by itself: {server.lines[-1:]}")
         server.kill()
+        is_serving = _serves(server)
         self.kills["when it served already" if is_serving else "in its start"] += 1
+        return not is_serving
 
     def _kill_in_flight(self, server: ServerProcess, rng: Random, where: str) -> None:
         stub = server.stub()
@@ -118,6 +136,19 @@ class _Campaign:
             if not self._outcome.hold(content == self._whole.get(name), f"{where}: {name} is not whole"):
                 self.damaged += 1
         self.unfinished += sum(each.state == UNFINISHED for each in cache_entries(self._cache))
+
+
+def _times_of_lines(server: ServerProcess) -> list[float]:
+    """When a server that has just been started logs each line until it serves, in seconds from now."""
+    times: list[float] = []
+    started = time.monotonic()
+    while not times or not _serves(server):
+        assert server.process.poll() is None, server.lines
+        if len(server.lines) > len(times):
+            times += [time.monotonic() - started] * (len(server.lines) - len(times))
+        time.sleep(0.001)
+    server.wait_until_serving()
+    return times
 
 
 def _serves(server: ServerProcess) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import campaign
 import pytest
 from client_kills import kill_clients
-from floods import flood
+from floods import AT_ONCE, flood
 from full_disk import fill_disks
 from garbage import connect_garbage
 from mutated_messages import send_mutated
@@ -38,7 +38,7 @@ def test_garbage_connections_cost_nothing_that_stays(llama_folder: Path) -> None
 
 
 def test_floods_take_no_more_than_their_budget(llama_folder: Path) -> None:
-    holds(flood(llama_folder, 60))
+    holds(flood(llama_folder, AT_ONCE))
 
 
 def test_killed_servers_leave_a_whole_cache_and_the_next_one_serves(

@@ -30,6 +30,7 @@ from mmlu_client.data.item import Key
 from mmlu_client.errors import InputError
 from mmlu_client.tasks.document import Document, Grade, GradingError, TextRequest, TextScore
 from mmlu_client.tasks.installed import lm_eval_version
+from mmlu_client.tasks.yaml_file import check_yaml_files
 
 # The kinds of requests that a server which scores text can answer.
 SCORED = ("loglikelihood", "loglikelihood_rolling", "multiple_choice")
@@ -200,6 +201,7 @@ def load_tasks(choice: TaskChoice) -> TaskSet:
     np.random.seed(DEFAULT_OTHER_SEED)
     if choice.include_path is not None and not choice.include_path.is_dir():
         raise InputError(f"--include-path {choice.include_path} is not a folder")
+    check_yaml_files(_own_files(choice))
     manager = _quietly("--include-path", lambda: task_manager(choice.include_path, choice.names))
     names = _known_names(choice.names, manager)
     for name in names:
@@ -214,6 +216,13 @@ def load_tasks(choice: TaskChoice) -> TaskSet:
         for instance in task.instances:
             _check_type(name, instance.request_type)
     return TaskSet(choice, loaded["tasks"], loaded.get("groups", {}))
+
+
+def _own_files(choice: TaskChoice) -> Iterator[Path]:
+    """Yield the person's own YAML files."""
+    if choice.include_path is not None:
+        yield from sorted(path for path in choice.include_path.rglob("*.yaml") if path.is_file())
+    yield from (Path(name) for name in choice.names if Path(name).is_file())
 
 
 @lru_cache(maxsize=2)

@@ -310,7 +310,7 @@ def _onnxruntime(settings: Settings, reason: str) -> EngineChoice:
     ) -> Engine:
         from trt_server.engines.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(checkpoint, limits, settings.threads)
+        return OnnxRuntimeEngine(checkpoint, limits, settings.threads, peak_flops=settings.peak_flops)
 
     devices = (CpuDevice(),)
     return EngineChoice(
@@ -334,7 +334,7 @@ def _openvino(settings: Settings, reason: str) -> EngineChoice:
     ) -> Engine:
         from trt_server.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(checkpoint, limits, precision, settings.threads)
+        return OpenVinoEngine(checkpoint, limits, precision, settings.threads, peak_flops=settings.peak_flops)
 
     def check_machine() -> None:
         # Every processor has fp32, and the library takes a while to load.
@@ -376,11 +376,12 @@ def _torch(
     chosen = precision or ("fp16" if on_gpu else "fp32")
 
     def make(
-        checkpoint: Checkpoint, limits: EngineLimits, _: Settings, device: Device, __: Prepared | None
+        checkpoint: Checkpoint, limits: EngineLimits, settings: Settings, device: Device, _: Prepared | None
     ) -> Engine:
         from trt_server.engines.torch import TorchEngine
 
-        return TorchEngine(checkpoint, limits, chosen, threads, device.ordinal)
+        peak_flops = settings.peak_flops
+        return TorchEngine(checkpoint, limits, chosen, threads, device.ordinal, peak_flops=peak_flops)
 
     devices: tuple[Device, ...] = (CpuDevice(),)
     if on_gpu:

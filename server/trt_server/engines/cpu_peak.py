@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psutil
 
 from trt_server.devices.machine_memory import HIDDEN
-from trt_server.engines.engine import PeakFlops, PeakMeasurements
+from trt_server.engines.engine import PeakFlops, PeakMeasurements, given_peak
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,15 @@ class _Timed:
 class CpuPeak:
     """The largest rate of all measurements so far."""
 
-    def __init__(self, make_product: MakeProduct, threads: int, what: str, *, blocking: bool) -> None:
+    def __init__(
+        self,
+        make_product: MakeProduct,
+        threads: int,
+        what: str,
+        *,
+        blocking: bool,
+        given: float | None = None,
+    ) -> None:
         """Prepare measurements; none is made yet.
 
         Args:
@@ -60,7 +68,9 @@ class CpuPeak:
             what: A description of these products, for the source of the peak.
             blocking: Whether a thread that waits for others leaves its core. Where threads spin instead,
                 their processor time does not tell whether they had a core to themselves.
+            given: FLOP/s that are the peak, and nothing is measured; None: they are not known.
         """
+        self._given = None if given is None else given_peak(given)
         self._make_product = make_product
         self._threads = threads
         self._blocking = blocking
@@ -70,10 +80,14 @@ class CpuPeak:
     def measure(self) -> PeakFlops:
         """Measure once more, for half a second at most and much less where the cores are free.
 
+        A peak that is given is returned as it is.
+
         Several sizes are timed in turn, and the fastest single product counts. The measurement is contended
         where the threads were running for less than 0.95 of that product's time and other processes for more
         than 0.05 of the whole measurement's.
         """
+        if self._given is not None:
+            return self._given
         start, usage = time.perf_counter(), _Usage(self._threads)
         products = self._products()
         best = max((self._timed(*product) for product in products), key=_rate)

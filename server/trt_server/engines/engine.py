@@ -216,6 +216,11 @@ class PeakFlops:
         return replace(larger, measured=self.measured.joined(other.measured))
 
 
+def given_peak(flops_per_second: float) -> PeakFlops:
+    """Return the peak that a person has given, in FLOP/s."""
+    return PeakFlops(flops_per_second, "given with --peak-flops")
+
+
 @dataclass(frozen=True)
 class EngineLimits:
     """The largest batch that an engine has to accept, and the memory it may use for prefixes.

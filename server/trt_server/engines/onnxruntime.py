@@ -40,13 +40,21 @@ _QUERY_BLOCKS = 8
 class OnnxRuntimeEngine(CpuEngine):
     """The engine on ONNX Runtime's CPU provider, in fp32."""
 
-    def __init__(self, checkpoint: Checkpoint, limits: EngineLimits, threads: int = 0) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        limits: EngineLimits,
+        threads: int = 0,
+        *,
+        peak_flops: float | None = None,
+    ) -> None:
         """Load the model.
 
         Args:
             checkpoint: The model.
             limits: The largest batch it has to accept.
             threads: CPU threads; 0: as many as the cores that this process may use.
+            peak_flops: FLOP/s of the processor; None: they are measured.
 
         Raises:
             StartError: ONNX Runtime does not accept the model.
@@ -66,7 +74,13 @@ class OnnxRuntimeEngine(CpuEngine):
             with_past = SplitGraph(continued, head, geometry.vocabulary_size)
             continuation = Continuation(with_past, geometry, limits.prefix_cache_bytes)
         loaded = time.perf_counter()
-        peak = CpuPeak(partial(_matrix_product, threads), threads, "fp32 matrix products", blocking=True)
+        peak = CpuPeak(
+            partial(_matrix_product, threads),
+            threads,
+            "fp32 matrix products",
+            blocking=True,
+            given=peak_flops,
+        )
         description = EngineDescription(
             name="onnxruntime",
             version=ort.__version__,

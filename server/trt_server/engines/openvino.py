@@ -52,7 +52,13 @@ class OpenVinoEngine(CpuEngine):
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, limits: EngineLimits, precision: str, threads: int = 0
+        self,
+        checkpoint: Checkpoint,
+        limits: EngineLimits,
+        precision: str,
+        threads: int = 0,
+        *,
+        peak_flops: float | None = None,
     ) -> None:
         """Load the model.
 
@@ -61,6 +67,7 @@ class OpenVinoEngine(CpuEngine):
             limits: The largest batch it has to accept.
             precision: "fp32" or "bf16".
             threads: CPU threads; 0: as many as the cores that this process may use.
+            peak_flops: FLOP/s of the processor; None: they are measured.
 
         Raises:
             StartError: OpenVINO does not accept the model, or the processor has no bf16.
@@ -89,6 +96,7 @@ class OpenVinoEngine(CpuEngine):
             threads,
             f"{precision} matrix products in OpenVINO",
             blocking=False,
+            given=peak_flops,
         )
         description = EngineDescription(
             name="openvino",

@@ -29,6 +29,7 @@ from trt_server.engines.engine import (
     Outcome,
     PeakFlops,
     Scores,
+    given_peak,
     next_token_batch,
 )
 from trt_server.errors import EngineLostError, StartError
@@ -53,7 +54,14 @@ class TorchEngine:
     prefixes = None
 
     def __init__(
-        self, checkpoint: Checkpoint, limits: EngineLimits, precision: str, threads: int = 0, ordinal: int = 0
+        self,
+        checkpoint: Checkpoint,
+        limits: EngineLimits,
+        precision: str,
+        threads: int = 0,
+        ordinal: int = 0,
+        *,
+        peak_flops: float | None = None,
     ) -> None:
         """Load the model onto its device.
 
@@ -63,6 +71,7 @@ class TorchEngine:
             precision: "fp32" or "fp16".
             threads: CPU threads; 0: PyTorch's own choice, but no more than the cores this process may use.
             ordinal: CUDA's number of the GPU, where there is one.
+            peak_flops: FLOP/s of the device; None: those of a GPU are known, and a processor's are measured.
 
         Raises:
             StartError: transformers does not load the model, or the device has too little memory.
@@ -77,7 +86,7 @@ class TorchEngine:
         try:
             self._device = _claim_device(ordinal)
             self._model = model.to(self._device)
-            peak = self._first_peak(precision)
+            peak = self._first_peak(precision, peak_flops)
         except RuntimeError as error:
             raise StartError(
                 f"PyTorch {torch.__version__} cannot put the model on its device: {one_line(error)}; "
@@ -105,11 +114,13 @@ class TorchEngine:
         return _Submission(self._model, self._device, self._windows, batch)
 
     def measure_peak(self) -> PeakFlops:
-        """Measure a CPU's peak once more; return a GPU's as it was found at start-up."""
+        """Measure a CPU's peak once more; return one that is given or a GPU's as it was at the start."""
         return self.description.peak if self._cpu_peak is None else self._cpu_peak.measure()
 
-    def _first_peak(self, precision: str) -> PeakFlops:
+    def _first_peak(self, precision: str, given: float | None) -> PeakFlops:
         self._cpu_peak: CpuPeak | None = None
+        if given is not None:
+            return given_peak(given)
         if self._device.type == "cuda":
             return _gpu_peak(self._device, precision)
         what = f"{precision} matrix products in PyTorch"

@@ -12,7 +12,7 @@ from trt_common.version import version
 
 from trt_server.devices.device import Device
 from trt_server.engines.choice import EngineChoice, choose_engine, choose_reference
-from trt_server.engines.engine import EngineDescription, PeakFlops
+from trt_server.engines.engine import EngineDescription, given_peak
 from trt_server.errors import ScoringError
 from trt_server.loading.opened_model import OpenedModel, open_model
 from trt_server.loading.served_model import PromptLimits, ServedModel
@@ -113,11 +113,13 @@ async def load(
     reference_choice = await in_background(choose_reference, settings)
     log.info("engine %s, %s: %s", choice.name, choice.precision, choice.reason)
     opened = await in_background(open_model, settings, choice, reference_choice)
-    compiled = await _start(choice, opened, settings, settings.peak_flops, on_batch, on_lost)
+    compiled = await _start(choice, opened, settings, on_batch, on_lost)
     reference = None
     if reference_choice is not None:
-        peak = settings.peak_flops if _computes_like(reference_choice, choice, settings) else None
-        reference = await _start(reference_choice, opened, settings, peak, on_batch, on_lost)
+        # A peak that is given is that of the compiled engine.
+        is_alike = _computes_like(reference_choice, choice, settings)
+        of_reference = settings if is_alike else replace(settings, peak_flops=None)
+        reference = await _start(reference_choice, opened, of_reference, on_batch, on_lost)
     return Loaded(_served_model(opened, choice, compiled, reference, code), compiled, reference)
 
 
@@ -125,7 +127,6 @@ async def _start(
     choice: EngineChoice,
     opened: OpenedModel,
     settings: Settings,
-    peak_flops: float | None,
     on_batch: Callable[[str, int], None],
     on_lost: Callable[[str], None],
 ) -> LoadedEngine:
@@ -147,7 +148,7 @@ async def _start(
     make = [partial(choice.make, *what, device, prepared) for device in choice.devices]
     labels = [device.label for device in choice.devices]
     group = EngineGroup(make, labels, queue, batching, partial(on_batch, choice.name), on_lost)
-    each = [_with_peak(description, peak_flops) for description in await group.start()]
+    each = [_with_peak(description, settings.peak_flops) for description in await group.start()]
     description = each[0] if prepared is None else _together(each, prepare_seconds - prepared.build_seconds)
     return LoadedEngine(description, choice.devices, queue, group)
 
@@ -206,4 +207,4 @@ def _computes_like(reference: EngineChoice, compiled: EngineChoice, settings: Se
 def _with_peak(description: EngineDescription, flops_per_second: float | None) -> EngineDescription:
     if flops_per_second is None:
         return description
-    return replace(description, peak=PeakFlops(flops_per_second, "given with --peak-flops"))
+    return replace(description, peak=given_peak(flops_per_second))

@@ -6,6 +6,7 @@ behind it, the caller gets a status.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ Handler = Any
 
 # A message that is longer is parsed and written beside the event loop.
 LARGE_BYTES = LEAST_REQUEST_BYTES
+# Within so long gRPC ends a call whose message it has refused.
+_REFUSED_SECONDS = 0.5
 
 
 class Door(aio.ServerInterceptor):
@@ -119,8 +122,25 @@ class Door(aio.ServerInterceptor):
     async def _only_request(self, handler: Handler, context: Context, scores: bool) -> Message:
         request = await self._request(handler, context, scores, is_stream=False)
         if request is None:
+            await self._count_without_request(scores)
             raise InvalidRequestError("the call has no request: send one message")
         return request
+
+    async def _count_without_request(self, scores: bool) -> None:
+        """Count a call whose message has not come: gRPC itself refuses one that is too large.
+
+        gRPC tells its caller RESOURCE_EXHAUSTED and ends the call, which shows here as one without a message
+        that is cancelled at once.
+        """
+        code = grpc.StatusCode.INVALID_ARGUMENT
+        try:
+            await asyncio.sleep(_REFUSED_SECONDS)
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            raise
+        finally:
+            if scores:
+                self._metrics.count_request(code.name)
 
     async def _request(
         self, handler: Handler, context: Context, scores: bool, *, is_stream: bool

@@ -19,17 +19,21 @@ class _Line:
 
     Attributes:
         begin: The virtual time at which the turn of the first of them begins.
+        least: The virtual time when the line was empty.
+        lead: So much earlier its turn is taken to begin, though not before that time.
         tokens: Of all of them.
     """
 
     begin: float
+    least: float
+    lead: float
     requests: deque[ScoringRequest] = field(default_factory=deque)
     tokens: int = 0
 
     @property
     def turn(self) -> Turn:
         """That of the first of them."""
-        return self.begin, len(self.requests)
+        return max(self.least, self.begin - self.lead), len(self.requests)
 
 
 class FairOrder:
@@ -41,6 +45,10 @@ class FairOrder:
     begins first is served first, the one with fewest requests where several do. So callers that always have
     requests waiting get the same number of tokens each, and the request of one that had none waiting is
     served next.
+
+    Such a caller may be ahead of the others by as many tokens as one request of theirs has, and is still
+    served next: else one that asks for little several times, while each of the others is served once, would
+    wait for a request of all others.
     """
 
     def __init__(self) -> None:
@@ -65,15 +73,17 @@ class FairOrder:
         """Return the turn of the first request of a line."""
         return self._lines[request.caller].turn
 
-    def begin_of(self, caller: str) -> float:
-        """Return the virtual time at which the caller's next turn begins, or would begin if it asked now."""
-        line = self._lines.get(caller)
-        return line.begin if line else max(self._time, self._begins.get(caller, 0.0))
+    def _line_of(self, caller: str) -> _Line:
+        """Return the caller's line, or the one that it would have if it asked now."""
+        if (line := self._lines.get(caller)) is not None:
+            return line
+        begin = max(self._time, self._begins.get(caller, 0.0))
+        lead = max((each.requests[0].tokens for each in self._lines.values()), default=0)
+        return _Line(begin, self._time, lead)
 
     def add(self, request: ScoringRequest) -> None:
         """Add a request at the end of its caller's line."""
-        begin = self.begin_of(request.caller)
-        line = self._lines.setdefault(request.caller, _Line(begin))
+        line = self._lines.setdefault(request.caller, self._line_of(request.caller))
         line.requests.append(request)
         line.tokens += request.tokens
 
@@ -82,6 +92,8 @@ class FairOrder:
         line = self._lines[request.caller]
         request.turn = line.turn
         line.begin += request.tokens
+        # It was the first one's.
+        line.lead = 0
         self.remove(request)
 
     def remove(self, request: ScoringRequest) -> None:
@@ -107,11 +119,11 @@ class FairOrder:
 
     def tokens_before(self, request: ScoringRequest) -> float:
         """Return how many of the waiting tokens are computed before a request that is about to be added."""
-        line = self._lines.get(request.caller)
-        own = line.tokens if line else 0
-        begin = self.begin_of(request.caller) + own
+        line = self._line_of(request.caller)
+        own = line.tokens
+        begin = line.begin + own if own else line.turn[0]
         others = (each for caller, each in self._lines.items() if caller != request.caller)
-        return own + sum(min(each.tokens, max(0.0, begin - each.begin)) for each in others)
+        return own + sum(min(each.tokens, max(0.0, begin - each.turn[0])) for each in others)
 
     def whole_requests_of(self, caller: str) -> int:
         """Return how many requests of a caller wait, those in parts counted once."""

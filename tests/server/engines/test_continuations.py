@@ -92,16 +92,18 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def onnxruntime(folder: Path, prefix_bytes: int) -> OnnxRuntimeEngine:
     limits = EngineLimits(MAX_TOKENS, MAX_BATCH, prefix_bytes)
-    return OnnxRuntimeEngine(open_checkpoint(folder), limits, threads=1)
+    return OnnxRuntimeEngine(open_checkpoint(folder), limits, threads=1, peak_flops=1e12)
 
 
 def openvino(folder: Path, prefix_bytes: int) -> OpenVinoEngine:
     limits = EngineLimits(MAX_TOKENS, MAX_BATCH, prefix_bytes)
-    return OpenVinoEngine(open_checkpoint(folder), limits, "fp32", threads=1)
+    return OpenVinoEngine(open_checkpoint(folder), limits, "fp32", threads=1, peak_flops=1e12)
 
 
 def transformers(folder: Path, _: int) -> TorchEngine:
-    return TorchEngine(open_checkpoint(folder), EngineLimits(MAX_TOKENS, MAX_BATCH), "fp32", threads=1)
+    return TorchEngine(
+        open_checkpoint(folder), EngineLimits(MAX_TOKENS, MAX_BATCH), "fp32", threads=1, peak_flops=1e12
+    )
 
 
 @pytest.fixture(params=[None, 7], ids=["the whole head", "slices of the head"])

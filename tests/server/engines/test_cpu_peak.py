@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from trt_server.engines.cpu_peak import CpuPeak
+from trt_server.engines.engine import PeakFlops
 
 # So short that it is done within a turn, whatever else runs.
 SHORT = 0.0003
@@ -68,6 +69,14 @@ def test_threads_that_spin_may_have_waited_for_a_core() -> None:
     peak = CpuPeak(computing(SHORT), 1, "loops", blocking=False).measure()
     assert peak.measured is not None
     assert peak.measured.contended
+
+
+def test_one_that_is_given_is_not_measured() -> None:
+    def make_product(_: int) -> Callable[[], object]:
+        raise AssertionError("it is measured")
+
+    peak = CpuPeak(make_product, 1, "loops", blocking=True, given=3e12)
+    assert peak.measure() == PeakFlops(3e12, "given with --peak-flops")
 
 
 def test_the_largest_is_kept() -> None:

@@ -37,7 +37,7 @@ def has_bf16() -> bool:
 
 def engine_of(folder: Path, precision: str, prefix_bytes: int = 0) -> OpenVinoEngine:
     limits = EngineLimits(256, len(LENGTHS), prefix_bytes)
-    return OpenVinoEngine(open_checkpoint(folder), limits, precision, threads=2)
+    return OpenVinoEngine(open_checkpoint(folder), limits, precision, threads=2, peak_flops=1e12)
 
 
 def prompts() -> list[list[int]]:
@@ -95,6 +95,7 @@ def test_links_out_of_the_folder_are_followed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.target_logprobs, expected.target_logprobs)
 
 
+@pytest.mark.usefixtures("measured_peak")
 def test_server_says_what_computes(llama_folder: Path) -> None:
     if not has_bf16():
         pytest.skip("this processor has no instructions for bf16")

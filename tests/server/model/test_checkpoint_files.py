@@ -61,7 +61,10 @@ def assert_scores(folder: Path, prompt: list[int], expected: torch.Tensor) -> No
     candidates = np.arange(512, dtype=np.int32)[None]
     tokens, lengths = np.array([prompt], np.int32), np.array([len(prompt)], np.int32)
     batch = next_token_batch(tokens, lengths, candidates)
-    for engine in (OnnxRuntimeEngine(checkpoint, limits, 1), TorchEngine(checkpoint, limits, "fp32", 1)):
+    for engine in (
+        OnnxRuntimeEngine(checkpoint, limits, 1, peak_flops=1e12),
+        TorchEngine(checkpoint, limits, "fp32", 1, peak_flops=1e12),
+    ):
         scored = engine.submit(batch).wait().scores.target_logprobs
         np.testing.assert_allclose(scored, expected.numpy(), atol=1e-4)
 

@@ -120,7 +120,7 @@ def config_of(family: str, fields: dict[str, Any]) -> dict[str, Any]:
 def assert_as_transformers(folder: Path, lengths: tuple[int, ...] = LENGTHS) -> None:
     """Log-probabilities of the whole vocabulary, the count of parameters and of positions."""
     checkpoint, reference = open_checkpoint(folder), reference_model(folder)
-    engine = OnnxRuntimeEngine(checkpoint, EngineLimits(max(lengths), 1), threads=1)
+    engine = OnnxRuntimeEngine(checkpoint, EngineLimits(max(lengths), 1), threads=1, peak_flops=1e12)
     candidates = np.arange(VOCABULARY_SIZE, dtype=np.int32)[None]
     for length in lengths:
         prompt = np.random.default_rng(length).integers(0, VOCABULARY_SIZE, (1, length), np.int32)

@@ -108,7 +108,7 @@ def test_damaged_dummy_weights_are_made_again() -> None:
 def test_activations_stay_finite() -> None:
     """Any log-probability that is a number went through every layer as one."""
     checkpoint = open_checkpoint(resolve_model("dummy:llama-15m", "fp16").folder)
-    engine = OnnxRuntimeEngine(checkpoint, EngineLimits(256, 1), threads=1)
+    engine = OnnxRuntimeEngine(checkpoint, EngineLimits(256, 1), threads=1, peak_flops=1e12)
     tokens = np.arange(200, dtype=np.int32)[None]
     candidates = np.arange(100, dtype=np.int32)[None]
     batch = next_token_batch(tokens, np.array([200], np.int32), candidates)
