@@ -15,8 +15,8 @@ from trt_server.engines.prefix_store import PrefixStore
 from trt_server.engines.split_graph import Arrays, SplitGraph
 from trt_server.model.graph import kept_outputs, past_inputs
 
-# float32 [1, key_value_heads, tokens, head_size] each, in the order of past_inputs.
-KeysAndValues = list[NDArray[np.float32]]
+# [1, key_value_heads, tokens, head_size] each, in the order of past_inputs.
+KeysAndValues = list[NDArray[Any]]
 
 # A prefix is computed in pieces (chunked prefill): no scores are computed between a query and the tokens
 # after its piece, and only one piece's scores are in memory at a time.
@@ -26,35 +26,63 @@ _PIECE_TOKENS = 256
 class Continuation:
     """A graph that takes keys and values as inputs, and the store of its prefixes."""
 
-    def __init__(self, graph: SplitGraph, geometry: Geometry, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        graph: SplitGraph,
+        geometry: Geometry,
+        limit_bytes: int,
+        dtype: type[np.generic] = np.float32,
+    ) -> None:
+        """Begin with an empty store.
+
+        Args:
+            graph: Its body takes keys and values, and returns them.
+            geometry: The sizes of the model.
+            limit_bytes: What all prefixes together may take.
+            dtype: Of the arrays that hold keys and values.
+        """
         self._graph = graph
         self._past_names = past_inputs(geometry.layers)
         self._kept_names = kept_outputs(geometry.layers)
         heads, size = geometry.key_value_heads, geometry.head_size
-        self._bytes_per_token = len(self._past_names) * heads * size * np.dtype(np.float32).itemsize
+        self._bytes_per_token = len(self._past_names) * heads * size * np.dtype(dtype).itemsize
         max_tokens = limit_bytes // self._bytes_per_token
         self.store: PrefixStore[KeysAndValues] = PrefixStore(limit_bytes, max_tokens)
-        self._nothing = [np.zeros((1, heads, 0, size), np.float32)] * len(self._past_names)
+        self._nothing = [np.zeros((1, heads, 0, size), dtype)] * len(self._past_names)
 
-    def score(self, batch: Batch) -> Outcome:
-        """Score a batch, whose rows continue its prefix, or begin with their prompts where it has none.
-
-        A prefix that is not in the store is computed first, and core time includes that.
+    def warm_up(self, batch: Batch) -> None:
+        """Compute a batch's first row as a prefix, and score the batch after it; nothing is stored.
 
         Raises:
             ScoringError: The library failed on this batch.
         """
-        prefix = np.zeros(0, np.int32) if batch.prefix is None else batch.prefix
-        past = self.store.get(prefix) if len(prefix) else self._nothing
-        timing, padding = EngineTiming(0, 0, 0), 0
-        reused = past is not None and len(prefix) > 0
+        prefix = batch.token_ids[0]
+        values, _, _ = self._compute(prefix)
+        self._score_after(batch, values, len(prefix))
+
+    def score(self, batch: Batch, prefix: NDArray[np.int32]) -> Outcome:
+        """Score a batch, whose rows continue its prefix.
+
+        A prefix that is not in the store is computed first, and core time includes that.
+
+        Args:
+            batch: What follows the prefix.
+            prefix: int32 [tokens].
+
+        Raises:
+            ScoringError: The library failed on this batch.
+        """
+        past, timing, padding = self.store.get(prefix), EngineTiming(0, 0, 0), 0
+        reused = past is not None
         if past is None:
             past, timing, padding = self._compute(prefix)
             self.store.put(prefix, past, len(prefix) * self._bytes_per_token)
-        nothing = np.zeros(0, np.int32)
-        outcome = self._graph.score(batch, self._past(past, len(prefix), nothing))
+        outcome = self._score_after(batch, past, len(prefix))
         timing += outcome.timing
         return replace(outcome, timing=timing, prefix_reused=reused, prefix_padding=padding)
+
+    def _score_after(self, batch: Batch, past: KeysAndValues, length: int) -> Outcome:
+        return self._graph.score(batch, self._past(past, length, np.zeros(0, np.int32)))
 
     def _compute(self, prefix: NDArray[np.int32]) -> tuple[KeysAndValues, EngineTiming, int]:
         """Return a prefix's keys and values, the time that took, and the padding that was run besides."""

@@ -38,7 +38,7 @@ class CpuEngine:
 
     def __init__(
         self,
-        graph: SplitGraph | None,
+        graph: SplitGraph,
         continuation: Continuation | None,
         limits: EngineLimits,
         peak: CpuPeak,
@@ -47,13 +47,13 @@ class CpuEngine:
         """Take what the library has loaded.
 
         Args:
-            graph: Runs batches without a prefix; None: the continuation does, after no prefix.
+            graph: Runs batches without a prefix.
             continuation: Runs batches with a prefix; None: prefixes are not stored.
             limits: The largest batch it has to accept.
             peak: Measures the peak again.
             description: What it is.
         """
-        self._graph = graph
+        self._graph: SplitGraph | None = graph
         self._continuation = continuation
         self._limits = limits
         self._peak = peak
@@ -66,18 +66,21 @@ class CpuEngine:
         return self._continuation.store if self._continuation else None
 
     def warm_up(self) -> None:
-        """Run one prompt.
+        """Run one prompt, alone and after a prefix where prefixes are stored.
 
         All lengths run the same code, and the first run reads the weights from their file.
         """
         length = min(_WARM_UP_TOKENS, self._limits.max_prompt_tokens)
         tokens, candidates = np.zeros((1, length), np.int32), np.zeros((1, 1), np.int32)
-        self.submit(next_token_batch(tokens, np.full(1, length, np.int32), candidates)).wait()
+        batch = next_token_batch(tokens, np.full(1, length, np.int32), candidates)
+        self.submit(batch).wait()
+        if self._continuation is not None:
+            self._continuation.warm_up(batch)
 
     def submit(self, batch: Batch) -> _Submission:
         """Return the batch as a submission, which is computed when it is waited for."""
-        continued = self._continuation if batch.prefix is not None or self._graph is None else None
-        return _Submission(batch, self._graph, continued)
+        assert self._graph is not None
+        return _Submission(batch, self._graph, self._continuation)
 
     def measure_peak(self) -> PeakFlops:
         """Time matrix products once more, and return the largest rate so far."""
@@ -91,7 +94,7 @@ class CpuEngine:
 @dataclass(frozen=True)
 class _Submission:
     batch: Batch
-    graph: SplitGraph | None
+    graph: SplitGraph
     continuation: Continuation | None
 
     def wait(self) -> Outcome:
@@ -100,9 +103,8 @@ class _Submission:
         Raises:
             ScoringError: The library failed on this batch; the engine is not lost.
         """
-        if self.continuation is not None:
-            return self.continuation.score(self.batch)
-        assert self.graph is not None
+        if self.continuation is not None and self.batch.prefix is not None:
+            return self.continuation.score(self.batch, self.batch.prefix)
         return self.graph.score(self.batch)
 
 

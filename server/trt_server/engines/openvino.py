@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-import onnx
 import openvino as ov
 import openvino.properties as properties
 import openvino.properties.hint as hints
 from numpy.typing import NDArray
 from openvino import opset13 as operators
+from trt_common.model.geometry import Geometry
 from trt_common.one_line import one_line
 
 from trt_server.devices.cores import usable_cores
@@ -25,11 +25,13 @@ from trt_server.engines.cpu_engine import CpuEngine, answers_fingerprint
 from trt_server.engines.cpu_peak import CpuPeak
 from trt_server.engines.engine import EngineDescription, EngineLimits
 from trt_server.engines.mapped_weights import MappedWeights
+from trt_server.engines.openvino_model import CONTINUED, branched, read_graph, with_values_of
 from trt_server.engines.split_graph import Arrays, SplitGraph
 from trt_server.errors import ScoringError, StartError
 from trt_server.model.checkpoint import Checkpoint
 from trt_server.model.conversion import weights_as
-from trt_server.model.graph import Graph, build_body, build_head
+from trt_server.model.graph import Graph, build_body, build_head, kept_outputs, past_inputs
+from trt_server.model.weights import Weights
 
 VERSION = ov.__version__.partition("-")[0]
 
@@ -41,14 +43,17 @@ _LENGTH_MULTIPLE = 16
 _BLOCKS_FROM = 256
 
 _TYPES = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16}
+# NumPy has no bf16: what holds the keys and values of a prefix.
+_VALUES: dict[str, type[np.generic]] = {"fp32": np.float32, "bf16": np.uint16}
 
 
 class OpenVinoEngine(CpuEngine):
     """The engine on OpenVINO's CPU device.
 
     The layers compute in the precision that is asked for; the head, which runs in few places, always in fp32,
-    because rounded logits would be most of the error. One graph serves prompts with and without a prefix:
-    OpenVINO packs the weights of each graph that it compiles for itself.
+    because rounded logits would be most of the error. Where prefixes are stored, one model has two branches,
+    with and without keys and values as inputs and outputs: those cost 3 % where nothing is in them, and
+    OpenVINO packs the weights of each model that it compiles for itself.
     """
 
     def __init__(
@@ -78,18 +83,26 @@ class OpenVinoEngine(CpuEngine):
         _check_precision(core, precision)
         weights = weights_as(checkpoint, "float32")
         converted = time.perf_counter()
-        geometry, positions = checkpoint.geometry, limits.max_prompt_tokens
-        with_past = limits.prefix_cache_bytes > 0
         self._weights = MappedWeights(weights)
-        body = build_body(geometry, weights, positions, with_past=with_past, for_openvino=True)
-        graph = SplitGraph(
-            _compiled(core, body, self._weights, precision, threads),
-            _compiled(core, build_head(geometry, weights), self._weights, "fp32", threads),
-            geometry.vocabulary_size,
-            _LENGTH_MULTIPLE,
-            _BLOCKS_FROM,
+        body = _body(checkpoint, limits, weights, with_past=False)
+        with_past = _body(checkpoint, limits, weights, with_past=True) if limits.prefix_cache_bytes else None
+        compiler = _Compiler(core, self._weights, threads)
+        head = compiler.compiled(build_head(checkpoint.geometry, weights), "fp32")
+        split = partial(
+            SplitGraph,
+            head=head,
+            vocabulary_size=checkpoint.geometry.vocabulary_size,
+            length_multiple=_LENGTH_MULTIPLE,
+            blocks_from=_BLOCKS_FROM,
         )
-        continuation = Continuation(graph, geometry, limits.prefix_cache_bytes) if with_past else None
+        continuation = None
+        if with_past is None:
+            graph = split(compiler.compiled(body, precision))
+        else:
+            both = compiler.compiled_branches(body, with_past, checkpoint.geometry, precision)
+            graph, after_prefix = split(_Branch(both, False)), split(_Branch(both, True))
+            stored = limits.prefix_cache_bytes, _VALUES[precision]
+            continuation = Continuation(after_prefix, checkpoint.geometry, *stored)
         loaded = time.perf_counter()
         peak = CpuPeak(
             partial(_matrix_product, core, precision, threads),
@@ -108,7 +121,7 @@ class OpenVinoEngine(CpuEngine):
             load_seconds=loaded - converted,
             build_seconds=converted - start,
         )
-        super().__init__(None if with_past else graph, continuation, limits, peak, description)
+        super().__init__(graph, continuation, limits, peak, description)
 
     def warm_up(self) -> None:
         """Run one prompt, which packs the weights, and give back the pages of their file."""
@@ -121,26 +134,113 @@ class OpenVinoEngine(CpuEngine):
         del self._weights
 
 
-@dataclass(frozen=True)
 class _Compiled:
     """A graph that OpenVINO has compiled."""
 
-    request: ov.InferRequest
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        self._request = compiled.create_infer_request()
+        self._inputs = {node.get_any_name(): node for node in compiled.inputs}
+        self._given: set[str] = set()
 
     def run(self, outputs: Sequence[str], inputs: Arrays) -> list[NDArray[Any]]:
-        """Compute all outputs of the graph, and return these.
+        """Compute all outputs of the graph, and return these; bf16 values are their bits in uint16.
+
+        An input that is not given has no elements.
 
         Raises:
             ScoringError: OpenVINO failed on these inputs.
         """
-        # Memory that is not of one piece is read as if it were.
-        arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        left = {name: self._nothing(name) for name in self._given - inputs.keys()}
+        self._given = set(inputs)
         try:
-            self.request.infer(arrays, share_inputs=True)
+            tensors = {name: self._tensor(name, array) for name, array in inputs.items()}
+            self._request.infer({**tensors, **left}, share_inputs=True)
             # Copies: the next run writes where these lie.
-            return [np.array(self.request.get_tensor(name).data) for name in outputs]
+            return [np.array(_bits(self._request.get_tensor(name))) for name in outputs]
         except Exception as error:
             raise ScoringError(f"OpenVINO failed on this batch: {one_line(error)}") from error
+
+    def _tensor(self, name: str, array: NDArray[Any]) -> NDArray[Any] | ov.Tensor:
+        # Memory that is not of one piece is read as if it were.
+        array = np.ascontiguousarray(array)
+        if array.dtype != np.uint16:
+            return array
+        return ov.Tensor(array, list(array.shape), self._inputs[name].get_element_type())
+
+    def _nothing(self, name: str) -> ov.Tensor:
+        node = self._inputs[name]
+        sizes = [size.get_length() if size.is_static else 0 for size in node.get_partial_shape()]
+        return ov.Tensor(node.get_element_type(), sizes)
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """One of the two ways through a model that has branches."""
+
+    model: _Compiled
+    continued: bool
+
+    def run(self, outputs: Sequence[str], inputs: Arrays) -> list[NDArray[Any]]:
+        """Compute outputs of this branch.
+
+        Raises:
+            ScoringError: OpenVINO failed on these inputs.
+        """
+        return self.model.run(outputs, {**inputs, CONTINUED: np.full(1, self.continued)})
+
+
+def _bits(tensor: ov.Tensor) -> NDArray[Any]:
+    values: NDArray[Any] = tensor.data
+    return values.view(np.uint16) if tensor.element_type == ov.Type.bf16 else values
+
+
+def _body(checkpoint: Checkpoint, limits: EngineLimits, weights: Weights, with_past: bool) -> Graph:
+    return build_body(
+        checkpoint.geometry, weights, limits.max_prompt_tokens, with_past=with_past, for_openvino=True
+    )
+
+
+@dataclass(frozen=True)
+class _Compiler:
+    """Compiles graphs, whose weights are read where their file lies."""
+
+    core: ov.Core
+    weights: MappedWeights
+    threads: int
+
+    def compiled(self, graph: Graph, precision: str) -> _Compiled:
+        """Compile a graph.
+
+        Raises:
+            StartError: OpenVINO does not accept it.
+        """
+        with _told_as_start_error():
+            return self._compiled(read_graph(self.core, graph, self.weights), precision)
+
+    def compiled_branches(
+        self, plain: Graph, with_past: Graph, geometry: Geometry, precision: str
+    ) -> _Compiled:
+        """Compile two bodies of a model as branches, with keys and values in the type that is computed in.
+
+        Raises:
+            StartError: OpenVINO does not accept them.
+        """
+        values = {*past_inputs(geometry.layers), *kept_outputs(geometry.layers)}
+        with _told_as_start_error():
+            without, continued = (read_graph(self.core, graph, self.weights) for graph in (plain, with_past))
+            model = branched(without, with_values_of(continued, _TYPES[precision], values))
+            return self._compiled(model, precision)
+
+    def _compiled(self, model: ov.Model, precision: str) -> _Compiled:
+        return _Compiled(self.core.compile_model(model, "CPU", _configuration(precision, self.threads)))
+
+
+@contextmanager
+def _told_as_start_error() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise StartError(f"OpenVINO {VERSION} does not take the model: {one_line(error)}") from error
 
 
 def check_precision(precision: str) -> None:
@@ -168,47 +268,6 @@ def _configuration(precision: str, threads: int) -> dict[Any, Any]:
         # The process's affinity is the user's choice, and other servers may have the other cores.
         hints.enable_cpu_pinning: False,
     }
-
-
-def _compiled(core: ov.Core, graph: Graph, weights: MappedWeights, precision: str, threads: int) -> _Compiled:
-    """Compile a graph, whose weights are read where their file lies.
-
-    Raises:
-        StartError: OpenVINO does not accept it.
-    """
-    try:
-        model = _model(core, graph, weights)
-        compiled = core.compile_model(model, "CPU", _configuration(precision, threads))
-        return _Compiled(compiled.create_infer_request())
-    except Exception as error:
-        raise StartError(f"OpenVINO {VERSION} does not take the model: {one_line(error)}") from error
-
-
-def _model(core: ov.Core, graph: Graph, weights: MappedWeights) -> ov.Model:
-    """Read a graph, and put its weights in.
-
-    OpenVINO reads weights only from below the folder of the graph's own file: nobody may be allowed to write
-    one there, and links of the hub's cache lead out of it. So the weights are inputs that become constants.
-    """
-    without = onnx.ModelProto()
-    without.CopyFrom(graph.model)
-    del without.graph.initializer[:]
-    names = []
-    for tensor in graph.model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            names.append(tensor.name)
-            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            without.graph.input.append(info)
-        else:
-            without.graph.initializer.append(tensor)
-    model = core.read_model(BytesIO(without.SerializeToString()))
-    inputs = {node.get_friendly_name(): node for node in model.get_parameters()}
-    for name in names:
-        tensor = ov.Tensor(weights.array(name), shared_memory=True)
-        inputs[name].output(0).replace(ov.op.Constant(tensor, shared_memory=True).output(0))
-        model.remove_parameter(inputs[name])
-    model.validate_nodes_and_infer_types()
-    return model
 
 
 def _matrix_product(core: ov.Core, precision: str, threads: int, size: int) -> Callable[[], object]:

@@ -297,7 +297,7 @@ class Metrics:
         self._requests.labels(code).inc()
 
     def observe_batch(self, engine: str, prompts: int) -> None:
-        """Count a batch that an engine ran; to be called in any thread but the engine's own.
+        """Count a batch that an engine ran, from any thread.
 
         Args:
             engine: The engine's name.

@@ -56,6 +56,11 @@ class ReadyWork:
             self._closed = True
             self._changed.notify_all()
 
+    @property
+    def has_work(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._waiting)
+
     def take(self) -> Work | PeakTurn | None:
         """Wait for work, for an engine that has none. None: this is closed, and everything is taken."""
         with self._changed:

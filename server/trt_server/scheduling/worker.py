@@ -1,4 +1,4 @@
-"""The thread that owns an engine, and the thread that hands out its results."""
+"""The thread that owns an engine, and the thread that hands out its results while it has more to do."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ class EngineWorker:
             assemble: Makes work of fewer requests, where callers have gone away.
             assemble_before: Makes work of requests whose turn is before that of what is ready.
             max_row_tokens: The longest row of a batch, up to which its speed is measured; 0: it is not.
-            on_batch: Called for each batch that was computed, with the number of prompts in it, in the thread
-                that hands out results.
+            on_batch: Called for each batch that was computed, with the number of prompts in it, in a thread
+                of the worker.
             on_lost: Called with the number and the reason, in the engine's thread, when the engine has failed
                 for good. It takes no work from then on.
         """
@@ -102,8 +102,8 @@ class EngineWorker:
         self._started: asyncio.Future[Engine] = loop.create_future()
         self._finished: asyncio.Future[None] = loop.create_future()
         self._thread = threading.Thread(target=self._run, name=f"engine-{number}", daemon=True)
-        # Results have a thread of their own: waking the event loop may let other threads run first, and the
-        # engine's thread has the next batch to start.
+        # Results have a thread of their own while there is a next batch to start: waking the event loop may
+        # let other threads run first. Where there is none, waking that thread would only take time.
         self._answering = ThreadPoolExecutor(1, f"answers-{number}")
 
     @property
@@ -237,7 +237,10 @@ class EngineWorker:
             work.outcomes.append(outcome)
             self._record_speed(batch, outcome)
             if len(work.outcomes) == len(work.batches):
-                self._answering.submit(self._answer, work)
+                if self._running or self._ready.has_work:
+                    self._answering.submit(self._answer, work)
+                else:
+                    self._answer(work)
         except Exception as error:
             self._reject(work.requests, error)
         finally:
@@ -252,7 +255,7 @@ class EngineWorker:
         self._queue.speed.record(tokens, time.monotonic() - busy.since)
 
     def _answer(self, work: Work) -> None:
-        """Hand out the results, in the thread that does so."""
+        """Hand out the results."""
         try:
             for batch in work.batches:
                 self._on_batch(len(batch.lengths))

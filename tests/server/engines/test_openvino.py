@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -38,6 +40,12 @@ def has_bf16() -> bool:
 def engine_of(folder: Path, precision: str, prefix_bytes: int = 0) -> OpenVinoEngine:
     limits = EngineLimits(256, len(LENGTHS), prefix_bytes)
     return OpenVinoEngine(open_checkpoint(folder), limits, precision, threads=2, peak_flops=1e12)
+
+
+def run_python(program: str, *arguments: str) -> str:
+    """Return what a program prints in a process of its own."""
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, check=True, timeout=120, capture_output=True, text=True).stdout
 
 
 def prompts() -> list[list[int]]:
@@ -81,6 +89,33 @@ def test_family(tmp_path: Path, family: str, precision: str, prefix_bytes: int) 
         np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0)
     if precision == "fp32":
         assert together.top_token.tolist() == expected.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prefix_in_bf16_takes_two_bytes_a_number(tmp_path: Path, family: str) -> None:
+    if not has_bf16():
+        pytest.skip("this processor has no instructions for bf16")
+    folder = write_checkpoint(tmp_path, family, tokenizer=False)
+    engine, reference = engine_of(folder, "bf16", 2**20), reference_model(folder)
+    prefix, *endings = (np.array(prompt, np.int32) for prompt in prompts()[1:4])
+    rows = np.zeros((2, 16), np.int32)
+    for row, ending in zip(rows, endings, strict=True):
+        row[: len(ending)] = ending
+    candidates = np.tile(np.arange(VOCABULARY_SIZE, dtype=np.int32), (2, 1))
+    batch = next_token_batch(rows, np.array(list(map(len, endings)), np.int32), candidates, prefix)
+    outcomes = [engine.submit(batch).wait() for _ in range(2)]
+    asked = [[*prefix.tolist(), *ending.tolist()] for ending in endings]
+    expected = logprobs(reference, asked)
+    theirs = logprobs(deepcopy(reference).to(torch.bfloat16), asked)
+    tolerance = 2 * float((theirs - expected).abs().max())
+    for outcome in outcomes:
+        found = outcome.scores.target_logprobs.reshape(expected.shape)
+        np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0)
+    assert [outcome.prefix_reused for outcome in outcomes] == [False, True]
+    assert engine.prefixes is not None
+    geometry = open_checkpoint(folder).geometry
+    numbers = 2 * geometry.layers * geometry.key_value_heads * geometry.head_size * len(prefix)
+    assert engine.prefixes.used_bytes == 2 * numbers
 
 
 def test_links_out_of_the_folder_are_followed(tmp_path: Path) -> None:
@@ -132,6 +167,30 @@ def test_what_is_not_there_is_said(llama_folder: Path, arguments: tuple[str, ...
     ended = run_program("trt-server", "--model", str(llama_folder), *FREE_PORTS, *arguments)
     assert ended.returncode == 1
     assert text in ended.stderr
+
+
+_MEMORY = """
+import sys
+from pathlib import Path
+from typing import Any
+import psutil
+from trt_server.engines.engine import EngineLimits
+from trt_server.engines.openvino import OpenVinoEngine
+from trt_server.model.checkpoint import open_checkpoint
+engine = OpenVinoEngine(open_checkpoint(Path(sys.argv[1])), EngineLimits(256, 1, int(sys.argv[2])), "fp32", 2)
+engine.warm_up()
+print(psutil.Process().memory_info().rss)
+"""
+
+
+def test_weights_are_packed_once_for_prompts_with_a_prefix_and_without(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 2}
+    folder = write_checkpoint(tmp_path, "llama", tokenizer=False, **sizes)
+    weights = (folder / "model.safetensors").stat().st_size
+    without, with_prefixes = (
+        int(run_python(_MEMORY, str(folder), str(prefix_bytes))) for prefix_bytes in (0, 2**24)
+    )
+    assert with_prefixes - without < weights / 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems map files by their own rules")
