@@ -8,7 +8,10 @@ import re
 import pytest
 from processes import FREE_PORTS, run_program
 
-COMMANDS = {"trt-server": ("serve", "build", "cache"), "mmlu-client": ("run", "report", "compare")}
+COMMANDS = {
+    "trt-server": ("serve", "build", "check", "cache"),
+    "mmlu-client": ("run", "report", "compare", "campaign"),
+}
 EACH = [(program, command) for program, commands in COMMANDS.items() for command in commands]
 
 

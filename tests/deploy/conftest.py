@@ -77,11 +77,14 @@ def observed_run(
 @pytest.fixture(scope="session")
 def observed_campaign(
     promtool: str,  # noqa: ARG001
-    watched_server: ServerProcess,
+    llama_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ObservedCampaign]:
-    with observe_campaign(tmp_path_factory.mktemp("watched-campaign"), watched_server.url) as observed:
-        yield observed
+    folder = tmp_path_factory.mktemp("watched-campaign")
+    # Its own: what the other one has counted is held against the run that it was watched in.
+    with ServerProcess("--model", str(llama_folder)) as server:
+        with observe_campaign(folder, server.wait_until_serving()) as observed:
+            yield observed
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import program
+from processes import ServerProcess, program
 
 from tools.free_port import free_port
 from tools.watching.prometheus import Prometheus
@@ -34,13 +34,20 @@ class ObservedCampaign:
 
 
 @contextmanager
-def observe_campaign(folder: Path, url: str) -> Iterator[ObservedCampaign]:
+def observe_campaign(folder: Path, server: ServerProcess) -> Iterator[ObservedCampaign]:
     """Run a campaign of two cells, both asked of this server, to its end."""
     port, file = free_port(), folder / "watched.yaml"
     file.write_text(
-        f"servers:\n  watched: {{url: '{url}'}}\nworkloads:\n  some: {{limit: {QUESTIONS}}}\nrepetitions: 2\n"
+        f"servers:\n  watched: {{url: '{server.url}'}}\nworkloads:\n  some: {{limit: {QUESTIONS}}}\n"
+        "repetitions: 2\n"
     )
-    with Prometheus(folder, {"servers": [], "clients": [f"127.0.0.1:{port}"]}) as prometheus:
+    targets = {
+        "servers": [f"127.0.0.1:{server.ports['metrics_port']}"],
+        "clients": [f"127.0.0.1:{port}"],
+    }
+    with Prometheus(folder, targets) as prometheus:
+        # It takes some seconds until it scrapes anything, and a campaign of two cells takes no longer.
+        prometheus.wait_for("count_over_time(trt_server_flops_total[1m]) >= 2")
         start = time.time()
         arguments = ["campaign", str(file), "--output", str(folder / "out"), "--metrics-port", str(port)]
         subprocess.run([program("mmlu-client"), *arguments], check=True, stdout=subprocess.DEVNULL)

@@ -16,10 +16,6 @@ from mmlu_client.service.fleet import Fleet
 from mmlu_client.service.messages import Refusal, Reply, Request
 from mmlu_client.service.remote_server import RemoteServer
 
-# Answers are handed on so long after they came: what is due with them is sent first, as a server that has
-# nothing to do waits for it. It is as long as that takes.
-HAND_ON_SECONDS = 0.001
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -62,7 +58,7 @@ class Load:
         server_timeout: float,
         request_timeout: float | None,
         on_answer: Callable[[Answer], None],
-        is_enough: Callable[[], bool] | None,
+        is_enough: Callable[[], bool],
         say: Callable[[str], None],
         duration_ns: int | None = None,
     ) -> None:
@@ -74,9 +70,8 @@ class Load:
             pacing: says when each request is due.
             server_timeout: how long a server that went away is waited for, in seconds.
             request_timeout: how long an answer may take, in seconds; None: as `Patience` says.
-            on_answer: takes each answer, in the order in which they came; all of them before `run` ends.
-            is_enough: says before each new request whether no more are to be sent, by the answers that
-                came before; None: all are sent.
+            on_answer: takes each answer.
+            is_enough: says before each new request whether no more are to be sent.
             say: prints a line for the person.
             duration_ns: how long requests may fall due; None: until every question is asked.
         """
@@ -92,8 +87,6 @@ class Load:
         self._on_answer = on_answer
         self._is_enough = is_enough
         self._duration_ns = duration_ns
-        self._answers: deque[Answer] = deque()
-        self._answered = asyncio.Event()
         self._retry_queue: deque[PendingRequest] = deque()
         self._change = asyncio.Event()
         self._capacity_ns = 0
@@ -128,18 +121,14 @@ class Load:
         """Send every request, and return when all are answered.
 
         Raises:
-            RunError: every server is gone for good, or an answer could not be handed on.
+            RunError: every server is gone for good.
             InputError: prompts could not be built.
         """
         self._started_ns = time.monotonic_ns()
         self._pacing.start(self._started_ns)
-        jobs = (self._issue(), self._issue_retries(), self._hand_on_answers())
+        jobs = (self._issue(), self._issue_retries(), *(replica.run() for replica in self._replicas))
         self._tasks.update(asyncio.create_task(job) for job in jobs)
-        self._tasks.update(asyncio.create_task(replica.run()) for replica in self._replicas)
-        try:
-            await self._all_or_first_error()
-        finally:
-            self._hand_on()
+        await self._all_or_first_error()
 
     def join(self, server: RemoteServer) -> None:
         """Send requests to this server too from now on, if any are left."""
@@ -165,7 +154,6 @@ class Load:
             replica = await self._replica_with_capacity()
             replica.ask(PendingRequest(request, due, ready_ns=max(due, self._capacity_ns)))
         self._exhausted = True
-        self._answered.set()
         self._change.set()
 
     async def _next_due(self) -> int | None:
@@ -182,21 +170,7 @@ class Load:
             await _sleep_until(min(due, end))
             if due >= end:
                 return None
-        if self._is_enough is None:
-            return due
-        self._hand_on()
         return None if self._is_enough() else due
-
-    async def _hand_on_answers(self) -> None:
-        while self.in_flight or not self._exhausted:
-            await self._answered.wait()
-            self._answered.clear()
-            await asyncio.sleep(HAND_ON_SECONDS)
-            self._hand_on()
-
-    def _hand_on(self) -> None:
-        while self._answers:
-            self._on_answer(self._answers.popleft())
 
     async def _issue_retries(self) -> None:
         """Send again what a server did not answer, until every request has its answer."""
@@ -241,7 +215,7 @@ class Load:
         pending.is_answered = True
         self.in_flight -= 1
         self._last_reply_ns = now
-        self._answers.append(
+        self._on_answer(
             Answer(
                 pending.request,
                 outcome,
@@ -252,7 +226,6 @@ class Load:
                 now,
             )
         )
-        self._answered.set()
         self._pacing.answered(now)
         self._change.set()
 

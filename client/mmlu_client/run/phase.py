@@ -136,7 +136,7 @@ class Phase:
                 session,
                 self.load.elapsed_ns / 1e9,
             ),
-            None if context.settings.early_stop is None else lambda: context.recorder.is_enough,
+            lambda: context.recorder.is_enough,
             context.say,
             self._left_ns,
         )
@@ -183,6 +183,6 @@ async def warm_up(context: PhaseContext, questions: Sequence[Item], *, reference
         settings.server_timeout,
         settings.request_timeout,
         lambda _: None,
-        None,
+        lambda: False,
         context.say,
     ).run()
