@@ -16,7 +16,7 @@ SERVE, BUILD, CHECK, CACHE = "serve", "build", "check", "cache"
 COMMANDS = {
     SERVE: "hold a model and score prompts; done where no command is named",
     BUILD: "make what the engine keeps (plans, converted weights); serve nothing",
-    CHECK: "say what would be served, or why it would not start; load and serve nothing",
+    CHECK: "say what would be served, or why it would not start; load nothing",
     CACHE: "list or remove what was kept",
 }
 DESCRIPTIONS = {

@@ -82,9 +82,11 @@ def observed_campaign(
 ) -> Iterator[ObservedCampaign]:
     folder = tmp_path_factory.mktemp("watched-campaign")
     # Its own: what the other one has counted is held against the run that it was watched in.
-    with ServerProcess("--model", str(llama_folder)) as server:
-        with observe_campaign(folder, server.wait_until_serving()) as observed:
-            yield observed
+    with (
+        ServerProcess("--model", str(llama_folder)) as server,
+        observe_campaign(folder, server.wait_until_serving()) as observed,
+    ):
+        yield observed
 
 
 @pytest.fixture(scope="session")

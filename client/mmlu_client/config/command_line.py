@@ -12,9 +12,9 @@ RUN, REPORT, COMPARE, CAMPAIGN = "run", "report", "compare", "campaign"
 VARIABLES = "MMLU_CLIENT_"
 COMMANDS = {
     RUN: "ask and measure; done where no command is named",
-    REPORT: "make the figures of a run, or of a campaign, again from its files and print them",
+    REPORT: "make a run's or campaign's figures again from its files",
     COMPARE: "put runs side by side; ratios are to the first",
-    CAMPAIGN: "make many runs from one file, on this machine or on Ray, and one table of them all",
+    CAMPAIGN: "make many runs from one file, and one table of them all",
 }
 # Where `compare` writes its page.
 PAGE = "compare.html"
