@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,6 +105,8 @@ class EngineWorker:
         # Results have a thread of their own while there is a next batch to start: waking the event loop may
         # let other threads run first. Where there is none, waking that thread would only take time.
         self._answering = ThreadPoolExecutor(1, f"answers-{number}")
+        # What that thread was given last.
+        self._answered: Future[None] | None = None
 
     @property
     def busy(self) -> Busy | None:
@@ -237,10 +239,7 @@ class EngineWorker:
             work.outcomes.append(outcome)
             self._record_speed(batch, outcome)
             if len(work.outcomes) == len(work.batches):
-                if self._running or self._ready.has_work:
-                    self._answering.submit(self._answer, work)
-                else:
-                    self._answer(work)
+                self._hand_out(work)
         except Exception as error:
             self._reject(work.requests, error)
         finally:
@@ -253,6 +252,14 @@ class EngineWorker:
         if batch.prefix is not None and not outcome.prefix_reused:
             tokens += len(batch.prefix)
         self._queue.speed.record(tokens, time.monotonic() - busy.since)
+
+    def _hand_out(self, work: Work) -> None:
+        """Hand out the results, here or in the other thread, in the order in which they were computed."""
+        is_free = self._answered is None or self._answered.done()
+        if is_free and not self._running and not self._ready.has_work:
+            self._answer(work)
+        else:
+            self._answered = self._answering.submit(self._answer, work)
 
     def _answer(self, work: Work) -> None:
         """Hand out the results."""
