@@ -66,21 +66,21 @@ class CpuEngine:
         return self._continuation.store if self._continuation else None
 
     def warm_up(self) -> None:
-        """Run one prompt, alone and after a prefix where prefixes are stored.
+        """Run one prompt.
 
         All lengths run the same code, and the first run reads the weights from their file.
         """
-        length = min(_WARM_UP_TOKENS, self._limits.max_prompt_tokens)
-        tokens, candidates = np.zeros((1, length), np.int32), np.zeros((1, 1), np.int32)
-        batch = next_token_batch(tokens, np.full(1, length, np.int32), candidates)
-        self.submit(batch).wait()
-        if self._continuation is not None:
-            self._continuation.warm_up(batch)
+        self.submit(self._warm_up_batch()).wait()
 
     def submit(self, batch: Batch) -> _Submission:
         """Return the batch as a submission, which is computed when it is waited for."""
         assert self._graph is not None
         return _Submission(batch, self._graph, self._continuation)
+
+    def _warm_up_batch(self) -> Batch:
+        length = min(_WARM_UP_TOKENS, self._limits.max_prompt_tokens)
+        tokens, candidates = np.zeros((1, length), np.int32), np.zeros((1, 1), np.int32)
+        return next_token_batch(tokens, np.full(1, length, np.int32), candidates)
 
     def measure_peak(self) -> PeakFlops:
         """Time matrix products once more, and return the largest rate so far."""

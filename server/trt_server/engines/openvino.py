@@ -124,8 +124,10 @@ class OpenVinoEngine(CpuEngine):
         super().__init__(graph, continuation, limits, peak, description)
 
     def warm_up(self) -> None:
-        """Run one prompt, which packs the weights, and give back the pages of their file."""
+        """Run one prompt, alone and after a prefix, which packs the weights; give back their file's pages."""
         super().warm_up()
+        if self._continuation is not None:
+            self._continuation.warm_up(self._warm_up_batch())
         self._weights.drop_pages()
 
     def close(self) -> None:
