@@ -147,6 +147,9 @@ def test_figures_that_a_kill_prevented_are_written_at_the_next_start(finished: P
     found["state"] = "running"
     found["attempts"][0] |= {"ended": None, "status": None}
     (run / "cell.json").write_text(json.dumps(found))
+    dry = client("campaign", finished.parent / "campaign.yaml", "--output", output, "--dry-run")
+    assert f"{run.name}: finished" in dry.stdout
+    assert not (run / "summary.json").exists()
     again = client("campaign", finished.parent / "campaign.yaml", "--output", output)
     assert again.returncode == 0, again.stderr
     assert summary(run)["acc"] == before["acc"]

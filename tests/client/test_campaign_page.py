@@ -6,16 +6,14 @@ import html
 import re
 import shutil
 import statistics
-import subprocess
 from pathlib import Path
 
 import pytest
+from chromium import dumped, needs_chromium
 from compared_campaign import BASELINE_OF, CELLS, FINISHED, NOTICE, ComparedCampaign, json_rows
 from mmlu_client.campaign.outcome.outcome import CampaignOutcome
 from mmlu_client.campaign.outcome.outcome_files import PAGE, PAGE_SECONDS, OutcomeFiles
 from run_files import summary
-
-needs_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to draw the page")
 
 
 @pytest.fixture(scope="module")
@@ -126,22 +124,6 @@ def test_while_a_campaign_is_on_the_page_is_drawn_now_and_then(
     (folder / PAGE).unlink()
     assert not files.finish()
     assert (folder / PAGE).is_file()
-
-
-def dumped(page: Path, profile: Path) -> str:
-    """The page as a browser has it after its scripts ran."""
-    return subprocess.run(
-        [
-            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--allow-file-access-from-files", "--hide-scrollbars", f"--user-data-dir={profile}",
-            "--virtual-time-budget=20000", "--dump-dom", page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    ).stdout  # fmt: skip
 
 
 @needs_chromium

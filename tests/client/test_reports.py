@@ -10,13 +10,13 @@ import math
 import re
 import shutil
 import statistics
-import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import dumped, needs_chromium
 from client_process import client, the_error
 from double import PARAMETERS, Double
 from mmlu import write_benchmark
@@ -292,23 +292,7 @@ def test_the_page_needs_no_network_and_has_its_parts(run: Path) -> None:
     assert f"{summary(run)['p_infer_core']:.2f}" in text
 
 
-def dumped(page: Path, profile: Path) -> str:
-    """The page as a browser has it after its scripts ran."""
-    return subprocess.run(
-        [
-            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--allow-file-access-from-files", "--hide-scrollbars", f"--user-data-dir={profile}",
-            "--virtual-time-budget=20000", "--dump-dom", page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    ).stdout  # fmt: skip
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to draw the page")
+@needs_chromium
 def test_the_page_draws_its_charts(run: Path, tmp_path: Path) -> None:
     drawn = dumped(run / "report.html", tmp_path)
     # The script that stands in the page says these words too, once.
@@ -316,7 +300,7 @@ def test_the_page_draws_its_charts(run: Path, tmp_path: Path) -> None:
     assert "anatomy" in drawn
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to draw the page")
+@needs_chromium
 def test_the_page_fits_a_phone(run: Path, tmp_path: Path) -> None:
     """390 pixels wide, in a frame: a window of headless Chromium is 500 wide at the least."""
     frame, page = tmp_path / "frame.html", (run / "report.html").as_uri()

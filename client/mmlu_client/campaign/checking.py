@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from trt_common.one_line import one_line
 
 from mmlu_client.campaign.cell import ServerSetting
 from mmlu_client.campaign.file.errors import CampaignFileError
-from mmlu_client.campaign.local.child import foreign_variables, program
+from mmlu_client.campaign.local.child import own_environment, program
 
 # Checks that run at the same time.
 AT_ONCE = 4
@@ -30,12 +29,10 @@ def refusals(settings: Iterable[ServerSetting]) -> list[tuple[ServerSetting, str
 
 def refusal(setting: ServerSetting) -> str | None:
     """Return why trt-server would not start with these flags on this machine; None: it would."""
-    foreign = set(foreign_variables())
-    environment = {name: value for name, value in os.environ.items() if name not in foreign}
     command = [program("trt-server"), "check", *setting.words]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, env=environment
+            command, capture_output=True, text=True, errors="replace", check=False, env=own_environment()
         )
     except OSError as error:
         return f"cannot run trt-server: {error.strerror}"

@@ -119,7 +119,7 @@ class CampaignFolder:
                 )
 
     def open(self, campaign: Campaign) -> None:
-        """Write what the campaign is, and a state for each cell.
+        """Write what the campaign is, a state for each cell, and figures that a kill has prevented.
 
         Raises:
             RunError: it cannot be written.
@@ -148,7 +148,10 @@ class CampaignFolder:
                 make_private_folder(self.cell(cell))
             except OSError as error:
                 raise RunError(f"cannot make {self.cell(cell)}: {error.strerror}") from None
-            write_cell_state(self.cell(cell), self.state(cell))
+            state = self.state(cell)
+            if state.state == FINISHED:
+                write_missing_figures(self.cell(cell))
+            write_cell_state(self.cell(cell), state)
 
     def state(self, cell: Cell) -> CellState:
         """Return how far a cell has come, as a new start finds it.
@@ -163,7 +166,6 @@ class CampaignFolder:
         if found is None:
             return CellState(definition=cell.definition, state=WAITING)
         if found.state == RUNNING:
-            write_missing_figures(self.cell(cell))
             if is_sound(self.cell(cell)):
                 return found.ended(FINISHED, 0, None)
             return found.ended(WAITING, None, "the campaign was killed in this attempt")
@@ -208,12 +210,12 @@ def is_complete(folder: Path) -> bool:
 
 
 def is_sound(folder: Path) -> bool:
-    """Tell whether a cell's run came to its end, has its figures, and nothing is wrong with it."""
+    """Tell whether a cell's run came to its end, and nothing is wrong with it."""
     from mmlu_client.figures.formulas import summarize
     from mmlu_client.report.outcome import flaw
 
     run = _completed(folder)
-    return run is not None and (folder / SUMMARY).is_file() and flaw(run, summarize(run)) is None
+    return run is not None and flaw(run, summarize(run)) is None
 
 
 def write_missing_figures(folder: Path) -> None:

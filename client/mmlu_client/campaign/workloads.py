@@ -7,10 +7,10 @@ from collections.abc import Hashable
 from mmlu_client.campaign.cell import Cell
 from mmlu_client.campaign.cell_state import FINISHED
 from mmlu_client.campaign.file.campaign_file import Campaign
+from mmlu_client.campaign.file.client_flags import settings_of
 from mmlu_client.campaign.file.errors import CampaignFileError
 from mmlu_client.campaign.folder import CampaignFolder
 from mmlu_client.config.command_line import refusing_parser
-from mmlu_client.config.reading import settings_from
 from mmlu_client.config.settings import Settings
 from mmlu_client.errors import InputError
 from mmlu_client.run.sources import source_of
@@ -26,7 +26,7 @@ def check_workloads(campaign: Campaign, folder: CampaignFolder) -> None:
     """
     parser, sources = refusing_parser(), {}
     for cell in campaign.cells:
-        settings = settings_from([*cell.words, f"--url={cell.setting.url or '127.0.0.1:1'}"], parser=parser)
+        settings = settings_of(cell, parser)
         key = _key(settings)
         try:
             if key not in sources:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trt_common.command_line.nearest import suggestion
-from trt_common.command_line.parser import RefusedArgumentError
+from trt_common.command_line.parser import RefusedArgumentError, RefusingParser
 
 from mmlu_client.campaign.cell import Cell, words
 from mmlu_client.campaign.file.errors import CampaignFileError
@@ -15,7 +15,7 @@ from mmlu_client.campaign.file.flags import flags_of, refuse
 from mmlu_client.campaign.file.yaml_file import Entry
 from mmlu_client.config.command_line import refusing_parser
 from mmlu_client.config.reading import settings_from
-from mmlu_client.config.settings import SERVER
+from mmlu_client.config.settings import SERVER, Settings
 from mmlu_client.errors import InputError
 
 # A campaign gives each run its server and its folder, and makes a cell of each load.
@@ -31,6 +31,16 @@ OF_SERVER = frozenset(flag.removeprefix("--") for flag in refusing_parser().flag
 OF_SERVER_ALONE = OF_SERVER - {"server-timeout", "request-timeout"}
 # An address that a server which is started may get.
 SOME_ADDRESS = "127.0.0.1:1"
+
+
+def settings_of(cell: Cell, parser: RefusingParser) -> Settings:
+    """Return the settings of a cell's run; the address of a server that is to be started is a stand-in.
+
+    Raises:
+        RefusedArgumentError: a flag is wrong.
+        InputError: two flags do not go together, or what one names is wrong.
+    """
+    return settings_from([*cell.words, f"--url={cell.setting.url or SOME_ADDRESS}"], parser=parser)
 
 
 class ClientFlags:
@@ -78,9 +88,8 @@ class ClientFlags:
         Raises:
             CampaignFileError: they do not.
         """
-        address = cell.setting.url or SOME_ADDRESS
         try:
-            settings_from([*cell.words, f"--url={address}"], parser=self._parser)
+            settings_of(cell, self._parser)
         except (RefusedArgumentError, InputError) as error:
             raise CampaignFileError(path, cell.line, f"cell {cell.name}: {error}") from None
 

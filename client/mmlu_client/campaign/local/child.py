@@ -16,6 +16,7 @@ from pathlib import Path
 
 from trt_common.private_file import open_private
 
+from mmlu_client.campaign.local.gpus import VISIBLE
 from mmlu_client.campaign.local.share import Share
 
 # prctl's PR_SET_PDEATHSIG: the signal that a process gets when the thread that started it ends. It is kept
@@ -65,10 +66,15 @@ def foreign_variables() -> list[str]:
     return sorted(name for name in os.environ if name.startswith(VARIABLES) and name not in KEPT)
 
 
-def _environment(share: Share) -> Mapping[str, str]:
+def own_environment() -> dict[str, str]:
+    """Return the environment without the variables that would set flags."""
     foreign = set(foreign_variables())
-    kept = {name: value for name, value in os.environ.items() if name not in foreign}
-    return kept if share.gpus is None else {**kept, "CUDA_VISIBLE_DEVICES": ",".join(share.gpus)}
+    return {name: value for name, value in os.environ.items() if name not in foreign}
+
+
+def _environment(share: Share) -> Mapping[str, str]:
+    kept = own_environment()
+    return kept if share.gpus is None else {**kept, VISIBLE: ",".join(share.gpus)}
 
 
 def main() -> None:
