@@ -140,6 +140,18 @@ class Settings:
         type=values.positive,
         default=300.0,
     )
+    keepalive_time: float = option(
+        LIMITS,
+        "seconds without a sign of life after which the gRPC port pings a caller",
+        type=values.positive,
+        default=60.0,
+    )
+    keepalive_timeout: float = option(
+        LIMITS,
+        "seconds for the answer to that ping, until the connection is closed with what it asked for",
+        type=values.positive,
+        default=20.0,
+    )
     drain_timeout: float = option(
         LIMITS, "seconds for accepted work at a stop", type=values.positive, default=60.0
     )

@@ -52,6 +52,14 @@ class RawConnection:
             if number == stream and (kind == RST_STREAM or flags & END_STREAM):
                 return found
 
+    def until_closed(self) -> None:
+        """Return when the server has closed the connection, none of whose pings is answered."""
+        while head := self._socket.recv(9, socket.MSG_WAITALL):
+            size, kind, flags, _ = _frame_head(head)
+            self._read(size)
+            if kind == SETTINGS and not flags & ACK:
+                self._socket.sendall(frame(SETTINGS, ACK, 0, b""))
+
     def close(self) -> None:
         self._socket.close()
 

@@ -17,6 +17,7 @@ import pytest
 from certificates import Authority
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from processes import ServerProcess
+from raw_grpc import RawConnection
 from trt_server.connections.limit import QUIET_SECONDS, ConnectionLimit
 
 SECONDS = 60
@@ -155,6 +156,28 @@ def test_an_idle_connection_is_closed(llama_folder: Path, says: bytes) -> None:
         server.wait_until_serving()
         with Crowd(server.ports["http_port"], 1, says) as crowd:
             crowd.wait_for_the_end(1)
+        assert server.stop() == 0
+
+
+def test_a_caller_who_answers_no_ping_is_left_with_its_open_stream(llama_folder: Path) -> None:
+    """A stream is open on a connection whose network has lost it: it does not count as idle."""
+    arguments = ("--model", str(llama_folder), "--keepalive-time", "0.5", "--keepalive-timeout", "0.5")
+    with ServerProcess(*arguments) as server:
+        server.wait_until_serving()
+        with server.channel() as channel, RawConnection(server) as mute:
+            others = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert next(others).status == health_pb2.HealthCheckResponse.SERVING
+            mute.begin("/scoring.v1.Scoring/StreamScore")
+            mute.until_closed()
+            assert others.is_active()
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("seconds", ["1e-9", "1e300"])
+def test_times_of_connections_that_grpc_cannot_count_start_a_server(llama_folder: Path, seconds: str) -> None:
+    flags = ("--keepalive-timeout", seconds, "--idle-timeout", "1e300", "--keepalive-time", "1e300")
+    with ServerProcess("--model", str(llama_folder), *flags) as server:
+        server.wait_until_serving()
         assert server.stop() == 0
 
 

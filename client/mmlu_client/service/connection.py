@@ -43,6 +43,8 @@ OPTIONS = (
     # A connection that a router on the way has forgotten says nothing: it is asked for a sign of life.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # Else gRPC's core 1.85 waits a minute for the answer to a ping.
+    ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
     # Else a new channel to the same address would take the connection of the old one.
     ("grpc.use_local_subchannel_pool", 1),

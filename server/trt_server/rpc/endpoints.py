@@ -11,13 +11,12 @@ from trt_server.access.certificates import Certificates
 from trt_server.errors import StartError
 from trt_server.settings import Settings
 
-MAX_UNREAD_CALLS = 2**31 - 1
+# What an option of gRPC's core may be; as a time it means never.
+LARGEST_OPTION = 2**31 - 1
 MAX_UNREAD_SECONDS = 3600
 
 # From accepting a connection to the end of the handshakes of TLS and HTTP/2.
 HANDSHAKE_SECONDS = 10
-# A caller whose network has lost it is asked after so long whether it is there, and has so long to answer.
-PING_SECONDS, PONG_SECONDS = 60, 20
 # Callers may ask so often whether the server is there.
 LEAST_SECONDS_BETWEEN_PINGS = 10
 
@@ -40,14 +39,16 @@ def grpc_options(settings: Settings, max_connections: int) -> list[tuple[str, in
         ("grpc.http2.bdp_probe", 0),
         # Calls wait until they are read, and are refused with a reason then: gRPC would end some with
         # CANCELLED.
-        ("grpc.server.max_pending_requests", MAX_UNREAD_CALLS),
-        ("grpc.server.max_pending_requests_hard_limit", MAX_UNREAD_CALLS),
+        ("grpc.server.max_pending_requests", LARGEST_OPTION),
+        ("grpc.server.max_pending_requests_hard_limit", LARGEST_OPTION),
         ("grpc.server_max_unrequested_time_in_server", MAX_UNREAD_SECONDS),
         ("grpc.max_allowed_incoming_connections", max_connections),
-        ("grpc.max_connection_idle_ms", round(settings.idle_timeout * 1000)),
+        ("grpc.max_connection_idle_ms", _milliseconds(settings.idle_timeout)),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
-        ("grpc.keepalive_time_ms", PING_SECONDS * 1000),
-        ("grpc.keepalive_timeout_ms", PONG_SECONDS * 1000),
+        ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_time)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(settings.keepalive_timeout)),
+        # What counts of the two: gRPC's core 1.85 waits for a ping as long as this says, a minute by default.
+        ("grpc.http2.ping_timeout_ms", _milliseconds(settings.keepalive_timeout)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", LEAST_SECONDS_BETWEEN_PINGS * 1000),
@@ -83,6 +84,10 @@ def bind_grpc(server: aio.Server, settings: Settings, certificates: Certificates
 def cannot_listen(host: str, port: int, flag: str, error: OSError) -> StartError:
     """Return the error of a server that cannot listen on the port that this flag chose."""
     return StartError(f"cannot listen on {host}:{port}: {_reason(error)}; choose another --host or {flag}")
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(LARGEST_OPTION, max(1, round(seconds * 1000)))
 
 
 def _why_not(host: str, port: int) -> str | None:
