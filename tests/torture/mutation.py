@@ -27,7 +27,7 @@ PLACES = (0, 0, 0, 1, 2, 5, LARGEST)
 PATHS = ("/v1/completions", "/v1/completions", "/v1/completions", "/tokenize", "/detokenize", "/v1/models")
 # Of all messages: so many are legal, and an engine computes them; the bytes of so many are changed.
 LEGAL, CHANGED = 0.4, 0.35
-MOST_PROMPTS, MOST_TOP_TOKENS = 8, 20
+MOST_PROMPTS, MOST_TOP_TOKENS, MOST_CONTINUATIONS, MOST_CONTINUED, MOST_PIECES = 8, 20, 20, 9, 4
 # Fields that this contract does not have, and an empty id: a later one of a kind counts.
 UNKNOWN_FIELDS = (b"", b"", b"\x98\x06\x01", b"\x9a\x06\x03abc", b"\x9d\x06\0\0\0\0")
 
@@ -70,6 +70,29 @@ def odd_request(rng: random.Random) -> pb.ScoreRequest:
         prompts=[_odd_prompt(rng) for _ in range(_mostly(rng, 1, (2, 3, MOST_PROMPTS)))],
         allow_prefix_reuse=rng.random() < 0.3,
     )
+
+
+def largest_requests() -> list[bytes]:
+    """Requests that take as much of an engine's memory as any that are to be answered."""
+    rng = random.Random("largest")
+    whole = pb.Prompt(
+        text="A" + MOST_PIECES * max(TEXTS, key=len), all_tokens=True, top_tokens=MOST_TOP_TOKENS
+    )
+    start = _any_ids(rng, max(LENGTHS))
+    continued = pb.Prompt(
+        token_ids=pb.TokenIds(ids=start),
+        continuations=[
+            pb.Continuation(token_ids=pb.TokenIds(ids=_any_ids(rng, MOST_CONTINUED)))
+            for _ in range(MOST_CONTINUATIONS)
+        ],
+        top_tokens=MOST_TOP_TOKENS,
+        shared_prefix_tokens=len(start),
+    )
+    kinds = ((whole, False), (continued, False), (continued, True))
+    return [
+        pb.ScoreRequest(id="r", prompts=[prompt] * MOST_PROMPTS, allow_prefix_reuse=reuse).SerializeToString()
+        for prompt, reuse in kinds
+    ]
 
 
 def odd_body(rng: random.Random) -> tuple[str, bytes]:
@@ -144,8 +167,9 @@ def _odd_prompt(rng: random.Random) -> pb.Prompt:
     ids = _odd_ids(rng)
     prompt.token_ids.ids.extend(ids)
     prompt.shared_prefix_tokens = _mostly(rng, 0, (len(ids), rng.randint(0, len(ids))))
-    for _ in range(_mostly(rng, 0, (1, 3, 20))):
-        prompt.continuations.add(token_ids=pb.TokenIds(ids=_odd_ids(rng, rng.randint(1, 9))))
+    for _ in range(_mostly(rng, 0, (1, 3, MOST_CONTINUATIONS))):
+        ids = _odd_ids(rng, rng.randint(1, MOST_CONTINUED))
+        prompt.continuations.add(token_ids=pb.TokenIds(ids=ids))
     own = rng.random()
     if own < 0.1:
         prompt.last_tokens = rng.randrange(len(ids))
@@ -165,6 +189,10 @@ def _odd_ids(rng: random.Random, count: int = 0) -> list[int]:
         return [rng.choice((0, VOCABULARY - 1))] * count
     if kind < 0.2:
         return [rng.choice((0, VOCABULARY - 1)) for _ in range(count)]
+    return _any_ids(rng, count)
+
+
+def _any_ids(rng: random.Random, count: int) -> list[int]:
     return [rng.randrange(VOCABULARY) for _ in range(count)]
 
 
@@ -173,14 +201,14 @@ def _odd_text(rng: random.Random) -> str:
 
 
 def _ids(rng: random.Random) -> list[int]:
-    ids = [rng.randrange(VOCABULARY) for _ in range(rng.choice(LENGTHS))]
+    ids = _any_ids(rng, rng.choice(LENGTHS))
     if rng.random() < 0.05:
         ids[rng.randrange(len(ids))] = rng.choice((VOCABULARY, 2**31, LARGEST))
     return ids if rng.random() < 0.97 else []
 
 
 def _text(rng: random.Random) -> str:
-    return "".join(rng.choice(TEXTS) for _ in range(rng.randint(1, 4)))
+    return "".join(rng.choice(TEXTS) for _ in range(rng.randint(1, MOST_PIECES)))
 
 
 def _candidate(rng: random.Random) -> pb.Candidate:

@@ -120,6 +120,13 @@ class _Session:
         return found
 
 
+# Sessions run one after the other. With memory of its own each would hold what its largest batch took: 313
+# MiB in place of 167, after batches of every kind up to 16,384 tokens of a small model.
+ort.create_and_register_allocator(
+    ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT), None
+)
+
+
 def _session_options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -129,6 +136,7 @@ def _session_options(threads: int) -> ort.SessionOptions:
     options.add_session_config_entry("session.disable_prepacking", "1")
     # Threads that spin while they wait take a core from the client that sends the next request.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
     # Memory patterns are cached for each length, and lengths are many.
     options.enable_mem_pattern = False
     return options
