@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from trt_common.one_line import printable
 
 from mmlu_client.data.item import Item, subject_counts
@@ -17,9 +15,15 @@ from mmlu_client.rundir.document_record import AnyRecord
 from mmlu_client.rundir.record import VAL
 from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.text import accuracy
+from mmlu_client.watch.console import (
+    can_draw_bars,
+    is_time_for_line,
+    make_bars,
+    open_console,
+    print_above_bars,
+    print_line,
+)
 
-# Lines in logs are a tenth of the questions apart, but at least and at most this far in time.
-LEAST_SECONDS, MOST_SECONDS = 10.0, 60.0
 SHOW_SECONDS = 0.1
 
 
@@ -124,29 +128,8 @@ def make_progress(*, is_whole: bool) -> Progress:
     Args:
         is_whole: Whether there is also a line for each finished subject.
     """
-    console = Console(stderr=True, highlight=False)
+    console = open_console()
     return BarProgress(console) if can_draw_bars(console) else LineProgress(console, is_whole=is_whole)
-
-
-def can_draw_bars(console: Console) -> bool:
-    """Return whether rich draws on this console.
-
-    It does not on a terminal that cannot move its cursor, or reports a width of 0.
-    """
-    return console.is_terminal and not console.is_dumb_terminal and console.width > 0
-
-
-def is_time_for_line(waited: float, done: int, questions: int) -> bool:
-    """Return whether a log has a line on the progress.
-
-    Args:
-        waited: the seconds since the last line.
-        done: the questions that were answered since then.
-        questions: how many there are in all.
-    """
-    if not done:
-        return False
-    return (waited >= LEAST_SECONDS and done >= questions / 10) or waited >= MOST_SECONDS
 
 
 class LineProgress:
@@ -194,7 +177,7 @@ class LineProgress:
 
     def say(self, text: str) -> None:
         """Print a line for the user."""
-        print(printable(f"mmlu-client: {text}"), file=self._console.file, flush=True)
+        print_line(self._console, text)
 
     def stop(self) -> None:
         """Stop counting."""
@@ -216,15 +199,7 @@ class BarProgress:
         self._console = console
         self._tally: Tally | None = None
         self._next_show = 0.0
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
-            console=console,
-            transient=True,
-        )
+        self._bars = make_bars(console, 1 / SHOW_SECONDS)
         self._total = self._bars.add_task("total", total=None, figures="")
         self._subject = self._bars.add_task("subject", total=None, figures="")
 
@@ -247,8 +222,7 @@ class BarProgress:
 
     def say(self, text: str) -> None:
         """Print a line for the user above the bars."""
-        # Lines are broken only between words, so that a path can be copied.
-        self._console.print(printable(f"mmlu-client: {text}"), markup=False, overflow="ignore", crop=False)
+        print_above_bars(self._console, text)
 
     def stop(self) -> None:
         """Remove the bars."""

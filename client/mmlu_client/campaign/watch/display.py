@@ -9,12 +9,21 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import TaskID
 from trt_common.one_line import printable
 
 from mmlu_client.campaign.cell_state import FAILED, FINISHED, RUNNING, State
-from mmlu_client.watch.progress import can_draw_bars, is_time_for_line
+from mmlu_client.watch.console import (
+    can_draw_bars,
+    is_time_for_line,
+    make_bars,
+    open_console,
+    print_above_bars,
+    print_line,
+)
+
+# Servers and clients on this machine are measured: drawing takes their time.
+DRAWN_PER_SECOND = 2
 
 
 @dataclass
@@ -64,7 +73,7 @@ class Display(Protocol):
 
 def make_display() -> Display:
     """Return bars for a terminal that can draw them, lines elsewhere."""
-    console = Console(stderr=True, highlight=False)
+    console = open_console()
     return BarDisplay(console) if can_draw_bars(console) else LineDisplay(console)
 
 
@@ -105,7 +114,7 @@ class LineDisplay:
 
     def say(self, text: str) -> None:
         """Print a line for the person."""
-        print(printable(f"mmlu-client: {text}"), file=self._console.file, flush=True)
+        print_line(self._console, text)
 
     def close(self) -> None:
         """Show nothing more."""
@@ -118,17 +127,7 @@ class BarDisplay:
         self._console = console
         self._states: dict[str, State] = {}
         self._rows: dict[str, TaskID] = {}
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
-            console=console,
-            transient=True,
-            # Servers and clients on this machine are measured: drawing takes their time.
-            refresh_per_second=2,
-        )
+        self._bars = make_bars(console, DRAWN_PER_SECOND)
         self._all = self._bars.add_task("cells", total=None, figures="")
 
     def found(self, cell: CellProgress) -> None:
@@ -162,8 +161,7 @@ class BarDisplay:
 
     def say(self, text: str) -> None:
         """Print a line for the person above the bars."""
-        # Lines are broken only between words, so that a path can be copied.
-        self._console.print(printable(f"mmlu-client: {text}"), markup=False, overflow="ignore", crop=False)
+        print_above_bars(self._console, text)
 
     def close(self) -> None:
         """Remove the bars."""

@@ -14,21 +14,17 @@ from mmlu_client.service.http.completions_answer import EngineTimings, Read, rea
 from mmlu_client.service.http.dialect import Described, Learnt
 from mmlu_client.service.http.endpoint import HttpAnswer, HttpEndpoint
 from mmlu_client.service.http.known_prompt import (
-    CANDIDATES,
     KNOWN,
-    OTHERS,
+    KNOWN_AMONG_OTHERS,
+    KNOWN_ITSELF,
+    PLACE,
     check_logprobs,
     largest_difference,
+    no_logprobs,
 )
 from mmlu_client.service.http.models import served_model
 from mmlu_client.service.http.refusal import refused
-from mmlu_client.service.http.row import (
-    AnswerError,
-    Row,
-    RowScore,
-    rows_of,
-    score_of,
-)
+from mmlu_client.service.http.row import AnswerError, Row, RowScore, rows_of, scores_of
 from mmlu_client.service.messages import Refusal, Reply, Request
 from mmlu_client.service.model_config import FlopsOf
 
@@ -103,9 +99,8 @@ class Completions:
 
     async def learn(self, seconds: float) -> Learnt:
         """Find out which fields the server takes, and what it answers. See `Dialect`."""
-        known = Row(KNOWN, CANDIDATES)
-        alone = await self._find_way(known, seconds)
-        again = await self._again_among_others(known, seconds)
+        alone = await self._find_way(seconds)
+        again = await self._again_among_others(seconds)
         return Learnt(
             self._abilities.told_tokens,
             await self._scores_prompts(seconds),
@@ -121,10 +116,7 @@ class Completions:
             found, timings = await self._ask_rows(
                 [row for each in rows for row in each], request.id, reuse=request.reuse_prefix
             )
-            scores = []
-            for prompt, mine in zip(request.prompts, rows, strict=True):
-                scores.append(score_of(prompt, mine, found[: len(mine)], self._flops_of))
-                found = found[len(mine) :]
+            scores = scores_of(request.prompts, rows, found, self._flops_of)
         except _RefusedError as error:
             return refused(request.id, error.answer, self._endpoint.address)
         except AnswerError as error:
@@ -134,26 +126,23 @@ class Completions:
             scores = [replace(scores[0], computed_tokens=computed, flops=timings.flops)]
         return Reply(request.id, tuple(scores), timings.timing if timings is not None else None, None)
 
-    async def _find_way(self, known: Row, seconds: float) -> Read:
+    async def _find_way(self, seconds: float) -> Read:
         """Leave out what the server does not take, until it answers with log-probabilities."""
         why = ""
         for told in (None, *MOST_LIKELY):
             self._abilities = replace(self._abilities, fields=frozenset(OPTIONAL), told_tokens=told)
-            answer = await self._taken([known], seconds)
+            answer = await self._taken([KNOWN], seconds)
             if not answer.is_good:
                 why = answer.message
                 continue
             try:
-                read = self._read(answer, [known])
+                read = self._read(answer, [KNOWN])
             except AnswerError as error:
                 why = str(error)
                 continue
             check_logprobs(read.scores[0], str(self._endpoint.address))
             return read
-        raise InputError(
-            f"{self._endpoint.address} gives no log-probabilities that can be used ({why}): accuracy cannot "
-            "be measured with it"
-        )
+        raise no_logprobs(str(self._endpoint.address), why)
 
     async def _taken(self, rows: Sequence[Row], seconds: float) -> HttpAnswer:
         """Ask, and leave out the optional fields that the server refuses."""
@@ -184,13 +173,13 @@ class Completions:
             return None
         return replace(mine, fields=mine.fields - {(named or taken)[0]})
 
-    async def _again_among_others(self, known: Row, seconds: float) -> RowScore:
+    async def _again_among_others(self, seconds: float) -> RowScore:
         """Ask the known prompt in a list with others, or, where the server takes no lists, beside them."""
-        rows = [Row(OTHERS[0], CANDIDATES), known, *(Row(each, CANDIDATES) for each in OTHERS[1:])]
+        rows = KNOWN_AMONG_OTHERS
         answer = await self._post(rows, "known-prompt-again", reuse=False, seconds=seconds)
         try:
             if answer.is_good:
-                return self._read(answer, rows).scores[1]
+                return self._read(answer, rows).scores[PLACE]
         except AnswerError:
             pass
         self._abilities = replace(self._abilities, takes_lists=False)
@@ -198,17 +187,16 @@ class Completions:
             *(self._post([row], "known-prompt-again", reuse=False, seconds=seconds) for row in rows)
         )
         try:
-            return self._read(answers[1], [known]).scores[0]
+            return self._read(answers[PLACE], [KNOWN]).scores[0]
         except AnswerError as error:
             raise InputError(
                 f"{self._endpoint.address} answers a prompt once, and not again beside others: {error}"
             ) from None
 
     async def _scores_prompts(self, seconds: float) -> bool:
-        row = Row(KNOWN, (), len(KNOWN) - 1)
-        answer = await self._post([row], "known-prompt-itself", reuse=False, seconds=seconds)
+        answer = await self._post([KNOWN_ITSELF], "known-prompt-itself", reuse=False, seconds=seconds)
         try:
-            return answer.is_good and bool(self._read(answer, [row]).scores)
+            return answer.is_good and bool(self._read(answer, [KNOWN_ITSELF]).scores)
         except AnswerError:
             return False
 

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from mmlu_client.errors import InputError, RunError, StreamLostError
+from mmlu_client.errors import RunError, StreamLostError
 from mmlu_client.service.http.dialect import Described, Learnt
 from mmlu_client.service.http.endpoint import HttpAnswer, HttpEndpoint
 from mmlu_client.service.http.known_prompt import (
-    CANDIDATES,
     KNOWN,
-    OTHERS,
+    KNOWN_AMONG_OTHERS,
+    KNOWN_ITSELF,
+    PLACE,
     check_logprobs,
     largest_difference,
+    no_logprobs,
 )
 from mmlu_client.service.http.refusal import refused
 from mmlu_client.service.http.row import (
@@ -25,7 +27,7 @@ from mmlu_client.service.http.row import (
     ToldToken,
     logprob_of,
     rows_of,
-    score_of,
+    scores_of,
     token_of,
     whole_number,
 )
@@ -84,17 +86,11 @@ class Generate:
 
     async def learn(self, seconds: float) -> Learnt:
         """Ask the known prompt alone, and again among others. See `Dialect`."""
-        known = Row(KNOWN, CANDIDATES)
         try:
-            alone = self._read(await self._known([known], seconds), [known])[0]
-            rows = [Row(OTHERS[0], CANDIDATES), known, *(Row(each, CANDIDATES) for each in OTHERS[1:])]
-            again = self._read(await self._known(rows, seconds), rows)[1]
+            alone = (await self._known([KNOWN], seconds))[0]
+            again = (await self._known(KNOWN_AMONG_OTHERS, seconds))[PLACE]
         except AnswerError as error:
-            raise InputError(
-                f"{self._endpoint.address} gives no log-probabilities that can be used ({error}): accuracy "
-                "cannot "
-                "be measured with it"
-            ) from None
+            raise no_logprobs(str(self._endpoint.address), error) from None
         check_logprobs(alone, str(self._endpoint.address))
         return Learnt(None, await self._scores_prompts(seconds), False, largest_difference(alone, again))
 
@@ -106,26 +102,22 @@ class Generate:
         if not answer.is_good:
             return refused(request.id, answer, self._endpoint.address)
         try:
-            found, scores = self._read(answer, flat), []
-            for prompt, mine in zip(request.prompts, rows, strict=True):
-                scores.append(score_of(prompt, mine, found[: len(mine)], self._flops_of))
-                found = found[len(mine) :]
+            scores = scores_of(request.prompts, rows, self._read(answer, flat), self._flops_of)
         except AnswerError as error:
             return Refusal(request.id, "DATA_LOSS", f"the server's answer cannot be used: {error}", None)
         return Reply(request.id, tuple(scores), None, None)
 
-    async def _known(self, rows: Sequence[Row], seconds: float) -> HttpAnswer:
+    async def _known(self, rows: Sequence[Row], seconds: float) -> list[RowScore]:
         answer = await self._post(rows, "known-prompt", reuse=False, seconds=seconds)
         if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
             raise StreamLostError(answer.message)
         if not answer.is_good:
             raise AnswerError(answer.message)
-        return answer
+        return self._read(answer, rows)
 
     async def _scores_prompts(self, seconds: float) -> bool:
-        row = Row(KNOWN, (), len(KNOWN) - 1)
         try:
-            return bool(self._read(await self._known([row], seconds), [row]))
+            return bool(await self._known([KNOWN_ITSELF], seconds))
         except AnswerError:
             return False
 

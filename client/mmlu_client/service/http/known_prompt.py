@@ -5,15 +5,29 @@ from __future__ import annotations
 import math
 
 from mmlu_client.errors import InputError
-from mmlu_client.service.http.row import RowScore
+from mmlu_client.service.http.row import Row, RowScore
 
 # Ids that every vocabulary has. What they say does not matter, only that they are the same each time.
-KNOWN = tuple(range(40, 72))
-CANDIDATES = (35, 36, 37, 38)
+_TOKENS = tuple(range(40, 72))
+_CANDIDATES = (35, 36, 37, 38)
 # Of other lengths, which a server may compute together with it.
-OTHERS = (tuple(range(50, 57)), tuple(range(60, 79)), tuple(range(30, 75)))
+_OTHERS = (tuple(range(50, 57)), tuple(range(60, 79)), tuple(range(30, 75)))
+
+KNOWN = Row(_TOKENS, _CANDIDATES)
+# The same among others, and its place there.
+KNOWN_AMONG_OTHERS = (Row(_OTHERS[0], _CANDIDATES), KNOWN, *(Row(each, _CANDIDATES) for each in _OTHERS[1:]))
+PLACE = 1
+# The same as a text that is scored itself.
+KNOWN_ITSELF = Row(_TOKENS, (), len(_TOKENS) - 1)
 # How far rounding may take a log-probability above 0.
 ROUNDING = 1e-3
+
+
+def no_logprobs(server: str, why: object) -> InputError:
+    """Return the error of a server whose answers have no log-probabilities that can be used."""
+    return InputError(
+        f"{server} gives no log-probabilities that can be used ({why}): accuracy cannot be measured with it"
+    )
 
 
 def check_logprobs(score: RowScore, server: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.service.messages import ContinuationScore, Score
@@ -102,17 +103,32 @@ def rows_of(prompt: Prompt, *, any_candidate: bool) -> list[Row]:
     return [Row(prompt.token_ids, prompt.candidate_ids)]
 
 
-def score_of(
-    prompt: Prompt, rows: Sequence[Row], found: Sequence[RowScore], flops_of: FlopsOf | None
-) -> Score:
-    """Put a prompt's score together from those of its rows.
+def scores_of(
+    prompts: Sequence[Prompt],
+    rows: Sequence[Sequence[Row]],
+    found: Sequence[RowScore],
+    flops_of: FlopsOf | None,
+) -> list[Score]:
+    """Put the scores of a request's prompts together.
 
     Args:
-        prompt: what was asked.
-        rows: it was asked in.
-        found: what came back for each.
+        prompts: what was asked.
+        rows: that each was asked in.
+        found: what came back for the rows of all, one after the other.
         flops_of: computes a row's floating-point operations; None where the model's sizes are not known.
+
+    Raises:
+        AnswerError: what came back lacks something.
     """
+    scores, left = [], iter(found)
+    for prompt, mine in zip(prompts, rows, strict=True):
+        scores.append(_score_of(prompt, mine, list(islice(left, len(mine))), flops_of))
+    return scores
+
+
+def _score_of(
+    prompt: Prompt, rows: Sequence[Row], found: Sequence[RowScore], flops_of: FlopsOf | None
+) -> Score:
     cached = [each.cached_tokens for each in found]
     known = [each for each in cached if each is not None]
     logical = _logical_tokens(prompt)
