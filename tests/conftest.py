@@ -22,7 +22,7 @@ os.environ["no_proxy"] = ",".join(filter(None, (NO_PROXY, "localhost,127.0.0.1,1
 LONG = (
     "client/test_tasks.py",
     "torture/test_torture.py",
-    "client/test_http_servers.py",
+    "client/test_http_answers.py",
     "server/test_tensorrt.py",
     "server/test_request_memory.py",
     "server/test_lm_eval.py",

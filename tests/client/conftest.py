@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from compared_campaign import ComparedCampaign, run_compared_campaign
 from mmlu import write_benchmark
+from tokenizer_kinds import byte_level, write_tokenizer
 
 
 @pytest.fixture
@@ -19,6 +20,12 @@ def data(tmp_path: Path) -> Path:
 def output(tmp_path: Path) -> Path:
     """The folder that a run is to be written to; it is not there yet."""
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a byte-level tokenizer's files."""
+    return write_tokenizer(byte_level(), tmp_path_factory.mktemp("tokenizer") / "files")
 
 
 @pytest.fixture(scope="session")

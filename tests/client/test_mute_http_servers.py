@@ -17,14 +17,9 @@ from mmlu import write_benchmark
 from run_files import page, records, summary
 from test_hostile_servers import CONTROL, HOSTILE
 from test_mute_servers import ForgetfulRouter
-from tokenizer_kinds import byte_level, write_tokenizer
+from tokenizer_kinds import byte_level
 
 EXACT: tuple[Kind, ...] = ("vllm", "sglang")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tokenizer(byte_level(), tmp_path_factory.mktemp("tokenizer") / "files")
 
 
 class Computing(HttpDouble):
