@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from checkpoints import write_checkpoint
 from fake_gpu_machine import gpu_machine
-from observed_campaign import ObservedCampaign, observe_campaign
+from observed_campaign import two_cells
 from processes import ServerProcess
 from score_requests import ids_request
 from trt_common.demo import FOLDER
 
 from tools.free_port import free_port
+from tools.watching.observed_campaign import ObservedCampaign
 from tools.watching.observed_run import ObservedRun, observe
 from tools.watching.prometheus import Prometheus
 
@@ -84,7 +85,7 @@ def observed_campaign(
     # Its own: what the other one has counted is held against the run that it was watched in.
     with (
         ServerProcess("--model", str(llama_folder)) as server,
-        observe_campaign(folder, server.wait_until_serving()) as observed,
+        two_cells(folder, server.wait_until_serving()) as observed,
     ):
         yield observed
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from observed_campaign import ObservedCampaign
 from processes import ServerProcess
 
 from tools.watching.dashboard import FOLDER, Dashboard, Panel, Query, dashboards
+from tools.watching.observed_campaign import ObservedCampaign
 from tools.watching.observed_run import ObservedRun
 from tools.watching.prometheus import CONFIGURATION, Prometheus, Series
 

@@ -25,7 +25,14 @@ from tools.watching.unit import formatted
 
 PAGE, CARD, EDGE, TEXT, FAINT = "#111217", "#181b1f", "#2c3036", "#d8d9da", "#8e9097"
 PALETTE = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#ffa6b0")
-NAMED = {"green": "#73bf69", "orange": "#ff9830", "red": "#f2495c", "blue": "#5794f2", "transparent": FAINT}
+NAMED = {
+    "green": "#73bf69",
+    "orange": "#ff9830",
+    "red": "#f2495c",
+    "blue": "#5794f2",
+    "transparent": FAINT,
+    "text": TEXT,
+}
 # The size of a cell of Grafana's grid and the height of a row's title, in inches.
 CELL_WIDTH, CELL_HEIGHT, TITLE_HEIGHT = 0.62, 0.33, 0.36
 DOTS_PER_INCH = 100
@@ -155,8 +162,7 @@ class _Card:
         """Return the width of the longest label of the scale, as a share of the figure."""
         top = max((abs(value) for _, one in series for _, value in one.values), default=0.0)
         letters = len(formatted(0.75 * top, self._panel.defaults["unit"]))
-        width = float(self._figure.get_size_inches()[0])
-        return max(0.048, (LETTER_WIDTH * 1.15 * letters + 0.12) / width)
+        return max(0.048, (LETTER_WIDTH * 1.15 * letters + 0.12) / self._width)
 
     def _stack(self, axes: Axes, series: Sequence[tuple[str, Series]]) -> None:
         instants = sorted({time for _, one in series for time, _ in one.values})
@@ -230,16 +236,24 @@ class _Card:
         axes.text(0, 0.05, text, color=self._level(value), size=14, weight="bold", ha="center", va="center")
 
     def _bars(self, series: Sequence[tuple[str, Series]]) -> None:
-        axes = self._axes(0.085, self._inches(0.1), 0.035, self._inches(0.4))
+        values = [one.values[-1][1] for _, one in series]
+        defaults = self._panel.defaults
+        texts = [formatted(value, defaults["unit"], defaults.get("decimals")) for value in values]
+        left, right = (
+            (1.15 * LETTER_WIDTH * max(map(len, names)) + 0.25) / self._width
+            for names in ([name for name, _ in series], texts)
+        )
+        axes = self._axes(left, self._inches(0.1), right, self._inches(0.4))
         axes.axis("off")
-        axes.set_xlim(0, self._panel.defaults.get("max", 1))
-        for index, (name, one) in enumerate(reversed(series)):
-            value = one.values[-1][1]
-            axes.barh(index, self._panel.defaults.get("max", 1), height=0.62, color=EDGE)
+        top = defaults.get("max") or max(values) or 1
+        axes.set_xlim(0, top)
+        for index, ((name, _), value, text) in enumerate(
+            reversed(list(zip(series, values, texts, strict=True)))
+        ):
+            axes.barh(index, top, height=0.62, color=EDGE)
             axes.barh(index, value, height=0.62, color=self._level(value))
-            axes.text(-0.02, index, name, color=TEXT, size=6.5, ha="right", va="center")
-            text = formatted(value, self._panel.defaults["unit"], self._panel.defaults.get("decimals"))
-            axes.text(1.02, index, text, color=self._level(value), size=6.5, ha="left", va="center")
+            axes.text(-0.02 * top, index, name, color=TEXT, size=6.5, ha="right", va="center")
+            axes.text(1.02 * top, index, text, color=self._level(value), size=6.5, ha="left", va="center")
 
     def _table(self, series: Sequence[tuple[str, Series]]) -> None:
         left, bottom, width, height = self._box
@@ -287,6 +301,11 @@ class _Card:
         for spine in axes.spines.values():
             spine.set_visible(False)
         return axes
+
+    @property
+    def _width(self) -> float:
+        """The figure's width in inches."""
+        return float(self._figure.get_size_inches()[0])
 
     def _inches(self, inches: float) -> float:
         """Return inches as a share of the figure's height."""
