@@ -19,12 +19,12 @@ from trt_server.engines.engine import Engine, EngineLimits
 from trt_server.engines.tensorrt.flavour import TENSORRT, TENSORRT_RTX, installed_flavour
 from trt_server.engines.tensorrt.presence import Gpu, find_gpus
 from trt_server.errors import StartError
-from trt_server.model.checkpoint import Checkpoint
-from trt_server.model.conversion import weights_as
+from trt_server.model.files.checkpoint import Checkpoint
+from trt_server.model.files.conversion import weights_as
 from trt_server.settings import Settings
 
 if TYPE_CHECKING:
-    from trt_server.engines.tensorrt.prepared_plan import PreparedPlan
+    from trt_server.engines.tensorrt.plan.prepared import PreparedPlan
 
 # A batch takes memory only when it runs.
 _MAX_BATCH = 32
@@ -181,12 +181,12 @@ def _tensorrt(settings: Settings, gpus: Sequence[Gpu], reason: str) -> EngineCho
     devices = tuple(gpu_device(gpu.name, gpu.pci_bus_id, gpu.ordinal) for gpu in gpus)
 
     def prepare(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings) -> Prepared:
-        from trt_server.engines.tensorrt.plan_for_device import prepare_plan
+        from trt_server.engines.tensorrt.run.plan_for_device import prepare_plan
 
         return _prepared(prepare_plan(checkpoint, limits, precision, settings.tf32, gpus[0].ordinal))
 
     def layers(checkpoint: Checkpoint, limits: EngineLimits, settings: Settings, plan: Prepared) -> LayerList:
-        from trt_server.engines.tensorrt.engine import TensorRtEngine
+        from trt_server.engines.tensorrt.run.engine import TensorRtEngine
 
         ordinal, prepared = gpus[0].ordinal, plan.plan
         engine = TensorRtEngine(checkpoint, limits, precision, settings.tf32, ordinal, prepared)
@@ -217,8 +217,8 @@ def _tensorrt_elsewhere(settings: Settings, capabilities: tuple[str, ...]) -> En
             "--target needs TensorRT-RTX, which builds without a GPU: pip install tensorrt-rtx-cu12"
         )
     try:
-        from trt_server.engines.tensorrt.capabilities import target_elsewhere
-        from trt_server.engines.tensorrt.prepared_plan import prepare_for
+        from trt_server.engines.tensorrt.plan.capabilities import target_elsewhere
+        from trt_server.engines.tensorrt.plan.prepared import prepare_for
     except ImportError as error:
         raise StartError(f"TensorRT-RTX does not load ({one_line(error)}); install it again") from error
     target = target_elsewhere(capabilities)
@@ -261,7 +261,7 @@ def _tensorrt_choice(
         device: Device,
         prepared: Prepared | None,
     ) -> Engine:
-        from trt_server.engines.tensorrt.engine import TensorRtEngine
+        from trt_server.engines.tensorrt.run.engine import TensorRtEngine
 
         plan = prepared.plan if prepared else None
         return TensorRtEngine(checkpoint, limits, precision, settings.tf32, device.ordinal, plan)

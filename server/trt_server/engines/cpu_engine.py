@@ -20,8 +20,8 @@ from trt_server.engines.engine import (
 )
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.engines.split_graph import SplitGraph
-from trt_server.model.checkpoint import Checkpoint
-from trt_server.model.graph import Graph
+from trt_server.model.files.checkpoint import Checkpoint
+from trt_server.model.graph.scoring_graph import Graph
 
 _WARM_UP_TOKENS = 128
 

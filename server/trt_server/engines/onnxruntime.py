@@ -27,9 +27,9 @@ from trt_server.engines.cpu_peak import CpuPeak
 from trt_server.engines.engine import EngineDescription, EngineLimits
 from trt_server.engines.split_graph import Arrays, SplitGraph
 from trt_server.errors import ScoringError, StartError
-from trt_server.model.checkpoint import Checkpoint
-from trt_server.model.conversion import weights_as
-from trt_server.model.graph import IR_VERSIONS, OPSET, Graph, build_body, build_head
+from trt_server.model.files.checkpoint import Checkpoint
+from trt_server.model.files.conversion import weights_as
+from trt_server.model.graph.scoring_graph import IR_VERSIONS, OPSET, Graph, build_body, build_head
 
 # With n blocks (n - 1) / 2n of the attention scores are not computed, so more than eight save little. At 805
 # tokens (100 M parameters, 2 cores) eight took 12 % less processor time than one, and an eighth of the memory

@@ -28,10 +28,10 @@ from trt_server.engines.mapped_weights import MappedWeights
 from trt_server.engines.openvino_model import CONTINUED, branched, read_graph, with_values_of
 from trt_server.engines.split_graph import Arrays, SplitGraph
 from trt_server.errors import ScoringError, StartError
-from trt_server.model.checkpoint import Checkpoint
-from trt_server.model.conversion import weights_as
-from trt_server.model.graph import Graph, build_body, build_head, kept_outputs, past_inputs
-from trt_server.model.weights import Weights
+from trt_server.model.files.checkpoint import Checkpoint
+from trt_server.model.files.conversion import weights_as
+from trt_server.model.files.weights import Weights
+from trt_server.model.graph.scoring_graph import Graph, build_body, build_head, kept_outputs, past_inputs
 
 VERSION = ov.__version__.partition("-")[0]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
 from trt_server.engines.slices import Slice, slices_of
-from trt_server.model.graph import ASKED_STATES, OUTPUTS, SCORED_STATES, TOP_OUTPUTS
+from trt_server.model.graph.scoring_graph import ASKED_STATES, OUTPUTS, SCORED_STATES, TOP_OUTPUTS
 
 # Of one slice of places. What becomes of them on the way to log-probabilities takes three times as much.
 LOGITS_BYTES = 64 * 2**20

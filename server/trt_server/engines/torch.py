@@ -33,7 +33,7 @@ from trt_server.engines.engine import (
     next_token_batch,
 )
 from trt_server.errors import EngineLostError, StartError
-from trt_server.model.checkpoint import Checkpoint
+from trt_server.model.files.checkpoint import Checkpoint
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _GPU_PEAK_SIZE = 8192

@@ -13,7 +13,7 @@ from trt_server.errors import StartError
 from trt_server.loading.memory_need import check_memory
 from trt_server.loading.served_model import Limits
 from trt_server.loading.tokenizer import CheckpointTokenizer
-from trt_server.model.checkpoint import Checkpoint, open_checkpoint
+from trt_server.model.files.checkpoint import Checkpoint, open_checkpoint
 from trt_server.model.outline import ModelOutline, read_outline
 from trt_server.model.source import ModelSource, resolve_model
 from trt_server.settings import Settings

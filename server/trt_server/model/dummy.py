@@ -18,9 +18,9 @@ from trt_common.model.geometry import Geometry, read_geometry
 
 from trt_server.cache.folder import cached_folder, check_room
 from trt_server.errors import StartError
-from trt_server.model.checkpoint import open_checkpoint
-from trt_server.model.tensor_file import ITEM_SIZES, tensor_file_header
-from trt_server.model.weight_files import SINGLE_FILE
+from trt_server.model.files.checkpoint import open_checkpoint
+from trt_server.model.files.tensor_file import ITEM_SIZES, tensor_file_header
+from trt_server.model.files.weight_files import SINGLE_FILE
 
 NOTICE = "random weights"
 

@@ -12,7 +12,7 @@ from trt_common.model.geometry import Geometry
 
 from trt_server.errors import StartError
 from trt_server.model import dummy, hub
-from trt_server.model.checkpoint import open_configuration
+from trt_server.model.files.checkpoint import open_configuration
 from trt_server.readable import readable_bytes
 
 log = logging.getLogger(__name__)

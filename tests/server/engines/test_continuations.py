@@ -23,7 +23,7 @@ from trt_server.engines.engine import EngineLimits, Outcome
 from trt_server.engines.onnxruntime import OnnxRuntimeEngine
 from trt_server.engines.openvino import OpenVinoEngine
 from trt_server.engines.torch import TorchEngine
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 
 # Design: 1e-3. In fp32 the two differ by rounding alone.
 TOLERANCE = 1e-4

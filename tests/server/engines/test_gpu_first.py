@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from fake_gpu_machine import RTX, gpu_machine
 from gpu.families import write_family
-from trt_server.engines.tensorrt.attention_graph import graph_opset, other_opset
 from trt_server.engines.tensorrt.flavour import TENSORRT, TENSORRT_RTX, Flavour
-from trt_server.model.graph import ATTENTION_OPSET, OPSET
+from trt_server.engines.tensorrt.plan.attention_graph import graph_opset, other_opset
+from trt_server.model.graph.scoring_graph import ATTENTION_OPSET, OPSET
 
 from bench.beliefs import BELIEFS, wanted_variant
 

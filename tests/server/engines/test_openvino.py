@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 from trt_server.engines.engine import EngineLimits, Scores, next_token_batch
 from trt_server.engines.mapped_weights import MappedWeights
 from trt_server.engines.openvino import OpenVinoEngine
-from trt_server.model.checkpoint import open_checkpoint
-from trt_server.model.tensor_file import TensorLocation
+from trt_server.model.files.checkpoint import open_checkpoint
+from trt_server.model.files.tensor_file import TensorLocation
 
 VOCABULARY_SIZE = 512
 LENGTHS = (1, 200, 15, 16, 17, 63, 2, 128)
@@ -176,7 +176,7 @@ from typing import Any
 import psutil
 from trt_server.engines.engine import EngineLimits
 from trt_server.engines.openvino import OpenVinoEngine
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 engine = OpenVinoEngine(open_checkpoint(Path(sys.argv[1])), EngineLimits(256, 1, int(sys.argv[2])), "fp32", 2)
 engine.warm_up()
 print(psutil.Process().memory_info().rss)

@@ -14,9 +14,9 @@ from checkpoints import FAMILIES, reference_logprobs, write_checkpoint
 from onnx import TensorProto
 from trt_common.model.geometry import Geometry
 from trt_server.engines.engine import next_token_batch
-from trt_server.model.checkpoint import open_checkpoint
-from trt_server.model.conversion import weights_as
-from trt_server.model.graph import (
+from trt_server.model.files.checkpoint import open_checkpoint
+from trt_server.model.files.conversion import weights_as
+from trt_server.model.graph.scoring_graph import (
     ASKED_STATES,
     ATTENTION_OPSET,
     OPSET,

@@ -13,11 +13,10 @@ from pathlib import Path
 
 from trt_server.devices.memory import host_memory
 from trt_server.engines.engine import MAX_TOP_TOKENS, EngineLimits
-from trt_server.engines.tensorrt.attention_graph import graph_opset
-from trt_server.engines.tensorrt.build import BuildOptions, build_plan
-from trt_server.engines.tensorrt.kv_cache import KvCacheLayout
 from trt_server.engines.tensorrt.library import FLAVOUR, VERSION
-from trt_server.engines.tensorrt.plan_cache import (
+from trt_server.engines.tensorrt.plan.attention_graph import graph_opset
+from trt_server.engines.tensorrt.plan.build import BuildOptions, build_plan
+from trt_server.engines.tensorrt.plan.cache import (
     BuiltPlan,
     CachedPlan,
     PlanRecipe,
@@ -25,13 +24,14 @@ from trt_server.engines.tensorrt.plan_cache import (
     find_or_build,
     graph_fingerprint,
 )
-from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE, profiles_for, rounded_up
-from trt_server.engines.tensorrt.target import PlanTarget
+from trt_server.engines.tensorrt.plan.kv_cache import KvCacheLayout
+from trt_server.engines.tensorrt.plan.profiles import LENGTH_MULTIPLE, profiles_for, rounded_up
+from trt_server.engines.tensorrt.plan.target import PlanTarget
 from trt_server.errors import StartError
-from trt_server.model.checkpoint import Checkpoint
-from trt_server.model.conversion import weights_as
-from trt_server.model.graph import build_graph
-from trt_server.model.tensor_file import ITEM_SIZES
+from trt_server.model.files.checkpoint import Checkpoint
+from trt_server.model.files.conversion import weights_as
+from trt_server.model.files.tensor_file import ITEM_SIZES
+from trt_server.model.graph.scoring_graph import build_graph
 from trt_server.readable import readable_bytes
 
 log = logging.getLogger(__name__)

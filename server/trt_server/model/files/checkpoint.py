@@ -13,10 +13,10 @@ from trt_common.model.errors import ConfigError
 from trt_common.model.geometry import Geometry, read_geometry
 
 from trt_server.errors import StartError
-from trt_server.model.adapter import refuse_adapter_files
-from trt_server.model.fingerprint import weights_fingerprint
-from trt_server.model.weight_files import find_weight_files, gguf_refusal
-from trt_server.model.weights import Weights, fit_weights
+from trt_server.model.files.adapter import refuse_adapter_files
+from trt_server.model.files.fingerprint import weights_fingerprint
+from trt_server.model.files.weight_files import find_weight_files, gguf_refusal
+from trt_server.model.files.weights import Weights, fit_weights
 
 
 @dataclass(frozen=True)

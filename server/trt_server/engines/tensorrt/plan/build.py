@@ -11,17 +11,17 @@ from typing import Any
 from trt_common.one_line import one_line
 
 from trt_server.cache.cache_file import CacheFile
-from trt_server.engines.tensorrt.capabilities import set_targets
-from trt_server.engines.tensorrt.kv_cache import KvCacheLayout, input_shapes
 from trt_server.engines.tensorrt.library import FLAVOUR, IS_RTX, TITLE, VERSION, trt
 from trt_server.engines.tensorrt.messages import MESSAGES, is_out_of_memory, no_device
-from trt_server.engines.tensorrt.plan_cache import BuiltPlan
-from trt_server.engines.tensorrt.plan_file import PlanFile
-from trt_server.engines.tensorrt.profiles import Profile
-from trt_server.engines.tensorrt.progress import BuildProgress
-from trt_server.engines.tensorrt.target import PlanTarget
+from trt_server.engines.tensorrt.plan.cache import BuiltPlan
+from trt_server.engines.tensorrt.plan.capabilities import set_targets
+from trt_server.engines.tensorrt.plan.file import PlanFile
+from trt_server.engines.tensorrt.plan.kv_cache import KvCacheLayout, input_shapes
+from trt_server.engines.tensorrt.plan.profiles import Profile
+from trt_server.engines.tensorrt.plan.progress import BuildProgress
+from trt_server.engines.tensorrt.plan.target import PlanTarget
 from trt_server.errors import StartError
-from trt_server.model.graph import Graph
+from trt_server.model.graph.scoring_graph import Graph
 from trt_server.readable import megabytes
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from onnx import TensorProto
 
-from trt_server.model.node_list import NodeList
+from trt_server.model.graph.node_list import NodeList
 
 
 @dataclass(frozen=True)

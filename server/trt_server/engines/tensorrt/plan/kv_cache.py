@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from trt_common.model.geometry import Geometry
 
 from trt_server.engines.engine import padded_length
-from trt_server.engines.tensorrt.layout import ALIGNMENT
-from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE, Profile, Shape
-from trt_server.model.graph import kept_outputs, past_inputs
+from trt_server.engines.tensorrt.plan.profiles import LENGTH_MULTIPLE, Profile, Shape
+from trt_server.model.graph.scoring_graph import kept_outputs, past_inputs
+
+# TensorRT requires tensors at addresses that are multiples of this many bytes.
+ALIGNMENT = 256
 
 
 @dataclass(frozen=True)

@@ -27,16 +27,11 @@ from trt_server.engines.engine import (
     next_token_batch,
 )
 from trt_server.engines.prefix_store import PrefixStore
-from trt_server.engines.tensorrt.batch_buffers import BatchBuffers
-from trt_server.engines.tensorrt.cuda_context import CudaContext, out_of_memory
-from trt_server.engines.tensorrt.kv_cache import KvCache
-from trt_server.engines.tensorrt.layout import input_layout, output_layout
 from trt_server.engines.tensorrt.library import FLAVOUR, TITLE, VERSION
 from trt_server.engines.tensorrt.messages import is_out_of_memory
-from trt_server.engines.tensorrt.plan_for_device import prepare_on
-from trt_server.engines.tensorrt.prefixes import DevicePrefixes
-from trt_server.engines.tensorrt.prepared_plan import PreparedPlan, top_tokens
-from trt_server.engines.tensorrt.profiles import (
+from trt_server.engines.tensorrt.plan.kv_cache import KvCache
+from trt_server.engines.tensorrt.plan.prepared import PreparedPlan, top_tokens
+from trt_server.engines.tensorrt.plan.profiles import (
     LENGTH_MULTIPLE,
     MAX_CANDIDATES,
     BatchSize,
@@ -44,9 +39,14 @@ from trt_server.engines.tensorrt.profiles import (
     max_scored_positions,
     rounded_up,
 )
-from trt_server.engines.tensorrt.runtime import PlanRuntime
+from trt_server.engines.tensorrt.run.batch_buffers import BatchBuffers
+from trt_server.engines.tensorrt.run.cuda_context import CudaContext, out_of_memory
+from trt_server.engines.tensorrt.run.layout import input_layout, output_layout
+from trt_server.engines.tensorrt.run.plan_for_device import prepare_on
+from trt_server.engines.tensorrt.run.prefixes import DevicePrefixes
+from trt_server.engines.tensorrt.run.runtime import PlanRuntime
 from trt_server.errors import EngineLostError, InvalidRequestError, StartError
-from trt_server.model.checkpoint import Checkpoint
+from trt_server.model.files.checkpoint import Checkpoint
 from trt_server.readable import megabytes
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from trt_server.engines.tensorrt.library import trt
-from trt_server.engines.tensorrt.plan_digest import PlanDigest
+from trt_server.engines.tensorrt.plan.digest import PlanDigest
 
 # 10.13 and later write a plan as a stream; older versions return it whole.
 _Stream: Any = getattr(trt, "IStreamWriter", object)

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from trt_server.model.weights import Weights
+from trt_server.model.files.weights import Weights
 
 # The opset from which on ReduceMean and ReduceMax take their axes as an input, and Split a number of outputs.
 _AXES_ARE_INPUTS = _SPLIT_HAS_NUMBER = 18

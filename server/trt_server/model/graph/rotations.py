@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from trt_common.model.geometry import Geometry
 
-from trt_server.model.node_list import NodeList
-from trt_server.model.rope import rope_tables
+from trt_server.model.graph.node_list import NodeList
+from trt_server.model.graph.rope import rope_tables
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 from trt_common.model.geometry import Geometry
 
 from trt_server.errors import StartError
-from trt_server.model.adapter import refuse_adapter_tensors
-from trt_server.model.tensor_file import ITEM_SIZES, TensorLocation
+from trt_server.model.files.adapter import refuse_adapter_tensors
+from trt_server.model.files.tensor_file import ITEM_SIZES, TensorLocation
 
 Weights = Mapping[str, TensorLocation]
 

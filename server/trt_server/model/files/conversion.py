@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 
 from trt_server.cache.folder import cached_folder
 from trt_server.errors import StartError
-from trt_server.model.checkpoint import Checkpoint
-from trt_server.model.fingerprint import weights_fingerprint
-from trt_server.model.tensor_file import ITEM_SIZES, TensorLocation, read_tensor_file, tensor_file_header
-from trt_server.model.weight_files import SINGLE_FILE
-from trt_server.model.weights import Weights
+from trt_server.model.files.checkpoint import Checkpoint
+from trt_server.model.files.fingerprint import weights_fingerprint
+from trt_server.model.files.tensor_file import (
+    ITEM_SIZES,
+    TensorLocation,
+    read_tensor_file,
+    tensor_file_header,
+)
+from trt_server.model.files.weight_files import SINGLE_FILE
+from trt_server.model.files.weights import Weights
 
 # Conversion has this much of a tensor in memory at a time: 32 MiB of float32.
 _CHUNK_ELEMENTS = 8 * 1024 * 1024

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from trt_common.one_line import reason_of
 
-from trt_server.engines.tensorrt.cuda_context import CudaContext, out_of_memory
-from trt_server.engines.tensorrt.layout import Tensor
 from trt_server.engines.tensorrt.library import IS_RTX, TITLE, trt
 from trt_server.engines.tensorrt.messages import (
     MESSAGES,
@@ -20,8 +18,10 @@ from trt_server.engines.tensorrt.messages import (
     is_out_of_memory,
     no_device,
 )
-from trt_server.engines.tensorrt.profiles import BatchSize, Profile
-from trt_server.engines.tensorrt.runtime_cache import RuntimeCache
+from trt_server.engines.tensorrt.plan.profiles import BatchSize, Profile
+from trt_server.engines.tensorrt.run.cuda_context import CudaContext, out_of_memory
+from trt_server.engines.tensorrt.run.layout import Tensor
+from trt_server.engines.tensorrt.run.runtime_cache import RuntimeCache
 from trt_server.errors import EngineLostError, StartError
 
 

@@ -17,7 +17,7 @@ import pycuda.driver as cuda
 from trt_common.one_line import one_line
 
 from trt_server.devices.device import gpu_label
-from trt_server.engines.tensorrt.layout import Block
+from trt_server.engines.tensorrt.run.layout import Block
 from trt_server.errors import StartError
 
 # CU_STREAM_NON_BLOCKING: no implicit wait for the legacy default stream, which the reference in PyTorch uses.

@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_server.engines.tensorrt.profiles import BatchSize, Shape
-
-# TensorRT requires tensors at addresses that are multiples of this many bytes.
-ALIGNMENT = 256
+from trt_server.engines.tensorrt.plan.kv_cache import ALIGNMENT
+from trt_server.engines.tensorrt.plan.profiles import BatchSize, Shape
 
 Block = NDArray[np.uint8]
 

@@ -10,13 +10,13 @@ import pycuda.driver as cuda
 from trt_common.one_line import one_line
 
 from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
-from trt_server.engines.tensorrt.cuda_context import CudaContext
-from trt_server.engines.tensorrt.kv_cache import KvCache
-from trt_server.engines.tensorrt.layout import Tensor, input_layout, output_layout
-from trt_server.engines.tensorrt.profiles import BatchSize
-from trt_server.engines.tensorrt.runtime import PlanRuntime
+from trt_server.engines.tensorrt.plan.kv_cache import KvCache
+from trt_server.engines.tensorrt.plan.profiles import BatchSize
+from trt_server.engines.tensorrt.run.cuda_context import CudaContext
+from trt_server.engines.tensorrt.run.layout import Tensor, input_layout, output_layout
+from trt_server.engines.tensorrt.run.runtime import PlanRuntime
 from trt_server.errors import EngineLostError
-from trt_server.model.graph import OUTPUTS, TOP_OUTPUTS
+from trt_server.model.graph.scoring_graph import OUTPUTS, TOP_OUTPUTS
 
 
 class BatchBuffers:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from trt_server.engines.engine import EngineLimits
-from trt_server.engines.tensorrt.capabilities import target_here
-from trt_server.engines.tensorrt.cuda_context import CudaContext, out_of_memory
-from trt_server.engines.tensorrt.prepared_plan import PreparedPlan, prepare_for
-from trt_server.model.checkpoint import Checkpoint
+from trt_server.engines.tensorrt.plan.capabilities import target_here
+from trt_server.engines.tensorrt.plan.prepared import PreparedPlan, prepare_for
+from trt_server.engines.tensorrt.run.cuda_context import CudaContext, out_of_memory
+from trt_server.model.files.checkpoint import Checkpoint
 
 
 def prepare_plan(

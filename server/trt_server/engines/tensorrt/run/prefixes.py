@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_server.engines.prefix_store import PrefixStore
-from trt_server.engines.tensorrt.block_allocator import BlockAllocator
-from trt_server.engines.tensorrt.cuda_context import CudaContext
-from trt_server.engines.tensorrt.kv_cache import KvCache, KvCacheLayout
-from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE, BatchSize, rounded_up
+from trt_server.engines.tensorrt.plan.kv_cache import KvCache, KvCacheLayout
+from trt_server.engines.tensorrt.plan.profiles import LENGTH_MULTIPLE, BatchSize, rounded_up
+from trt_server.engines.tensorrt.run.block_allocator import BlockAllocator
+from trt_server.engines.tensorrt.run.cuda_context import CudaContext
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from typing import Any
 import onnx
 
 from trt_server.cache.folder import cache_folder, cached_folder
-from trt_server.engines.tensorrt.plan_digest import digest_of
-from trt_server.engines.tensorrt.profiles import Profile
-from trt_server.engines.tensorrt.target import PlanTarget
+from trt_server.engines.tensorrt.plan.digest import digest_of
+from trt_server.engines.tensorrt.plan.profiles import Profile
+from trt_server.engines.tensorrt.plan.target import PlanTarget
 
 log = logging.getLogger(__name__)
 

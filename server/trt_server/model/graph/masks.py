@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from trt_server.model.node_list import NodeList
-from trt_server.model.queries import Block, Keys, Queries
+from trt_server.model.graph.node_list import NodeList
+from trt_server.model.graph.queries import Block, Keys, Queries
 
 # Added to a masked score: far below any score, and the sum is still finite.
 _MASKED = {np.float32: -3.0e38, np.float16: -6.0e4}

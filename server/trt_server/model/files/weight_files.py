@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trt_server.errors import StartError
-from trt_server.model.fingerprint import weights_fingerprint
-from trt_server.model.tensor_file import TensorLocation, read_tensor_file
+from trt_server.model.files.fingerprint import weights_fingerprint
+from trt_server.model.files.tensor_file import TensorLocation, read_tensor_file
 
 log = logging.getLogger(__name__)
 

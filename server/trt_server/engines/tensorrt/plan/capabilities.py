@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trt_server.engines.tensorrt.library import IS_RTX, TITLE, trt
-from trt_server.engines.tensorrt.target import PlanTarget
+from trt_server.engines.tensorrt.plan.target import PlanTarget
 from trt_server.errors import StartError
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from onnx import TensorProto
 from trt_common.model.geometry import Geometry
 
-from trt_server.model.masks import Masks, MasksByWindow
-from trt_server.model.node_list import NodeList
-from trt_server.model.queries import Block, Keys, Queries, all_queries, asked_queries, split_queries
-from trt_server.model.rotations import Rotation, Rotations
+from trt_server.model.graph.masks import Masks, MasksByWindow
+from trt_server.model.graph.node_list import NodeList
+from trt_server.model.graph.queries import Block, Keys, Queries, all_queries, asked_queries, split_queries
+from trt_server.model.graph.rotations import Rotation, Rotations
 
 # The first opset with the operator `Attention`.
 _ATTENTION_OPSET = 23

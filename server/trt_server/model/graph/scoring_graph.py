@@ -15,9 +15,9 @@ import onnx
 from onnx import TensorProto, helper
 from trt_common.model.geometry import Geometry
 
-from trt_server.model.attention import Attention, AttentionForm
-from trt_server.model.node_list import NodeList
-from trt_server.model.weights import Weights
+from trt_server.model.files.weights import Weights
+from trt_server.model.graph.attention import Attention, AttentionForm
+from trt_server.model.graph.node_list import NodeList
 
 OPSET = 17
 # The first opset with the operator `Attention`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trt_server.engines.tensorrt.flavour import TENSORRT, TENSORRT_RTX, Flavour, version_numbers
-from trt_server.model.graph import ATTENTION_OPSET, OPSET
+from trt_server.model.graph.scoring_graph import ATTENTION_OPSET, OPSET
 
 # The opset in fp16, where the parser takes both. With `Attention` TensorRT-RTX compiles one or two kernels
 # more for each layer, and the plan needs more memory, except with grouped heads and no past, where it needs

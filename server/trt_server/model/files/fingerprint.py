@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trt_server.cache.kept_digests import KeptDigests
 from trt_server.devices.cores import usable_cores
-from trt_server.model.tensor_file import TensorLocation
+from trt_server.model.files.tensor_file import TensorLocation
 from trt_server.readable import readable_bytes
 
 log = logging.getLogger(__name__)
