@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trt_server.devices.peak import PeakFlops
 from trt_server.engines.continuation import Continuation
 from trt_server.engines.cpu_peak import CpuPeak
 from trt_server.engines.engine import (
@@ -15,7 +16,6 @@ from trt_server.engines.engine import (
     EngineDescription,
     EngineLimits,
     Outcome,
-    PeakFlops,
     next_token_batch,
 )
 from trt_server.engines.prefix_store import PrefixStore

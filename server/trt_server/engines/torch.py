@@ -20,6 +20,7 @@ from trt_common.one_line import one_line
 from trt_server.devices.cores import usable_cores
 from trt_server.devices.datasheet import datasheet_peak
 from trt_server.devices.device import processor_name
+from trt_server.devices.peak import PeakFlops, given_peak
 from trt_server.engines.cpu_peak import CpuPeak
 from trt_server.engines.engine import (
     Batch,
@@ -27,9 +28,7 @@ from trt_server.engines.engine import (
     EngineLimits,
     EngineTiming,
     Outcome,
-    PeakFlops,
     Scores,
-    given_peak,
     next_token_batch,
 )
 from trt_server.errors import EngineLostError, StartError

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trt_common.one_line import one_line
 
 from trt_server.devices.datasheet import datasheet_peak
+from trt_server.devices.peak import PeakFlops
 from trt_server.engines.engine import (
     ALWAYS_VISIBLE,
     MAX_TOP_TOKENS,
@@ -22,7 +23,6 @@ from trt_server.engines.engine import (
     EngineLimits,
     EngineTiming,
     Outcome,
-    PeakFlops,
     Submission,
     next_token_batch,
 )
