@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 from trt_server.devices.device import Device
+from trt_server.devices.gpu import Gpu
 from trt_server.devices.nvml import gpu_device
 from trt_server.engines.engine import Batch, EngineLimits, Outcome, Submission, next_token_batch
 from trt_server.engines.tensorrt.library import TITLE
 from trt_server.engines.tensorrt.plan.profiles import rounded_up
-from trt_server.engines.tensorrt.presence import Gpu, find_gpu
+from trt_server.engines.tensorrt.presence import find_gpu
 from trt_server.engines.tensorrt.run.engine import TensorRtEngine
 from trt_server.engines.tensorrt.run.plan_for_device import prepare_plan
 from trt_server.model.files.checkpoint import open_checkpoint

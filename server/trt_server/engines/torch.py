@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+# CUDA reads this as it starts, and numbers its devices as NVML does.
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 import numpy as np
 import torch
@@ -20,6 +24,7 @@ from trt_common.one_line import one_line
 from trt_server.devices.cores import usable_cores
 from trt_server.devices.datasheet import datasheet_peak
 from trt_server.devices.device import processor_name
+from trt_server.devices.gpu import Gpu
 from trt_server.devices.peak import PeakFlops, given_peak
 from trt_server.engines.cpu_peak import CpuPeak
 from trt_server.engines.engine import (
@@ -39,6 +44,14 @@ _GPU_PEAK_SIZE = 8192
 _GPU_PEAK_RUNS = 8
 # Of one slice of the places that are scored.
 _LOGITS_BYTES = 64 * 2**20
+
+
+def visible_gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs that PyTorch sees, in CUDA's order."""
+    if not torch.cuda.is_available():
+        return ()
+    names = map(torch.cuda.get_device_name, range(torch.cuda.device_count()))
+    return tuple(Gpu(name, None, ordinal) for ordinal, name in enumerate(names))
 
 
 class TorchEngine:

@@ -10,7 +10,7 @@ from trt_common.model.geometry import Geometry
 
 from trt_server.devices.device import Device
 from trt_server.devices.memory import device_memory
-from trt_server.engines.choice import EngineChoice
+from trt_server.engines.chosen import EngineChoice
 from trt_server.errors import StartError
 from trt_server.readable import readable_bytes
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trt_common.model.geometry import Geometry
 
-from trt_server.engines.choice import EngineChoice
+from trt_server.engines.chosen import EngineChoice
 from trt_server.engines.engine import EngineLimits
 from trt_server.errors import StartError
 from trt_server.loading.memory_need import check_memory
