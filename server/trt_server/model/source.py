@@ -42,7 +42,8 @@ def resolve_model(
 
     Args:
         name: `demo`, `dummy:<geometry>`, a folder, or a hub id.
-        precision: "fp32" or "fp16", the type of random weights.
+        precision: What the engine computes in, "fp32", "fp16" or "bf16", which decides the type of random
+            weights.
         check: Called with the model's sizes before weights are downloaded or made; it raises StartError where
             they would be of no use.
 

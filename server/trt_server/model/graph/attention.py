@@ -86,13 +86,11 @@ class Attention:
 
         Raises:
             ValueError: There are several query blocks with a past, where each would copy nearly all of its
-                keys, or with `Attention`, which takes all queries.
+                keys.
         """
         self._is_one_operator = nodes.opset >= _ATTENTION_OPSET
         if form.query_blocks > 1 and form.with_past:
             raise ValueError("queries that follow a past are few: take them in one block")
-        if form.query_blocks > 1 and self._is_one_operator:
-            raise ValueError("the operator `Attention` takes all queries: take them in one block")
         self._geometry = geometry
         self._nodes = nodes
         self._form = form

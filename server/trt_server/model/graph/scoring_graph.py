@@ -49,7 +49,6 @@ def build_graph(
     geometry: Geometry,
     weights: Weights,
     positions: int,
-    query_blocks: int = 1,
     softmax_in_float32: bool = True,
     with_past: bool = False,
     opset: int = OPSET,
@@ -83,9 +82,6 @@ def build_graph(
         geometry: The sizes of the model.
         weights: Its weights.
         positions: The tokens of the longest prompt, that of a past included.
-        query_blocks: In how many blocks each layer's attention takes its queries. With 1 the nodes have the
-            usual pattern, which TensorRT may fuse into one kernel. It has to be 1 with a past and with
-            ATTENTION_OPSET.
         softmax_in_float32: False: attention's scores and their softmax have the type of the weights, as a
             fused kernel requires; whether that sums in float32 is up to the engine. With ATTENTION_OPSET that
             is always so.
@@ -93,12 +89,10 @@ def build_graph(
         opset: OPSET, or ATTENTION_OPSET, with which each layer's attention is one `Attention` node. That node
             takes grouped heads as they are.
         top_tokens: How many of the most likely tokens are returned.
-
-    Raises:
-        ValueError: There are several query blocks where only one is possible.
     """
     nodes = NodeList(weights, opset)
-    form = AttentionForm(query_blocks, softmax_in_float32, with_past)
+    # Queries in one block are the usual pattern, which TensorRT may fuse into one kernel.
+    form = AttentionForm(softmax_in_float32=softmax_in_float32, with_past=with_past)
     hidden = _add_body(geometry, nodes, positions, form)
     rows = nodes.add("Gather", [hidden, "scored"], "scored_states")
     _score(geometry, nodes, rows, top_tokens)
@@ -126,7 +120,7 @@ def build_body(
         geometry: As `build_graph` has it.
         weights: As `build_graph` has it.
         positions: As `build_graph` has it.
-        query_blocks: As `build_graph` has it.
+        query_blocks: In how many blocks each layer's attention takes its queries; 1 with a past.
         with_past: As `build_graph` has it.
         for_openvino: Rotations are written as OpenVINO recognizes them, and the further input first_block,
             int32 [1], says how many queries of each row are taken in a first block, the others in a second.
