@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,36 +97,14 @@ class TensorRtEngine:
         self._free: deque[BatchBuffers] = deque()
         self._device = CudaContext(ordinal)
         self.max_scored_positions: int | None = max_scored_positions(limits)
-        try:
+        with self._freed_on_failure():
             if prepared is None:
                 prepared = prepare_on(self._device, checkpoint, limits, precision, tf32)
             else:
                 start -= prepared.build_seconds
             self._load(prepared, limits, top_tokens(checkpoint))
-        except cuda.MemoryError as error:
-            no_memory = out_of_memory(self._device, f"more bytes for the engine ({one_line(error)})")
-            self.close()
-            raise StartError(no_memory) from error
-        except cuda.Error as error:
-            self.close()
-            raise StartError(f"the CUDA device failed: {one_line(error)}") from error
-        except BaseException:
-            self.close()
-            raise
         self.description = _describe(self._device, prepared, time.perf_counter() - start)
-        log.info(
-            "%s on %s: %s, a plan of %s, %s for activations, up to %d scored positions a batch, whose logits "
-            "take %s in each float32 copy; an empty pair of events, which is in every core time, measures "
-            "%.1f µs",
-            TITLE,
-            self._device.name,
-            self.description.precision,
-            megabytes(prepared.plan.path.stat().st_size),
-            megabytes(self._runtime.activation_bytes),
-            self.max_scored_positions,
-            megabytes(_logits_bytes(checkpoint, self.max_scored_positions)),
-            self.event_cost_ns / 1e3,
-        )
+        self._log_sizes(prepared, _logits_bytes(checkpoint, max_scored_positions(limits)))
 
     @property
     def prefixes(self) -> PrefixStore[Any] | None:
@@ -220,6 +200,41 @@ class TensorRtEngine:
         if is_out_of_memory(reason):
             return StartError(out_of_memory(self._device, f"more bytes for {tokens}"))
         return StartError(f"the first batch of {tokens} failed: {reason}")
+
+    @contextmanager
+    def _freed_on_failure(self) -> Iterator[None]:
+        """Close the engine where it cannot be made, and say why.
+
+        Raises:
+            StartError: The device failed, or its memory does not suffice.
+        """
+        try:
+            yield
+        except cuda.MemoryError as error:
+            no_memory = out_of_memory(self._device, f"more bytes for the engine ({one_line(error)})")
+            self.close()
+            raise StartError(no_memory) from error
+        except cuda.Error as error:
+            self.close()
+            raise StartError(f"the CUDA device failed: {one_line(error)}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _log_sizes(self, prepared: PreparedPlan, logits_bytes: int) -> None:
+        log.info(
+            "%s on %s: %s, a plan of %s, %s for activations, up to %d scored positions a batch, whose logits "
+            "take %s in each float32 copy; an empty pair of events, which is in every core time, measures "
+            "%.1f µs",
+            TITLE,
+            self._device.name,
+            self.description.precision,
+            megabytes(prepared.plan.path.stat().st_size),
+            megabytes(self._runtime.activation_bytes),
+            self.max_scored_positions,
+            megabytes(logits_bytes),
+            self.event_cost_ns / 1e3,
+        )
 
     def _load(self, prepared: PreparedPlan, limits: EngineLimits, top_tokens: int) -> None:
         self._profiles = prepared.recipe.profiles
