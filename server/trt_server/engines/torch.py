@@ -36,14 +36,13 @@ from trt_server.engines.engine import (
     Scores,
     next_token_batch,
 )
+from trt_server.engines.head_slices import places_of_a_slice
 from trt_server.errors import EngineLostError, StartError
 from trt_server.model.files.checkpoint import Checkpoint
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _GPU_PEAK_SIZE = 8192
 _GPU_PEAK_RUNS = 8
-# Of one slice of the places that are scored.
-_LOGITS_BYTES = 64 * 2**20
 
 
 def visible_gpus() -> tuple[Gpu, ...]:
@@ -198,7 +197,7 @@ class _Submission:
         count = max(1, self.batch.top_count)
         targets = torch.empty(len(target_ids), dtype=torch.float32, device=self.device)
         top, top_ids = [], []
-        size = max(1, _LOGITS_BYTES // (4 * self.model.config.vocab_size))
+        size = places_of_a_slice(self.model.config.vocab_size)
         for start, part in enumerate(rows.split(size)):
             logprobs = self.model.lm_head(part).float().log_softmax(-1)
             theirs = target_places.div(size, rounding_mode="floor") == start

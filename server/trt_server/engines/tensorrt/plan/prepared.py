@@ -30,13 +30,12 @@ from trt_server.engines.tensorrt.plan.target import PlanTarget
 from trt_server.errors import StartError
 from trt_server.model.files.checkpoint import Checkpoint
 from trt_server.model.files.conversion import weights_as
-from trt_server.model.files.tensor_file import ITEM_SIZES
-from trt_server.model.graph.scoring_graph import build_graph
+from trt_server.model.files.weights import Weights
+from trt_server.model.graph.scoring_graph import Graph, build_graph
+from trt_server.model.precision import item_bytes, weights_type
 from trt_server.readable import readable_bytes
 
 log = logging.getLogger(__name__)
-
-_DTYPES = {"fp16": "float16", "fp32": "float32"}
 
 
 @dataclass(frozen=True)
@@ -78,34 +77,14 @@ def prepare_for(
         StartError: The plan cannot be built.
     """
     start = time.perf_counter()
-    weights = weights_as(checkpoint, _DTYPES[precision])
+    weights = weights_as(checkpoint, weights_type(precision))
     converted = time.perf_counter() - start
     past, max_prefix_tokens = _past_layout(checkpoint, limits, precision)
-    # The KV cache need not end at a multiple, so that padding may begin up to one multiple later.
-    positions = rounded_up(limits.max_prompt_tokens) + (LENGTH_MULTIPLE if past else 0)
-    graph = build_graph(
-        checkpoint.geometry,
-        weights,
-        positions,
-        softmax_in_float32=False,
-        with_past=past is not None,
-        opset=opset or graph_opset(FLAVOUR, VERSION, precision),
-        top_tokens=top_tokens(checkpoint),
-    )
     options = BuildOptions(precision, tf32, profiles_for(limits, max_prefix_tokens), past)
-    asked = PlanRecipe(
-        weights=checkpoint.fingerprint,
-        graph=graph_fingerprint(graph.model),
-        library=FLAVOUR.module,
-        version=VERSION,
-        target=target,
-        precision=precision,
-        tf32=tf32,
-        profiles=options.profiles,
-        settings=options.settings,
-    )
-    recipe = cached_recipe_for(asked)
-    size = sum(tensor.elements for tensor in weights.values()) * ITEM_SIZES[_DTYPES[precision]]
+    opset = opset or graph_opset(FLAVOUR, VERSION, precision)
+    graph = _graph(checkpoint, weights, limits, past is not None, opset)
+    recipe = cached_recipe_for(_recipe(checkpoint, graph, options, target))
+    size = sum(tensor.elements for tensor in weights.values()) * item_bytes(precision)
 
     def build(path: Path) -> BuiltPlan:
         _check_host_memory(size)
@@ -114,6 +93,36 @@ def prepare_for(
 
     plan = find_or_build(recipe, str(checkpoint.folder), size, build)
     return PreparedPlan(plan, recipe, past, converted + plan.build_seconds)
+
+
+def _graph(
+    checkpoint: Checkpoint, weights: Weights, limits: EngineLimits, with_past: bool, opset: int
+) -> Graph:
+    # The KV cache need not end at a multiple, so that padding may begin up to one multiple later.
+    positions = rounded_up(limits.max_prompt_tokens) + (LENGTH_MULTIPLE if with_past else 0)
+    return build_graph(
+        checkpoint.geometry,
+        weights,
+        positions,
+        softmax_in_float32=False,
+        with_past=with_past,
+        opset=opset,
+        top_tokens=top_tokens(checkpoint),
+    )
+
+
+def _recipe(checkpoint: Checkpoint, graph: Graph, options: BuildOptions, target: PlanTarget) -> PlanRecipe:
+    return PlanRecipe(
+        weights=checkpoint.fingerprint,
+        graph=graph_fingerprint(graph.model),
+        library=FLAVOUR.module,
+        version=VERSION,
+        target=target,
+        precision=options.precision,
+        tf32=options.tf32,
+        profiles=options.profiles,
+        settings=options.settings,
+    )
 
 
 def top_tokens(checkpoint: Checkpoint) -> int:
@@ -139,7 +148,7 @@ def _past_layout(
     checkpoint: Checkpoint, limits: EngineLimits, precision: str
 ) -> tuple[KvCacheLayout | None, int]:
     """Return the layout of the KV cache and the length of the longest prefix; None and 0 where none fits."""
-    layout = KvCacheLayout.of(checkpoint.geometry, ITEM_SIZES[_DTYPES[precision]])
+    layout = KvCacheLayout.of(checkpoint.geometry, item_bytes(precision))
     tokens = layout.max_tokens(limits.prefix_cache_bytes)
     if limits.prefix_cache_bytes and not tokens:
         log.warning(
