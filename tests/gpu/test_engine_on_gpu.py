@@ -84,8 +84,8 @@ def batch_of(
         row[: len(prompt)] = prompt
     candidates = [[(7 * number + 11 * place) % VOCABULARY for place in range(width)] for number in numbers]
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    prefix = of[numbers[0]][:shared] if shared else None
-    return next_token_batch(tokens, lengths, np.array(candidates, np.int32), prefix)
+    batch = next_token_batch(tokens, lengths, np.array(candidates, np.int32), first_position=shared)
+    return replace(batch, prefix=of[numbers[0]][:shared]) if shared else batch
 
 
 def assert_agrees(

@@ -55,8 +55,7 @@ def next_token_batch(
     token_ids: NDArray[np.int32],
     lengths: NDArray[np.int32],
     candidates: NDArray[np.int32],
-    prefix: NDArray[np.int32] | None = None,
-    first_position: int | None = None,
+    first_position: int = 0,
 ) -> Batch:
     """Make a batch of plain prompts, each of which is asked for its next token alone.
 
@@ -64,22 +63,19 @@ def next_token_batch(
         token_ids: int32 [prompts, length], padded on the right.
         lengths: int32 [prompts].
         candidates: int32 [prompts, width], the target_ids of each.
-        prefix: What all of them go on after.
-        first_position: Of the first token of each; None: the prefix's length.
+        first_position: Of the first token of each.
     """
     rows, length = token_ids.shape
-    start = first_position if first_position is not None else 0 if prefix is None else len(prefix)
-    positions = np.tile(np.arange(start, start + length, dtype=np.int32), (rows, 1))
+    positions = np.arange(first_position, first_position + length, dtype=np.int32)
     scored = np.arange(rows, dtype=np.int32) * length + lengths - 1
     return Batch(
         token_ids=token_ids,
         lengths=lengths,
-        positions=positions,
+        positions=np.tile(positions, (rows, 1)),
         visible_until=np.full((rows, length), ALWAYS_VISIBLE, np.int32),
         scored=scored.astype(np.int32),
         target_ids=candidates.reshape(-1),
         target_places=np.repeat(np.arange(rows, dtype=np.int32), candidates.shape[1]),
-        prefix=prefix,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def test_prefix_in_bf16_takes_two_bytes_a_number(tmp_path: Path, family: str) ->
     for row, ending in zip(rows, endings, strict=True):
         row[: len(ending)] = ending
     candidates = np.tile(np.arange(VOCABULARY_SIZE, dtype=np.int32), (2, 1))
-    batch = next_token_batch(rows, np.array(list(map(len, endings)), np.int32), candidates, prefix)
+    lengths = np.array(list(map(len, endings)), np.int32)
+    batch = replace(next_token_batch(rows, lengths, candidates, first_position=len(prefix)), prefix=prefix)
     outcomes = [engine.submit(batch).wait() for _ in range(2)]
     asked = [[*prefix.tolist(), *ending.tolist()] for ending in endings]
     expected = logprobs(reference, asked)

@@ -172,9 +172,10 @@ def test_the_graph_that_is_built_is_the_better_one(
 ) -> None:
     """Where a release of TensorRT-RTX turns this around, attention_graph.py has to."""
     from trt_server.engines.tensorrt.library import FLAVOUR, VERSION
-    from trt_server.engines.tensorrt.plan.attention_graph import graph_opset, other_opset
+    from trt_server.engines.tensorrt.plan.attention_graph import graph_opset
 
     from bench.attention_graphs import compiled, spread_bytes
+    from bench.other_graph import other_opset
 
     # Its memory is told while a plan is built, so none may be kept.
     monkeypatch.setenv("TRT_SERVER_CACHE", str(tmp_path / "cache"))

@@ -26,12 +26,6 @@ class Missing:
     reason: str
 
 
-def find_gpu() -> Gpu | Missing:
-    """Return the GPU that TensorRT uses where none is named."""
-    found = find_gpus()
-    return found if isinstance(found, Missing) else found[0]
-
-
 def find_gpus() -> tuple[Gpu, ...] | Missing:
     """Return every GPU that TensorRT can use, in CUDA's order.
 

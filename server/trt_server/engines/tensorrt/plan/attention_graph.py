@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trt_server.engines.tensorrt.flavour import TENSORRT, TENSORRT_RTX, Flavour, version_numbers
-from trt_server.model.graph.scoring_graph import ATTENTION_OPSET, OPSET
+from trt_server.model.graph.scoring_graph import OPSET
 
 # The opset in fp16, where the parser takes both. With `Attention` TensorRT-RTX compiles one or two kernels
 # more for each layer, and the plan needs more memory, except with grouped heads and no past, where it needs
@@ -18,16 +18,10 @@ def graph_opset(flavour: Flavour, version: str, precision: str) -> int:
 
     In fp32 it is the lower one: TensorRT-RTX parses `Attention` there and then fails to build it.
     """
-    both = precision == "fp16" and _takes_attention(flavour, version)
+    both = precision == "fp16" and takes_attention(flavour, version)
     return _PREFERRED[flavour] if both else OPSET
 
 
-def other_opset(flavour: Flavour, version: str) -> int | None:
-    """Return the opset that could be built instead in fp16; None where the parser takes only one."""
-    if not _takes_attention(flavour, version):
-        return None
-    return OPSET if _PREFERRED[flavour] == ATTENTION_OPSET else ATTENTION_OPSET
-
-
-def _takes_attention(flavour: Flavour, version: str) -> bool:
+def takes_attention(flavour: Flavour, version: str) -> bool:
+    """Return whether this version's parser takes the operator `Attention`."""
     return flavour is TENSORRT_RTX or version_numbers(version) >= _FIRST_WITH_ATTENTION
