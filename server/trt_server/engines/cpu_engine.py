@@ -12,13 +12,7 @@ from trt_server.devices.device import processor_name
 from trt_server.devices.peak import PeakFlops
 from trt_server.engines.continuation import Continuation
 from trt_server.engines.cpu_peak import CpuPeak
-from trt_server.engines.engine import (
-    Batch,
-    EngineDescription,
-    EngineLimits,
-    Outcome,
-    next_token_batch,
-)
+from trt_server.engines.engine import Batch, EngineDescription, EngineLimits, Outcome, next_token_batch
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.engines.split_graph import SplitGraph
 from trt_server.model.files.checkpoint import Checkpoint
