@@ -23,11 +23,11 @@ from gpu.families import FAMILIES, MAX_TOKENS, WIDE_SIZES, write_family
 from trt_common.model.geometry import Geometry
 from trt_server.engines.engine import EngineLimits
 from trt_server.engines.tensorrt.library import TITLE
-from trt_server.engines.tensorrt.prepared_plan import prepare_for
-from trt_server.engines.tensorrt.profiles import rounded_up
-from trt_server.engines.tensorrt.target import PlanTarget
-from trt_server.model.checkpoint import Checkpoint, open_checkpoint
-from trt_server.model.graph import ATTENTION_OPSET, OPSET
+from trt_server.engines.tensorrt.plan.prepared import prepare_for
+from trt_server.engines.tensorrt.plan.profiles import rounded_up
+from trt_server.engines.tensorrt.plan.target import PlanTarget
+from trt_server.model.files.checkpoint import Checkpoint, open_checkpoint
+from trt_server.model.graph.scoring_graph import ATTENTION_OPSET, OPSET
 
 from bench.layer_list import Kernel, attention_is_one_kernel, kernels_a_layer, read_layer_list
 

@@ -36,7 +36,7 @@ from typing import Any, Protocol
 import numpy as np
 from mmlu_client.prompts.prompt import Prompt
 from trt_common.command_line.streams import take_any_text
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
 
 from bench.asked_questions import built_prompts, question_flags, read_flags, run_client

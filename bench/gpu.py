@@ -43,10 +43,11 @@ from trt_common.command_line.streams import take_any_text
 from trt_common.model.flops import text_flops
 from trt_common.model.geometry import Geometry
 from trt_server.devices.nvml import gpu_device
-from trt_server.engines.tensorrt.presence import Missing, find_gpu
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.engines.tensorrt.presence import Missing
+from trt_server.model.files.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
 
+from bench.found_gpu import find_gpu
 from bench.reference_python import reference_environment, reference_python
 
 HERE = Path(__file__).parent

@@ -35,9 +35,10 @@ from typing import Any
 
 from gpu.families import WIDE_SIZES
 from trt_server.cache.folder import cache_folder
-from trt_server.engines.tensorrt.presence import Missing, find_gpu
+from trt_server.engines.tensorrt.presence import Missing
 
 from bench.beliefs import BELIEFS, layer_ms, wanted_variant, whole_mfu, whole_ms
+from bench.found_gpu import find_gpu
 from bench.gpu_first_step import VARIANTS, wide_prompt
 from bench.reference_python import reference_environment, reference_python
 

@@ -22,13 +22,14 @@ from gpu.families import PROMPTS, VOCABULARY, WIDE_SIZES, write_family
 from numpy.typing import NDArray
 from trt_common.model.flops import text_flops
 from trt_server.engines.engine import Batch, EngineLimits, Outcome, next_token_batch
-from trt_server.engines.tensorrt.attention_graph import graph_opset, other_opset
-from trt_server.engines.tensorrt.engine import TensorRtEngine
 from trt_server.engines.tensorrt.library import FLAVOUR, TITLE, VERSION
-from trt_server.engines.tensorrt.plan_for_device import prepare_plan
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.engines.tensorrt.plan.attention_graph import graph_opset
+from trt_server.engines.tensorrt.run.engine import TensorRtEngine
+from trt_server.engines.tensorrt.run.plan_for_device import prepare_plan
+from trt_server.model.files.checkpoint import open_checkpoint
 
 from bench.layer_list import Kernel, attention_is_one_kernel, kernels_a_layer, read_layer_list
+from bench.other_graph import other_opset
 from bench.reference_python import reference_environment, reference_python
 
 HERE = Path(__file__).parent

@@ -23,14 +23,16 @@ from typing import Any
 
 import numpy as np
 from trt_server.devices.device import Device
+from trt_server.devices.gpu import Gpu
 from trt_server.devices.nvml import gpu_device
 from trt_server.engines.engine import Batch, EngineLimits, Outcome, Submission, next_token_batch
-from trt_server.engines.tensorrt.engine import TensorRtEngine
 from trt_server.engines.tensorrt.library import TITLE
-from trt_server.engines.tensorrt.plan_for_device import prepare_plan
-from trt_server.engines.tensorrt.presence import Gpu, find_gpu
-from trt_server.engines.tensorrt.profiles import rounded_up
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.engines.tensorrt.plan.profiles import rounded_up
+from trt_server.engines.tensorrt.run.engine import TensorRtEngine
+from trt_server.engines.tensorrt.run.plan_for_device import prepare_plan
+from trt_server.model.files.checkpoint import open_checkpoint
+
+from bench.found_gpu import find_gpu
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,10 @@ def batch_of(prompts: list[Prompt]) -> Batch:
         row[: len(rest)] = rest
     lengths = np.array([len(rest) for rest in rests], np.int32)
     candidates = np.array([prompt.candidates for prompt in prompts], np.int32)
-    prefix = np.array(prompts[0].ids[:prefix_tokens], np.int32) if prefix_tokens else None
-    return next_token_batch(tokens, lengths, candidates, prefix)
+    batch = next_token_batch(tokens, lengths, candidates, first_position=prefix_tokens)
+    if not prefix_tokens:
+        return batch
+    return replace(batch, prefix=np.array(prompts[0].ids[:prefix_tokens], np.int32))
 
 
 def measure(engine: TensorRtEngine, prompts: list[Prompt], bs: int) -> tuple[list[Outcome], float]:

@@ -35,7 +35,7 @@ from mmlu_client.prompts.builder import PromptBuilder
 from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.prompts.tokenizer import named_tokenizer
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
 
 from bench.agreement import Agreement, Document, Place, Scored, print_agreement

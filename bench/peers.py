@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from mmlu_client.text import percent
 from trt_common.command_line.streams import take_any_text
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
 
 from bench.asked_questions import question_flags, read_flags, run_client

@@ -28,8 +28,9 @@ from gpu.families import (
     write_family,
 )
 from numpy.typing import NDArray
-from trt_server.engines.tensorrt.presence import Missing, find_gpu
+from trt_server.engines.tensorrt.presence import Missing
 
+from bench.found_gpu import find_gpu
 from bench.reference_python import reference_environment, reference_python
 
 HERE = Path(__file__).parent

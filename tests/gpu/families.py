@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from continued_prompts import ContinuedPrompt, Tokens
 from trt_common.model.geometry import read_geometry
-from trt_server.model.tensor_file import tensor_file_header
+from trt_server.model.files.tensor_file import tensor_file_header
 
 VOCABULARY = 512
 MAX_TOKENS = 250

@@ -30,13 +30,13 @@ from gpu.families import (
 )
 from numpy.typing import NDArray
 from trt_server.engines.engine import Batch, EngineLimits, Outcome, next_token_batch
+from trt_server.engines.tensorrt.plan.profiles import LENGTH_MULTIPLE
 from trt_server.engines.tensorrt.presence import find_gpus
-from trt_server.engines.tensorrt.profiles import LENGTH_MULTIPLE
 from trt_server.errors import InvalidRequestError, StartError
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 
 if TYPE_CHECKING:
-    from trt_server.engines.tensorrt.engine import TensorRtEngine
+    from trt_server.engines.tensorrt.run.engine import TensorRtEngine
 
 BATCH = 4
 # fp32 by design; fp16: 2 layers' rounding, on log-probabilities around -6.
@@ -56,7 +56,7 @@ def engine_of(
     max_tokens: int = MAX_TOKENS,
     max_batch: int = BATCH,
 ) -> Iterator[TensorRtEngine]:
-    from trt_server.engines.tensorrt.engine import TensorRtEngine
+    from trt_server.engines.tensorrt.run.engine import TensorRtEngine
 
     limits = EngineLimits(max_tokens, max_batch, prefix_cache_bytes)
     engine = TensorRtEngine(open_checkpoint(folder), limits, precision, tf32=False)
@@ -84,8 +84,8 @@ def batch_of(
         row[: len(prompt)] = prompt
     candidates = [[(7 * number + 11 * place) % VOCABULARY for place in range(width)] for number in numbers]
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    prefix = of[numbers[0]][:shared] if shared else None
-    return next_token_batch(tokens, lengths, np.array(candidates, np.int32), prefix)
+    batch = next_token_batch(tokens, lengths, np.array(candidates, np.int32), first_position=shared)
+    return replace(batch, prefix=of[numbers[0]][:shared]) if shared else batch
 
 
 def assert_agrees(
@@ -169,8 +169,8 @@ def test_two_in_flight_are_each_themselves(folders: dict[str, Path], expected: E
 
 def test_engines_share_a_plan_each_in_a_thread(folders: dict[str, Path], expected: Expected) -> None:
     """On every device that is there, at the same time; where there is one, two engines on it."""
-    from trt_server.engines.tensorrt.engine import TensorRtEngine
-    from trt_server.engines.tensorrt.plan_for_device import prepare_plan
+    from trt_server.engines.tensorrt.run.engine import TensorRtEngine
+    from trt_server.engines.tensorrt.run.plan_for_device import prepare_plan
 
     found = find_gpus()
     assert isinstance(found, tuple)
@@ -268,7 +268,7 @@ def test_continuations_agree(
 
 
 def prepare(folder: Path, tokens: int, batch: int = 1) -> Any:
-    from trt_server.engines.tensorrt.plan_for_device import prepare_plan
+    from trt_server.engines.tensorrt.run.plan_for_device import prepare_plan
 
     return prepare_plan(open_checkpoint(folder), EngineLimits(tokens, batch), "fp16", tf32=False)
 
@@ -297,8 +297,8 @@ BUILD = """
 import sys
 from pathlib import Path
 from trt_server.engines.engine import EngineLimits
-from trt_server.engines.tensorrt.plan_for_device import prepare_plan
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.engines.tensorrt.run.plan_for_device import prepare_plan
+from trt_server.model.files.checkpoint import open_checkpoint
 prepared = prepare_plan(open_checkpoint(Path(sys.argv[1])), EngineLimits(112, 1), "fp16", False)
 print(prepared.plan.build_seconds > 0)
 """
@@ -337,9 +337,9 @@ import sys
 from pathlib import Path
 import pycuda.driver as cuda
 from trt_server.engines.engine import EngineLimits
-from trt_server.engines.tensorrt.engine import TensorRtEngine
+from trt_server.engines.tensorrt.run.engine import TensorRtEngine
 from trt_server.errors import StartError
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 cuda.init()
 context = cuda.Device(0).retain_primary_context()
 context.push()

@@ -6,14 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from trt_server.engines.engine import (
-    Batch,
-    EngineDescription,
-    EngineTiming,
-    Outcome,
-    PeakFlops,
-    Scores,
-)
+from trt_server.devices.peak import PeakFlops
+from trt_server.engines.engine import Batch, EngineDescription, EngineTiming, Outcome, Scores
 from trt_server.engines.prefix_store import PrefixStore
 
 

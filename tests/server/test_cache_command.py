@@ -163,8 +163,8 @@ def half_written(cache: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]
     folder = write_checkpoint(tmp_path / "model", "llama", dtype="bfloat16")
     waiting = (
         "import sys; from pathlib import Path\n"
-        "from trt_server.model import conversion\n"
-        "from trt_server.model.checkpoint import open_checkpoint\n"
+        "from trt_server.model.files import conversion\n"
+        "from trt_server.model.files.checkpoint import open_checkpoint\n"
         "checkpoint = open_checkpoint(Path(sys.argv[1]))\n"
         "name = list(checkpoint.weights)[5]\n"
         "read = conversion._converted\n"

@@ -11,7 +11,8 @@ import pytest
 from processes import ServerProcess
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
-from trt_server.engines.engine import Engine, PeakFlops
+from trt_server.devices.peak import PeakFlops
+from trt_server.engines.engine import Engine
 from trt_server.scheduling.peak_turn import PeakTurn
 
 pytestmark = pytest.mark.usefixtures("measured_peak")

@@ -146,8 +146,8 @@ from dataclasses import astuple, replace
 from pathlib import Path
 import numpy as np
 from trt_server.engines.engine import EngineLimits, next_token_batch
-from trt_server.engines.tensorrt.engine import TensorRtEngine
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.engines.tensorrt.run.engine import TensorRtEngine
+from trt_server.model.files.checkpoint import open_checkpoint
 engine = TensorRtEngine(open_checkpoint(Path(sys.argv[1])), EngineLimits(64, 1), "fp32", False)
 def submit(token):
     tokens, lengths, candidates = np.full((1, 8), token), np.array([8]), np.array([[5]])
@@ -363,9 +363,9 @@ NO_DEVICE = """
 import sys
 from pathlib import Path
 from trt_server.engines.engine import EngineLimits
-from trt_server.engines.tensorrt.engine import TensorRtEngine
+from trt_server.engines.tensorrt.run.engine import TensorRtEngine
 from trt_server.errors import StartError
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 try:
     TensorRtEngine(open_checkpoint(Path(sys.argv[1])), EngineLimits(64, 1), "fp16", False)
 except StartError as error:

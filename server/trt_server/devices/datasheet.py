@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from trt_server.engines.engine import PeakFlops
+from trt_server.devices.peak import PeakFlops
 
 
 @dataclass(frozen=True)

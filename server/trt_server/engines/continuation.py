@@ -13,7 +13,7 @@ from trt_common.model.geometry import Geometry
 from trt_server.engines.engine import Batch, EngineTiming, Outcome, next_token_batch
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.engines.split_graph import Arrays, SplitGraph
-from trt_server.model.graph import kept_outputs, past_inputs
+from trt_server.model.graph.scoring_graph import kept_outputs, past_inputs
 
 # [1, key_value_heads, tokens, head_size] each, in the order of past_inputs.
 KeysAndValues = list[NDArray[Any]]

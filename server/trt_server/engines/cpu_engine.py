@@ -8,22 +8,47 @@ from typing import Any
 
 import numpy as np
 
+from trt_server.devices.device import processor_name
+from trt_server.devices.peak import PeakFlops
 from trt_server.engines.continuation import Continuation
 from trt_server.engines.cpu_peak import CpuPeak
-from trt_server.engines.engine import (
-    Batch,
-    EngineDescription,
-    EngineLimits,
-    Outcome,
-    PeakFlops,
-    next_token_batch,
-)
+from trt_server.engines.engine import Batch, EngineDescription, EngineLimits, Outcome, next_token_batch
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.engines.split_graph import SplitGraph
-from trt_server.model.checkpoint import Checkpoint
-from trt_server.model.graph import Graph
+from trt_server.model.files.checkpoint import Checkpoint
+from trt_server.model.graph.scoring_graph import Graph
 
 _WARM_UP_TOKENS = 128
+
+
+@dataclass(frozen=True)
+class CpuLibrary:
+    """A library that computes on the CPU.
+
+    Attributes:
+        name: Its name, which is the engine's.
+        version: Its version.
+        precision: The type that products are computed in.
+    """
+
+    name: str
+    version: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class CpuGraphs:
+    """What a library has loaded of a model.
+
+    Attributes:
+        body: The graph of the layers without a past, of which the others follow.
+        plain: Runs batches without a prefix.
+        continuation: Runs batches with a prefix; None: prefixes are not stored.
+    """
+
+    body: Graph
+    plain: SplitGraph
+    continuation: Continuation | None
 
 
 class CpuEngine:
@@ -38,26 +63,40 @@ class CpuEngine:
 
     def __init__(
         self,
-        graph: SplitGraph,
-        continuation: Continuation | None,
+        library: CpuLibrary,
+        checkpoint: Checkpoint,
         limits: EngineLimits,
+        graphs: CpuGraphs,
         peak: CpuPeak,
-        description: EngineDescription,
+        *,
+        load_seconds: float,
+        build_seconds: float,
     ) -> None:
-        """Take what the library has loaded.
+        """Take what the library has loaded, and measure the peak.
 
         Args:
-            graph: Runs batches without a prefix.
-            continuation: Runs batches with a prefix; None: prefixes are not stored.
+            library: What runs the model.
+            checkpoint: The model.
             limits: The largest batch it has to accept.
-            peak: Measures the peak again.
-            description: What it is.
+            graphs: What was loaded.
+            peak: Measures the peak, now and again.
+            load_seconds: How long loading took.
+            build_seconds: How long converting the weights took.
         """
-        self._graph: SplitGraph | None = graph
-        self._continuation = continuation
+        self._graph: SplitGraph | None = graphs.plain
+        self._continuation = graphs.continuation
         self._limits = limits
         self._peak = peak
-        self.description = description
+        self.description = EngineDescription(
+            name=library.name,
+            version=library.version,
+            precision=library.precision,
+            device=processor_name(),
+            peak=peak.measure(),
+            fingerprint=_fingerprint(library, checkpoint, graphs.body),
+            load_seconds=load_seconds,
+            build_seconds=build_seconds,
+        )
         self.max_scored_positions = limits.max_scored_positions
 
     @property
@@ -108,15 +147,10 @@ class _Submission:
         return self.graph.score(self.batch)
 
 
-def answers_fingerprint(library: str, checkpoint: Checkpoint, body: Graph) -> str:
-    """Return a hash of everything that could change an answer.
-
-    Args:
-        library: Its name, its version and the precision.
-        checkpoint: The model.
-        body: Its graph; that of the head follows from the model.
-    """
-    digest = hashlib.sha256(f"{library} {checkpoint.fingerprint}\n".encode())
+def _fingerprint(library: CpuLibrary, checkpoint: Checkpoint, body: Graph) -> str:
+    """Return a hash of everything that could change an answer; the head's graph follows from the model."""
+    words = f"{library.name} {library.version} {library.precision} {checkpoint.fingerprint}"
+    digest = hashlib.sha256(f"{words}\n".encode())
     for node in body.model.graph.node:
         digest.update(node.SerializeToString(deterministic=True))
     return digest.hexdigest()

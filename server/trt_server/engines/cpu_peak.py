@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psutil
 
 from trt_server.devices.machine_memory import HIDDEN
-from trt_server.engines.engine import PeakFlops, PeakMeasurements, given_peak
+from trt_server.devices.peak import PeakFlops, PeakMeasurements, given_peak
 
 log = logging.getLogger(__name__)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trt_server.devices.peak import PeakFlops
 from trt_server.engines.prefix_store import PrefixStore
 
 
@@ -54,8 +55,7 @@ def next_token_batch(
     token_ids: NDArray[np.int32],
     lengths: NDArray[np.int32],
     candidates: NDArray[np.int32],
-    prefix: NDArray[np.int32] | None = None,
-    first_position: int | None = None,
+    first_position: int = 0,
 ) -> Batch:
     """Make a batch of plain prompts, each of which is asked for its next token alone.
 
@@ -63,22 +63,19 @@ def next_token_batch(
         token_ids: int32 [prompts, length], padded on the right.
         lengths: int32 [prompts].
         candidates: int32 [prompts, width], the target_ids of each.
-        prefix: What all of them go on after.
-        first_position: Of the first token of each; None: the prefix's length.
+        first_position: Of the first token of each.
     """
     rows, length = token_ids.shape
-    start = first_position if first_position is not None else 0 if prefix is None else len(prefix)
-    positions = np.tile(np.arange(start, start + length, dtype=np.int32), (rows, 1))
+    positions = np.arange(first_position, first_position + length, dtype=np.int32)
     scored = np.arange(rows, dtype=np.int32) * length + lengths - 1
     return Batch(
         token_ids=token_ids,
         lengths=lengths,
-        positions=positions,
+        positions=np.tile(positions, (rows, 1)),
         visible_until=np.full((rows, length), ALWAYS_VISIBLE, np.int32),
         scored=scored.astype(np.int32),
         target_ids=candidates.reshape(-1),
         target_places=np.repeat(np.arange(rows, dtype=np.int32), candidates.shape[1]),
-        prefix=prefix,
     )
 
 
@@ -168,57 +165,6 @@ class Submission(Protocol):
             EngineLostError: The engine failed, and cannot compute anything any more.
         """
         ...
-
-
-@dataclass(frozen=True)
-class PeakMeasurements:
-    """How often a peak was measured, and the lowest of the rates.
-
-    Attributes:
-        least_flops_per_second: The lowest measured rate, in FLOP/s.
-        contended: Other processes used the cores in every measurement, so that even the highest rate is too
-            low.
-    """
-
-    count: int
-    least_flops_per_second: float
-    contended: bool
-
-    def joined(self, other: PeakMeasurements) -> PeakMeasurements:
-        """Return the measurements of both."""
-        return PeakMeasurements(
-            self.count + other.count,
-            min(self.least_flops_per_second, other.least_flops_per_second),
-            self.contended and other.contended,
-        )
-
-
-@dataclass(frozen=True)
-class PeakFlops:
-    """The device's peak rate of dense products, which MFU is relative to, and its source.
-
-    Attributes:
-        flops_per_second: The peak, in FLOP/s.
-        source: Where the number comes from, in words.
-        measured: The measurements it is taken from; None for one that was not measured, or was measured once
-            at start-up.
-    """
-
-    flops_per_second: float
-    source: str
-    measured: PeakMeasurements | None = None
-
-    def joined(self, other: PeakFlops) -> PeakFlops:
-        """Return the larger of two peaks, with the measurements of both."""
-        larger = max(self, other, key=lambda peak: peak.flops_per_second)
-        if self.measured is None or other.measured is None:
-            return larger
-        return replace(larger, measured=self.measured.joined(other.measured))
-
-
-def given_peak(flops_per_second: float) -> PeakFlops:
-    """Return the peak that a person has given, in FLOP/s."""
-    return PeakFlops(flops_per_second, "given with --peak-flops")
 
 
 @dataclass(frozen=True)

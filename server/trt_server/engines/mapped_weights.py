@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_server.model.weights import Weights
+from trt_server.model.files.weights import Weights
 
 # Python has no name for it. Linux would not map a file that is larger than the memory, where its pages could
 # all be written to, unless it is told to set nothing aside for that.

@@ -17,19 +17,20 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from trt_common.model.geometry import Geometry
 from trt_common.one_line import one_line
 
 from trt_server.devices.cores import usable_cores
-from trt_server.devices.device import processor_name
 from trt_server.engines.continuation import Continuation
-from trt_server.engines.cpu_engine import CpuEngine, answers_fingerprint
+from trt_server.engines.cpu_engine import CpuEngine, CpuGraphs, CpuLibrary
 from trt_server.engines.cpu_peak import CpuPeak
-from trt_server.engines.engine import EngineDescription, EngineLimits
+from trt_server.engines.engine import EngineLimits
 from trt_server.engines.split_graph import Arrays, SplitGraph
 from trt_server.errors import ScoringError, StartError
-from trt_server.model.checkpoint import Checkpoint
-from trt_server.model.conversion import weights_as
-from trt_server.model.graph import IR_VERSIONS, OPSET, Graph, build_body, build_head
+from trt_server.model.files.checkpoint import Checkpoint
+from trt_server.model.files.conversion import weights_as
+from trt_server.model.files.weights import Weights
+from trt_server.model.graph.scoring_graph import IR_VERSIONS, OPSET, Graph, build_body, build_head
 
 # With n blocks (n - 1) / 2n of the attention scores are not computed, so more than eight save little. At 805
 # tokens (100 M parameters, 2 cores) eight took 12 % less processor time than one, and an eighth of the memory
@@ -63,16 +64,7 @@ class OnnxRuntimeEngine(CpuEngine):
         threads = threads or usable_cores()
         weights = weights_as(checkpoint, "float32")
         converted = time.perf_counter()
-        geometry, positions = checkpoint.geometry, limits.max_prompt_tokens
-        body = build_body(geometry, weights, positions, _QUERY_BLOCKS)
-        head = _open(build_head(geometry, weights), threads)
-        graph = SplitGraph(_open(body, threads), head, geometry.vocabulary_size)
-        continuation = None
-        if limits.prefix_cache_bytes:
-            # All sessions map the same file of weights, so that it is in memory once.
-            continued = _open(build_body(geometry, weights, positions, with_past=True), threads)
-            with_past = SplitGraph(continued, head, geometry.vocabulary_size)
-            continuation = Continuation(with_past, geometry, limits.prefix_cache_bytes)
+        graphs = _load(checkpoint.geometry, weights, limits, threads)
         loaded = time.perf_counter()
         peak = CpuPeak(
             partial(_matrix_product, threads),
@@ -81,17 +73,15 @@ class OnnxRuntimeEngine(CpuEngine):
             blocking=True,
             given=peak_flops,
         )
-        description = EngineDescription(
-            name="onnxruntime",
-            version=ort.__version__,
-            precision="fp32",
-            device=processor_name(),
-            peak=peak.measure(),
-            fingerprint=answers_fingerprint(f"onnxruntime {ort.__version__} fp32", checkpoint, body),
+        super().__init__(
+            CpuLibrary("onnxruntime", ort.__version__, "fp32"),
+            checkpoint,
+            limits,
+            graphs,
+            peak,
             load_seconds=loaded - converted,
             build_seconds=converted - start,
         )
-        super().__init__(graph, continuation, limits, peak, description)
 
 
 # Without it ONNX Runtime computes the outputs that nobody asks for too.
@@ -125,6 +115,20 @@ class _Session:
 ort.create_and_register_allocator(
     ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT), None
 )
+
+
+def _load(geometry: Geometry, weights: Weights, limits: EngineLimits, threads: int) -> CpuGraphs:
+    """Open the model's graphs; those that continue prefixes where any are stored."""
+    positions = limits.max_prompt_tokens
+    body = build_body(geometry, weights, positions, _QUERY_BLOCKS)
+    head = _open(build_head(geometry, weights), threads)
+    plain = SplitGraph(_open(body, threads), head, geometry.vocabulary_size)
+    if not limits.prefix_cache_bytes:
+        return CpuGraphs(body, plain, None)
+    # All sessions map the same file of weights, so that it is in memory once.
+    continued = _open(build_body(geometry, weights, positions, with_past=True), threads)
+    with_past = SplitGraph(continued, head, geometry.vocabulary_size)
+    return CpuGraphs(body, plain, Continuation(with_past, geometry, limits.prefix_cache_bytes))
 
 
 def _session_options(threads: int) -> ort.SessionOptions:

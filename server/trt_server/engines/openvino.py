@@ -21,17 +21,17 @@ from trt_common.one_line import one_line
 from trt_server.devices.cores import usable_cores
 from trt_server.devices.device import processor_name
 from trt_server.engines.continuation import Continuation
-from trt_server.engines.cpu_engine import CpuEngine, answers_fingerprint
+from trt_server.engines.cpu_engine import CpuEngine, CpuGraphs, CpuLibrary
 from trt_server.engines.cpu_peak import CpuPeak
-from trt_server.engines.engine import EngineDescription, EngineLimits
+from trt_server.engines.engine import EngineLimits
 from trt_server.engines.mapped_weights import MappedWeights
 from trt_server.engines.openvino_model import CONTINUED, branched, read_graph, with_values_of
 from trt_server.engines.split_graph import Arrays, SplitGraph
 from trt_server.errors import ScoringError, StartError
-from trt_server.model.checkpoint import Checkpoint
-from trt_server.model.conversion import weights_as
-from trt_server.model.graph import Graph, build_body, build_head, kept_outputs, past_inputs
-from trt_server.model.weights import Weights
+from trt_server.model.files.checkpoint import Checkpoint
+from trt_server.model.files.conversion import weights_as
+from trt_server.model.files.weights import Weights
+from trt_server.model.graph.scoring_graph import Graph, build_body, build_head, kept_outputs, past_inputs
 
 VERSION = ov.__version__.partition("-")[0]
 
@@ -84,25 +84,8 @@ class OpenVinoEngine(CpuEngine):
         weights = weights_as(checkpoint, "float32")
         converted = time.perf_counter()
         self._weights = MappedWeights(weights)
-        body = _body(checkpoint, limits, weights, with_past=False)
-        with_past = _body(checkpoint, limits, weights, with_past=True) if limits.prefix_cache_bytes else None
         compiler = _Compiler(core, self._weights, threads)
-        head = compiler.compiled(build_head(checkpoint.geometry, weights), "fp32")
-        split = partial(
-            SplitGraph,
-            head=head,
-            vocabulary_size=checkpoint.geometry.vocabulary_size,
-            length_multiple=_LENGTH_MULTIPLE,
-            blocks_from=_BLOCKS_FROM,
-        )
-        continuation = None
-        if with_past is None:
-            graph = split(compiler.compiled(body, precision))
-        else:
-            both = compiler.compiled_branches(body, with_past, checkpoint.geometry, precision)
-            graph, after_prefix = split(_Branch(both, False)), split(_Branch(both, True))
-            stored = limits.prefix_cache_bytes, _VALUES[precision]
-            continuation = Continuation(after_prefix, checkpoint.geometry, *stored)
+        graphs = _load(compiler, checkpoint.geometry, weights, limits, precision)
         loaded = time.perf_counter()
         peak = CpuPeak(
             partial(_matrix_product, core, precision, threads),
@@ -111,17 +94,15 @@ class OpenVinoEngine(CpuEngine):
             blocking=False,
             given=peak_flops,
         )
-        description = EngineDescription(
-            name="openvino",
-            version=VERSION,
-            precision=precision,
-            device=processor_name(),
-            peak=peak.measure(),
-            fingerprint=answers_fingerprint(f"openvino {VERSION} {precision}", checkpoint, body),
+        super().__init__(
+            CpuLibrary("openvino", VERSION, precision),
+            checkpoint,
+            limits,
+            graphs,
+            peak,
             load_seconds=loaded - converted,
             build_seconds=converted - start,
         )
-        super().__init__(graph, continuation, limits, peak, description)
 
     def warm_up(self) -> None:
         """Run one prompt, alone and after a prefix, which packs the weights; give back their file's pages."""
@@ -196,12 +177,6 @@ def _bits(tensor: ov.Tensor) -> NDArray[Any]:
     return values.view(np.uint16) if tensor.element_type == ov.Type.bf16 else values
 
 
-def _body(checkpoint: Checkpoint, limits: EngineLimits, weights: Weights, with_past: bool) -> Graph:
-    return build_body(
-        checkpoint.geometry, weights, limits.max_prompt_tokens, with_past=with_past, for_openvino=True
-    )
-
-
 @dataclass(frozen=True)
 class _Compiler:
     """Compiles graphs, whose weights are read where their file lies."""
@@ -235,6 +210,27 @@ class _Compiler:
 
     def _compiled(self, model: ov.Model, precision: str) -> _Compiled:
         return _Compiled(self.core.compile_model(model, "CPU", _configuration(precision, self.threads)))
+
+
+def _load(
+    compiler: _Compiler, geometry: Geometry, weights: Weights, limits: EngineLimits, precision: str
+) -> CpuGraphs:
+    """Compile the model's graphs: as two branches of one model where prefixes are stored."""
+    build = partial(build_body, geometry, weights, limits.max_prompt_tokens, for_openvino=True)
+    body = build()
+    split = partial(
+        SplitGraph,
+        head=compiler.compiled(build_head(geometry, weights), "fp32"),
+        vocabulary_size=geometry.vocabulary_size,
+        length_multiple=_LENGTH_MULTIPLE,
+        blocks_from=_BLOCKS_FROM,
+    )
+    if not limits.prefix_cache_bytes:
+        return CpuGraphs(body, split(compiler.compiled(body, precision)), None)
+    both = compiler.compiled_branches(body, build(with_past=True), geometry, precision)
+    after_prefix = split(_Branch(both, True))
+    continuation = Continuation(after_prefix, geometry, limits.prefix_cache_bytes, _VALUES[precision])
+    return CpuGraphs(body, split(_Branch(both, False)), continuation)
 
 
 @contextmanager

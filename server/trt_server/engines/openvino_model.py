@@ -11,7 +11,7 @@ from openvino import opset13 as operators
 from openvino.preprocess import PrePostProcessor
 
 from trt_server.engines.mapped_weights import MappedWeights
-from trt_server.model.graph import Graph
+from trt_server.model.graph.scoring_graph import Graph
 
 # boolean [1], an input of a model that has two branches: whether a run's rows go on after keys and values.
 CONTINUED = "continued"

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_server.engines.engine import Batch, EngineTiming, Outcome, Scores
+from trt_server.engines.head_slices import places_of_a_slice
 from trt_server.engines.slices import Slice, slices_of
-from trt_server.model.graph import ASKED_STATES, OUTPUTS, SCORED_STATES, TOP_OUTPUTS
-
-# Of one slice of places. What becomes of them on the way to log-probabilities takes three times as much.
-LOGITS_BYTES = 64 * 2**20
+from trt_server.model.graph.scoring_graph import ASKED_STATES, OUTPUTS, SCORED_STATES, TOP_OUTPUTS
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -56,7 +54,7 @@ class SplitGraph:
         """
         self._body = body
         self._head = head
-        self._slice = max(1, LOGITS_BYTES // (vocabulary_size * np.dtype(np.float32).itemsize))
+        self._slice = places_of_a_slice(vocabulary_size)
         self._length_multiple = length_multiple
         self._blocks_from = blocks_from
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+# CUDA reads this as it starts, and numbers its devices as NVML does.
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 import numpy as np
 import torch
@@ -20,6 +24,8 @@ from trt_common.one_line import one_line
 from trt_server.devices.cores import usable_cores
 from trt_server.devices.datasheet import datasheet_peak
 from trt_server.devices.device import processor_name
+from trt_server.devices.gpu import Gpu
+from trt_server.devices.peak import PeakFlops, given_peak
 from trt_server.engines.cpu_peak import CpuPeak
 from trt_server.engines.engine import (
     Batch,
@@ -27,19 +33,24 @@ from trt_server.engines.engine import (
     EngineLimits,
     EngineTiming,
     Outcome,
-    PeakFlops,
     Scores,
-    given_peak,
     next_token_batch,
 )
+from trt_server.engines.head_slices import places_of_a_slice
 from trt_server.errors import EngineLostError, StartError
-from trt_server.model.checkpoint import Checkpoint
+from trt_server.model.files.checkpoint import Checkpoint
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _GPU_PEAK_SIZE = 8192
 _GPU_PEAK_RUNS = 8
-# Of one slice of the places that are scored.
-_LOGITS_BYTES = 64 * 2**20
+
+
+def visible_gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs that PyTorch sees, in CUDA's order."""
+    if not torch.cuda.is_available():
+        return ()
+    names = map(torch.cuda.get_device_name, range(torch.cuda.device_count()))
+    return tuple(Gpu(name, None, ordinal) for ordinal, name in enumerate(names))
 
 
 class TorchEngine:
@@ -186,7 +197,7 @@ class _Submission:
         count = max(1, self.batch.top_count)
         targets = torch.empty(len(target_ids), dtype=torch.float32, device=self.device)
         top, top_ids = [], []
-        size = max(1, _LOGITS_BYTES // (4 * self.model.config.vocab_size))
+        size = places_of_a_slice(self.model.config.vocab_size)
         for start, part in enumerate(rows.split(size)):
             logprobs = self.model.lm_head(part).float().log_softmax(-1)
             theirs = target_places.div(size, rounding_mode="floor") == start

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from trt_common.one_line import one_line
 
-from trt_server.engines.choice import EngineChoice, LayerList, Prepared, choose_engine
+from trt_server.engines.choice import choose_engine
+from trt_server.engines.chosen import EngineChoice, LayerList, Prepared
 from trt_server.errors import StartError
 from trt_server.loading.opened_model import open_model
 from trt_server.readable import megabytes

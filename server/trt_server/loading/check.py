@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from trt_server.access.access import read_access
-from trt_server.engines.choice import EngineChoice, choose_engine, choose_reference
+from trt_server.engines.choice import choose_engine, choose_reference
+from trt_server.engines.chosen import EngineChoice
 from trt_server.loading.opened_model import look_at_model
 from trt_server.model.outline import ModelOutline
 from trt_server.settings import Settings

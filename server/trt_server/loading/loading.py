@@ -11,8 +11,10 @@ from functools import partial
 from trt_common.version import version
 
 from trt_server.devices.device import Device
-from trt_server.engines.choice import EngineChoice, choose_engine, choose_reference
-from trt_server.engines.engine import EngineDescription, given_peak
+from trt_server.devices.peak import given_peak
+from trt_server.engines.choice import choose_engine, choose_reference
+from trt_server.engines.chosen import EngineChoice
+from trt_server.engines.engine import EngineDescription
 from trt_server.errors import ScoringError
 from trt_server.loading.opened_model import OpenedModel, open_model
 from trt_server.loading.served_model import PromptLimits, ServedModel

@@ -10,13 +10,12 @@ from trt_common.model.geometry import Geometry
 
 from trt_server.devices.device import Device
 from trt_server.devices.memory import device_memory
-from trt_server.engines.choice import EngineChoice
+from trt_server.engines.chosen import EngineChoice
 from trt_server.errors import StartError
+from trt_server.model.precision import item_bytes
 from trt_server.readable import readable_bytes
 
 log = logging.getLogger(__name__)
-
-_ITEM_SIZES = {"fp16": 2, "bf16": 2, "fp32": 4}
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def check_memory(
     Raises:
         StartError: It does not fit into a device.
     """
-    item = _ITEM_SIZES[choice.precision]
+    item = item_bytes(choice.precision)
     log.info(
         "needs %s for weights and up to %s for shared prefixes (%s a token) on the device",
         readable_bytes(geometry.total_parameters * item),
@@ -74,7 +73,7 @@ def _needs(
 
 
 def _weights(geometry: Geometry, choice: EngineChoice, device: Device, what: str) -> _Need:
-    size = geometry.total_parameters * _ITEM_SIZES[choice.precision]
+    size = geometry.total_parameters * item_bytes(choice.precision)
     return _Need(device, size, f"{what} in {choice.precision}")
 
 

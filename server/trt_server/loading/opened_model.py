@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from trt_common.model.geometry import Geometry
 
-from trt_server.engines.choice import EngineChoice
+from trt_server.engines.chosen import EngineChoice
 from trt_server.engines.engine import EngineLimits
 from trt_server.errors import StartError
 from trt_server.loading.memory_need import check_memory
 from trt_server.loading.served_model import Limits
 from trt_server.loading.tokenizer import CheckpointTokenizer
-from trt_server.model.checkpoint import Checkpoint, open_checkpoint
+from trt_server.model.files.checkpoint import Checkpoint, open_checkpoint
 from trt_server.model.outline import ModelOutline, read_outline
 from trt_server.model.source import ModelSource, resolve_model
 from trt_server.settings import Settings

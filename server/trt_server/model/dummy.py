@@ -18,9 +18,10 @@ from trt_common.model.geometry import Geometry, read_geometry
 
 from trt_server.cache.folder import cached_folder, check_room
 from trt_server.errors import StartError
-from trt_server.model.checkpoint import open_checkpoint
-from trt_server.model.tensor_file import ITEM_SIZES, tensor_file_header
-from trt_server.model.weight_files import SINGLE_FILE
+from trt_server.model.files.checkpoint import open_checkpoint
+from trt_server.model.files.tensor_file import ITEM_SIZES, tensor_file_header
+from trt_server.model.files.weight_files import SINGLE_FILE
+from trt_server.model.precision import weights_type
 
 NOTICE = "random weights"
 
@@ -124,7 +125,7 @@ def dummy_folder(name: str, precision: str) -> Path:
         _key(name, precision),
         _what(name, precision),
         _size(name, precision),
-        lambda folder: _write(folder, written, geometry, _dtype(precision)),
+        lambda folder: _write(folder, written, geometry, weights_type(precision)),
         _is_whole,
     )
 
@@ -143,7 +144,7 @@ def dummy_config(name: str, precision: str) -> dict[str, Any]:
     return {
         **_known_config(name),
         "architectures": [_ARCHITECTURES[family]],
-        "dtype": _dtype(precision),
+        "dtype": weights_type(precision),
     }
 
 
@@ -156,10 +157,6 @@ def check_dummy_room(name: str, precision: str) -> bool:
     return check_room(_KIND, _key(name, precision), _what(name, precision), _size(name, precision))
 
 
-def _dtype(precision: str) -> str:
-    return "float16" if precision == "fp16" else "float32"
-
-
 def _key(name: str, precision: str) -> str:
     recipe = json.dumps([_RECIPE, _SEED, dummy_config(name, precision)])
     return f"{name}-{precision}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
@@ -170,7 +167,7 @@ def _what(name: str, precision: str) -> str:
 
 
 def _size(name: str, precision: str) -> int:
-    return dummy_geometry(name).total_parameters * ITEM_SIZES[_dtype(precision)]
+    return dummy_geometry(name).total_parameters * ITEM_SIZES[weights_type(precision)]
 
 
 def _known_config(name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from trt_common.one_line import one_line
 
 from trt_server.cache.folder import check_disk
 from trt_server.errors import StartError
-from trt_server.model.tensor_file import ITEM_SIZES
+from trt_server.model.files.tensor_file import ITEM_SIZES
 
 log = logging.getLogger(__name__)
 

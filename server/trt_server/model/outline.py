@@ -10,9 +10,9 @@ from trt_common import demo as demo_checkpoint
 from trt_common.model.geometry import Geometry, read_geometry
 
 from trt_server.model import dummy, hub
-from trt_server.model.checkpoint import architecture, open_configuration, read_headers
+from trt_server.model.files.checkpoint import architecture, open_configuration, read_headers
+from trt_server.model.files.weight_files import check_listed_weights
 from trt_server.model.source import DUMMY_PREFIX, no_such_model
-from trt_server.model.weight_files import check_listed_weights
 from trt_server.readable import readable_bytes
 
 

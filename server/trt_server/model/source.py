@@ -12,7 +12,7 @@ from trt_common.model.geometry import Geometry
 
 from trt_server.errors import StartError
 from trt_server.model import dummy, hub
-from trt_server.model.checkpoint import open_configuration
+from trt_server.model.files.checkpoint import open_configuration
 from trt_server.readable import readable_bytes
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ def resolve_model(
 
     Args:
         name: `demo`, `dummy:<geometry>`, a folder, or a hub id.
-        precision: "fp32" or "fp16", the type of random weights.
+        precision: What the engine computes in, "fp32", "fp16" or "bf16", which decides the type of random
+            weights.
         check: Called with the model's sizes before weights are downloaded or made; it raises StartError where
             they would be of no use.
 

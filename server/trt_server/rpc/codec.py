@@ -15,7 +15,8 @@ from trt_common.model.flops import text_flops
 from trt_common.model.geometry import Geometry
 
 from trt_server.devices.device import together
-from trt_server.engines.engine import MAX_TOP_TOKENS, EngineDescription, PeakFlops
+from trt_server.devices.peak import PeakFlops
+from trt_server.engines.engine import MAX_TOP_TOKENS, EngineDescription
 from trt_server.errors import ScoringError, told
 from trt_server.loading.served_model import (
     MAX_APPENDED_TEXTS,

@@ -12,7 +12,8 @@ from typing import Any
 
 from trt_common.one_line import reason_of
 
-from trt_server.engines.engine import Engine, EngineDescription, PeakFlops
+from trt_server.devices.peak import PeakFlops
+from trt_server.engines.engine import Engine, EngineDescription
 from trt_server.engines.prefix_store import PrefixStore
 from trt_server.errors import EngineLostError, ScoringError
 from trt_server.scheduling.batching import Batching

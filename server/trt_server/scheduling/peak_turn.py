@@ -6,7 +6,8 @@ import asyncio
 
 from trt_common.one_line import reason_of
 
-from trt_server.engines.engine import Engine, PeakFlops
+from trt_server.devices.peak import PeakFlops
+from trt_server.engines.engine import Engine
 from trt_server.errors import ScoringError
 from trt_server.scheduling import futures
 

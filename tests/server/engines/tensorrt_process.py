@@ -17,7 +17,7 @@ from pathlib import Path
 
 from trt_server.engines.engine import Batch, Engine, EngineLimits, Outcome
 from trt_server.errors import InvalidRequestError
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 
 
 def run_on_tensorrt(
@@ -41,7 +41,7 @@ def run_on_tensorrt(
 
 
 def main() -> None:
-    from trt_server.engines.tensorrt.engine import TensorRtEngine
+    from trt_server.engines.tensorrt.run.engine import TensorRtEngine
 
     folder, limits, precision, batches = pickle.load(sys.stdin.buffer)
     engine = TensorRtEngine(open_checkpoint(folder), limits, precision, tf32=False)

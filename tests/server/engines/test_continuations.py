@@ -17,13 +17,12 @@ from continued_prompts import ContinuedPrompt, PackedBatch, Tokens, packed
 from engines.tensorrt_process import run_on_tensorrt
 from fake_gpu_machine import GENERATIONS, gpu_machine
 from numpy.typing import NDArray
-from trt_server.engines import split_graph
-from trt_server.engines import torch as torch_engine
+from trt_server.engines import head_slices
 from trt_server.engines.engine import EngineLimits, Outcome
 from trt_server.engines.onnxruntime import OnnxRuntimeEngine
 from trt_server.engines.openvino import OpenVinoEngine
 from trt_server.engines.torch import TorchEngine
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 
 # Design: 1e-3. In fp32 the two differ by rounding alone.
 TOLERANCE = 1e-4
@@ -111,8 +110,7 @@ def head(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     """The head runs on all places at once, or on fewer than are asked for."""
     if request.param is not None:
         size = request.param * VOCABULARY_SIZE * 4
-        monkeypatch.setattr(split_graph, "LOGITS_BYTES", size)
-        monkeypatch.setattr(torch_engine, "_LOGITS_BYTES", size)
+        monkeypatch.setattr(head_slices, "LOGITS_BYTES", size)
 
 
 @pytest.mark.usefixtures("head")

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from trt_server.devices.peak import PeakFlops
 from trt_server.engines.cpu_peak import CpuPeak
-from trt_server.engines.engine import PeakFlops
 
 # So short that it is done within a turn, whatever else runs.
 SHORT = 0.0003

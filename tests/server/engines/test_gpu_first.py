@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from fake_gpu_machine import RTX, gpu_machine
 from gpu.families import write_family
-from trt_server.engines.tensorrt.attention_graph import graph_opset, other_opset
 from trt_server.engines.tensorrt.flavour import TENSORRT, TENSORRT_RTX, Flavour
-from trt_server.model.graph import ATTENTION_OPSET, OPSET
+from trt_server.engines.tensorrt.plan.attention_graph import graph_opset
+from trt_server.model.graph.scoring_graph import ATTENTION_OPSET, OPSET
 
 from bench.beliefs import BELIEFS, wanted_variant
+from bench.other_graph import other_opset
 
 ROOT = Path(__file__).parents[3]
 # The reference's Python. PyTorch's own speed is made up, because it needs a GPU; with products of 1 GFLOP/s a

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from trt_server.engines.engine import Batch, EngineLimits, Outcome, next_token_batch
 from trt_server.engines.onnxruntime import OnnxRuntimeEngine
 from trt_server.errors import ScoringError, StartError
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 
 # What is kept goes into a folder of the test's own.
 pytestmark = pytest.mark.usefixtures("cache")
@@ -248,7 +248,7 @@ def test_no_torch_in_the_process(llama_folder: Path) -> None:
         "import sys; from pathlib import Path\n"
         "from trt_server.engines.engine import EngineLimits\n"
         "from trt_server.engines.onnxruntime import OnnxRuntimeEngine\n"
-        "from trt_server.model.checkpoint import open_checkpoint\n"
+        "from trt_server.model.files.checkpoint import open_checkpoint\n"
         "from trt_server.model.source import resolve_model\n"
         "source = resolve_model(sys.argv[1], 'fp32')\n"
         "OnnxRuntimeEngine(open_checkpoint(source.folder), EngineLimits(64, 1), 1).warm_up()\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from transformers import PreTrainedModel
 from trt_server.engines.engine import EngineLimits, Scores, next_token_batch
 from trt_server.engines.mapped_weights import MappedWeights
 from trt_server.engines.openvino import OpenVinoEngine
-from trt_server.model.checkpoint import open_checkpoint
-from trt_server.model.tensor_file import TensorLocation
+from trt_server.model.files.checkpoint import open_checkpoint
+from trt_server.model.files.tensor_file import TensorLocation
 
 VOCABULARY_SIZE = 512
 LENGTHS = (1, 200, 15, 16, 17, 63, 2, 128)
@@ -102,7 +103,8 @@ def test_prefix_in_bf16_takes_two_bytes_a_number(tmp_path: Path, family: str) ->
     for row, ending in zip(rows, endings, strict=True):
         row[: len(ending)] = ending
     candidates = np.tile(np.arange(VOCABULARY_SIZE, dtype=np.int32), (2, 1))
-    batch = next_token_batch(rows, np.array(list(map(len, endings)), np.int32), candidates, prefix)
+    lengths = np.array(list(map(len, endings)), np.int32)
+    batch = replace(next_token_batch(rows, lengths, candidates, first_position=len(prefix)), prefix=prefix)
     outcomes = [engine.submit(batch).wait() for _ in range(2)]
     asked = [[*prefix.tolist(), *ending.tolist()] for ending in endings]
     expected = logprobs(reference, asked)
@@ -176,7 +178,7 @@ from typing import Any
 import psutil
 from trt_server.engines.engine import EngineLimits
 from trt_server.engines.openvino import OpenVinoEngine
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 engine = OpenVinoEngine(open_checkpoint(Path(sys.argv[1])), EngineLimits(256, 1, int(sys.argv[2])), "fp32", 2)
 engine.warm_up()
 print(psutil.Process().memory_info().rss)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from trt_server.engines.tensorrt.block_allocator import BlockAllocator
+from trt_server.engines.tensorrt.run.block_allocator import BlockAllocator
 
 
 def test_the_first_gap_that_is_large_enough_is_taken() -> None:

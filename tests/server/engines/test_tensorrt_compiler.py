@@ -11,11 +11,11 @@ import pytest
 from gpu.families import FAMILIES, MAX_TOKENS, write_family
 from trt_server.engines.engine import EngineLimits
 from trt_server.engines.tensorrt.flavour import TENSORRT_RTX, installed_flavour
-from trt_server.engines.tensorrt.profiles import Profile, SizeRange, profiles_for
-from trt_server.engines.tensorrt.target import PlanTarget
+from trt_server.engines.tensorrt.plan.profiles import Profile, SizeRange, profiles_for
+from trt_server.engines.tensorrt.plan.target import PlanTarget
 from trt_server.errors import StartError
-from trt_server.model.checkpoint import open_checkpoint
-from trt_server.model.graph import ATTENTION_OPSET, Graph, build_graph
+from trt_server.model.files.checkpoint import open_checkpoint
+from trt_server.model.graph.scoring_graph import ATTENTION_OPSET, Graph, build_graph
 
 from bench.layer_list import Kernel, kernels_a_layer, read_layer_list
 
@@ -53,7 +53,7 @@ class Compiler:
 
     def profiles(self, family: str, precision: str, limits: EngineLimits) -> list[list[Kernel]]:
         """The kernels of each profile of the plan."""
-        from trt_server.engines.tensorrt.prepared_plan import prepare_for
+        from trt_server.engines.tensorrt.plan.prepared import prepare_for
 
         checkpoint = open_checkpoint(self.folder(family))
         prepared = prepare_for(AMPERE, checkpoint, limits, precision, False, str)
@@ -171,10 +171,11 @@ def test_the_graph_that_is_built_is_the_better_one(
     limits: Callable[[int], EngineLimits],
 ) -> None:
     """Where a release of TensorRT-RTX turns this around, attention_graph.py has to."""
-    from trt_server.engines.tensorrt.attention_graph import graph_opset, other_opset
     from trt_server.engines.tensorrt.library import FLAVOUR, VERSION
+    from trt_server.engines.tensorrt.plan.attention_graph import graph_opset
 
     from bench.attention_graphs import compiled, spread_bytes
+    from bench.other_graph import other_opset
 
     # Its memory is told while a plan is built, so none may be kept.
     monkeypatch.setenv("TRT_SERVER_CACHE", str(tmp_path / "cache"))
@@ -194,7 +195,7 @@ def test_the_graph_that_is_built_is_the_better_one(
 
 def test_attention_as_one_operator_does_not_build_in_float32(compiler: Compiler) -> None:
     """Why the choice is fp16's alone: where it builds one day, attention_graph.py need not ask."""
-    from trt_server.engines.tensorrt.prepared_plan import prepare_for
+    from trt_server.engines.tensorrt.plan.prepared import prepare_for
 
     checkpoint = open_checkpoint(compiler.folder("llama"))
     with pytest.raises(StartError, match="Attention operation was not supported"):
@@ -205,7 +206,7 @@ def test_attention_as_one_operator_does_not_build_in_float32(compiler: Compiler)
 
 
 def build(graph: Graph, path: Path, *profiles: Profile) -> None:
-    from trt_server.engines.tensorrt.build import BuildOptions, build_plan
+    from trt_server.engines.tensorrt.plan.build import BuildOptions, build_plan
 
     shapes = profiles or profiles_for(without_a_past(1))
     build_plan(graph, BuildOptions("fp16", False, shapes), AMPERE, path, "no memory")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from trt_server.engines.tensorrt.layout import ALIGNMENT, Layout, input_layout, output_layout
-from trt_server.engines.tensorrt.profiles import BatchSize
+from trt_server.engines.tensorrt.plan.kv_cache import ALIGNMENT
+from trt_server.engines.tensorrt.plan.profiles import BatchSize
+from trt_server.engines.tensorrt.run.layout import Layout, input_layout, output_layout
 
 SIZE = BatchSize(prompts=2, tokens=16, scored=3, targets=8)
 LARGEST = BatchSize(prompts=4, tokens=50, scored=70, targets=300, slots=8, kept=50)

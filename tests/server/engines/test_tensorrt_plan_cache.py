@@ -15,7 +15,7 @@ import pytest
 from checkpoints import write_checkpoint
 from trt_server.cache.cache_file import CacheFile
 from trt_server.engines.engine import EngineLimits
-from trt_server.engines.tensorrt.plan_cache import (
+from trt_server.engines.tensorrt.plan.cache import (
     PLAN,
     RECORD,
     BuiltPlan,
@@ -25,12 +25,12 @@ from trt_server.engines.tensorrt.plan_cache import (
     find_or_build,
     graph_fingerprint,
 )
-from trt_server.engines.tensorrt.plan_digest import PlanDigest, digest_of
-from trt_server.engines.tensorrt.profiles import profiles_for
-from trt_server.engines.tensorrt.target import PlanTarget
+from trt_server.engines.tensorrt.plan.digest import PlanDigest, digest_of
+from trt_server.engines.tensorrt.plan.profiles import profiles_for
+from trt_server.engines.tensorrt.plan.target import PlanTarget
 from trt_server.errors import StartError
-from trt_server.model.checkpoint import open_checkpoint
-from trt_server.model.graph import build_graph
+from trt_server.model.files.checkpoint import open_checkpoint
+from trt_server.model.graph.scoring_graph import build_graph
 
 # What is kept goes into a folder of the test's own.
 pytestmark = pytest.mark.usefixtures("cache")

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 from trt_server.engines.engine import EngineLimits
-from trt_server.engines.tensorrt.kv_cache import KvCacheLayout, input_shapes
-from trt_server.engines.tensorrt.profiles import (
+from trt_server.engines.tensorrt.plan.kv_cache import KvCacheLayout, input_shapes
+from trt_server.engines.tensorrt.plan.profiles import (
     BatchSize,
     KvCacheRanges,
     Profile,

@@ -19,7 +19,7 @@ from trt_server.engines.engine import EngineLimits, next_token_batch
 from trt_server.engines.onnxruntime import OnnxRuntimeEngine
 from trt_server.engines.torch import TorchEngine
 from trt_server.errors import StartError
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

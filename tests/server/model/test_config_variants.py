@@ -12,7 +12,7 @@ import torch
 from checkpoints import reference_model, write_from_config
 from trt_server.engines.engine import EngineLimits, next_token_batch
 from trt_server.engines.onnxruntime import OnnxRuntimeEngine
-from trt_server.model.checkpoint import open_checkpoint
+from trt_server.model.files.checkpoint import open_checkpoint
 
 VOCABULARY_SIZE = 64
 LENGTHS = (1, 9, 150)

@@ -12,9 +12,9 @@ import torch
 from checkpoints import write_checkpoint
 from safetensors.torch import load_file, save_file
 from trt_server.errors import StartError
-from trt_server.model.checkpoint import open_checkpoint
-from trt_server.model.conversion import weights_as
-from trt_server.model.weights import Weights
+from trt_server.model.files.checkpoint import open_checkpoint
+from trt_server.model.files.conversion import weights_as
+from trt_server.model.files.weights import Weights
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ def test_changed_checkpoint_is_converted_anew(bfloat16: Path, cache: Path) -> No
 def test_two_processes_at_once(bfloat16: Path, cache: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from trt_server.model.checkpoint import open_checkpoint\n"
-        "from trt_server.model.conversion import weights_as\n"
+        "from trt_server.model.files.checkpoint import open_checkpoint\n"
+        "from trt_server.model.files.conversion import weights_as\n"
         "weights = weights_as(open_checkpoint(Path(sys.argv[1])), 'float32')\n"
         "print(next(iter(weights.values())).file)\n"
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trt_server.model.fingerprint import weights_fingerprint
-from trt_server.model.tensor_file import read_tensor_file, tensor_file_header
+from trt_server.model.files.fingerprint import weights_fingerprint
+from trt_server.model.files.tensor_file import read_tensor_file, tensor_file_header
 
 LARGE, SMALL = 90 * 2**20, 300_000
 

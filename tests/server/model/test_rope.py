@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from trt_common.model.geometry import read_geometry
-from trt_server.model.rope import rope_tables
+from trt_server.model.graph.rope import rope_tables
 
 POSITIONS = 1024
 

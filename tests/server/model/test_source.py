@@ -12,8 +12,8 @@ from trt_common.model.geometry import read_geometry
 from trt_server.engines.engine import EngineLimits, next_token_batch
 from trt_server.engines.onnxruntime import OnnxRuntimeEngine
 from trt_server.errors import StartError
-from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.dummy import GEOMETRIES
+from trt_server.model.files.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
 
 # What is kept goes into a folder of the test's own.

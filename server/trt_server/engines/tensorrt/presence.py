@@ -9,24 +9,10 @@ from importlib.util import find_spec
 
 from trt_common.one_line import one_line
 
-from trt_server.engines.tensorrt.flavour import installed_flavour
+from trt_server.devices.gpu import Gpu
+from trt_server.engines.tensorrt.flavour import TENSORRT_RTX, installed_flavour
 
 _DRIVER = "install NVIDIA's driver; in a container, start it with the GPU (docker run --gpus all)"
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU that CUDA shows.
-
-    Attributes:
-        name: The name that the driver gives to its kind.
-        pci_bus_id: Its PCI bus id, as NVML spells it.
-        ordinal: CUDA's number of it.
-    """
-
-    name: str
-    pci_bus_id: str
-    ordinal: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,12 +24,6 @@ class Missing:
     """
 
     reason: str
-
-
-def find_gpu() -> Gpu | Missing:
-    """Return the GPU that TensorRT uses where none is named."""
-    found = find_gpus()
-    return found if isinstance(found, Missing) else found[0]
 
 
 def find_gpus() -> tuple[Gpu, ...] | Missing:
@@ -72,6 +52,13 @@ def find_gpus() -> tuple[Gpu, ...] | Missing:
     if (why_not := flavour.why_not(library.VERSION)) is not None:
         return Missing(why_not)
     return _visible_devices()
+
+
+def how_to_build_elsewhere() -> str:
+    """Return how to build for a GPU elsewhere, to end a message with; empty where that needs a GPU here."""
+    if installed_flavour() is not TENSORRT_RTX:
+        return ""
+    return "; to build for a GPU elsewhere: trt-server build --target sm89, or what it has"
 
 
 def _not_importable(name: str, error: ImportError) -> str:

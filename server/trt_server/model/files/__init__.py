@@ -1,0 +1,1 @@
+"""A checkpoint's files: their configuration and weights read, checked, hashed and converted."""
