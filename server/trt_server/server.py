@@ -21,21 +21,22 @@ from trt_server.access.access import access_warning, read_access
 from trt_server.connections.descriptors import connections_that_fit
 from trt_server.connections.grpc_watch import watch_grpc
 from trt_server.connections.limit import ConnectionLimit
-from trt_server.http.metrics import MetricsPort
+from trt_server.http.metrics_port import MetricsPort
 from trt_server.loading.loading import Loaded, load
 from trt_server.observe.metrics import Metrics
+from trt_server.request_memory.byte_budget import ByteBudget
+from trt_server.request_memory.cost import MESSAGE_COPIES
 from trt_server.rpc.admission import Admission
 from trt_server.rpc.arrivals import Arrivals
-from trt_server.rpc.byte_budget import ByteBudget
 from trt_server.rpc.caller import Callers
 from trt_server.rpc.door import Door
 from trt_server.rpc.endpoints import bind_grpc, grpc_options
-from trt_server.rpc.receiving import COPIES, Receiving
+from trt_server.rpc.receiving import Receiving
 from trt_server.rpc.scoring import Scoring
 from trt_server.rpc.service import ScoringService
-from trt_server.scheduling.step_threads import StepThreads
 from trt_server.scheduling.watchdog import Watchdog
 from trt_server.settings import Settings
+from trt_server.threads.step_threads import StepThreads
 
 if TYPE_CHECKING:
     from trt_server.http.port import HttpPort
@@ -119,7 +120,7 @@ class Server:
     def _door(self) -> Door:
         size, timeout = self._settings.max_request_bytes, self._settings.receive_timeout
         receiving = Receiving(self._budget, size, timeout)
-        receiving_small = Receiving(ByteBudget(COPIES * size * SMALL_PLACES), size, timeout)
+        receiving_small = Receiving(ByteBudget(MESSAGE_COPIES * size * SMALL_PLACES), size, timeout)
         return Door(SCORING_METHODS, self._budget, receiving, receiving_small, self._threads, self._metrics)
 
     async def run(self) -> int:

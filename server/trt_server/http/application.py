@@ -20,7 +20,7 @@ from trt_server.http.completions_request import CompletionsRequest, completions_
 from trt_server.http.errors import RequestError, error_response, errors_as_objects, request_error
 from trt_server.http.models import check_model, model_card
 from trt_server.http.source import HttpSource
-from trt_server.http.tokenizer import (
+from trt_server.http.tokenizer_endpoints import (
     DetokenizeRequest,
     TokenizeRequest,
     detokenized,
@@ -32,7 +32,7 @@ from trt_server.loading.served_model import Limits, ServedModel
 from trt_server.loading.tokenizer import CheckpointTokenizer
 from trt_server.rpc.caller import Callers
 from trt_server.rpc.scoring import Answer, NotServingError, Scoring
-from trt_server.scheduling.step_threads import StepThreads
+from trt_server.threads.step_threads import StepThreads
 
 
 class Application:

@@ -30,7 +30,7 @@ from trt_server.observe.prometheus import (
     Info,
     Metric,
 )
-from trt_server.rpc.byte_budget import ByteBudget
+from trt_server.request_memory.byte_budget import ByteBudget
 from trt_server.scheduling.queue import NOT_COMPUTED, RequestQueue
 from trt_server.scheduling.stages import STAGE_NAMES
 

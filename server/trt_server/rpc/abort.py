@@ -8,15 +8,14 @@ import traceback
 from typing import NoReturn
 
 import grpc
-from google.protobuf.message import Message
 from grpc import aio
 
 from trt_server.errors import ScoringError, failure
-from trt_server.rpc.codec import encode_error
+from trt_server.rpc.encoding import encode_error
+from trt_server.rpc.types import Context
 
 log = logging.getLogger(__name__)
 
-Context = aio.ServicerContext[Message, Message]
 # These end the call, or the process, by themselves: the caller is gone, has its status, or the server stops.
 PASSING = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit, aio.BaseError)
 

@@ -6,17 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 from grpc import aio
 from grpc_health.v1 import health
 from trt_common.access.token import AUTHORIZATION
 
 from trt_server.access.tokens import Tokens
 from trt_server.errors import NotAdmittedError
-
-Context = aio.ServicerContext[Message, Message]
-# The typed handler is the blocking API's; asyncio's has coroutines in the same places.
-Handler = Any
+from trt_server.rpc.types import Context, Handler
 
 # Supervisors and balancers ask it, and have no token.
 OPEN = f"/{health.SERVICE_NAME}/"
@@ -37,9 +33,9 @@ class Admission(aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> Handler | None:
         """Return the method's handler, or one that refuses the call."""
         if not handler_call_details.method.startswith(OPEN):
             try:

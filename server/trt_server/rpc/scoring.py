@@ -20,17 +20,17 @@ from trt_server.errors import DrainingError, LateError, NoReferenceError, Scorin
 from trt_server.loading.loading import Loaded, LoadedEngine
 from trt_server.observe.metrics import Metrics
 from trt_server.observe.tally import Tally
+from trt_server.request_memory.byte_budget import ByteBudget
 from trt_server.rpc.abort import scoring_error
-from trt_server.rpc.byte_budget import ByteBudget
-from trt_server.rpc.codec import encode_response
 from trt_server.rpc.deadline import Deadline
 from trt_server.rpc.decoding import RequestDecoder, has_text
+from trt_server.rpc.encoding import encode_response
 from trt_server.rpc.request_size import RequestBounds, is_large, memory_of, returned_id
 from trt_server.scheduling.parts import joined, parts_of
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.request import ScoringRequest
 from trt_server.scheduling.result import ScoringResult
-from trt_server.scheduling.step_threads import StepThreads, all_steps
+from trt_server.threads.step_threads import StepThreads, all_steps
 
 log = logging.getLogger(__name__)
 

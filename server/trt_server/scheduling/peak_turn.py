@@ -8,7 +8,7 @@ from trt_common.one_line import reason_of
 
 from trt_server.engines.engine import Engine, PeakFlops
 from trt_server.errors import ScoringError
-from trt_server.scheduling import futures
+from trt_server.threads import futures
 
 
 class PeakTurn:

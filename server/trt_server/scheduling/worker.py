@@ -16,12 +16,12 @@ from trt_common.one_line import one_line, reason_of
 
 from trt_server.engines.engine import Batch, Engine, Outcome, Submission, next_token_batch, padded_length
 from trt_server.errors import EngineLostError, ScoringError, StartError
-from trt_server.scheduling import futures
 from trt_server.scheduling.peak_turn import PeakTurn
 from trt_server.scheduling.queue import RequestQueue
 from trt_server.scheduling.ready import ReadyWork
 from trt_server.scheduling.request import ScoringRequest, Turn, fail_all
 from trt_server.scheduling.work import Work
+from trt_server.threads import futures
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The contract's messages: requests are decoded and checked, and results encoded."""
+"""Results, errors, and what is loaded, as the contract's messages."""
 
 from __future__ import annotations
 
