@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from scoring.v1 import scoring_pb2 as pb
 
-from trt_server.errors import NoTokenizerError, ScoringError
+from trt_server.errors import NoTokenizerError, NotServingError, ScoringError
 from trt_server.http.body import BodyReader, convert
 from trt_server.http.completions_reply import Heading, completions_reply, reply_memory
 from trt_server.http.completions_request import CompletionsRequest, completions_request, score_requests
@@ -31,7 +31,7 @@ from trt_server.loading.loading import Loaded
 from trt_server.loading.served_model import Limits, ServedModel
 from trt_server.loading.tokenizer import CheckpointTokenizer
 from trt_server.rpc.caller import Callers
-from trt_server.rpc.scoring import Answer, NotServingError, Scoring
+from trt_server.rpc.scoring import Answer, Scoring
 from trt_server.threads.step_threads import StepThreads
 
 

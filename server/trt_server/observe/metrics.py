@@ -33,6 +33,7 @@ from trt_server.observe.prometheus import (
 from trt_server.request_memory.byte_budget import ByteBudget
 from trt_server.scheduling.queue import NOT_COMPUTED, RequestQueue
 from trt_server.scheduling.stages import STAGE_NAMES
+from trt_server.status import Status
 
 MFU_WINDOW_SECONDS = 10.0
 # From 1 ms to a minute there are 24 a decade, each a tenth above the one before, so that a median that is
@@ -56,19 +57,6 @@ DEVICE_READINGS = {
 }
 TOKEN_KINDS = ("logical", "computed", "padding")
 STAGES = (*STAGE_NAMES, "total")
-CODES = (
-    "OK",
-    "CANCELLED",
-    "INVALID_ARGUMENT",
-    "OUT_OF_RANGE",
-    "NOT_FOUND",
-    "UNAUTHENTICATED",
-    "UNIMPLEMENTED",
-    "DEADLINE_EXCEEDED",
-    "RESOURCE_EXHAUSTED",
-    "UNAVAILABLE",
-    "INTERNAL",
-)
 
 
 class Metrics:
@@ -88,9 +76,9 @@ class Metrics:
         self._requests = Counter(
             "trt_server_requests", "Requests answered, by gRPC status code.", ["code"], registry=r
         )
-        for code in CODES:
+        for status in Status:
             # From 0, or a rate would miss the first of its kind.
-            self._requests.labels(code)
+            self._requests.labels(status.value)
         self._tokens = Counter(
             "trt_server_tokens",
             "Tokens: logical (asked for), computed (run by the engine), padding (run and thrown away).",
@@ -292,9 +280,9 @@ class Metrics:
         """Set whether the health service says SERVING."""
         self._serving.set(serving)
 
-    def count_request(self, code: str) -> None:
-        """Count a request that was answered with this gRPC status code."""
-        self._requests.labels(code).inc()
+    def count_request(self, status: Status) -> None:
+        """Count a request that was answered with this status."""
+        self._requests.labels(status.value).inc()
 
     def observe_batch(self, engine: str, prompts: int) -> None:
         """Count a batch that an engine ran, from any thread.

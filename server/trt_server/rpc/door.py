@@ -22,6 +22,7 @@ from trt_server.request_memory.cost import LARGE_BYTES, REQUEST_BYTE_MEMORY
 from trt_server.rpc.abort import abort, scoring_error
 from trt_server.rpc.receiving import Receiving
 from trt_server.rpc.types import AnswerByWriting, AnswerOne, AnswerStream, AsyncHandler, Context, Handler
+from trt_server.status import Status
 from trt_server.threads.step_threads import StepThreads
 
 # Within so long gRPC ends a call whose message it has refused.
@@ -142,15 +143,15 @@ class Door(aio.ServerInterceptor):
         gRPC tells its caller RESOURCE_EXHAUSTED and ends the call, which shows here as one without a message
         that is cancelled at once.
         """
-        code = grpc.StatusCode.INVALID_ARGUMENT
+        status = Status.INVALID_ARGUMENT
         try:
             await asyncio.sleep(_REFUSED_SECONDS)
         except asyncio.CancelledError:
-            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            status = Status.RESOURCE_EXHAUSTED
             raise
         finally:
             if method.scores:
-                self._metrics.count_request(code.name)
+                self._metrics.count_request(status)
 
     async def _request(self, method: _Method, context: Context, *, is_stream: bool) -> Message | None:
         """Return the next request of a call; None: there is no more.
@@ -164,7 +165,7 @@ class Door(aio.ServerInterceptor):
             return None if content is None else await self._parsed(method, content)
         except ScoringError as error:
             if method.scores:
-                self._metrics.count_request(error.status.name)
+                self._metrics.count_request(error.status)
             raise
 
     async def _parsed(self, method: _Method, content: bytes) -> Message:

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import grpc
 from scoring.v1 import scoring_pb2 as pb
 
-from trt_server.errors import DrainingError, LateError, NoReferenceError, ScoringError
+from trt_server.errors import DrainingError, LateError, NoReferenceError, NotLoadedError, ScoringError
 from trt_server.loading.loading import Loaded, LoadedEngine
 from trt_server.observe.metrics import Metrics
 from trt_server.observe.tally import Tally
@@ -30,19 +29,10 @@ from trt_server.scheduling.parts import joined, parts_of
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.request import ScoringRequest
 from trt_server.scheduling.result import ScoringResult
+from trt_server.status import Status
 from trt_server.threads.step_threads import StepThreads, all_steps
 
 log = logging.getLogger(__name__)
-
-
-class NotServingError(ScoringError):
-    """The server takes no work at present."""
-
-    status = grpc.StatusCode.UNAVAILABLE
-
-
-class NotLoadedError(NotServingError):
-    """The engine is still being loaded."""
 
 
 @dataclass(frozen=True)
@@ -154,34 +144,34 @@ class Scoring:
         assert task is not None
         self._answering.add(task)
         self._idle.clear()
-        code = grpc.StatusCode.OK
+        status = Status.OK
         try:
             return await self._answer(
                 request, _Source(caller, None if deadline is None else deadline.due), arrived_ns
             )
         except ScoringError as error:
-            code = error.status
+            status = error.status
             if isinstance(error, LateError):
                 self._late.add()
             raise
         except asyncio.CancelledError:
             if self._given_up is not None:
-                code = grpc.StatusCode.UNAVAILABLE
+                status = Status.UNAVAILABLE
                 raise DrainingError(self._given_up) from None
             passed = deadline is not None and deadline.passed
-            code = grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED
+            status = Status.DEADLINE_EXCEEDED if passed else Status.CANCELLED
             raise
         except BaseException as error:
             # Whatever a library raises: its panics are no Exception.
-            code = grpc.StatusCode.INTERNAL
+            status = Status.INTERNAL
             raise scoring_error(error) from error
         finally:
-            self._metrics.count_request(code.name)
+            self._metrics.count_request(status)
             log.debug(
                 "request",
                 extra={
                     "request_id": returned_id(request.id),
-                    "code": code.name,
+                    "code": status.value,
                     "prompts": len(request.prompts),
                     "milliseconds": (time.perf_counter_ns() - arrived_ns) / 1e6,
                 },
