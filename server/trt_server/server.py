@@ -79,7 +79,7 @@ class Server:
         self._settings = settings
         self._metrics = Metrics()
         self._budget = ByteBudget(settings.request_memory)
-        self._metrics.describe_budget(self._budget)
+        self._metrics.requests.describe_budget(self._budget)
         self._threads = StepThreads(STEP_THREADS)
         self._scoring = Scoring(self._metrics, self._budget, self._threads)
         self._access = read_access(settings)
@@ -93,14 +93,14 @@ class Server:
         self._http: HttpPort | None = None
         self._stop = asyncio.Event()
         if (certificates := self._access.service.certificates) is not None:
-            self._metrics.describe_certificates(lambda: certificates.expiries)
+            self._metrics.ports.describe_certificates(lambda: certificates.expiries)
         ports = 1 if settings.http_port is None else 2
         self._max_connections = connections_that_fit(settings.max_connections, ports, METRICS_CONNECTIONS)
         self._grpc_limit = ConnectionLimit("gRPC", self._max_connections, MORE_CONNECTIONS)
-        self._metrics.describe_port("grpc", self._max_connections, lambda: self._grpc_limit.held)
+        self._metrics.ports.describe("grpc", self._max_connections, lambda: self._grpc_limit.held)
         metrics_limit = ConnectionLimit("metrics", METRICS_CONNECTIONS)
         self._metrics_port = MetricsPort(self._metrics.registry, self._access.metrics, metrics_limit)
-        self._metrics.describe_port("metrics", METRICS_CONNECTIONS, lambda: metrics_limit.held)
+        self._metrics.ports.describe("metrics", METRICS_CONNECTIONS, lambda: metrics_limit.held)
         self._grpc = aio.server(
             options=grpc_options(settings, self._max_connections),
             interceptors=self._interceptors(),
@@ -114,14 +114,16 @@ class Server:
     def _interceptors(self) -> list[aio.ServerInterceptor]:
         """Return what a call passes before its method, the first first: strangers are not received."""
         tokens = self._access.service.tokens
-        admission = [] if tokens is None else [Admission(tokens, self._metrics.count_request)]
+        admission = [] if tokens is None else [Admission(tokens, self._metrics.requests.count)]
         return [*admission, self._arrivals, self._door()]
 
     def _door(self) -> Door:
         size, timeout = self._settings.max_request_bytes, self._settings.receive_timeout
         receiving = Receiving(self._budget, size, timeout)
         receiving_small = Receiving(ByteBudget(MESSAGE_COPIES * size * SMALL_PLACES), size, timeout)
-        return Door(SCORING_METHODS, self._budget, receiving, receiving_small, self._threads, self._metrics)
+        return Door(
+            SCORING_METHODS, self._budget, receiving, receiving_small, self._threads, self._metrics.requests
+        )
 
     async def run(self) -> int:
         """Listen, load, serve and drain; return the process's status."""
@@ -175,7 +177,7 @@ class Server:
 
         settings, access = self._settings, self._access.service
         limit = ConnectionLimit("HTTP", self._max_connections, MORE_CONNECTIONS)
-        admit = [] if access.tokens is None else [admission(access.tokens, self._metrics.count_request)]
+        admit = [] if access.tokens is None else [admission(access.tokens, self._metrics.requests.count)]
         bodies = BodyReader(self._budget, self._threads, settings.receive_timeout)
         application = Application(
             self._scoring, lambda: self._serving, bodies, self._threads, self._callers, admit
@@ -187,7 +189,7 @@ class Server:
             idle_seconds=settings.idle_timeout,
             last_writes_seconds=LAST_WRITES_SECONDS,
         )
-        self._metrics.describe_port("http", limit.most, lambda: limit.held)
+        self._metrics.ports.describe("http", limit.most, lambda: limit.held)
         return await self._http.open(settings.host, port, "--http-port")
 
     async def _close_grpc(self) -> None:
@@ -212,7 +214,7 @@ class Server:
     async def _load(self) -> Loaded | None:
         """Load the model and open the service; None where a signal came before that was done."""
         loading = asyncio.create_task(
-            load(self._settings, on_batch=self._metrics.observe_batch, on_lost=self._lose)
+            load(self._settings, on_batch=self._metrics.engines.observe_batch, on_lost=self._lose)
         )
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -220,10 +222,10 @@ class Server:
         if not loading.done():
             return None
         loaded = loading.result()
-        self._metrics.describe_model(loaded.served)
+        self._metrics.model.describe(loaded.served)
         for engine in loaded.engines:
             labels = [device.label for device in engine.devices]
-            self._metrics.describe_engine(engine.description, labels, engine.queue, engine.group.prefixes)
+            self._metrics.engines.describe(engine.description, labels, engine.queue, engine.group.prefixes)
         self._scoring.open(loaded)
         return loaded
 
@@ -312,7 +314,7 @@ class Server:
 
     async def _set_health(self, status: int) -> None:
         self._serving = status == SERVING
-        self._metrics.set_serving(self._serving)
+        self._metrics.model.set_serving(self._serving)
         for name in ("", SERVICE_NAME):
             await self._health.set(name, status)
 

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
 from trt_server.errors import InvalidRequestError, ScoringError
-from trt_server.observe.metrics import Metrics
+from trt_server.observe.request_metrics import RequestMetrics
 from trt_server.request_memory.byte_budget import ByteBudget
 from trt_server.request_memory.cost import LARGE_BYTES, REQUEST_BYTE_MEMORY
 from trt_server.rpc.abort import abort, scoring_error
@@ -52,7 +52,7 @@ class Door(aio.ServerInterceptor):
         receiving: Receiving,
         receiving_small: Receiving,
         threads: StepThreads,
-        metrics: Metrics,
+        requests: RequestMetrics,
     ) -> None:
         """Stand before all services of a server.
 
@@ -64,14 +64,14 @@ class Door(aio.ServerInterceptor):
             receiving_small: Receives those of all other methods, so that a flood of requests does not keep a
                 health check waiting.
             threads: For large ones.
-            metrics: Count.
+            requests: Count.
         """
         self._scoring_methods = scoring_methods
         self._budget = budget
         self._receiving = receiving
         self._receiving_small = receiving_small
         self._threads = threads
-        self._metrics = metrics
+        self._requests = requests
 
     async def intercept_service(
         self,
@@ -151,7 +151,7 @@ class Door(aio.ServerInterceptor):
             raise
         finally:
             if method.scores:
-                self._metrics.count_request(status)
+                self._requests.count(status)
 
     async def _request(self, method: _Method, context: Context, *, is_stream: bool) -> Message | None:
         """Return the next request of a call; None: there is no more.
@@ -165,7 +165,7 @@ class Door(aio.ServerInterceptor):
             return None if content is None else await self._parsed(method, content)
         except ScoringError as error:
             if method.scores:
-                self._metrics.count_request(error.status)
+                self._requests.count(error.status)
             raise
 
     async def _parsed(self, method: _Method, content: bytes) -> Message:

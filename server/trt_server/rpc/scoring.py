@@ -126,7 +126,9 @@ class Scoring:
         async with self._measuring:
             self._maybe_loaded = await self.loaded.with_peaks_measured_again()
             for engine in self._maybe_loaded.engines:
-                self._metrics.set_peak(engine.description, [device.label for device in engine.devices])
+                self._metrics.engines.set_peak(
+                    engine.description, [device.label for device in engine.devices]
+                )
 
     async def answer(self, request: pb.ScoreRequest, caller: str, deadline: Deadline | None = None) -> Answer:
         """Answer a request and count it.
@@ -166,7 +168,7 @@ class Scoring:
             status = Status.INTERNAL
             raise scoring_error(error) from error
         finally:
-            self._metrics.count_request(status)
+            self._metrics.requests.count(status)
             log.debug(
                 "request",
                 extra={
@@ -191,7 +193,7 @@ class Scoring:
             encode = partial(encode_response, request.id, prompts, result, loaded.served.geometry)
             response = await self._threads.run(encode) if is_large(request) else encode()
         response.timing.total_ns = time.perf_counter_ns() - arrived_ns
-        self._metrics.observe(engine.description.name, engine.devices[result.engine].label, response)
+        self._metrics.engines.observe(engine.description.name, engine.devices[result.engine].label, response)
         return Answer(prompts, response)
 
     async def _decode(
