@@ -21,6 +21,10 @@ from trt_server.rpc.scoring import Scoring
 from trt_server.rpc.types import Context
 from trt_server.threads.background import in_background
 
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Scoring"].full_name
+# Those whose requests are scored.
+SCORING_METHODS = frozenset({f"/{SERVICE_NAME}/Score", f"/{SERVICE_NAME}/StreamScore"})
+
 
 class ScoringService(pb_grpc.ScoringServicer):
     """The contract's methods, on top of what answers a request wherever it comes from.
