@@ -17,6 +17,8 @@ PRECISIONS = ("fp16", "fp32", "bf16")
 
 # No batch is much longer, so that no caller waits much longer for another one's.
 BATCH_SECONDS = 5.0
+# A batch that takes so many times as long as others like it is not just slow.
+STALL_FACTOR = 20
 
 MODEL, LIMITS, PORTS, ACCESS, LOGS = "model and engine", "limits", "ports", "access", "logs"
 
@@ -154,8 +156,8 @@ class Settings:
     )
     stall_timeout: float = option(
         LIMITS,
-        "seconds for a batch, or 20 times what it should take if that is more, until health is NOT_SERVING; "
-        "0: never",
+        f"seconds for a batch, or {STALL_FACTOR} times what it should take if that is more, until health is "
+        "NOT_SERVING; 0: never",
         type=values.seconds,
         default=60.0,
     )

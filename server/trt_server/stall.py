@@ -12,6 +12,7 @@ from trt_server.loading.loading import LoadedEngine
 from trt_server.rpc.health import Health
 from trt_server.rpc.scoring import Scoring
 from trt_server.scheduling.watchdog import Watchdog
+from trt_server.settings import STALL_FACTOR
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class StallWatch:
         self._loop.call_soon_threadsafe(self._recover)
 
     def _stalled(self) -> str | None:
-        reasons = (engine.group.stalled(self._timeout) for engine in self._engines)
+        reasons = (engine.group.stalled(self._timeout, STALL_FACTOR) for engine in self._engines)
         return next((reason for reason in reasons if reason is not None), None)
 
     def _stall(self, reason: str) -> None:

@@ -25,9 +25,6 @@ from trt_server.scheduling.worker import EngineWorker
 
 log = logging.getLogger(__name__)
 
-# A batch that takes so many times as long as others like it is not just slow.
-_STALL_FACTOR = 20
-
 
 class EngineGroup:
     """Feeds equal engines from one queue: whichever is free takes the next batch.
@@ -106,17 +103,18 @@ class EngineGroup:
         """What is merged into one batch, and how much that may be."""
         return self._assembler.batching
 
-    def stalled(self, timeout: float) -> str | None:
+    def stalled(self, timeout: float, factor: float) -> str | None:
         """Return what is wrong where a batch takes many times what it should; None where none does.
 
         Args:
             timeout: Seconds that a batch takes at least before that is wrong.
+            factor: How many times what it should.
         """
         for device, worker in zip(self._devices, self._workers, strict=True):
             if (busy := worker.busy) is None:
                 continue
             seconds, should = time.monotonic() - busy.since, self._queue.speed.most_seconds(busy.tokens)
-            if seconds > max(timeout, _STALL_FACTOR * should):
+            if seconds > max(timeout, factor * should):
                 what = f"a batch of {busy.tokens} tokens" if busy.tokens else "the measurement of the peak"
                 return f"{what} has run for {seconds:.0f} s on {device}, where {should:.2g} s are usual"
         return None
