@@ -186,7 +186,7 @@ def use_by_load(points: Sequence[Point]) -> Chart:
         series.append(("goodput", ORANGE, [point.summary.goodput_share for point in points]))
     figure = _by_load(points, series, "share")
     figure.update_yaxes(tickformat=".0%")
-    slos = ", ".join(map(str, points[0].run.slos))
+    slos = ", ".join(map(str, points[0].run.manifest.slos))
     about = f" Goodput: the share of requests that keep {slos} ms." if len(series) > 1 else ""
     title = "MFU and goodput" if len(series) > 1 else "MFU"
     return Chart(title, f"FLOPs over core seconds × peak.{about}", figure, is_wide=True)

@@ -126,5 +126,7 @@ def flaw(run: FinishedRun, summary: Summary) -> FlawedRunError | None:
         parts.append(validation_failure(run, summary))
     failed = run.records.where(~run.records.is_scored)
     if len(failed):
-        parts.append(f"{len(failed)} of {run.to_answer} questions failed, the first {first_failure(failed)}")
+        parts.append(
+            f"{len(failed)} of {run.manifest.to_answer} questions failed, the first {first_failure(failed)}"
+        )
     return FlawedRunError("; ".join(parts)) if parts else None

@@ -22,7 +22,6 @@ from mmlu_client.run.resume import seconds_asked
 from mmlu_client.run.session import Session
 from mmlu_client.run.session_totals import SessionTotals
 from mmlu_client.run.workload import Scorer, Workload
-from mmlu_client.rundir.device_log import reopen_device_log
 from mmlu_client.rundir.folder import COUNTER_LOG, DEVICE_LOG, RECORDS, check_holds_no_run, make_folder
 from mmlu_client.rundir.manifest import Manifest, read_manifest
 from mmlu_client.rundir.manifest import Session as RecordedSession
@@ -30,6 +29,7 @@ from mmlu_client.rundir.open_manifest import Asking, RunManifest, new_manifest, 
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_file import RecordFile
 from mmlu_client.rundir.record_table import RecordTable, read_records
+from mmlu_client.rundir.whole_lines import reopen_log
 from mmlu_client.service.access import Access, in_plain_text
 from mmlu_client.service.connecting import Connecting
 from mmlu_client.service.fleet import (
@@ -217,7 +217,7 @@ class Evaluation:
             check_holds_no_run(self._folder)
         start.on_open()
         for name in (DEVICE_LOG, COUNTER_LOG):
-            reopen_device_log(self._folder / name, keep=self._settings.resume is not None)
+            reopen_log(self._folder / name, keep=self._settings.resume is not None)
 
     def _open_manifest(self, manifest: Manifest, earlier: RecordTable) -> RunManifest | None:
         """Begin this session's part of the manifest.

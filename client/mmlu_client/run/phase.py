@@ -19,11 +19,11 @@ from mmlu_client.prompts.prompt import PromptSource
 from mmlu_client.run.recorder import Recorder
 from mmlu_client.run.workload import Workload
 from mmlu_client.rundir.answered import Answers
-from mmlu_client.rundir.device_log import DeviceLog
 from mmlu_client.rundir.record import VAL, request_of
 from mmlu_client.service.fleet import Fleet
 from mmlu_client.service.messages import Reply
-from mmlu_client.watch.self_check import LoopWatch
+from mmlu_client.watch.device_watch import DeviceWatch
+from mmlu_client.watch.loop_watch import LoopWatch
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,17 @@ class Phase:
             InputError: prompts could not be built.
         """
         context = self._context
-        log = DeviceLog(device_log, context.fleet.servers, self.name, context.session, context.say)
+        devices = DeviceWatch(device_log, context.fleet.servers, self.name, context.session, context.say)
         try:
             counting = context.counting(self.name)
-            async with counting, log, context.fleet.watched(self.load.join), self.watch:
+            async with counting, devices, context.fleet.watched(self.load.join), self.watch:
                 start = time.monotonic()
                 try:
                     await self.load.run()
                 finally:
                     self.seconds = time.monotonic() - start
         finally:
-            self.lost_readings = log.lost
+            self.lost_readings = devices.lost
 
     def _load(self, questions: Sequence[Item]) -> Load:
         context, plan, seed = self._context, self._context.settings.load, self._context.settings.seed

@@ -18,6 +18,7 @@ from mmlu_client.errors import InputError
 from mmlu_client.rundir.folder import MANIFEST, write_text
 from mmlu_client.rundir.json_object import JsonError, read_as
 from mmlu_client.service.model import Device, EngineInfo, PeakMeasurements, ServedModel
+from mmlu_client.service.stages import Slo
 from mmlu_client.text import shown
 
 # Changed with what a manifest or a record holds.
@@ -360,6 +361,26 @@ class Manifest:
     def to_answer(self) -> int:
         """How many answers the run was to get: with a reference, two of each question."""
         return self.data.questions * (2 if self.validate else 1)
+
+    @property
+    def server_names(self) -> list[str]:
+        """The names of the servers, each once."""
+        return list(dict.fromkeys(server.name for server in self.servers))
+
+    @property
+    def slos(self) -> tuple[Slo, ...]:
+        """The limits of --goodput."""
+        return tuple(map(Slo.parse, self.goodput))
+
+    @property
+    def outages(self) -> list[tuple[int, Outage]]:
+        """Each outage with the number of its session; those of a session that was killed are lost."""
+        return [
+            (number, outage)
+            for number, session in enumerate(self.sessions)
+            if session.ended is not None
+            for outage in session.ended.outages
+        ]
 
     @property
     def ends(self) -> list[SessionEnd]:
