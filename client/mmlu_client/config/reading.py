@@ -49,7 +49,7 @@ def settings_from(
     for line in parser.unknown_variables():
         print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
     if chosen.resume is not None:
-        from mmlu_client.run.resume import flags_of
+        from mmlu_client.rundir.earlier_flags import flags_of
 
         chosen = _resumed(parser, arguments, chosen, flags_of(Path(chosen.resume).expanduser()))
     settings = read_options(Settings, chosen, given=_given(chosen))

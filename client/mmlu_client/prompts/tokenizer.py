@@ -11,7 +11,7 @@ from trt_common.tokenizer import FILE_NAMES, TextEncoder, TokenIds, TokenizerErr
 from mmlu_client.data.model_folder import model_folder
 from mmlu_client.errors import InputError, RunError
 from mmlu_client.prompts.head_cut import Cut, HeadCutter
-from mmlu_client.service.model import ServedTokenizer
+from mmlu_client.prompts.served_tokenizer import ServedTokenizer
 
 TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from mmlu_client.figures.caveats import alarms, mfu_lines, partial_lines, reference_lines
 from mmlu_client.figures.self_check import self_check
 from mmlu_client.figures.summary import AccuracyFigures, Summary
-from mmlu_client.pages.sweep_page import Point, marks, measured, sweep_rows
+from mmlu_client.figures.sweep_point import Point
+from mmlu_client.report.sweep_table import marks, measured, sweep_rows
 from mmlu_client.report.table import (
     COLUMNS,
     Row,

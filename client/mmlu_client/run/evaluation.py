@@ -16,6 +16,7 @@ from mmlu_client.figures.ending import DONE, DURATION, EARLY_STOP
 from mmlu_client.prompts.prompt import PromptSource
 from mmlu_client.prompts.tokenizer import Tokenizer, load_checked, tokenizer_files
 from mmlu_client.run.early_stop import EarlyStop
+from mmlu_client.run.new_manifest import Asking, new_manifest
 from mmlu_client.run.phase import Phase, PhaseContext, warm_up
 from mmlu_client.run.recorder import Recorder
 from mmlu_client.run.resume import seconds_asked
@@ -25,7 +26,7 @@ from mmlu_client.run.workload import Scorer, Workload
 from mmlu_client.rundir.folder import COUNTER_LOG, DEVICE_LOG, RECORDS, check_holds_no_run, make_folder
 from mmlu_client.rundir.manifest import Manifest, read_manifest
 from mmlu_client.rundir.manifest import Session as RecordedSession
-from mmlu_client.rundir.open_manifest import Asking, RunManifest, new_manifest, new_session
+from mmlu_client.rundir.open_manifest import RunManifest, new_session
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_file import RecordFile
 from mmlu_client.rundir.record_table import RecordTable, read_records

@@ -8,6 +8,7 @@ from typing import Any
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from scoring.v1 import scoring_pb2
 
+from mmlu_client.prompts.served_tokenizer import ServedTokenizer
 from mmlu_client.service.messages import (
     Batch,
     ContinuationScore,
@@ -17,7 +18,7 @@ from mmlu_client.service.messages import (
     Score,
     Timing,
 )
-from mmlu_client.service.model import Device, EngineInfo, PeakMeasurements, ServedModel, ServedTokenizer
+from mmlu_client.service.model import Device, EngineInfo, PeakMeasurements, ServedModel
 
 
 def encode_request(request: Request) -> Any:

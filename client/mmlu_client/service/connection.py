@@ -18,12 +18,13 @@ from scoring.v1 import scoring_pb2, scoring_pb2_grpc
 from trt_common.one_line import one_line
 
 from mmlu_client.errors import RunError, StreamLostError
+from mmlu_client.prompts.served_tokenizer import ServedTokenizer
 from mmlu_client.service.access import Access
 from mmlu_client.service.address import Address
 from mmlu_client.service.codec import decode_answer, decode_model, decode_tokenizer, encode_request
 from mmlu_client.service.handshake import tls_trouble
 from mmlu_client.service.messages import Refusal, Reply, Request
-from mmlu_client.service.model import ServedModel, ServedTokenizer
+from mmlu_client.service.model import ServedModel
 from mmlu_client.service.plausible import plausible_model
 from mmlu_client.service.proxy import Proxy
 from mmlu_client.service.server_connection import CALL_SECONDS, AwayError, MuteError, call_seconds

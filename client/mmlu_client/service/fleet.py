@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from mmlu_client.errors import ClientError, InputError, NotWrittenError, RunError
+from mmlu_client.prompts.served_tokenizer import ServedTokenizer
 from mmlu_client.service.address import Address
 from mmlu_client.service.connecting import Connecting
-from mmlu_client.service.model import ServedTokenizer
 from mmlu_client.service.remote_server import RemoteServer
 from mmlu_client.service.server_connection import AwayError, ServerConnection
 from mmlu_client.service.stages import LATENCY, STAGES_OF_SERVERS, Slo

@@ -20,7 +20,7 @@ from lm_eval.evaluator_utils import _process_results
 from trt_common.one_line import first_line_of
 
 from mmlu_client.errors import InputError, RunError
-from mmlu_client.rundir.document_metrics import DocumentMetrics
+from mmlu_client.tasks.document import DocumentMetrics
 from mmlu_client.tasks.harness import own_aggregations
 
 # Of the standard errors that lm-eval draws: `lm_eval --bootstrap_iters 1000` computes the same.

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mmlu_client.data.item import Key
 
@@ -83,6 +84,23 @@ class Grade:
         """Whether `acc` says that the document is right; None where the task has no such metric."""
         value = next((found["acc"] for found in self.metrics.values() if "acc" in found), None)
         return bool(value) if isinstance(value, (int, float)) and value in (0, 1) else None
+
+
+@dataclass(frozen=True)
+class DocumentMetrics:
+    """What a task made of one document.
+
+    Attributes:
+        task: the task's name.
+        index: the document's number.
+        metrics: the values by metric, for each filter by its name.
+        scores: of the document's texts.
+    """
+
+    task: str
+    index: int
+    metrics: dict[str, dict[str, Any]]
+    scores: tuple[TextScore, ...]
 
 
 def documents_sha256(documents: Sequence[Document]) -> str:
