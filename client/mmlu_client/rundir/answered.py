@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mmlu_client.data.item import Item, Key
-from mmlu_client.load.load import Answer
+from mmlu_client.load.answer import Answer
 from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.service.messages import Refusal, Reply, Score
 

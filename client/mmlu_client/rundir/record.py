@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmlu_client.data.question import LETTERS, Letter
-from mmlu_client.load.load import Answer
+from mmlu_client.load.answer import Answer
 from mmlu_client.prompts.prompt import Unaskable
 from mmlu_client.rundir.answered import AnsweredItem
 from mmlu_client.service.messages import Batch, Reply, Score, Timing
