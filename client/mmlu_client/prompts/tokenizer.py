@@ -163,7 +163,11 @@ def tokenizer_files(named: str | None, served: ServedTokenizer | None) -> Mappin
 
 
 def _load(folder: Path, name: str) -> Tokenizer:
-    """Raises InputError."""
+    """Load the tokenizer in a folder, which messages call by this name.
+
+    Raises:
+        InputError: There is none, or it does not load.
+    """
     try:
         return Tokenizer(load_tokenizer(folder), name)
     except TokenizerError as error:

@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -124,7 +124,7 @@ def aggregate(part: Mapping[str, Any], documents: Iterable[DocumentMetrics]) -> 
 
 
 @contextlib.contextmanager
-def _alone() -> Any:
+def _alone() -> Iterator[None]:
     """Have lm-eval draw in this process: it would fork one that has threads."""
     variable, before = "DISABLE_MULTIPROC", os.environ.get("DISABLE_MULTIPROC")
     os.environ[variable] = "1"
