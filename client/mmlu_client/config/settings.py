@@ -76,8 +76,8 @@ class Settings:
     server_kind: ServerKind = option(
         SERVER,
         "what is asked: a trt-server over gRPC, or over HTTP OpenAI's completions (vLLM, llama.cpp, "
-        "trt-server) "
-        "or SGLang's own endpoint; by default the scheme of --url decides, and the server's list of models",
+        "trt-server) or SGLang's own endpoint; by default the scheme of --url decides, and the server's list "
+        "of models",
         choices=KINDS,
         default=AUTO,
     )

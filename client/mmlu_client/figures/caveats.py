@@ -136,10 +136,8 @@ def scoring_lines(run: FinishedRun, summary: Summary) -> list[str]:
     if model.told_tokens is not None and summary.tasks is None:
         lines.append(
             f"below the {model.told_tokens}th: on {summary.bounded:,} of {summary.answered:,} questions a "
-            "letter "
-            f"is none of the {model.told_tokens} most likely tokens, of which alone the server tells: it "
-            "is below "
-            "them, and its log-probability is not known"
+            f"letter is none of the {model.told_tokens} most likely tokens, of which alone the server tells: "
+            "it is below them, and its log-probability is not known"
         )
     if model.unrepeatable:
         lines.append(

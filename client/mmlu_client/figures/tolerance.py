@@ -11,7 +11,7 @@ from mmlu_client.service.model import ServedModel
 
 @dataclass(frozen=True)
 class Tolerance:
-    """This is how far apart the log-probabilities of two right engines may be, in nats.
+    """How far apart the log-probabilities of two right engines may be, in nats.
 
     The median tells a wrong engine from a prompt that is hard to compute: on text unlike what it was trained
     on, a model makes single prompts a hundred times as sensitive to rounding as its usual ones.

@@ -99,8 +99,7 @@ def load_checked(named: str | None, served: ServedTokenizer | None, model_id: st
         tokenizer = served_tokenizer(served.files)
     else:
         raise InputError(
-            f"{model_id} has no tokenizer: name one whose ids its vocabulary has, with --tokenizer demo "
-            "(the "
+            f"{model_id} has no tokenizer: name one whose ids its vocabulary has, with --tokenizer demo (the "
             "bundled one), or a folder, or a hub id"
         )
     if served is None or not served.sample_text:

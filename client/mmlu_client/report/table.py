@@ -312,8 +312,7 @@ def _accuracy_lines(run: FinishedRun, summary: Summary) -> list[str]:
 def _time_lines(run: FinishedRun, summary: Summary) -> list[str]:
     return [
         f"time: whole {number(summary.whole_seconds, '.3f')} s, core {number(summary.core_seconds, '.3f')} "
-        "s; "
-        f"whole/core throughput {percent(summary.whole_over_core)}",
+        f"s; whole/core throughput {percent(summary.whole_over_core)}",
         f"load: {run.manifest.load.description}; ramp {number(summary.ramp_seconds, '.3f')} s, steady "
         f"{number(summary.steady_seconds, '.3f')} s at {number(summary.p_infer_steady, ',.0f')} tokens/s, "
         f"drain {number(summary.drain_seconds, '.3f')} s; "

@@ -52,7 +52,7 @@ IDENTITY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """This is one moment on the calendar and on the clock of records.jsonl's client_ns.
+    """One moment on the calendar and on the clock of records.jsonl's client_ns.
 
     Attributes:
         utc: in ISO 8601.
@@ -67,7 +67,7 @@ class Moment:
 
 @dataclass(frozen=True, kw_only=True)
 class Outage:
-    """This is the time from a stream's loss until its server was back, or was given up.
+    """The time from a stream's loss until its server was back, or was given up.
 
     Attributes:
         phase: VAL or INFER.
@@ -84,7 +84,7 @@ class Outage:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionEnd(Moment):
-    """This is how one start of the client ended.
+    """How one start of the client ended.
 
     Attributes:
         why: "done", "early stop", "benchmark duration", or the error or signal.
@@ -117,7 +117,7 @@ class SessionEnd(Moment):
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """This is one start of the client.
+    """One start of the client.
 
     Attributes:
         started: when the manifest was made.
@@ -134,7 +134,7 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceEntry:
-    """This is a device that a server runs on.
+    """A device that a server runs on.
 
     Attributes:
         name: what the server calls it.
@@ -149,7 +149,7 @@ class DeviceEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerEntry:
-    """This is a server in one start of the client.
+    """A server in one start of the client.
 
     In another start it may be on another device, with another peak (FLOP/s). What it does not tell is None.
     """
@@ -167,7 +167,7 @@ class ServerEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class DataPart:
-    """This is what was asked.
+    """What was asked.
 
     Attributes:
         name: what --data names.
@@ -194,7 +194,7 @@ class DataPart:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadPart:
-    """This is config.load_plan.LoadPlan, and what tables call it."""
+    """The load of a run, as config.load_plan.LoadPlan has it, and what tables call it."""
 
     mode: str
     concurrency: int
@@ -208,7 +208,7 @@ class LoadPart:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptLimitPart:
-    """This is how long prompts may be.
+    """How long prompts may be.
 
     Attributes:
         asked: --max-prompt-tokens.
@@ -221,7 +221,7 @@ class PromptLimitPart:
 
 @dataclass(frozen=True, kw_only=True)
 class SpecialTokens:
-    """These are the tokens that the tokenizer adds.
+    """The tokens that the tokenizer adds.
 
     Attributes:
         first: the ids before every prompt.
@@ -234,14 +234,14 @@ class SpecialTokens:
 
 @dataclass(frozen=True, kw_only=True)
 class Seeds:
-    """These are the seeds of what is random in a run."""
+    """The seeds of what is random in a run."""
 
     random_seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPart:
-    """This is the model, as its server describes it."""
+    """The model, as its server describes it."""
 
     id: str
     architecture: str
@@ -253,7 +253,7 @@ class ModelPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """This is the peak of a device, and who says so; None where nobody does."""
+    """The peak of a device, and who says so; None where nobody does."""
 
     flops_per_second: float | None
     source: str
@@ -261,7 +261,7 @@ class Peak:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """These are the limits of the server; None where there is none."""
+    """The limits of the server; None where there is none."""
 
     max_prompt_tokens: int
     max_batch_size: int | None
@@ -270,7 +270,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringPart:
-    """This is what the server's answers are worth. See `ServedModel`, which has the same fields."""
+    """What the server's answers are worth. See `ServedModel`, which has the same fields."""
 
     tells_stages: bool = True
     told_tokens: int | None = None
@@ -279,7 +279,7 @@ class ScoringPart:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientPart:
-    """This is the program and the machine that asked.
+    """The program and the machine that asked.
 
     Attributes:
         version: of the client, with its commit; None in folders of earlier clients.
@@ -296,7 +296,7 @@ class ClientPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """This is all of manifest.json.
+    """All of manifest.json.
 
     Attributes:
         started: when the first session started.

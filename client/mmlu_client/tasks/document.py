@@ -13,7 +13,7 @@ from mmlu_client.data.item import Key
 
 @dataclass(frozen=True)
 class TextRequest:
-    """This is a text whose log-likelihood is asked for.
+    """A text whose log-likelihood is asked for.
 
     Attributes:
         context: what it follows; None: all of it is scored, in windows of the model's length.
@@ -26,7 +26,7 @@ class TextRequest:
 
 @dataclass(frozen=True)
 class Document:
-    """This is one document of a task.
+    """One document of a task.
 
     Attributes:
         subject: the task's name.
@@ -48,7 +48,7 @@ class Document:
 
 @dataclass(frozen=True)
 class TextScore:
-    """This is what a model makes of a text.
+    """What a model makes of a text.
 
     Attributes:
         loglikelihood: natural logarithm of the text's probability.
@@ -67,7 +67,7 @@ class GradingError(Exception):
 
 @dataclass(frozen=True)
 class Grade:
-    """This is what a task makes of a document's scores.
+    """What a task makes of a document's scores.
 
     Attributes:
         metrics: the value of each metric by its name, for each of the task's filters by its name.

@@ -40,7 +40,7 @@ SCORED = ("loglikelihood", "loglikelihood_rolling", "multiple_choice")
 
 @dataclass(frozen=True)
 class TaskChoice:
-    """This is which tasks are asked, and how.
+    """Which tasks are asked, and how.
 
     Attributes:
         names: of tasks, groups and tags, patterns of them, or paths of YAML files.

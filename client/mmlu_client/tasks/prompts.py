@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoringLimits:
-    """These are the limits on prompts.
+    """The limits on prompts.
 
     Attributes:
         max_length: the tokens that a model sees before the last one that it predicts; what is longer loses

@@ -156,10 +156,8 @@ class HttpConnection:
         if model.told_tokens is not None:
             self._say(
                 f"{self._address} tells log-probabilities of the {model.told_tokens} most likely tokens "
-                "alone: of "
-                "a letter that is none of them it is only known that it is below the least of these, and "
-                "such "
-                "questions are counted"
+                "alone: of a letter that is none of them it is only known that it is below the least of "
+                "these, and such questions are counted"
             )
         if learnt.unrepeatable:
             self._say(
