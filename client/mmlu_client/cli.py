@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from trt_common.command_line.command import split_command
-from trt_common.command_line.option import read_options
 from trt_common.command_line.streams import take_any_text
 from trt_common.one_line import printable
 
@@ -20,7 +19,6 @@ from mmlu_client.config.command_line import (
     COMPARE,
     PROGRAM,
     REPORT,
-    campaign_parser,
     compare_parser,
     report_parser,
     run_parser,
@@ -71,25 +69,23 @@ def _run(settings: Settings, command_line: Sequence[str], started: float) -> Non
 
 def _report(arguments: Sequence[str]) -> None:
     chosen = report_parser().parse_args(arguments)
-    from mmlu_client.report.after import report
+    from mmlu_client.commands.report import report
 
     report(Path(chosen.run).expanduser(), chosen.format, is_whole=chosen.verbose)
 
 
 def _compare(arguments: Sequence[str]) -> None:
     chosen = compare_parser().parse_args(arguments)
-    from mmlu_client.report.after import compare
+    from mmlu_client.commands.compare import compare
 
     output = Path(chosen.output).expanduser() if chosen.output else None
     compare([Path(run).expanduser() for run in chosen.runs], chosen.format, output)
 
 
 def _campaign(arguments: Sequence[str]) -> None:
-    chosen = campaign_parser().parse_args(arguments)
-    from mmlu_client.campaign.choices import CampaignChoices
-    from mmlu_client.campaign.conduct import conduct
+    from mmlu_client.commands.campaign import campaign
 
-    conduct(Path(chosen.file).expanduser(), read_options(CampaignChoices, chosen))
+    campaign(arguments)
 
 
 def fail(message: str, status: int) -> NoReturn:

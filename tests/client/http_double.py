@@ -44,6 +44,7 @@ class HttpDouble:
         decide: Callable[[int], Verdict] = lambda _: None,
         *,
         key: str | None = None,
+        lists_to_all: bool = False,
         cached: int = 0,
         noise: float = 0.0,
         change: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -54,6 +55,7 @@ class HttpDouble:
     ) -> None:
         """key: that it has to be shown. cached: tokens of each prompt that it says it did not compute.
 
+        lists_to_all: whether its list of models is shown without the key.
         noise: how far the log-probabilities of a prompt that is asked in a list are off.
         change: what is done to an answer of OpenAI's form before it goes out.
         max_logprobs: of vLLM: more of the most likely tokens are refused.
@@ -64,6 +66,7 @@ class HttpDouble:
         self._tokenizer = tokenizer
         self._decide = decide
         self._key = key
+        self._lists_to_all = lists_to_all
         self._cached = cached
         self._noise = noise
         self._change = change
@@ -139,7 +142,8 @@ class HttpDouble:
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.connections.add(id(request.transport))
-        if self._key is not None and request.headers.get("Authorization") != f"Bearer {self._key}":
+        is_open = self._key is None or (self._lists_to_all and request.path == "/v1/models")
+        if not is_open and request.headers.get("Authorization") != f"Bearer {self._key}":
             return _error(401, "Unauthorized")
         response: web.StreamResponse = await handler(request)
         return response

@@ -211,6 +211,17 @@ def test_the_key_is_shown_and_not_kept(tokenizer: Path, data: Path, output: Path
     assert all("a-secret" not in path.read_text() for path in output.iterdir())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_lists_its_model_to_all_asks_for_the_key_in_the_same_words(
+    kind: Kind, tokenizer: Path, data: Path, output: Path
+) -> None:
+    with HttpDouble(kind, byte_level(), key="a-secret", lists_to_all=True) as double:
+        result = client("--url", double.url, "--tokenizer", tokenizer, "--data", data, "--output", output)
+        assert not double.measured
+    assert result.returncode == 1
+    assert "refuses the client: HTTP 401: Unauthorized; name its key with --api-key-file" in the_error(result)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -13,6 +13,7 @@ import pytest
 from mmlu_client.data.question import LETTERS as ALL_LETTERS
 from mmlu_client.data.question import Letter
 from mmlu_client.figures.formulas import mfu, mfu_flagperf, summarize
+from mmlu_client.figures.self_check import self_check
 from mmlu_client.figures.statistics import mcnemar, standard_error, wilson
 from mmlu_client.figures.summary import Summary
 from mmlu_client.report.table import notes, table
@@ -523,7 +524,7 @@ def test_the_client_says_what_kept_it(
     finished: Callable[..., FinishedRun], seen: dict[str, float], found: str | None
 ) -> None:
     (told,) = manifest(MODEL)["sessions"]
-    check = finished(sessions=[{**told, "ended": {**told["ended"], **seen}}]).self_check
+    check = self_check(finished(sessions=[{**told, "ended": {**told["ended"], **seen}}]))
     assert check is not None
     assert check.is_bottleneck == (found is not None)
     assert (found or "the client kept up") in check.statement()

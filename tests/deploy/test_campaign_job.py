@@ -16,7 +16,7 @@ import yaml
 from dockerfile import DOCKERFILE, ROOT, instructions
 from mmlu_client.campaign.choices import RAY
 from mmlu_client.campaign.file.campaign_file import Campaign, read_campaign
-from mmlu_client.config.command_line import campaign_parser
+from mmlu_client.commands.campaign import campaign_parser
 from trt_server.command_line import parse_settings
 
 FOLDER = DOCKERFILE.parent / "kubernetes" / "campaign"

@@ -225,12 +225,13 @@ def write_missing_figures(folder: Path) -> None:
         RunError: they cannot be written.
     """
     from mmlu_client.figures.formulas import summarize
-    from mmlu_client.pages.run_page import drawn_charts
+    from mmlu_client.pages.run_page import drawn_charts, html_report
     from mmlu_client.report.outcome import figure_files, write_files
 
     run = _completed(folder)
     if run is not None and not (folder / SUMMARY).is_file():
-        for error in write_files(figure_files(run, summarize(run), drawn_charts(run))):
+        summary, charts = summarize(run), drawn_charts(run)
+        for error in write_files(figure_files(run, summary, lambda: html_report(run, summary, charts))):
             raise error
 
 

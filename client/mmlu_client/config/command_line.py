@@ -43,7 +43,7 @@ def refusing_parser() -> RefusingParser:
 
 def report_parser() -> OneLineParser:
     """Return the parser of `report`."""
-    parser = _parser(
+    parser = command_parser(
         REPORT,
         "Make a run's figures again from its records, or a campaign's table from its cells; write and print "
         "them.",
@@ -56,7 +56,9 @@ def report_parser() -> OneLineParser:
 
 def compare_parser() -> OneLineParser:
     """Return the parser of `compare`."""
-    parser = _parser(COMPARE, "Put runs side by side, as a table and as a page; ratios are to the first run.")
+    parser = command_parser(
+        COMPARE, "Put runs side by side, as a table and as a page; ratios are to the first run."
+    )
     parser.add_argument("runs", metavar="DIR", nargs="+", help="runs' folders")
     parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="what is printed")
     parser.add_argument(
@@ -68,15 +70,6 @@ def compare_parser() -> OneLineParser:
     return parser
 
 
-def campaign_parser() -> OneLineParser:
-    """Return the parser of `campaign`."""
-    from mmlu_client.campaign.choices import CampaignChoices
-
-    parser = _parser(CAMPAIGN, "Make the runs that a file describes, those that are not finished yet.")
-    parser.add_argument("file", metavar="FILE.yaml", help="what is run: docs/campaigns.md says how it looks")
-    add_options(parser, CampaignChoices)
-    return parser
-
-
-def _parser(command: str, description: str) -> OneLineParser:
+def command_parser(command: str, description: str) -> OneLineParser:
+    """Return a parser of a command, without its arguments."""
     return OneLineParser(prog=f"{PROGRAM} {command}", description=description)

@@ -6,7 +6,7 @@ import argparse
 import math
 
 from mmlu_client.prompts.limit import MODEL, RequestedLimit
-from mmlu_client.service.stages import LATENCY, STAGES, Slo
+from mmlu_client.service.stages import Slo
 
 SWEPT = ("concurrency", "request-rate")
 
@@ -73,12 +73,10 @@ def share(value: str) -> float:
 
 def slo(value: str) -> Slo:
     """Read a service level objective, such as `latency:200`, which is in milliseconds."""
-    key, colon, milliseconds = value.partition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"{value!r} is not KEY:MS, like {LATENCY}:200 or core:50")
-    if key not in (LATENCY, *STAGES):
-        raise argparse.ArgumentTypeError(f"{key!r} is none of {', '.join((LATENCY, *STAGES))}")
-    return Slo(key, _number(milliseconds, 0, math.inf, "a number of milliseconds above 0", above=True))
+    try:
+        return Slo.parse(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def label(value: str) -> tuple[str, str]:

@@ -13,10 +13,10 @@ from trt_common.command_line.option import read_options
 from trt_common.command_line.parser import FlagParser
 
 from mmlu_client.config.command_line import PROGRAM, run_parser
-from mmlu_client.config.flag_values import slo
 from mmlu_client.config.settings import Settings
 from mmlu_client.errors import InputError
 from mmlu_client.service.server_kind import spoken_to
+from mmlu_client.service.stages import Slo
 
 # A resumed run takes these from its own command line only.
 NOT_RESUMED = frozenset({"config", "resume", "output"})
@@ -49,7 +49,7 @@ def settings_from(
     for line in parser.unknown_variables():
         print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
     if chosen.resume is not None:
-        from mmlu_client.run.resume import flags_of
+        from mmlu_client.rundir.earlier_flags import flags_of
 
         chosen = _resumed(parser, arguments, chosen, flags_of(Path(chosen.resume).expanduser()))
     settings = read_options(Settings, chosen, given=_given(chosen))
@@ -83,7 +83,7 @@ def _resumed(
             f"--resume {chosen.resume} goes on with {what}: leave --{loads[0].replace('_', '-')} away"
         )
     slos = flags.get("goodput")
-    parser.set_defaults(**{**flags, "goodput": [slo(text) for text in slos] if slos else None})
+    parser.set_defaults(**{**flags, "goodput": [Slo.parse(text) for text in slos] if slos else None})
     again: argparse.Namespace = parser.parse_args(arguments)
     return again
 

@@ -76,8 +76,8 @@ class Settings:
     server_kind: ServerKind = option(
         SERVER,
         "what is asked: a trt-server over gRPC, or over HTTP OpenAI's completions (vLLM, llama.cpp, "
-        "trt-server) "
-        "or SGLang's own endpoint; by default the scheme of --url decides, and the server's list of models",
+        "trt-server) or SGLang's own endpoint; by default the scheme of --url decides, and the server's list "
+        "of models",
         choices=KINDS,
         default=AUTO,
     )
@@ -167,13 +167,14 @@ class Settings:
     )
     few_shots: int | None = option(
         BENCHMARK,
-        f"solved questions before it (default: {FEW_SHOTS}; with --task, as many as each task says)",
+        f"solved examples (shots) before each question (default: {FEW_SHOTS}; with --task, as many as each "
+        "task says)",
         type=values.natural,
         metavar="N",
     )
     prompt_format: str | None = option(
         BENCHMARK,
-        "whose prompts; the data's own by default: hendrycks for MMLU, cmmlu, ceval, mmlu-pro",
+        "prompt wording; the data's own by default: hendrycks for MMLU, cmmlu, ceval, mmlu-pro",
         choices=sorted(FORMATS),
     )
     max_prompt_tokens: RequestedLimit = option(
@@ -185,7 +186,8 @@ class Settings:
     )
     tokenizer: str | None = option(
         BENCHMARK,
-        "where the server gives none, as with dummy:<geometry>; the server's by default",
+        "the model's tokenizer, where the server gives none, as with dummy:<geometry>; the server's by "
+        "default",
         metavar="demo|FOLDER|ID",
     )
     reuse_prefix: bool = option(
@@ -199,7 +201,7 @@ class Settings:
     load: LoadPlan = nested(LoadPlan)
     seed: int = option(
         LOAD,
-        "of poisson arrivals, and of the questions' order where a run may end before the last of them",
+        "seed of Poisson arrivals, and of the questions' order where a run may end before the last of them",
         flag="--random-seed",
         type=values.natural,
         default=0,

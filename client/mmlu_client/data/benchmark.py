@@ -30,7 +30,7 @@ NameFile = Callable[[str], Path]
 
 @dataclass(frozen=True)
 class Source:
-    """This is where questions are read from.
+    """Where questions are read from.
 
     Attributes:
         family: whose they are.
@@ -45,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """This is a benchmark: subjects in alphabetical order, each one's questions in its file's order.
+    """A benchmark: subjects in alphabetical order, each one's questions in its file's order.
 
     Attributes:
         name: what `--data` names.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Family:
-    """This is a benchmark that is known by name.
+    """A benchmark that is known by name.
 
     Attributes:
         name: what the manifest calls it.

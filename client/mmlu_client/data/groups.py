@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Group:
-    """This is a group of subjects.
+    """A group of subjects.
 
     Attributes:
         name: Hendrycks' name of it.

@@ -11,7 +11,7 @@ Key = tuple[str, int]
 
 
 class Item(Protocol):
-    """This is what a run asks for one line of records.jsonl."""
+    """What a run asks for one line of records.jsonl."""
 
     @property
     def subject(self) -> str:

@@ -17,7 +17,7 @@ TEXT, ANSWER = "question", "answer"
 
 @dataclass(frozen=True)
 class LetteredColumns:
-    """These are the names of the columns that a question is made of.
+    """The names of the columns that a question is made of.
 
     Attributes:
         text: of the question.

@@ -16,7 +16,7 @@ FEWEST_OPTIONS = 2
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """This is one question of a benchmark, with its text and options byte for byte as in the file.
+    """One question of a benchmark, with its text and options byte for byte as in the file.
 
     Attributes:
         subject: the subject's name.

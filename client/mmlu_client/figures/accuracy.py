@@ -16,7 +16,7 @@ from mmlu_client.text import p_value
 
 @dataclass(frozen=True)
 class Accuracy:
-    """This is how many of the answered questions are right.
+    """How many of the answered questions are right.
 
     Attributes:
         correct: those that are right.
@@ -99,7 +99,7 @@ def macro_accuracy(table: RecordTable) -> float | None:
 
 @dataclass(frozen=True)
 class Agreement:
-    """This is how far two runs agree on the questions that both answered.
+    """How far two runs agree on the questions that both answered.
 
     Attributes:
         questions: how many both answered.

@@ -26,7 +26,7 @@ def fixed(form: str) -> Show:
 
 @dataclass(frozen=True)
 class Column:
-    """This is how the table of a sweep, which has less room, shows a figure.
+    """How the table of a sweep, which has less room, shows a figure.
 
     Attributes:
         head: the column's head.
@@ -39,7 +39,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Figure:
-    """This is one figure of summary.json.
+    """One figure of summary.json.
 
     Attributes:
         key: its name in summary.json, and in Summary.
@@ -192,15 +192,13 @@ FIGURES = (
            "what `mfu` is a share of; where there were several peaks, the mean over core seconds",
            show=teraflops, label="peak, TFLOP/s"),
     Figure("peak_least_flops", FLOPS_A_SECOND, MFU,
-           "the lowest that a measurement of the peak came out, of several servers the lowest of all; "
-           "null where "
-           "the peak is known without"),
+           "the lowest that a measurement of the peak came out, of several servers the lowest of all; null "
+           "where the peak is known without"),
     Figure("peak_measurements", "measurements", MFU,
            "how often the peak was measured, of several servers the fewest; null where it is known without"),
     Figure("peak_contended", "", MFU,
-           "whether other programs had the cores whenever one of the peaks was measured, so that MFU is "
-           "too high; "
-           "null where it is known without"),
+           "whether other programs had the cores whenever one of the peaks was measured, so that MFU is too "
+           "high; null where it is known without"),
     Figure("whole_over_core", SHARE, THROUGHPUT, "`p_infer_whole` / `p_infer_core`", higher_is_better=True),
     Figure("benchmark_questions", QUESTIONS, ACCURACY, "how many the data has"),
     Figure("questions", QUESTIONS, ACCURACY, "those that were to be asked"),
@@ -214,14 +212,11 @@ FIGURES = (
            higher_is_better=False),
     Figure("bounded", QUESTIONS, ACCURACY,
            "answered ones on which a letter's log-probability is not known, but that it is below those of "
-           "the "
-           "most likely tokens, of which alone the server told", higher_is_better=False),
+           "the most likely tokens, of which alone the server told", higher_is_better=False),
     Figure("ended_early", "", "",
            "why there are `unanswered` questions: `early stop`, `benchmark duration`, the signal or the "
-           "error that "
-           "ended the run, `killed` where the client could not say; null where all were asked. The "
-           "report says it "
-           "in a line"),
+           "error that ended the run, `killed` where the client could not say; null where all were asked. "
+           "The report says it in a line"),
     Figure("val_answered", QUESTIONS, REFERENCE, "`answered` of the reference", higher_is_better=True),
     Figure("val_failed", QUESTIONS, REFERENCE, "`failed` of the reference", higher_is_better=False),
     Figure("val_not_finite", QUESTIONS, REFERENCE, "`not_finite` of the reference", higher_is_better=False),

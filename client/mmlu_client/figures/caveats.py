@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmlu_client.figures.summary import Summary
-from mmlu_client.figures.work import own_counters
+from mmlu_client.figures.tolerance import precisions
+from mmlu_client.figures.work import counted, own_counters
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_table import RecordTable
@@ -35,8 +36,19 @@ def partial_lines(run: FinishedRun, summary: Summary) -> list[str]:
     if summary.answered < summary.questions:
         parts.append(f"{summary.failed:,} failed, {summary.unanswered:,} were not asked or not answered")
     if summary.questions < summary.benchmark_questions:
-        parts.append(f"the run was to ask {summary.questions:,} ({', '.join(run.restrictions)})")
+        parts.append(f"the run was to ask {summary.questions:,} ({', '.join(_restrictions(run))})")
     return ["; ".join(parts)]
+
+
+def _restrictions(run: FinishedRun) -> list[str]:
+    """Return the flags that leave some of the data's questions out."""
+    data, requests = run.manifest.data, run.manifest.load.request_count
+    named = sum(data.subject_sizes.values()) < data.benchmark_questions
+    return [
+        *(["--subjects"] if named else []),
+        *([f"--limit {data.limit}"] if data.limit is not None else []),
+        *([f"--request-count {requests}"] if requests is not None else []),
+    ]
 
 
 def alarms(run: FinishedRun, summary: Summary) -> list[str]:
@@ -64,7 +76,7 @@ def validation_failure(run: FinishedRun, summary: Summary) -> str:
         if difference is not None and tolerance is not None and difference > tolerance:
             found.append(
                 f"log-probabilities of engine and reference are {difference:.2g} nats apart {which}, "
-                f"{' and '.join(dict.fromkeys(run.precisions))} may be {tolerance:g}"
+                f"{' and '.join(dict.fromkeys(precisions(run.model)))} may be {tolerance:g}"
             )
     return f"{'; '.join(found)}: the engine is wrong, or the reference is"
 
@@ -124,10 +136,8 @@ def scoring_lines(run: FinishedRun, summary: Summary) -> list[str]:
     if model.told_tokens is not None and summary.tasks is None:
         lines.append(
             f"below the {model.told_tokens}th: on {summary.bounded:,} of {summary.answered:,} questions a "
-            "letter "
-            f"is none of the {model.told_tokens} most likely tokens, of which alone the server tells: it "
-            "is below "
-            "them, and its log-probability is not known"
+            f"letter is none of the {model.told_tokens} most likely tokens, of which alone the server tells: "
+            "it is below them, and its log-probability is not known"
         )
     if model.unrepeatable:
         lines.append(
@@ -141,7 +151,7 @@ def counter_lines(run: FinishedRun, summary: Summary) -> list[str]:
     """Say what the servers' own metrics told, or why nothing follows from them."""
     if not run.counter_readings:
         return []
-    if (counters := run.counters) is None:
+    if (counters := counted(run.counter_readings, INFER)) is None:
         return ["the server's own metrics: not known of all of the run, so nothing is taken from them"]
     infer = run.records.phase(INFER)
     if own_counters(run, infer.where(infer.is_scored)) is None:
@@ -157,16 +167,19 @@ def counter_lines(run: FinishedRun, summary: Summary) -> list[str]:
 
 def missing_lines(run: FinishedRun) -> list[str]:
     """Say that readings of devices are missing, where some are."""
-    if not run.missing_readings:
+    missing = run.unreadable + sum(end.lost_readings for end in run.manifest.ends)
+    if not missing:
         return []
     return [
-        f"memory and energy are incomplete: {run.missing_readings} readings of devices could not be "
+        f"memory and energy are incomplete: {missing} readings of devices could not be "
         "written, or not be read"
     ]
 
 
 def reference_lines(run: FinishedRun, summary: Summary) -> list[str]:
     """Say why the table has no figures of the reference, where it has none and could have some."""
-    if summary.val_answered is not None or summary.tasks is not None or run.is_over_http:
+    if summary.val_answered is not None or summary.tasks is not None:
+        return []
+    if run.manifest.url.startswith(("http://", "https://")):  # of servers over HTTP none has a reference
         return []
     return ["p_val_*: / because no reference was asked; --validate asks one"]

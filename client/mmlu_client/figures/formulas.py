@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mmlu_client.data.family import MMLU
@@ -17,131 +16,54 @@ from mmlu_client.figures.accuracy import (
     vocabulary_accuracy_of,
 )
 from mmlu_client.figures.arithmetic import gib, mean, ratio
+from mmlu_client.figures.batches import mean_batch_size, merged_share, mixes_prefixes, padding_share
+from mmlu_client.figures.end_to_end import build_seconds, client_seconds, load_seconds
 from mmlu_client.figures.ending import early_end
-from mmlu_client.figures.span import Span, spans, steady_rows
+from mmlu_client.figures.machine import (
+    joules,
+    memory_total,
+    memory_used,
+    peak_flops,
+    peak_measurements,
+    possible_flops,
+)
+from mmlu_client.figures.measured_phase import MeasuredPhase
+from mmlu_client.figures.self_check import self_check
+from mmlu_client.figures.span import steady_rows
 from mmlu_client.figures.stages import good_requests, latency, stage_seconds
 from mmlu_client.figures.statistics import Interval, percentile
 from mmlu_client.figures.summary import AccuracyFigures, Summary
 from mmlu_client.figures.task_results import figures_of, task_results
-from mmlu_client.figures.tolerance import tolerance_of
-from mmlu_client.figures.work import work_of
+from mmlu_client.figures.tolerance import precisions, tolerance_of
+from mmlu_client.figures.work import Work, work_of
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER, VAL
 from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.service.messages import SERVER_STAGES
 from mmlu_client.service.stages import STAGES
-from mmlu_client.watch.self_check import SelfCheck
-
-
-@dataclass(frozen=True)
-class _Throughput:
-    """This is the speed of one phase.
-
-    Attributes:
-        tokens: logical ones of answered prompts.
-        core: the engine's seconds; None where the server does not tell them.
-        whole: the phase's seconds; None where nothing was asked.
-    """
-
-    tokens: int
-    core: float | None
-    whole: float | None
-
-    @property
-    def per_core(self) -> float | None:
-        return ratio(self.tokens, self.core)
-
-    @property
-    def per_whole(self) -> float | None:
-        return ratio(self.tokens, self.whole)
 
 
 def summarize(run: FinishedRun) -> Summary:
     """Compute every figure of a run, from its records and its manifest alone."""
-    infer, val = run.records.phase(INFER), run.records.phase(VAL)
-    scored, requests = infer.where(infer.is_scored), infer.requests()
-    by_session = spans(infer)
-    speed, speed_val = _throughput(infer, by_session), _throughput(val, spans(val))
-    work = work_of(run, scored)
-    computed, flops = work.computed_tokens, work.flops
-    possible = float(run.possible_flops(requests).sum()) or None
-    validated = run.manifest.validate and len(val) > 0
-    acc, acc_val = _meant_accuracy(run, infer), accuracy_of(val)
-    results = task_results(run)
+    infer, val = MeasuredPhase(run.records.phase(INFER)), MeasuredPhase(run.records.phase(VAL))
+    work, results = work_of(run, infer.scored), task_results(run)
     return Summary(
         **_engine(run),
-        p_val_whole=speed_val.per_whole if validated else None,
-        p_val_core=speed_val.per_core if validated else None,
-        p_infer_whole=speed.per_whole,
-        p_infer_core=speed.per_core,
-        mfu=ratio(flops, possible),
-        acc=acc.share,
-        acc_val=acc_val.share if validated else None,
-        acc_stderr=acc.stderr,
-        **_interval("acc", acc.interval),
-        acc_macro=macro_accuracy(infer) if acc.answered else None,
-        acc_vocab=vocabulary_accuracy_of(infer).share if results is None else None,
-        acc_val_vocab=vocabulary_accuracy_of(val).share if validated else None,
-        acc_val_stderr=acc_val.stderr if validated else None,
-        **_interval("acc_val", acc_val.interval if validated else None),
-        **_agreement(run, val, infer, validated),
-        mfu_flagperf=mfu_flagperf(speed.per_core, run.model.parameters, ratio(possible, speed.core))
-        if computed == speed.tokens
-        else None,
-        mfu_whole=mfu(flops, speed.whole, run.peak_flops),
-        peak_flops=ratio(possible, speed.core),
-        **_peak_measurements(run),
-        whole_over_core=ratio(speed.per_whole, speed.per_core),
-        benchmark_questions=run.manifest.data.benchmark_questions,
-        questions=run.manifest.data.questions,
-        answered=len(scored),
-        failed=len(infer) - len(scored),
-        not_finite=int(infer.is_not_finite.sum()),
-        unanswered=run.manifest.data.questions - len(infer),
-        tied=int(infer.tied.sum()),
-        bounded=int(infer.is_bounded.sum()),
-        ended_early=early_end(run, run.manifest.data.questions - len(infer)),
-        val_answered=acc_val.answered if validated else None,
-        val_failed=len(val) - acc_val.answered if validated else None,
-        val_not_finite=int(val.is_not_finite.sum()) if validated else None,
-        val_tied=int(val.tied.sum()) if validated else None,
-        logical_tokens=speed.tokens,
-        computed_tokens=computed,
-        prompt_format=run.manifest.prompt_format,
-        few_shots=run.manifest.few_shots,
-        mean_shots=mean(scored["shots"]),
-        truncated=int(scored["truncated"].sum()),
-        reuse_prefix=run.manifest.reuse_prefix,
-        p_computed_core=ratio(computed, speed.core),
-        prefix_hit_ratio=1 - computed / speed.tokens if computed is not None and speed.tokens else None,
-        padding_share=padding_share(scored, requests),
-        flops=flops,
-        whole_seconds=speed.whole,
-        core_seconds=speed.core,
-        **_steady(scored, by_session),
-        **_latency(run, requests, steady_rows(requests, by_session), speed.whole, work.queue_seconds),
-        mean_batch_size=None
-        if run.manifest.reuse_prefix and mixes_prefixes(scored)
-        else mean_batch_size(requests),
-        merged_share=merged_share(requests),
-        joules_per_token=ratio(run.joules, speed.tokens),
-        joules_per_question=ratio(run.joules, len(scored)),
+        **_throughput(infer, work),
+        **_utilisation(run, infer, work),
+        **_accuracy(run, infer.records, is_tasks=results is not None),
+        **_reference(run, val),
+        **_agreement(run, val.records, infer.records),
+        **_counts(run, infer),
+        **_prompts(run, infer.scored),
+        **_steady(infer),
+        **_latency(run, infer, work.queue_seconds),
+        **_batches(run, infer),
+        **_energy(run, infer),
         **_client(run),
-        **_parts(run, infer, is_tasks=results is not None),
+        **_parts(run, infer.records, is_tasks=results is not None),
         tasks=figures_of(results) if results is not None else None,
     )
-
-
-def _meant_accuracy(run: FinishedRun, infer: RecordTable) -> Accuracy:
-    """Count right answers where their share means something: of questions, or of one task, group or tag.
-
-    Every document must have been told right or wrong; of tasks that have nothing to do with each other the
-    share over all documents would say nothing.
-    """
-    found, tasks = accuracy_of(infer), run.manifest.tasks
-    if tasks is not None and (len(tasks["names"]) > 1 or found.answered < int(infer.is_scored.sum())):
-        return Accuracy(0, 0)
-    return found
 
 
 def mfu(flops: int | None, seconds: float | None, peak_flops: float | None) -> float | None:
@@ -172,77 +94,138 @@ def mfu_flagperf(
     return ratio(2 * parameters * core_throughput, peak_flops)
 
 
-def mixes_prefixes(scored: RecordTable) -> bool:
-    """Tell whether the prompts of a request begin with several shared prefixes.
-
-    With reuse a server runs those as several batches, and tells the largest alone.
-    """
-    names = ("request.id", "subject", "shots", "tokens.shared_prefix")
-    prompts = set(zip(*(scored[name].tolist() for name in names), strict=True))
-    prefixes = {(request, tokens and (subject, shots, tokens)) for request, subject, shots, tokens in prompts}
-    return len(prefixes) > len({request for request, _ in prefixes})
-
-
-def mean_batch_size(requests: RecordTable) -> float | None:
-    """Compute the prompts in a batch that the engine ran.
-
-    A request of r prompts in a batch of b is r/b of that batch.
-    """
-    prompts, batch = requests["request.prompts"], requests["batch.prompts"]
-    known = batch > 0
-    return ratio(float(prompts.sum()), float((prompts[known] / batch[known]).sum()))
-
-
-def merged_share(requests: RecordTable) -> float | None:
-    """Compute the share of the requests whose batch held others' prompts too.
-
-    With those, bs is not what the engine ran.
-    """
-    return mean(requests["batch.prompts"] > requests["request.prompts"]) if requests.knows("batch") else None
-
-
-def padding_share(scored: RecordTable, requests: RecordTable) -> float | None:
-    """Compute the share of padding in the tokens that the engine ran; None where it is not told."""
-    if not requests.knows("batch"):
-        return None
-    padding = float(requests["batch.padding_tokens"].sum())
-    return ratio(padding, padding + float(scored["tokens.computed"].sum()))
-
-
-def _throughput(table: RecordTable, by_session: Mapping[int, Span]) -> _Throughput:
-    scored = table.where(table.is_scored)
-    return _Throughput(
-        tokens=int(scored["tokens.logical"].sum()),
-        core=core_seconds(table.requests()),
-        whole=sum(span.whole_seconds for span in by_session.values()) if by_session else None,
-    )
-
-
-def core_seconds(requests: RecordTable) -> float | None:
-    """Add up the engine's seconds; None where the server does not tell them."""
-    return float(requests["server_ns.core"].sum()) / 1e9 if requests.knows("server_ns") else None
-
-
 def _engine(run: FinishedRun) -> dict[str, Any]:
-    engine, load, build = run.model.engine, run.load_seconds, run.build_seconds
+    engine, load, build = run.model.engine, load_seconds(run.manifest), build_seconds(run.manifest)
     return {
         "engine": engine.name,
         "precision": engine.precision or None,
         "bs": run.manifest.bs,
-        "e2e_time": load + build + run.client_seconds if load is not None and build is not None else None,
+        "e2e_time": load + build + client_seconds(run) if load is not None and build is not None else None,
         "server_load_seconds": load,
         "server_build_seconds": build,
-        "mem_used_gib": gib(run.memory_used),
-        "mem_total_gib": gib(run.memory_total),
+        "mem_used_gib": gib(memory_used(run.readings)),
+        "mem_total_gib": gib(memory_total(run.readings)),
     }
 
 
-def _peak_measurements(run: FinishedRun) -> dict[str, Any]:
-    found = run.peak_measurements
+def _throughput(infer: MeasuredPhase, work: Work) -> dict[str, Any]:
+    computed = work.computed_tokens
     return {
-        "peak_least_flops": found.least_flops if found else None,
-        "peak_measurements": found.count if found else None,
-        "peak_contended": found.contended if found else None,
+        "p_infer_whole": infer.tokens_per_whole_second,
+        "p_infer_core": infer.tokens_per_core_second,
+        "whole_over_core": ratio(infer.tokens_per_whole_second, infer.tokens_per_core_second),
+        "logical_tokens": infer.tokens,
+        "computed_tokens": computed,
+        "p_computed_core": ratio(computed, infer.core_seconds),
+        "prefix_hit_ratio": 1 - computed / infer.tokens if computed is not None and infer.tokens else None,
+        "whole_seconds": infer.whole_seconds,
+        "core_seconds": infer.core_seconds,
+    }
+
+
+def _utilisation(run: FinishedRun, infer: MeasuredPhase, work: Work) -> dict[str, Any]:
+    possible = float(possible_flops(run, infer.requests).sum()) or None
+    peak, measured = ratio(possible, infer.core_seconds), peak_measurements(run.manifest)
+    is_whole = work.computed_tokens == infer.tokens
+    return {
+        "flops": work.flops,
+        "mfu": ratio(work.flops, possible),
+        "mfu_flagperf": mfu_flagperf(infer.tokens_per_core_second, run.model.parameters, peak)
+        if is_whole
+        else None,
+        "mfu_whole": mfu(work.flops, infer.whole_seconds, peak_flops(run.manifest)),
+        "peak_flops": peak,
+        "peak_least_flops": measured.least_flops if measured else None,
+        "peak_measurements": measured.count if measured else None,
+        "peak_contended": measured.contended if measured else None,
+    }
+
+
+def _accuracy(run: FinishedRun, infer: RecordTable, *, is_tasks: bool) -> dict[str, Any]:
+    found = _meant_accuracy(run, infer)
+    return {
+        "acc": found.share,
+        "acc_stderr": found.stderr,
+        **_interval("acc", found.interval),
+        "acc_macro": macro_accuracy(infer) if found.answered else None,
+        "acc_vocab": None if is_tasks else vocabulary_accuracy_of(infer).share,
+    }
+
+
+def _meant_accuracy(run: FinishedRun, infer: RecordTable) -> Accuracy:
+    """Count right answers where their share means something: of questions, or of one task, group or tag.
+
+    Every document must have been told right or wrong; of tasks that have nothing to do with each other the
+    share over all documents would say nothing.
+    """
+    found, tasks = accuracy_of(infer), run.manifest.tasks
+    if tasks is not None and (len(tasks["names"]) > 1 or found.answered < int(infer.is_scored.sum())):
+        return Accuracy(0, 0)
+    return found
+
+
+def _reference(run: FinishedRun, val: MeasuredPhase) -> dict[str, Any]:
+    """Compute the figures of the reference, all of them None where it was not asked."""
+    found = accuracy_of(val.records)
+    figures = {
+        "p_val_whole": val.tokens_per_whole_second,
+        "p_val_core": val.tokens_per_core_second,
+        "acc_val": found.share,
+        "acc_val_vocab": vocabulary_accuracy_of(val.records).share,
+        "acc_val_stderr": found.stderr,
+        **_interval("acc_val", found.interval),
+        "val_answered": found.answered,
+        "val_failed": len(val.records) - found.answered,
+        "val_not_finite": int(val.records.is_not_finite.sum()),
+        "val_tied": int(val.records.tied.sum()),
+    }
+    return figures if _is_validated(run, val.records) else dict.fromkeys(figures)
+
+
+def _is_validated(run: FinishedRun, val: RecordTable) -> bool:
+    return run.manifest.validate and len(val) > 0
+
+
+def _counts(run: FinishedRun, infer: MeasuredPhase) -> dict[str, Any]:
+    data, records = run.manifest.data, infer.records
+    unanswered = data.questions - len(records)
+    return {
+        "benchmark_questions": data.benchmark_questions,
+        "questions": data.questions,
+        "answered": len(infer.scored),
+        "failed": len(records) - len(infer.scored),
+        "not_finite": int(records.is_not_finite.sum()),
+        "unanswered": unanswered,
+        "tied": int(records.tied.sum()),
+        "bounded": int(records.is_bounded.sum()),
+        "ended_early": early_end(run, unanswered),
+    }
+
+
+def _prompts(run: FinishedRun, scored: RecordTable) -> dict[str, Any]:
+    return {
+        "prompt_format": run.manifest.prompt_format,
+        "few_shots": run.manifest.few_shots,
+        "mean_shots": mean(scored["shots"]),
+        "truncated": int(scored["truncated"].sum()),
+        "reuse_prefix": run.manifest.reuse_prefix,
+    }
+
+
+def _batches(run: FinishedRun, infer: MeasuredPhase) -> dict[str, Any]:
+    is_mixed = run.manifest.reuse_prefix and mixes_prefixes(infer.scored)
+    return {
+        "mean_batch_size": None if is_mixed else mean_batch_size(infer.requests),
+        "merged_share": merged_share(infer.requests),
+        "padding_share": padding_share(infer.scored, infer.requests),
+    }
+
+
+def _energy(run: FinishedRun, infer: MeasuredPhase) -> dict[str, Any]:
+    spent = joules(run.readings, INFER)
+    return {
+        "joules_per_token": ratio(spent, infer.tokens),
+        "joules_per_question": ratio(spent, len(infer.scored)),
     }
 
 
@@ -277,9 +260,10 @@ def _accuracy_figures(accuracies: Mapping[str, Accuracy]) -> AccuracyFigures:
     }
 
 
-def _agreement(run: FinishedRun, val: RecordTable, infer: RecordTable, validated: bool) -> dict[str, Any]:
+def _agreement(run: FinishedRun, val: RecordTable, infer: RecordTable) -> dict[str, Any]:
+    validated = _is_validated(run, val)
     found = agreement_of(val, infer) if validated else None
-    tolerance = tolerance_of(run.precisions)
+    tolerance = tolerance_of(precisions(run.model))
     agrees = tolerance.holds(found) if found else None
     if validated and (infer.is_not_finite.any() or val.is_not_finite.any()):
         agrees = False
@@ -296,31 +280,27 @@ def _agreement(run: FinishedRun, val: RecordTable, infer: RecordTable, validated
     }
 
 
-def _steady(scored: RecordTable, by_session: dict[int, Span]) -> dict[str, Any]:
-    if not by_session:
+def _steady(infer: MeasuredPhase) -> dict[str, Any]:
+    spans = infer.spans
+    if not spans:
         return dict.fromkeys(("ramp_seconds", "steady_seconds", "drain_seconds", "p_infer_steady"))
-    steady = sum(span.steady_seconds for span in by_session.values())
-    tokens = float(steady_rows(scored, by_session)["tokens.logical"].sum())
+    steady = sum(span.steady_seconds for span in spans.values())
+    tokens = float(steady_rows(infer.scored, spans)["tokens.logical"].sum())
     return {
-        "ramp_seconds": sum(span.ramp_seconds for span in by_session.values()),
+        "ramp_seconds": sum(span.ramp_seconds for span in spans.values()),
         "steady_seconds": steady,
-        "drain_seconds": sum(span.drain_seconds for span in by_session.values()),
+        "drain_seconds": sum(span.drain_seconds for span in spans.values()),
         "p_infer_steady": ratio(tokens, steady),
     }
 
 
-def _latency(
-    run: FinishedRun,
-    requests: RecordTable,
-    steady: RecordTable,
-    whole: float | None,
-    queue_seconds: float | None,
-) -> dict[str, Any]:
-    seconds, calm = latency(requests), latency(steady)
+def _latency(run: FinishedRun, infer: MeasuredPhase, queue_seconds: float | None) -> dict[str, Any]:
+    requests, whole, slos = infer.requests, infer.whole_seconds, run.manifest.slos
+    seconds, calm = latency(requests), latency(steady_rows(requests, infer.spans))
     means = {name: mean(each) for name, each in stage_seconds(requests).items()}
     if SERVER_STAGES["queue"].key not in means:
         means[SERVER_STAGES["queue"].key] = queue_seconds
-    good = int(good_requests(requests, run.slos).sum()) if run.slos else None
+    good = int(good_requests(requests, slos).sum()) if slos else None
     return {
         "requests": len(requests),
         "request_throughput": ratio(len(requests), whole),
@@ -335,7 +315,7 @@ def _latency(
 
 
 def _client(run: FinishedRun) -> dict[str, Any]:
-    check: SelfCheck | None = run.self_check
+    check, ends = self_check(run), run.manifest.ends
     return {
         "client_is_bottleneck": check.is_bottleneck if check else None,
         "client_late_share": check.late_share if check else None,
@@ -343,8 +323,8 @@ def _client(run: FinishedRun) -> dict[str, Any]:
         "client_busy_share": check.busy_share if check else None,
         "client_starved_share": check.starved_share if check else None,
         "sessions": len(run.manifest.sessions),
-        "interruptions": run.interruptions,
-        "outage_seconds": run.outage_seconds,
-        "timeouts": run.timeouts,
-        "refusals": run.refusals,
+        "interruptions": sum(end.interruptions for end in ends),
+        "outage_seconds": float(sum(end.outage_seconds for end in ends)),
+        "timeouts": sum(end.timeouts for end in ends),
+        "refusals": sum(end.refusals for end in ends),
     }

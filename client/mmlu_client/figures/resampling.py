@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mmlu_client.figures.machine import possible_flops
 from mmlu_client.figures.span import spans
 from mmlu_client.figures.stages import latency
 from mmlu_client.figures.statistics import Interval
@@ -53,7 +54,7 @@ def resampled(run: FinishedRun, seed: int) -> dict[str, Draws]:
         with np.errstate(divide="ignore", invalid="ignore"):
             told = {
                 "p_infer_core": tokens / core,
-                "mfu": total(infer.request_sums("flops")) / total(run.possible_flops(requests)),
+                "mfu": total(infer.request_sums("flops")) / total(possible_flops(run, requests)),
                 "stage_core_seconds": core / count,
             }
     return {

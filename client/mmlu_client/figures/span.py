@@ -11,7 +11,7 @@ from mmlu_client.rundir.record_table import RecordTable
 
 @dataclass(frozen=True)
 class Span:
-    """This is when a phase ran in one session, in nanoseconds of the client's monotonic clock.
+    """When a phase ran in one session, in nanoseconds of the client's monotonic clock.
 
     Until the first reply the load ramps up; after the last request was sent it drains.
 

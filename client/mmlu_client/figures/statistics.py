@@ -15,7 +15,7 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Interval:
-    """This is an interval of a figure, both ends included."""
+    """An interval of a figure, both ends included."""
 
     low: float
     high: float

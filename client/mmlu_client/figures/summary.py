@@ -13,7 +13,7 @@ AccuracyFigures: TypeAlias = dict[str, dict[str, float | int | None]]
 
 @dataclass(frozen=True)
 class Summary:
-    """These are the figures of a run, each as its entry in the catalogue says; None: not measured."""
+    """The figures of a run, each as its entry in the catalogue says; None: not measured."""
 
     engine: str
     precision: str | None

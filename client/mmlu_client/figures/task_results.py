@@ -32,7 +32,7 @@ def task_results(run: FinishedRun) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class TaskFigure:
-    """This is one metric of a task or a group.
+    """One metric of a task or a group.
 
     Attributes:
         task: the name of the task or the group.

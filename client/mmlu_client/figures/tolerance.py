@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mmlu_client.figures.accuracy import Agreement
+from mmlu_client.service.model import ServedModel
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """This is how far apart the log-probabilities of two right engines may be, in nats.
+    """How far apart the log-probabilities of two right engines may be, in nats.
 
     The median tells a wrong engine from a prompt that is hard to compute: on text unlike what it was trained
     on, a model makes single prompts a hundred times as sensitive to rounding as its usual ones.
@@ -39,6 +40,12 @@ TOLERANCES = {
     "fp16": Tolerance(10.0, 0.2, "of 735 prompts one 3.1 from fp64; medians of 0.015 and 0.082"),
     "bf16": Tolerance(30.0, 1.0, "of 735 prompts one 14 from fp64; medians of 0.12 and 0.48"),
 }
+
+
+def precisions(model: ServedModel) -> tuple[str, ...]:
+    """Return what the engine computes in, and the reference where there is one."""
+    engines = (model.engine, model.reference)
+    return tuple(engine.precision for engine in engines if engine is not None)
 
 
 def tolerance_of(precisions: Iterable[str]) -> Tolerance:

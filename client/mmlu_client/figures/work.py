@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 from mmlu_client.figures.arithmetic import ratio
+from mmlu_client.rundir.counter_log import CounterReading
 from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.rundir.record import INFER
 from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.service.counters import Counters
 
@@ -51,10 +55,32 @@ def work_of(run: FinishedRun, scored: RecordTable) -> Work:
 
 def own_counters(run: FinishedRun, scored: RecordTable) -> Counters | None:
     """Return what the servers counted in the run; None where they counted others' prompts too, or too few."""
-    counters = run.counters
+    counters = counted(run.counter_readings, INFER)
     if counters is None:
         return None
     logical = int(scored["tokens.logical"].sum())
     # A text's last token is sent as well where a server scores a prompt's own tokens alone.
     most = logical + len(scored)
     return counters if logical <= counters.prompt_tokens <= most else None
+
+
+def counted(readings: Sequence[CounterReading], phase: str) -> Counters | None:
+    """Add up what the servers counted during a phase.
+
+    Returns:
+        The sums over servers and starts of the client; None where a start has no second reading, or a server
+        began to count anew.
+    """
+    places: dict[tuple[int, str], list[Counters]] = defaultdict(list)
+    for reading in readings:
+        if reading.phase == phase:
+            places[reading.session, reading.source].append(reading.counters)
+    if not places or any(len(each) < 2 for each in places.values()):
+        return None
+    names = [each.name for each in fields(Counters)]
+    gained = [
+        {name: getattr(each[-1], name) - getattr(each[0], name) for name in names} for each in places.values()
+    ]
+    if any(value < 0 for each in gained for value in each.values()):
+        return None
+    return Counters(**{name: sum(each[name] for each in gained) for name in names})

@@ -6,40 +6,16 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from mmlu_client.load.answer import Answer, Collector
+from mmlu_client.load.load_limits import LoadLimits
 from mmlu_client.load.pacing import Pacing
 from mmlu_client.load.pending import Attempt, PendingRequest
 from mmlu_client.load.replica import Outage, Replica
 from mmlu_client.load.source import RequestSource
 from mmlu_client.service.fleet import Fleet
-from mmlu_client.service.messages import Refusal, Reply, Request
+from mmlu_client.service.messages import Refusal, Reply
 from mmlu_client.service.remote_server import RemoteServer
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A request and what came back for it.
-
-    Times are nanoseconds of this machine's monotonic clock.
-
-    Attributes:
-        request: what was asked.
-        outcome: the server's reply, or its refusal of this request.
-        server: the name of the server that answered.
-        due_ns: when the request was to be sent.
-        ready_ns: when a server could take it; later than due only where every server had as many as it takes.
-        sent_ns: when it was written to the stream.
-        received_ns: when its reply was read.
-    """
-
-    request: Request
-    outcome: Reply | Refusal
-    server: str
-    due_ns: int
-    ready_ns: int
-    sent_ns: int
-    received_ns: int
 
 
 class Load:
@@ -55,12 +31,9 @@ class Load:
         fleet: Fleet,
         source: RequestSource,
         pacing: Pacing,
-        server_timeout: float,
-        request_timeout: float | None,
-        on_answer: Callable[[Answer], None],
-        is_enough: Callable[[], bool],
+        limits: LoadLimits,
+        collector: Collector,
         say: Callable[[str], None],
-        duration_ns: int | None = None,
     ) -> None:
         """Prepare to ask the servers that the fleet has now.
 
@@ -68,25 +41,19 @@ class Load:
             fleet: the servers; it also readmits one that comes back.
             source: builds the requests.
             pacing: says when each request is due.
-            server_timeout: how long a server that went away is waited for, in seconds.
-            request_timeout: how long an answer may take, in seconds; None: as `Patience` says.
-            on_answer: takes each answer.
-            is_enough: says before each new request whether no more are to be sent.
+            limits: how long servers and answers are waited for, and how long requests fall due.
+            collector: takes each answer, and is asked before each new request whether that is enough.
             say: prints a line for the person.
-            duration_ns: how long requests may fall due; None: until every question is asked.
         """
         self._fleet = fleet
-        self._server_timeout = server_timeout
-        self._request_timeout = request_timeout
+        self._limits = limits
+        self._collector = collector
         self._say = say
         self._replicas = [self._replica(server) for server in fleet.servers]
         self._tasks: set[asyncio.Task[None]] = set()
         self._joined = asyncio.Event()
         self._source = source
         self._pacing = pacing
-        self._on_answer = on_answer
-        self._is_enough = is_enough
-        self._duration_ns = duration_ns
         self._retry_queue: deque[PendingRequest] = deque()
         self._change = asyncio.Event()
         self._capacity_ns = 0
@@ -140,7 +107,8 @@ class Load:
         self._joined.set()
 
     def _replica(self, server: RemoteServer) -> Replica:
-        return Replica(server, self._fleet, self._server_timeout, self._request_timeout, self, self._say)
+        limits = self._limits
+        return Replica(server, self._fleet, limits.server_timeout, limits.request_timeout, self, self._say)
 
     async def _issue(self) -> None:
         """Send each new request when it is due."""
@@ -163,14 +131,14 @@ class Load:
             When it was due, in nanoseconds; None where no more are to be sent.
         """
         due = await self._pacing.next_due()
-        if self._duration_ns is None:
+        if self._limits.duration_ns is None:
             await _sleep_until(due)
         else:
-            end = self._started_ns + self._duration_ns
+            end = self._started_ns + self._limits.duration_ns
             await _sleep_until(min(due, end))
             if due >= end:
                 return None
-        return None if self._is_enough() else due
+        return None if self._collector.is_enough() else due
 
     async def _issue_retries(self) -> None:
         """Send again what a server did not answer, until every request has its answer."""
@@ -215,7 +183,7 @@ class Load:
         pending.is_answered = True
         self.in_flight -= 1
         self._last_reply_ns = now
-        self._on_answer(
+        self._collector.on_answer(
             Answer(
                 pending.request,
                 outcome,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mmlu_client.figures.accuracy import subject_accuracies
 from mmlu_client.figures.arithmetic import gib, ratio
+from mmlu_client.figures.machine import possible_flops
 from mmlu_client.figures.stages import latency, stage_seconds
 from mmlu_client.pages.chart import (
     BLUE,
@@ -155,7 +156,7 @@ def throughput_over_time(infer: RecordTable, seconds: NDArray[np.float64], *, is
 def mfu_over_time(run: FinishedRun, infer: RecordTable, seconds: NDArray[np.float64]) -> Chart:
     """Return the chart of MFU over time."""
     requests = infer.requests()
-    possible = run.possible_flops(requests)
+    possible = possible_flops(run, requests)
     flops = infer.request_sums("flops")
     times, points = _windowed(seconds, lambda rows: ratio(flops[rows].sum(), possible[rows].sum()))
     figure = go.Figure(
@@ -328,7 +329,7 @@ def marked(chart: Chart, run: FinishedRun, axis: TimeAxis) -> Chart:
     figure, first = chart.figure, _first(chart.figure)
     away = [
         (float(start), float(end))
-        for session, each in run.outages
+        for session, each in run.manifest.outages
         if axis.has(each.phase, session)
         for start, end in [axis.seconds(each.phase, session, np.array([each.lost_ns, each.over_ns]))]
         if end >= first

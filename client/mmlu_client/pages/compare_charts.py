@@ -156,8 +156,7 @@ def stages(sides: Sequence[Side]) -> Chart:
     return Chart(
         "Where a request's time goes",
         "Mean of the answered requests; the stages add up to the mean latency. A server that does not tell "
-        "its "
-        "own has none.",
+        "its own has none.",
         styled(figure, height=110 + 44 * len(answered)),
         is_wide=True,
     )

@@ -1,66 +1,19 @@
-"""The table and the page of a sweep: throughput and latency by load."""
+"""The page of a sweep: throughput and latency by load."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
-from mmlu_client.config.load_plan import LoadPlan
-from mmlu_client.figures.catalogue import SWEPT, Figure
-from mmlu_client.figures.caveats import mfu_lines
-from mmlu_client.figures.summary import Summary
+from mmlu_client.figures.sweep_point import Point
 from mmlu_client.pages.chart import BLUE, GREEN, ORANGE, RED, STAGE_COLORS, Chart, styled
 from mmlu_client.pages.page import drawn, page
-from mmlu_client.report.table import markdown_table
-from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.report.sweep_table import HEAD, load_cells, marks, measured
 from mmlu_client.service.stages import STAGES
 from mmlu_client.text import shortest
 
-HEAD = ("load", "answered", *(column.head for _, column in SWEPT))
 PERCENTILES = (("p50", BLUE), ("p90", ORANGE), ("p99", RED))
-
-
-@dataclass(frozen=True)
-class Point:
-    """One load of a sweep and its run."""
-
-    plan: LoadPlan
-    run: FinishedRun
-    summary: Summary
-
-    @property
-    def name(self) -> str:
-        """The name of the load, which is also that of its folder."""
-        return name_of(self.plan)
-
-    @property
-    def load(self) -> float:
-        """The requests per second of an open loop; the requests in flight of a closed one."""
-        return self.plan.rate if self.plan.mode == "open" else self.plan.concurrency
-
-    def milliseconds(self, percentile: str) -> float | None:
-        """Return a percentile ("p50") of the latency in ms."""
-        seconds: float | None = getattr(self.summary, f"latency_{percentile}_seconds")
-        return None if seconds is None else seconds * 1e3
-
-
-def name_of(plan: LoadPlan) -> str:
-    """Return the name of a load, which is also that of its folder."""
-    if plan.mode == "open":
-        return f"request-rate-{shortest(plan.rate)}"
-    return f"concurrency-{plan.concurrency}"
-
-
-def sweep_table(points: Sequence[Point]) -> str:
-    """Return Markdown that says what was measured, with a row for each load."""
-    return "\n\n".join([measured(points), markdown_table(sweep_rows(points)), *marks(points)])
-
-
-def sweep_rows(points: Sequence[Point]) -> list[tuple[str, ...]]:
-    """Return the rows of the table, the head first."""
-    return [HEAD, *((point.name, *_cells(point.summary)) for point in points)]
 
 
 def sweep_page(points: Sequence[Point]) -> str:
@@ -74,23 +27,10 @@ def sweep_page(points: Sequence[Point]) -> str:
         started=first.manifest.started.utc,
         notices=[first.model.notice] if first.model.notice else [],
         columns=HEAD,
-        rows=[(point.name, _cells(point.summary)) for point in points],
+        rows=[(point.name, load_cells(point.summary)) for point in points],
         marks=marks(points),
         manifest_title="Manifest of the first run",
     )
-
-
-def marks(points: Sequence[Point]) -> list[str]:
-    """Return lines that explain the marks in the rows."""
-    return mfu_lines([point.summary for point in points])
-
-
-def measured(points: Sequence[Point]) -> str:
-    """Return which model, data and engine were measured."""
-    run, summary = points[0].run, points[0].summary
-    # Whether requests were merged differs between loads; each row is marked instead.
-    label = replace(summary, merged_share=None).engine_label
-    return f"{run.model.id} on {run.manifest.data.name}, {label}, {summary.precision or '/'}, bs {summary.bs}"
 
 
 def sweep_charts(points: Sequence[Point]) -> list[Chart]:
@@ -186,7 +126,7 @@ def use_by_load(points: Sequence[Point]) -> Chart:
         series.append(("goodput", ORANGE, [point.summary.goodput_share for point in points]))
     figure = _by_load(points, series, "share")
     figure.update_yaxes(tickformat=".0%")
-    slos = ", ".join(map(str, points[0].run.slos))
+    slos = ", ".join(map(str, points[0].run.manifest.slos))
     about = f" Goodput: the share of requests that keep {slos} ms." if len(series) > 1 else ""
     title = "MFU and goodput" if len(series) > 1 else "MFU"
     return Chart(title, f"FLOPs over core seconds × peak.{about}", figure, is_wide=True)
@@ -216,14 +156,3 @@ def _labels(points: Sequence[Point]) -> list[str]:
 
 def _axis(points: Sequence[Point]) -> str:
     return "requests/s due" if points[0].plan.mode == "open" else "requests in flight"
-
-
-def _cells(summary: Summary) -> tuple[str, ...]:
-    return (
-        f"{summary.answered} of {summary.questions}",
-        *(f"{summary.cell(figure.key, column.show)}{_merged(summary, figure)}" for figure, column in SWEPT),
-    )
-
-
-def _merged(summary: Summary, figure: Figure) -> str:
-    return " (merged)" if figure.key == "mean_batch_size" and summary.merged_share else ""

@@ -38,10 +38,8 @@ class PromptBuilder:
     A candidate's id is defined by encoding the prompt with its letter appended, " A" or what else the format
     puts there, and taking what comes after the prompt's own ids. This is done once for every subject, number
     of options and last token of a prompt, and the result is used for the subject's other prompts with these.
-    That is correct for BPE: ids are the
-    encoding of a text if and only if every two neighbours among them are the encoding of their own text, so
-    that the last token decides what can follow. It is correct for Unigram and WordPiece, because they encode
-    word by word and " A" begins a word.
+    That is correct for BPE, where the last token decides what can follow (trt_common.tokenizer.locality says
+    why). It is correct for Unigram and WordPiece, because they encode word by word and " A" begins a word.
     """
 
     def __init__(

@@ -6,11 +6,9 @@ following holds, and a prompt is encoded whole where any of it does not:
 - The cut is directly before the last word of the shots, ` X` of `Answer: X`, after a character that is no
   space. Normalizers and word splitters look at most one or two characters ahead there, and these are always
   the same. That this holds for the tokenizer is tried with questions that begin with every kind of character.
-- The model is BPE. Ids are BPE's encoding of a text if and only if every two neighbours among them are the
-  encoding of their own text: the order of two merges depends only on their ranks and places, so that what
-  happens between two tokens does not depend on the others. (Unigram chooses over a whole word at once.) The
-  first id after the cut is the same in the head alone and before the question, so each pair of neighbours is
-  in one of two encodings that were made whole.
+- The model is BPE, where every two neighbouring ids tell alone whether they belong together, as
+  trt_common.tokenizer.locality argues. The first id after the cut is the same in the head alone and before
+  the question, so each pair of neighbours is in one of two encodings that were made whole.
 - No added token, which is searched for first of all, can contain the cut.
 
 It pays: for the first 12 questions of each of MMLU's subjects (the bundled tokenizer, five shots), a prompt

@@ -11,7 +11,7 @@ from trt_common.tokenizer import FILE_NAMES, TextEncoder, TokenIds, TokenizerErr
 from mmlu_client.data.model_folder import model_folder
 from mmlu_client.errors import InputError, RunError
 from mmlu_client.prompts.head_cut import Cut, HeadCutter
-from mmlu_client.service.model import ServedTokenizer
+from mmlu_client.prompts.served_tokenizer import ServedTokenizer
 
 TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
 
@@ -99,8 +99,7 @@ def load_checked(named: str | None, served: ServedTokenizer | None, model_id: st
         tokenizer = served_tokenizer(served.files)
     else:
         raise InputError(
-            f"{model_id} has no tokenizer: name one whose ids its vocabulary has, with --tokenizer demo "
-            "(the "
+            f"{model_id} has no tokenizer: name one whose ids its vocabulary has, with --tokenizer demo (the "
             "bundled one), or a folder, or a hub id"
         )
     if served is None or not served.sample_text:
@@ -163,7 +162,11 @@ def tokenizer_files(named: str | None, served: ServedTokenizer | None) -> Mappin
 
 
 def _load(folder: Path, name: str) -> Tokenizer:
-    """Raises InputError."""
+    """Load the tokenizer in a folder, which messages call by this name.
+
+    Raises:
+        InputError: There is none, or it does not load.
+    """
     try:
         return Tokenizer(load_tokenizer(folder), name)
     except TokenizerError as error:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from mmlu_client.figures.statistics import Interval, mcnemar, paired_difference
 from mmlu_client.figures.task_results import task_figures
 from mmlu_client.report.task_table import metric_value
-from mmlu_client.rundir.document_metrics import DocumentMetrics, read_document_metrics
+from mmlu_client.rundir.document_metrics import read_document_metrics
 from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.tasks.document import DocumentMetrics
 from mmlu_client.text import p_value
 
 # A metric's values by the task and the number of the document.

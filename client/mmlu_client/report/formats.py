@@ -11,7 +11,7 @@ from typing import Any
 
 from mmlu_client.figures.caveats import mark_lines
 from mmlu_client.figures.summary import Summary
-from mmlu_client.pages.sweep_page import Point
+from mmlu_client.figures.sweep_point import Point
 from mmlu_client.report.compare import Contrast, Effect, Side
 from mmlu_client.report.compare_tasks import MetricContrast
 from mmlu_client.report.harness_files import harness_results

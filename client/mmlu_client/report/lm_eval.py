@@ -11,6 +11,7 @@ from mmlu_client.data.family import CEVAL, CMMLU, FAMILIES, MMLU, MMLU_PRO
 from mmlu_client.data.groups import HARNESS_GROUP_OF, HARNESS_GROUPS
 from mmlu_client.data.question import LETTERS
 from mmlu_client.figures.accuracy import Accuracy, subject_accuracies
+from mmlu_client.figures.end_to_end import client_seconds
 from mmlu_client.prompts.format import FORMATS
 from mmlu_client.rundir.finished_run import FinishedRun
 from mmlu_client.rundir.record import INFER
@@ -76,7 +77,7 @@ def envelope(run: FinishedRun) -> dict[str, Any]:
         "system_instruction": None,
         "fewshot_as_multiturn": False,
         "chat_template": None,
-        "total_evaluation_time_seconds": str(run.client_seconds),
+        "total_evaluation_time_seconds": str(client_seconds(run)),
     }
 
 

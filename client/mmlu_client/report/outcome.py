@@ -15,8 +15,6 @@ from mmlu_client.config.command_line import PROGRAM
 from mmlu_client.errors import ClientError, FlawedRunError, NotWrittenError, RunError
 from mmlu_client.figures.caveats import first_failure, validation_failure
 from mmlu_client.figures.summary import Summary
-from mmlu_client.pages.page import DrawnChart
-from mmlu_client.pages.run_page import html_report
 from mmlu_client.report.formats import formatted
 from mmlu_client.report.table import summary_page
 from mmlu_client.report.terminal import run_text, this_terminal
@@ -25,19 +23,19 @@ from mmlu_client.rundir.folder import HTML, SUMMARY, TABLE, write_text
 
 
 def figure_files(
-    run: FinishedRun, summary: Summary, charts: Sequence[DrawnChart]
+    run: FinishedRun, summary: Summary, html: Callable[[], str]
 ) -> dict[Path, Callable[[], str]]:
     """Return what makes the content of each file of figures, by path.
 
     Args:
         run: The run.
         summary: Its figures.
-        charts: Its charts, for the page.
+        html: Makes its page.
     """
     return {
         run.folder / SUMMARY: lambda: json.dumps(summary.figures(), indent=2) + "\n",
         run.folder / TABLE: lambda: summary_page(run, summary),
-        run.folder / HTML: lambda: html_report(run, summary, charts),
+        run.folder / HTML: html,
     }
 
 
@@ -126,5 +124,7 @@ def flaw(run: FinishedRun, summary: Summary) -> FlawedRunError | None:
         parts.append(validation_failure(run, summary))
     failed = run.records.where(~run.records.is_scored)
     if len(failed):
-        parts.append(f"{len(failed)} of {run.to_answer} questions failed, the first {first_failure(failed)}")
+        parts.append(
+            f"{len(failed)} of {run.manifest.to_answer} questions failed, the first {first_failure(failed)}"
+        )
     return FlawedRunError("; ".join(parts)) if parts else None

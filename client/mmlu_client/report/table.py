@@ -19,7 +19,9 @@ from mmlu_client.figures.caveats import (
     truncation_lines,
 )
 from mmlu_client.figures.ending import ending_lines
-from mmlu_client.figures.formulas import core_seconds
+from mmlu_client.figures.machine import peak_measurements
+from mmlu_client.figures.measured_phase import core_seconds
+from mmlu_client.figures.self_check import self_check
 from mmlu_client.figures.summary import AccuracyFigures, Summary
 from mmlu_client.report.task_table import task_rows
 from mmlu_client.rundir.finished_run import FinishedRun
@@ -231,7 +233,7 @@ def _peaks(run: FinishedRun) -> str:
 
 
 def _spread(run: FinishedRun) -> str:
-    found = run.peak_measurements
+    found = peak_measurements(run.manifest)
     if found is None:
         return ""
     if found.count == 1:
@@ -310,8 +312,7 @@ def _accuracy_lines(run: FinishedRun, summary: Summary) -> list[str]:
 def _time_lines(run: FinishedRun, summary: Summary) -> list[str]:
     return [
         f"time: whole {number(summary.whole_seconds, '.3f')} s, core {number(summary.core_seconds, '.3f')} "
-        "s; "
-        f"whole/core throughput {percent(summary.whole_over_core)}",
+        f"s; whole/core throughput {percent(summary.whole_over_core)}",
         f"load: {run.manifest.load.description}; ramp {number(summary.ramp_seconds, '.3f')} s, steady "
         f"{number(summary.steady_seconds, '.3f')} s at {number(summary.p_infer_steady, ',.0f')} tokens/s, "
         f"drain {number(summary.drain_seconds, '.3f')} s; "
@@ -330,9 +331,9 @@ def _latency_lines(run: FinishedRun, summary: Summary) -> list[str]:
             for name in STAGES
         ),
     ]
-    if run.slos:
+    if slos := run.manifest.slos:
         lines.append(
-            f"goodput ({', '.join(map(str, run.slos))} ms): {percent(summary.goodput_share)} of requests, "
+            f"goodput ({', '.join(map(str, slos))} ms): {percent(summary.goodput_share)} of requests, "
             f"{number(summary.goodput_request_throughput, '.2f')} a second"
         )
     return lines
@@ -346,10 +347,10 @@ def _optional_lines(run: FinishedRun, summary: Summary) -> list[str]:
             f"{significant(summary.joules_per_question, 4)} J a question"
         )
     lines += missing_lines(run)
-    if run.self_check is not None:
-        lines.append(f"self-check: {run.self_check.statement()}")
-    if len(run.server_names) > 1:
-        lines += [server_line(run, name) for name in run.server_names]
+    if (check := self_check(run)) is not None:
+        lines.append(f"self-check: {check.statement()}")
+    if len(names := run.manifest.server_names) > 1:
+        lines += [server_line(run, name) for name in names]
     if summary.interruptions:
         lines.append(f"interruptions: {summary.interruptions}, {summary.outage_seconds:.1f} s in all")
     if summary.timeouts:

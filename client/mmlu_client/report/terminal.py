@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mmlu_client.figures.caveats import alarms, mfu_lines, partial_lines, reference_lines
+from mmlu_client.figures.self_check import self_check
 from mmlu_client.figures.summary import AccuracyFigures, Summary
-from mmlu_client.pages.sweep_page import Point, marks, measured, sweep_rows
+from mmlu_client.figures.sweep_point import Point
+from mmlu_client.report.sweep_table import marks, measured, sweep_rows
 from mmlu_client.report.table import (
     COLUMNS,
     Row,
@@ -107,7 +109,7 @@ def _accuracy_lines(summary: Summary, notice: str) -> list[str]:
 
 
 def _bottleneck_lines(run: FinishedRun) -> list[str]:
-    check = run.self_check
+    check = self_check(run)
     return [check.statement().partition("; ")[0]] if check is not None and check.is_bottleneck else []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ from mmlu_client.errors import ClientError, NotWrittenError, RunError
 from mmlu_client.figures.formulas import summarize
 from mmlu_client.figures.summary import Summary
 from mmlu_client.pages.page import DrawnChart
-from mmlu_client.pages.run_page import drawn_charts
+from mmlu_client.pages.run_page import drawn_charts, html_report
 from mmlu_client.report.outcome import figure_files, flaw, joined, loss, noted, write_files
 from mmlu_client.run.evaluation import Evaluation
 from mmlu_client.run.workload import Source
@@ -99,7 +100,8 @@ class Closing:
             lost: what could not be written before.
         """
         self.finished, summary = finished, summarize(finished)
-        lost = [*lost, *write_files(figure_files(finished, summary, charts))]
+        html = partial(html_report, finished, summary, charts)
+        lost = [*lost, *write_files(figure_files(finished, summary, html))]
         others: list[ClientError] = list(loss(lost, "report"))
         try:
             self._show(finished, summary, not lost)

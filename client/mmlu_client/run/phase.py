@@ -12,18 +12,20 @@ from pathlib import Path
 
 from mmlu_client.config.settings import Settings
 from mmlu_client.data.item import Item
+from mmlu_client.load.answer import Answer, Collector
 from mmlu_client.load.load import Load
+from mmlu_client.load.load_limits import LoadLimits
 from mmlu_client.load.pacing import ClosedLoop
 from mmlu_client.load.source import RequestSource
-from mmlu_client.prompts.prompt import PromptSource
+from mmlu_client.prompts.prompt import PromptSource, Unaskable
 from mmlu_client.run.recorder import Recorder
 from mmlu_client.run.workload import Workload
 from mmlu_client.rundir.answered import Answers
-from mmlu_client.rundir.device_log import DeviceLog
 from mmlu_client.rundir.record import VAL, request_of
 from mmlu_client.service.fleet import Fleet
 from mmlu_client.service.messages import Reply
-from mmlu_client.watch.self_check import LoopWatch
+from mmlu_client.watch.device_watch import DeviceWatch
+from mmlu_client.watch.loop_watch import LoopWatch
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Phase:
         self.seconds = 0.0
         self.lost_readings = 0
         self.watch = LoopWatch()
+        self._answers = Answers()
         self.load = self._load(questions)
 
     async def run(self, device_log: Path) -> None:
@@ -95,51 +98,58 @@ class Phase:
             InputError: prompts could not be built.
         """
         context = self._context
-        log = DeviceLog(device_log, context.fleet.servers, self.name, context.session, context.say)
+        devices = DeviceWatch(device_log, context.fleet.servers, self.name, context.session, context.say)
         try:
             counting = context.counting(self.name)
-            async with counting, log, context.fleet.watched(self.load.join), self.watch:
+            async with counting, devices, context.fleet.watched(self.load.join), self.watch:
                 start = time.monotonic()
                 try:
                     await self.load.run()
                 finally:
                     self.seconds = time.monotonic() - start
         finally:
-            self.lost_readings = log.lost
+            self.lost_readings = devices.lost
 
     def _load(self, questions: Sequence[Item]) -> Load:
-        context, plan, seed = self._context, self._context.settings.load, self._context.settings.seed
-        name, session = self.name, context.session
-        workload, answers = context.workload, Answers()
+        context, settings = self._context, self._context.settings
         source = RequestSource(
             context.builder,
             questions,
-            context.settings.batch_size,
+            settings.batch_size,
             context.worker,
-            lambda unaskable: context.recorder.add([workload.record_of_unaskable(unaskable, name, session)]),
-            id_prefix=f"{name}-{session}-",
-            reference=name == VAL,
-            reuse_prefix=context.settings.reuse_prefix and name != VAL,
-            shuffled=context.settings.is_shuffled,
+            self._record_unaskable,
+            id_prefix=f"{self.name}-{context.session}-",
+            reference=self.name == VAL,
+            reuse_prefix=settings.reuse_prefix and self.name != VAL,
+            shuffled=settings.is_shuffled,
             max_positions=context.fleet.max_scored_positions,
         )
         return Load(
-            context.fleet,
-            source,
-            plan.pacing(seed),
-            context.settings.server_timeout,
-            context.settings.request_timeout,
-            lambda answer: context.recorder.add_answer(
-                [workload.record(item, name, session) for item in answers.add(answer)],
-                request_of(answer) if isinstance(answer.outcome, Reply) else None,
-                name,
-                session,
-                self.load.elapsed_ns / 1e9,
+            fleet=context.fleet,
+            source=source,
+            pacing=settings.load.pacing(settings.seed),
+            limits=LoadLimits(
+                server_timeout=settings.server_timeout,
+                request_timeout=settings.request_timeout,
+                duration_ns=self._left_ns,
             ),
-            lambda: context.recorder.is_enough,
-            context.say,
-            self._left_ns,
+            collector=Collector(self._record, lambda: context.recorder.is_enough),
+            say=context.say,
         )
+
+    def _record(self, answer: Answer) -> None:
+        context, name, session = self._context, self.name, self._context.session
+        context.recorder.add_answer(
+            [context.workload.record(item, name, session) for item in self._answers.add(answer)],
+            request_of(answer) if isinstance(answer.outcome, Reply) else None,
+            name,
+            session,
+            self.load.elapsed_ns / 1e9,
+        )
+
+    def _record_unaskable(self, unaskable: Unaskable) -> None:
+        context = self._context
+        context.recorder.add([context.workload.record_of_unaskable(unaskable, self.name, context.session)])
 
     @property
     def is_over(self) -> bool:
@@ -175,14 +185,11 @@ async def warm_up(context: PhaseContext, questions: Sequence[Item], *, reference
         reference=reference,
         max_positions=context.fleet.max_scored_positions,
     )
-    pacing = ClosedLoop(settings.load.concurrency)
     await Load(
-        context.fleet,
-        source,
-        pacing,
-        settings.server_timeout,
-        settings.request_timeout,
-        lambda _: None,
-        lambda: False,
-        context.say,
+        fleet=context.fleet,
+        source=source,
+        pacing=ClosedLoop(settings.load.concurrency),
+        limits=LoadLimits(server_timeout=settings.server_timeout, request_timeout=settings.request_timeout),
+        collector=Collector(lambda _: None),
+        say=context.say,
     ).run()

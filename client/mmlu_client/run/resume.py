@@ -1,25 +1,12 @@
-"""What a resumed run takes from its earlier sessions: the flags, and how long it was asked."""
+"""How long the earlier sessions of a resumed run asked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from mmlu_client.figures.span import spans
-from mmlu_client.rundir.folder import holds_sweep
-from mmlu_client.rundir.manifest import Session, read_manifest
+from mmlu_client.rundir.manifest import Session
 from mmlu_client.rundir.record_table import RecordTable
-from mmlu_client.rundir.sweep_manifest import sweep_flags
-
-
-def flags_of(folder: Path) -> dict[str, Any]:
-    """Return the flags that the run, or the sweep, in this folder was started with.
-
-    Raises:
-        InputError: the folder holds neither.
-    """
-    return sweep_flags(folder) if holds_sweep(folder) else read_manifest(folder).flags
 
 
 def seconds_asked(sessions: Sequence[Session], records: RecordTable, phase: str) -> float:

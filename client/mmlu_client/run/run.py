@@ -78,7 +78,9 @@ class Run:
     def is_left_over(self) -> bool:
         """Whether it was broken off with some questions answered and others still to be asked."""
         run = self.finished
-        return self._closing.is_broken_off and run is not None and 0 < len(run.records) < run.to_answer
+        return (
+            self._closing.is_broken_off and run is not None and 0 < len(run.records) < run.manifest.to_answer
+        )
 
     async def measure(self, start: Start) -> None:
         """Ask everything, and report what there is.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 
 from mmlu_client.run.phase import Phase
 from mmlu_client.rundir.manifest import Outage, SessionEnd, now
-from mmlu_client.watch.self_check import LoopWatch
+from mmlu_client.watch.loop_watch import LoopWatch
 
 
 @dataclass
@@ -50,16 +50,13 @@ class SessionTotals:
         Args:
             why: what ended it.
         """
-        loop = self.watch.as_json()
         return SessionEnd(
             **asdict(now()),
             why=why,
             interruptions=len(self.outages),
             outage_seconds=sum(each.over_ns - each.lost_ns for each in self.outages) / 1e9,
             outages=tuple(self.outages),
-            lag_mean_seconds=loop["lag_mean_seconds"],
-            lag_worst_seconds=loop["lag_worst_seconds"],
-            busy_share=loop["busy_share"],
+            **asdict(self.watch.load),
             starved_share=self.starved_ns / self.load_ns if self.load_ns else 0.0,
             phase_seconds=self.phase_seconds,
             lost_readings=self.lost_readings,

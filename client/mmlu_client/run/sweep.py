@@ -15,9 +15,11 @@ from mmlu_client.errors import ClientError, FlawedRunError, InputError, RunError
 from mmlu_client.figures.caveats import alarms
 from mmlu_client.figures.formulas import summarize
 from mmlu_client.figures.summary import Summary
-from mmlu_client.pages.sweep_page import Point, name_of, sweep_page, sweep_table
+from mmlu_client.figures.sweep_point import Point, name_of
+from mmlu_client.pages.sweep_page import sweep_page
 from mmlu_client.report.formats import formatted_sweep
 from mmlu_client.report.outcome import joined, loss, print_text, write_files
+from mmlu_client.report.sweep_table import sweep_table
 from mmlu_client.report.terminal import load_line, sweep_text, this_terminal, wrapped
 from mmlu_client.run.closing import Show
 from mmlu_client.run.evaluation import Start
@@ -52,7 +54,7 @@ def sweep(settings: Settings, command_line: Sequence[str], started: float) -> No
     folder = settings.resume or _new_folder(settings)
     source = source_of(settings)
     loads = [name_of(plan) for plan in settings.sweep]
-    opened = partial(write_sweep_manifest, folder, settings, loads, command_line)
+    opened = partial(write_sweep_manifest, folder, settings.given, loads, command_line)
     points: list[Point] = []
     flaws: list[ClientError] = []
     trouble: ClientError | None = None

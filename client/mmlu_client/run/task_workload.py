@@ -126,8 +126,7 @@ class TaskWorkload:
         if not server.model.max_top_tokens and not server.model.tells_stages:
             raise InputError(
                 f"--task: {server.name} ({server.model.server_version}) gives no log-probabilities of a "
-                "prompt's "
-                "own tokens, of which tasks' scores are made"
+                "prompt's own tokens, of which tasks' scores are made"
             )
         if not server.model.max_top_tokens:
             raise InputError(

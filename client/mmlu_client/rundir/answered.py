@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mmlu_client.data.item import Item, Key
-from mmlu_client.load.load import Answer
+from mmlu_client.load.answer import Answer
 from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.service.messages import Refusal, Reply, Score
 
@@ -17,7 +17,7 @@ NOT_FINITE = "the server's log-probabilities are not finite"
 
 @dataclass(frozen=True)
 class AnsweredPrompt:
-    """This is one prompt of an item, and what came back for it.
+    """One prompt of an item, and what came back for it.
 
     Attributes:
         prompt: what was asked.
@@ -34,7 +34,7 @@ class AnsweredPrompt:
 
 @dataclass(frozen=True)
 class AnsweredItem:
-    """This is an item with the answers to all its prompts.
+    """An item with the answers to all its prompts.
 
     Attributes:
         item: the item.
@@ -95,8 +95,7 @@ def _error(prompts: Sequence[Prompt], outcome: Reply | Refusal) -> str | None:
         if (untold := len(score.logprobs) - len(told)) and (prompt.texts or not told):
             return (
                 f"the server tells the most likely tokens alone, and {untold} of {len(score.logprobs)} "
-                "candidates "
-                "are none of them"
+                "candidates are none of them"
             )
         others = [*score.own_logprobs, *(each.logprob for each in score.continuations)]
         if not math.isfinite(sum(told) + score.top_logprob + sum(others)):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from mmlu_client.service.counters import Counters
 
 @dataclass(frozen=True)
 class CounterReading:
-    """This is what one server's metrics said.
+    """What one server's metrics said.
 
     Attributes:
         phase: VAL or INFER.
@@ -58,28 +56,6 @@ def read_counter_log(path: Path) -> list[CounterReading]:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     found = [_reading(line) for line in lines if line.endswith(b"\n")]
     return [reading for reading in found if reading is not None]
-
-
-def counted(readings: Sequence[CounterReading], phase: str) -> Counters | None:
-    """Add up what the servers counted during a phase.
-
-    Returns:
-        The sums over servers and starts of the client; None where a start has no second reading, or a server
-        began to count anew.
-    """
-    places: dict[tuple[int, str], list[Counters]] = defaultdict(list)
-    for reading in readings:
-        if reading.phase == phase:
-            places[reading.session, reading.source].append(reading.counters)
-    if not places or any(len(each) < 2 for each in places.values()):
-        return None
-    names = [each.name for each in fields(Counters)]
-    gained = [
-        {name: getattr(each[-1], name) - getattr(each[0], name) for name in names} for each in places.values()
-    ]
-    if any(value < 0 for each in gained for value in each.values()):
-        return None
-    return Counters(**{name: sum(each[name] for each in gained) for name in names})
 
 
 def _reading(line: bytes) -> CounterReading | None:

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmlu_client.errors import InputError
 from mmlu_client.rundir.folder import RECORDS
 from mmlu_client.rundir.record import INFER
-from mmlu_client.tasks.document import TextScore
-
-
-@dataclass(frozen=True)
-class DocumentMetrics:
-    """This is what a task made of one document.
-
-    Attributes:
-        task: the task's name.
-        index: the document's number.
-        metrics: the values by metric, for each filter by its name.
-        scores: of the document's texts.
-    """
-
-    task: str
-    index: int
-    metrics: dict[str, dict[str, Any]]
-    scores: tuple[TextScore, ...]
+from mmlu_client.tasks.document import DocumentMetrics, TextScore
 
 
 def read_document_metrics(folder: Path) -> list[DocumentMetrics]:

@@ -17,7 +17,7 @@ NO_TOKENS = Tokens()
 
 @dataclass(frozen=True)
 class DocumentRecord:
-    """This is a document and what came back for it, as a line of records.jsonl.
+    """A document and what came back for it, as a line of records.jsonl.
 
     Where a key is one of `Record` too, it means the same.
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 class JsonError(ValueError):
-    """This says that a value is not of its field's type; the message names the field."""
+    """A value is not of its field's type; the message names the field."""
 
 
 def read_as(kind: Any, value: Any, name: str = "") -> Any:

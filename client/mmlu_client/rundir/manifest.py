@@ -18,6 +18,7 @@ from mmlu_client.errors import InputError
 from mmlu_client.rundir.folder import MANIFEST, write_text
 from mmlu_client.rundir.json_object import JsonError, read_as
 from mmlu_client.service.model import Device, EngineInfo, PeakMeasurements, ServedModel
+from mmlu_client.service.stages import Slo
 from mmlu_client.text import shown
 
 # Changed with what a manifest or a record holds.
@@ -51,7 +52,7 @@ IDENTITY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """This is one moment on the calendar and on the clock of records.jsonl's client_ns.
+    """One moment on the calendar and on the clock of records.jsonl's client_ns.
 
     Attributes:
         utc: in ISO 8601.
@@ -66,7 +67,7 @@ class Moment:
 
 @dataclass(frozen=True, kw_only=True)
 class Outage:
-    """This is the time from a stream's loss until its server was back, or was given up.
+    """The time from a stream's loss until its server was back, or was given up.
 
     Attributes:
         phase: VAL or INFER.
@@ -83,7 +84,7 @@ class Outage:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionEnd(Moment):
-    """This is how one start of the client ended.
+    """How one start of the client ended.
 
     Attributes:
         why: "done", "early stop", "benchmark duration", or the error or signal.
@@ -116,7 +117,7 @@ class SessionEnd(Moment):
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """This is one start of the client.
+    """One start of the client.
 
     Attributes:
         started: when the manifest was made.
@@ -133,7 +134,7 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceEntry:
-    """This is a device that a server runs on.
+    """A device that a server runs on.
 
     Attributes:
         name: what the server calls it.
@@ -148,7 +149,7 @@ class DeviceEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerEntry:
-    """This is a server in one start of the client.
+    """A server in one start of the client.
 
     In another start it may be on another device, with another peak (FLOP/s). What it does not tell is None.
     """
@@ -166,7 +167,7 @@ class ServerEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class DataPart:
-    """This is what was asked.
+    """What was asked.
 
     Attributes:
         name: what --data names.
@@ -193,7 +194,7 @@ class DataPart:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadPart:
-    """This is config.load_plan.LoadPlan, and what tables call it."""
+    """The load of a run, as config.load_plan.LoadPlan has it, and what tables call it."""
 
     mode: str
     concurrency: int
@@ -207,7 +208,7 @@ class LoadPart:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptLimitPart:
-    """This is how long prompts may be.
+    """How long prompts may be.
 
     Attributes:
         asked: --max-prompt-tokens.
@@ -220,7 +221,7 @@ class PromptLimitPart:
 
 @dataclass(frozen=True, kw_only=True)
 class SpecialTokens:
-    """These are the tokens that the tokenizer adds.
+    """The tokens that the tokenizer adds.
 
     Attributes:
         first: the ids before every prompt.
@@ -233,14 +234,14 @@ class SpecialTokens:
 
 @dataclass(frozen=True, kw_only=True)
 class Seeds:
-    """These are the seeds of what is random in a run."""
+    """The seeds of what is random in a run."""
 
     random_seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPart:
-    """This is the model, as its server describes it."""
+    """The model, as its server describes it."""
 
     id: str
     architecture: str
@@ -252,7 +253,7 @@ class ModelPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """This is the peak of a device, and who says so; None where nobody does."""
+    """The peak of a device, and who says so; None where nobody does."""
 
     flops_per_second: float | None
     source: str
@@ -260,7 +261,7 @@ class Peak:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """These are the limits of the server; None where there is none."""
+    """The limits of the server; None where there is none."""
 
     max_prompt_tokens: int
     max_batch_size: int | None
@@ -269,7 +270,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringPart:
-    """This is what the server's answers are worth. See `ServedModel`, which has the same fields."""
+    """What the server's answers are worth. See `ServedModel`, which has the same fields."""
 
     tells_stages: bool = True
     told_tokens: int | None = None
@@ -278,7 +279,7 @@ class ScoringPart:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientPart:
-    """This is the program and the machine that asked.
+    """The program and the machine that asked.
 
     Attributes:
         version: of the client, with its commit; None in folders of earlier clients.
@@ -295,7 +296,7 @@ class ClientPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """This is all of manifest.json.
+    """All of manifest.json.
 
     Attributes:
         started: when the first session started.
@@ -360,6 +361,26 @@ class Manifest:
     def to_answer(self) -> int:
         """How many answers the run was to get: with a reference, two of each question."""
         return self.data.questions * (2 if self.validate else 1)
+
+    @property
+    def server_names(self) -> list[str]:
+        """The names of the servers, each once."""
+        return list(dict.fromkeys(server.name for server in self.servers))
+
+    @property
+    def slos(self) -> tuple[Slo, ...]:
+        """The limits of --goodput."""
+        return tuple(map(Slo.parse, self.goodput))
+
+    @property
+    def outages(self) -> list[tuple[int, Outage]]:
+        """Each outage with the number of its session; those of a session that was killed are lost."""
+        return [
+            (number, outage)
+            for number, session in enumerate(self.sessions)
+            if session.ended is not None
+            for outage in session.ended.outages
+        ]
 
     @property
     def ends(self) -> list[SessionEnd]:

@@ -1,147 +1,22 @@
-"""The manifest of a run that is being made."""
+"""The manifest of a run that is going on, which is written whenever it changes."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib import metadata
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from trt_common.version import version
-
-from mmlu_client.config.settings import Settings
-from mmlu_client.prompts.limit import PromptLimit
-from mmlu_client.prompts.tokenizer import Tokenizer
 from mmlu_client.rundir.manifest import (
-    MANIFEST_VERSION,
-    ClientPart,
-    DataPart,
     DeviceEntry,
-    Limits,
-    LoadPart,
     Manifest,
-    ModelPart,
-    Peak,
-    PromptLimitPart,
-    ScoringPart,
-    Seeds,
     ServerEntry,
     Session,
     SessionEnd,
-    SpecialTokens,
     now,
     write_manifest,
 )
 from mmlu_client.service.model import PeakMeasurements
 from mmlu_client.service.remote_server import RemoteServer
-
-PACKAGES = (
-    "grpcio",
-    "lm_eval",
-    "numpy",
-    "protobuf",
-    "pyarrow",
-    "sentencepiece",
-    "tokenizers",
-    "transformers",
-)
-
-
-@dataclass(frozen=True)
-class Asking:
-    """This is what a run asks, and of which tokenizer its prompts are made.
-
-    Attributes:
-        data: the data.
-        tasks: lm-eval's tasks that the data are of; None for questions of a benchmark.
-        prompt_format: whose prompts are made of them.
-        few_shots: how many shots a prompt is to have; None where prompts differ.
-        tokenizer_source: where the tokenizer is from.
-        tokenizer: the tokenizer.
-        limit: how long a prompt may be.
-    """
-
-    data: DataPart
-    tasks: dict[str, Any] | None
-    prompt_format: str
-    few_shots: int | None
-    tokenizer_source: str
-    tokenizer: Tokenizer
-    limit: PromptLimit
-
-
-def new_manifest(
-    settings: Settings, asking: Asking, servers: Sequence[RemoteServer], session: Session
-) -> Manifest:
-    """Make the manifest of a run whose first session this is, still without its servers."""
-    model, load = servers[0].model, settings.load
-    return Manifest(
-        started=session.started,
-        command_line=session.command_line,
-        sessions=(session,),
-        manifest_version=MANIFEST_VERSION,
-        url=",".join(map(str, settings.addresses)),
-        data=asking.data,
-        tasks=asking.tasks,
-        prompt_format=asking.prompt_format,
-        few_shots=asking.few_shots,
-        bs=settings.batch_size,
-        concurrency=load.concurrency if load.mode == "closed" else None,
-        load=LoadPart(
-            mode=load.mode,
-            concurrency=load.concurrency,
-            rate=load.rate,
-            pattern=load.pattern,
-            warmup_requests=load.warmup_requests,
-            duration=load.duration,
-            request_count=load.request_count,
-            description=str(load),
-        ),
-        validate=settings.validate,
-        reuse_prefix=settings.reuse_prefix,
-        early_stop=settings.early_stop,
-        goodput=tuple(map(str, settings.slos)),
-        max_prompt_tokens=PromptLimitPart(asked=settings.max_prompt_tokens, source=asking.limit.source),
-        tokenizer=asking.tokenizer_source,
-        special_tokens=SpecialTokens(
-            first=tuple(asking.tokenizer.first), notes=tuple(asking.tokenizer.notes)
-        ),
-        seeds=Seeds(random_seed=settings.seed),
-        model=ModelPart(
-            id=model.id,
-            architecture=model.architecture,
-            fingerprint=model.fingerprint,
-            parameters=model.parameters,
-            vocabulary_size=model.vocabulary_size,
-            notice=model.notice,
-        ),
-        engine=model.engine,
-        reference=model.reference,
-        device=model.device,
-        peak=Peak(flops_per_second=model.peak_flops, source=model.peak_source),
-        limits=Limits(
-            max_prompt_tokens=asking.limit.tokens,
-            max_batch_size=model.max_batch_size,
-            stream_window=model.stream_window,
-        ),
-        scoring=ScoringPart(
-            tells_stages=model.tells_stages,
-            told_tokens=model.told_tokens,
-            unrepeatable=model.unrepeatable,
-        ),
-        servers=(),
-        server_version=model.server_version,
-        client=ClientPart(
-            version=version(),
-            platform=platform.platform(),
-            python=platform.python_version(),
-            versions={name: _version(name) for name in PACKAGES},
-        ),
-        labels=settings.labels,
-        flags=settings.given,
-    )
 
 
 def new_session(command_line: Sequence[str], process_started: float) -> Session:
@@ -160,7 +35,7 @@ def new_session(command_line: Sequence[str], process_started: float) -> Session:
 
 
 class RunManifest:
-    """This is the manifest of a run that is going on, which is written whenever it changes.
+    """The manifest of a run that is going on, which is written whenever it changes.
 
     Every change raises RunError where it cannot be written.
 
@@ -271,10 +146,3 @@ def _joined(before: PeakMeasurements | None, now: PeakMeasurements | None) -> Pe
         least_flops=min(before.least_flops, now.least_flops),
         contended=before.contended and now.contended,
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

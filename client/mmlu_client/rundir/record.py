@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmlu_client.data.question import LETTERS, Letter
-from mmlu_client.load.load import Answer
+from mmlu_client.load.answer import Answer
 from mmlu_client.prompts.prompt import Unaskable
 from mmlu_client.rundir.answered import AnsweredItem
 from mmlu_client.service.messages import Batch, Reply, Score, Timing
@@ -16,7 +16,7 @@ VAL, INFER = "val", "infer"
 
 @dataclass(frozen=True)
 class Tokens:
-    """These are the numbers of tokens of a prompt.
+    """The numbers of tokens of a prompt.
 
     Attributes:
         logical: all tokens of the prompt.
@@ -31,7 +31,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class SharedRequest:
-    """This is the request that a question was sent in.
+    """The request that a question was sent in.
 
     Attributes:
         id: its name, another one for each request of a run.
@@ -44,7 +44,7 @@ class SharedRequest:
 
 @dataclass(frozen=True)
 class ClientTimes:
-    """These are the times of a request, in nanoseconds of the client's monotonic clock.
+    """The times of a request, in nanoseconds of the client's monotonic clock.
 
     Attributes:
         tokenize: how long its prompts took to build, ahead of time.
@@ -63,7 +63,7 @@ class ClientTimes:
 
 @dataclass(frozen=True)
 class AnsweredRequest:
-    """This is what records hold of a request: who answered it, with what, and when."""
+    """What records hold of a request: who answered it, with what, and when."""
 
     server: str | None
     request: SharedRequest | None
@@ -74,7 +74,7 @@ class AnsweredRequest:
 
 @dataclass(frozen=True)
 class Record:
-    """This is a question and its answer, as a line of records.jsonl: the fields are its keys, in their order.
+    """A question and its answer, as a line of records.jsonl: the fields are its keys, in their order.
 
     This is the one declaration of what a record holds: lines are written from it, and RecordTable has its
     columns from it. Where `error` is set, the question has no scores. None is what is not known: everything

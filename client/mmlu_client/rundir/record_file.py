@@ -16,7 +16,7 @@ from mmlu_client.rundir.whole_lines import append_lines, cut_torn_line
 
 
 class RecordFile:
-    """This is records.jsonl, open for appending by this client alone.
+    """The file records.jsonl, open for appending by this client alone.
 
     What `append` has returned from is with the operating system, in whole lines.
     """

@@ -64,7 +64,7 @@ SCHEMA = pa.schema(
 
 
 class RecordTable:
-    """This is a table of records, one a row, which figures are computed from.
+    """A table of records, one a row, which figures are computed from.
 
     Columns are named as the file's keys, nested ones with a dot: "tokens.logical". A whole number that a
     record lacks is 0, a text empty, a fraction NaN. Choosing rows copies nothing but their numbers, so that

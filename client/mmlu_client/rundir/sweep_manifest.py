@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmlu_client.config.settings import Settings
 from mmlu_client.errors import InputError
 from mmlu_client.rundir.folder import SWEEP_MANIFEST, write_text
 from mmlu_client.rundir.manifest import MANIFEST_VERSION, json_text, now, read_versioned
 
 
 def write_sweep_manifest(
-    folder: Path, settings: Settings, loads: Sequence[str], command_line: Sequence[str]
+    folder: Path, flags: Mapping[str, Any], loads: Sequence[str], command_line: Sequence[str]
 ) -> None:
     """Write the sweep's manifest into its folder.
 
     Args:
         folder: the sweep's folder.
-        settings: what the sweep was started with.
+        flags: what the sweep was started with, as JSON holds them.
         loads: the folders of the runs that it is to make, in their order.
         command_line: the command that started it.
 
@@ -32,7 +31,7 @@ def write_sweep_manifest(
         "started": asdict(now()),
         "command_line": list(command_line),
         "loads": list(loads),
-        "flags": settings.given,
+        "flags": dict(flags),
     }
     write_text(folder / SWEEP_MANIFEST, json_text(content))
 

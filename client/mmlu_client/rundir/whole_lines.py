@@ -6,6 +6,8 @@ import os
 from io import FileIO
 from pathlib import Path
 
+from mmlu_client.errors import RunError
+
 _BLOCK_BYTES = 2**16
 
 
@@ -32,6 +34,27 @@ def cut_torn_line(path: Path) -> None:
         OSError: the file cannot be read or cut.
     """
     os.truncate(path, _whole_bytes(path))
+
+
+def reopen_log(path: Path, *, keep: bool) -> None:
+    """Prepare a file of whole lines that an earlier start left.
+
+    Args:
+        path: the file.
+        keep: whether its whole lines are kept and appended to; otherwise it is deleted.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    if not path.exists():
+        return
+    try:
+        if keep:
+            cut_torn_line(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _whole_bytes(path: Path) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from scoring.v1 import scoring_pb2
 
+from mmlu_client.prompts.served_tokenizer import ServedTokenizer
 from mmlu_client.service.messages import (
     Batch,
     ContinuationScore,
@@ -17,10 +17,10 @@ from mmlu_client.service.messages import (
     Score,
     Timing,
 )
-from mmlu_client.service.model import Device, EngineInfo, PeakMeasurements, ServedModel, ServedTokenizer
+from mmlu_client.service.model import Device, EngineInfo, PeakMeasurements, ServedModel
 
 
-def encode_request(request: Request) -> Any:
+def encode_request(request: Request) -> scoring_pb2.ScoreRequest:
     """Write a request as a `ScoreRequest`."""
     role = scoring_pb2.ENGINE_ROLE_REFERENCE if request.reference else scoring_pb2.ENGINE_ROLE_COMPILED
     message = scoring_pb2.ScoreRequest(id=request.id, engine=role, allow_prefix_reuse=request.reuse_prefix)
@@ -37,14 +37,14 @@ def encode_request(request: Request) -> Any:
     return message
 
 
-def decode_answer(message: Any) -> Reply | Refusal:
+def decode_answer(message: scoring_pb2.StreamScoreResponse) -> Reply | Refusal:
     """Read a `StreamScoreResponse`."""
     if message.WhichOneof("outcome") == "response":
         return _reply(message.id, message.response)
     return _refusal(message.id, message.error)
 
 
-def _reply(request_id: str, response: Any) -> Reply:
+def _reply(request_id: str, response: scoring_pb2.ScoreResponse) -> Reply:
     timing, batch = response.timing, response.batch
     return Reply(
         id=request_id,
@@ -54,7 +54,7 @@ def _reply(request_id: str, response: Any) -> Reply:
     )
 
 
-def _score(score: Any) -> Score:
+def _score(score: scoring_pb2.PromptScore) -> Score:
     return Score(
         candidate_ids=tuple(score.candidate_ids),
         logprobs=tuple(score.candidate_logprobs),
@@ -69,11 +69,11 @@ def _score(score: Any) -> Score:
     )
 
 
-def _continuation(score: Any) -> ContinuationScore:
+def _continuation(score: scoring_pb2.ContinuationScore) -> ContinuationScore:
     return ContinuationScore(tuple(score.tokens.logprobs), score.logprob, score.is_greedy)
 
 
-def _first_of_each(tokens: Any) -> tuple[int, ...]:
+def _first_of_each(tokens: scoring_pb2.TokenScores) -> tuple[int, ...]:
     """Return the most likely token in the place of each token; none where no top tokens were asked for."""
     if not tokens.token_ids or not tokens.top_token_ids:
         return ()
@@ -94,7 +94,7 @@ def _retry_after(error: status_pb2.Status) -> float | None:
     return None
 
 
-def decode_tokenizer(tokenizer: Any) -> ServedTokenizer:
+def decode_tokenizer(tokenizer: scoring_pb2.Tokenizer) -> ServedTokenizer:
     """Read a `Tokenizer`."""
     return ServedTokenizer(
         files={file.name: file.content for file in tokenizer.files},
@@ -104,7 +104,7 @@ def decode_tokenizer(tokenizer: Any) -> ServedTokenizer:
     )
 
 
-def decode_model(model: Any) -> ServedModel:
+def decode_model(model: scoring_pb2.Model) -> ServedModel:
     """Read a `Model`."""
     return ServedModel(
         id=model.id,
@@ -129,11 +129,11 @@ def decode_model(model: Any) -> ServedModel:
     )
 
 
-def _measurements(measured: Any) -> PeakMeasurements:
+def _measurements(measured: scoring_pb2.PeakMeasurements) -> PeakMeasurements:
     return PeakMeasurements(measured.count, measured.least_flops_per_second, measured.contended)
 
 
-def _engine(engine: Any) -> EngineInfo:
+def _engine(engine: scoring_pb2.EngineInfo) -> EngineInfo:
     return EngineInfo(
         name=engine.name,
         version=engine.version,
@@ -144,19 +144,17 @@ def _engine(engine: Any) -> EngineInfo:
     )
 
 
-def _device(device: Any) -> Device:
-    def reading(field: str) -> Any:
-        return getattr(device, field) if device.HasField(field) else None
-
+def _device(device: scoring_pb2.Device) -> Device:
+    has = device.HasField
     return Device(
         name=device.name,
-        memory_used=reading("memory_used_bytes"),
-        memory_peak=reading("memory_peak_bytes"),
-        memory_total=reading("memory_total_bytes"),
-        power_watts=reading("power_watts"),
-        energy_joules=reading("energy_joules"),
-        temperature_celsius=reading("temperature_celsius"),
-        sm_clock_hertz=reading("sm_clock_hertz"),
-        id=reading("id"),
-        part=reading("part"),
+        memory_used=device.memory_used_bytes if has("memory_used_bytes") else None,
+        memory_peak=device.memory_peak_bytes if has("memory_peak_bytes") else None,
+        memory_total=device.memory_total_bytes if has("memory_total_bytes") else None,
+        power_watts=device.power_watts if has("power_watts") else None,
+        energy_joules=device.energy_joules if has("energy_joules") else None,
+        temperature_celsius=device.temperature_celsius if has("temperature_celsius") else None,
+        sm_clock_hertz=device.sm_clock_hertz if has("sm_clock_hertz") else None,
+        id=device.id if has("id") else None,
+        part=device.part if has("part") else None,
     )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import trt_common.quiet_grpc  # noqa: F401
 
@@ -18,12 +18,13 @@ from scoring.v1 import scoring_pb2, scoring_pb2_grpc
 from trt_common.one_line import one_line
 
 from mmlu_client.errors import RunError, StreamLostError
+from mmlu_client.prompts.served_tokenizer import ServedTokenizer
 from mmlu_client.service.access import Access
 from mmlu_client.service.address import Address
 from mmlu_client.service.codec import decode_answer, decode_model, decode_tokenizer, encode_request
 from mmlu_client.service.handshake import tls_trouble
 from mmlu_client.service.messages import Refusal, Reply, Request
-from mmlu_client.service.model import ServedModel, ServedTokenizer
+from mmlu_client.service.model import ServedModel
 from mmlu_client.service.plausible import plausible_model
 from mmlu_client.service.proxy import Proxy
 from mmlu_client.service.server_connection import CALL_SECONDS, AwayError, MuteError, call_seconds
@@ -68,6 +69,10 @@ PROXY_ANSWER = re.compile(r"HTTP proxy returned response code (\d+)")
 REFUSALS = frozenset({"401", "403", "405", "407"})
 
 
+# The requests and the answers of `StreamScore`.
+ScoreCall: TypeAlias = "grpc.aio.StreamStreamCall[scoring_pb2.ScoreRequest, scoring_pb2.StreamScoreResponse]"
+
+
 class Connection:
     """Speaks to one server over one channel. See `ServerConnection`."""
 
@@ -98,7 +103,7 @@ class Connection:
 
     def _open_channel(self) -> None:
         self._channel = _channel(self._address, self._access, self._proxy)
-        self._scoring: Any = scoring_pb2_grpc.ScoringStub(self._channel)  # type: ignore[no-untyped-call]
+        self._scoring = scoring_pb2_grpc.ScoringStub(self._channel)  # type: ignore[no-untyped-call]
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     def renew(self) -> None:
@@ -197,10 +202,10 @@ class Connection:
 
     async def _model(self, seconds: float, *, measure_peak: bool = False) -> ServedModel:
         request = scoring_pb2.GetModelRequest(measure_peak=measure_peak)
-        model = decode_model(
-            await self._scoring.GetModel(request, timeout=seconds, metadata=self._access.metadata)
+        model: scoring_pb2.Model = await self._scoring.GetModel(
+            request, timeout=seconds, metadata=self._access.metadata
         )
-        return plausible_model(model, str(self._address))
+        return plausible_model(decode_model(model), str(self._address))
 
     async def tokenizer(self, seconds: float) -> ServedTokenizer | None:
         """Return the model's tokenizer; None where it has none.
@@ -214,7 +219,7 @@ class Connection:
         """
         request = scoring_pb2.GetTokenizerRequest()
         try:
-            tokenizer = await self._scoring.GetTokenizer(
+            tokenizer: scoring_pb2.Tokenizer = await self._scoring.GetTokenizer(
                 request, timeout=call_seconds(seconds), metadata=self._access.metadata
             )
         except grpc.aio.AioRpcError as error:
@@ -253,7 +258,7 @@ class ScoreStream:
     Its methods raise StreamLostError when it broke, and RunError when the next stream would break too.
     """
 
-    def __init__(self, call: Any, is_alive: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, call: ScoreCall, is_alive: Callable[[], Awaitable[bool]]) -> None:
         """Begin to watch the call for silence.
 
         Args:
@@ -289,7 +294,7 @@ class ScoreStream:
             self._raise_if_silent()
             raise
         self._answers += 1
-        return None if message is grpc.aio.EOF else decode_answer(message)
+        return decode_answer(message) if isinstance(message, scoring_pb2.StreamScoreResponse) else None
 
     async def finish(self) -> None:
         """Tell the server that no more requests will come."""

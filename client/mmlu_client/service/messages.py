@@ -91,7 +91,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Timing:
-    """These are the nanoseconds of a request in each of the server's stages, in the order they happen.
+    """The nanoseconds of a request in each of the server's stages, in the order they happen.
 
     Where records and figures name the server's stages, they have the names from here.
 

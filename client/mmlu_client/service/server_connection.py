@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from mmlu_client.prompts.served_tokenizer import ServedTokenizer
 from mmlu_client.service.messages import Refusal, Reply, Request
-from mmlu_client.service.model import ServedModel, ServedTokenizer
+from mmlu_client.service.model import ServedModel
 
 CALL_SECONDS = 30.0
 # An attempt at a tokenizer takes at least so long, however little is left of --server-timeout.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mmlu_client.service.messages import SERVER_STAGES
@@ -33,6 +34,26 @@ class Slo:
 
     key: str
     milliseconds: float
+
+    @classmethod
+    def parse(cls, text: str) -> Slo:
+        """Read an objective, such as `latency:200`, which is in milliseconds.
+
+        Raises:
+            ValueError: it is none; the message says why.
+        """
+        key, colon, limit = text.partition(":")
+        if not colon:
+            raise ValueError(f"{text!r} is not KEY:MS, like {LATENCY}:200 or core:50")
+        if key not in (LATENCY, *STAGES):
+            raise ValueError(f"{key!r} is none of {', '.join((LATENCY, *STAGES))}")
+        try:
+            milliseconds = float(limit)
+        except ValueError:
+            milliseconds = math.nan
+        if not 0 < milliseconds < math.inf:
+            raise ValueError(f"{limit!r} is not a number of milliseconds above 0")
+        return cls(key, milliseconds)
 
     def __str__(self) -> str:
         return f"{self.key}:{shortest(self.milliseconds)}"

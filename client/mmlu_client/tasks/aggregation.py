@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from lm_eval.evaluator_utils import _process_results
 from trt_common.one_line import first_line_of
 
 from mmlu_client.errors import InputError, RunError
-from mmlu_client.rundir.document_metrics import DocumentMetrics
+from mmlu_client.tasks.document import DocumentMetrics
 from mmlu_client.tasks.harness import own_aggregations
 
 # Of the standard errors that lm-eval draws: `lm_eval --bootstrap_iters 1000` computes the same.
@@ -124,7 +124,7 @@ def aggregate(part: Mapping[str, Any], documents: Iterable[DocumentMetrics]) -> 
 
 
 @contextlib.contextmanager
-def _alone() -> Any:
+def _alone() -> Iterator[None]:
     """Have lm-eval draw in this process: it would fork one that has threads."""
     variable, before = "DISABLE_MULTIPROC", os.environ.get("DISABLE_MULTIPROC")
     os.environ[variable] = "1"

@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mmlu_client.data.item import Key
 
 
 @dataclass(frozen=True)
 class TextRequest:
-    """This is a text whose log-likelihood is asked for.
+    """A text whose log-likelihood is asked for.
 
     Attributes:
         context: what it follows; None: all of it is scored, in windows of the model's length.
@@ -25,7 +26,7 @@ class TextRequest:
 
 @dataclass(frozen=True)
 class Document:
-    """This is one document of a task.
+    """One document of a task.
 
     Attributes:
         subject: the task's name.
@@ -47,7 +48,7 @@ class Document:
 
 @dataclass(frozen=True)
 class TextScore:
-    """This is what a model makes of a text.
+    """What a model makes of a text.
 
     Attributes:
         loglikelihood: natural logarithm of the text's probability.
@@ -66,7 +67,7 @@ class GradingError(Exception):
 
 @dataclass(frozen=True)
 class Grade:
-    """This is what a task makes of a document's scores.
+    """What a task makes of a document's scores.
 
     Attributes:
         metrics: the value of each metric by its name, for each of the task's filters by its name.
@@ -83,6 +84,23 @@ class Grade:
         """Whether `acc` says that the document is right; None where the task has no such metric."""
         value = next((found["acc"] for found in self.metrics.values() if "acc" in found), None)
         return bool(value) if isinstance(value, (int, float)) and value in (0, 1) else None
+
+
+@dataclass(frozen=True)
+class DocumentMetrics:
+    """What a task made of one document.
+
+    Attributes:
+        task: the task's name.
+        index: the document's number.
+        metrics: the values by metric, for each filter by its name.
+        scores: of the document's texts.
+    """
+
+    task: str
+    index: int
+    metrics: dict[str, dict[str, Any]]
+    scores: tuple[TextScore, ...]
 
 
 def documents_sha256(documents: Sequence[Document]) -> str:

@@ -11,11 +11,11 @@ import difflib
 import io
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from lm_eval.api.group import Group
@@ -32,13 +32,15 @@ from mmlu_client.tasks.document import Document, Grade, GradingError, TextReques
 from mmlu_client.tasks.installed import lm_eval_version
 from mmlu_client.tasks.yaml_file import check_yaml_files
 
+T = TypeVar("T")
+
 # The kinds of requests that a server which scores text can answer.
 SCORED = ("loglikelihood", "loglikelihood_rolling", "multiple_choice")
 
 
 @dataclass(frozen=True)
 class TaskChoice:
-    """This is which tasks are asked, and how.
+    """Which tasks are asked, and how.
 
     Attributes:
         names: of tasks, groups and tags, patterns of them, or paths of YAML files.
@@ -210,7 +212,7 @@ def load_tasks(choice: TaskChoice) -> TaskSet:
     for name, task in loaded["tasks"].items():
         _check_type(name, task.OUTPUT_TYPE)
         _check_is_text(name, task)
-        _check_shots(task, choice.few_shots)
+        _set_shots(task, choice.few_shots)
         task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
         _quietly(f"--task {name}", lambda: task.build_all_requests(limit=choice.limit))  # noqa: B023
         for instance in task.instances:
@@ -265,14 +267,18 @@ def aggregation_name(function: Any) -> str | None:
 
 
 def _check_is_text(name: str, task: Any) -> None:
-    """Raises InputError."""
+    """Refuse a task that asks for more than a model that continues text can do.
+
+    Raises:
+        InputError: It asks of images or sounds, or runs code.
+    """
     if getattr(task, "MULTIMODAL", False):
         raise InputError(f"--task {name} asks of images or sounds: a server that scores text cannot be asked")
     if getattr(task, "UNSAFE_CODE", False):
         raise InputError(f"--task {name} runs code that a model wrote: ask it with lm_eval itself")
 
 
-def _check_shots(task: Any, few_shots: int | None) -> None:
+def _set_shots(task: Any, few_shots: int | None) -> None:
     """Set a task's shots, as `lm_eval` does: a task that says 0 keeps it."""
     own = task.get_config("num_fewshot")
     if few_shots is not None and own != 0:
@@ -314,15 +320,19 @@ def _check_type_in_file(name: str, manager: Any) -> None:
 
 
 def _check_type(name: str, kind: str | None) -> None:
-    """Raises InputError."""
+    """Refuse a kind of request, or of task, that a server which scores text cannot answer.
+
+    Raises:
+        InputError: It is none of SCORED.
+    """
     if kind not in SCORED:
         raise InputError(
             f"--task {name} asks for {kind}: a server that scores text answers {', '.join(SCORED)} alone"
         )
 
 
-def _quietly(what: str, work: Any) -> Any:
-    """Do work of lm-eval's without what it prints.
+def _quietly(what: str, work: Callable[[], T]) -> T:
+    """Do work of lm-eval's without what it prints, and return what it returns.
 
     Raises:
         InputError: It fails.

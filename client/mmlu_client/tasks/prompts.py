@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoringLimits:
-    """These are the limits on prompts.
+    """The limits on prompts.
 
     Attributes:
         max_length: the tokens that a model sees before the last one that it predicts; what is longer loses
@@ -106,7 +106,11 @@ class DocumentPrompts:
                     yield _own(document, number, before, text, truncated=False, with_top=False)
 
     def _check(self, prompts: Sequence[Prompt]) -> None:
-        """Raises InputError."""
+        """Check that the server can score the prompts of one document.
+
+        Raises:
+            InputError: A token id is beyond its vocabulary, or too many positions are to be scored.
+        """
         limits = self._limits
         largest = max(map(_largest_id, prompts))
         if largest >= limits.vocabulary_size:
@@ -186,7 +190,11 @@ def _largest_id(prompt: Prompt) -> int:
 
 
 def _check_text(context: TokenIds, text: TokenIds, max_length: int) -> None:
-    """Raises _UnaskableError where lm-eval's `hf` would end with an assertion."""
+    """Check that a text can be scored behind its context.
+
+    Raises:
+        _UnaskableError: lm-eval's `hf` would end with an assertion.
+    """
     if not context or not text:
         raise _UnaskableError(f"a {'choice' if context else 'context'} has no tokens")
     if len(text) > max_length:

@@ -38,7 +38,7 @@ STILL_SECONDS, MOST_READINGS = 0.25, 12
 
 
 class CounterWatch:
-    """This reads the servers' counters before and after a phase, as an async context manager."""
+    """Reads the servers' counters before and after a phase, as an async context manager."""
 
     def __init__(
         self,

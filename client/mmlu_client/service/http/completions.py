@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
-from mmlu_client.errors import InputError, RunError, StreamLostError
+from mmlu_client.errors import InputError, StreamLostError
 from mmlu_client.service.http.completions_answer import EngineTimings, Read, read_answer
 from mmlu_client.service.http.dialect import Described, Learnt
 from mmlu_client.service.http.endpoint import HttpAnswer, HttpEndpoint
@@ -23,7 +23,7 @@ from mmlu_client.service.http.known_prompt import (
     no_logprobs,
 )
 from mmlu_client.service.http.models import served_model
-from mmlu_client.service.http.refusal import refused
+from mmlu_client.service.http.refusal import raise_if_refused, refused
 from mmlu_client.service.http.row import AnswerError, Row, RowScore, rows_of, scores_of
 from mmlu_client.service.messages import Refusal, Reply, Request
 from mmlu_client.service.model_config import FlopsOf
@@ -148,10 +148,7 @@ class Completions:
         """Ask, and leave out the optional fields that the server refuses."""
         while True:
             answer = await self._post(rows, "known-prompt", reuse=False, seconds=seconds)
-            if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-                raise RunError(
-                    f"{self._endpoint.address} refuses the client: {answer.message}; see --api-key-file"
-                )
+            raise_if_refused(answer, self._endpoint.address)
             if answer.status == HTTPStatus.NOT_FOUND:
                 raise InputError(
                     f"{self._endpoint.address} has no {PATH} for {self._model!r}: {answer.message}"

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from trt_common.tokenizer import SAMPLE_TEXT
 
 from mmlu_client.errors import MuteStreamError, RunError, StreamLostError
+from mmlu_client.prompts.served_tokenizer import ServedTokenizer
 from mmlu_client.service.address import Address
 from mmlu_client.service.http.dialect import Described, Dialect, Learnt
 from mmlu_client.service.http.endpoint import HttpEndpoint
 from mmlu_client.service.http.stream import HttpStream
-from mmlu_client.service.model import Device, EngineInfo, ServedModel, ServedTokenizer
+from mmlu_client.service.model import Device, EngineInfo, ServedModel
 from mmlu_client.service.model_config import ModelConfig
 from mmlu_client.service.plausible import plausible_model
 from mmlu_client.service.server_connection import CALL_SECONDS, AwayError, MuteError, call_seconds
@@ -155,10 +156,8 @@ class HttpConnection:
         if model.told_tokens is not None:
             self._say(
                 f"{self._address} tells log-probabilities of the {model.told_tokens} most likely tokens "
-                "alone: of "
-                "a letter that is none of them it is only known that it is below the least of these, and "
-                "such "
-                "questions are counted"
+                "alone: of a letter that is none of them it is only known that it is below the least of "
+                "these, and such questions are counted"
             )
         if learnt.unrepeatable:
             self._say(

@@ -19,7 +19,7 @@ from mmlu_client.service.http.known_prompt import (
     largest_difference,
     no_logprobs,
 )
-from mmlu_client.service.http.refusal import refused
+from mmlu_client.service.http.refusal import raise_if_refused, refused
 from mmlu_client.service.http.row import (
     AnswerError,
     Row,
@@ -152,11 +152,7 @@ class Generate:
             answer = await self._endpoint.get(path, seconds)
             if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
                 raise AwayError(f"it is there and not ready: {answer.message}")
-            if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-                raise RunError(
-                    f"{self._endpoint.address} refuses the client: {answer.message}; name its key with "
-                    "--api-key-file"
-                )
+            raise_if_refused(answer, self._endpoint.address)
             if answer.is_good and isinstance(answer.content, Mapping):
                 return answer.content
         return None

@@ -9,6 +9,7 @@ from typing import Any
 from mmlu_client.errors import InputError, RunError, StreamLostError
 from mmlu_client.service.http.dialect import Described
 from mmlu_client.service.http.endpoint import HttpEndpoint
+from mmlu_client.service.http.refusal import raise_if_refused
 from mmlu_client.service.server_connection import AwayError
 from mmlu_client.text import shown
 
@@ -66,10 +67,7 @@ async def model_cards(endpoint: HttpEndpoint, seconds: float) -> Sequence[Mappin
         HTTPStatus.TOO_MANY_REQUESTS,
     ):
         raise AwayError(f"it is there and not ready: {answer.message}")
-    if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise RunError(
-            f"{endpoint.address} refuses the client: {answer.message}; name its key with --api-key-file"
-        )
+    raise_if_refused(answer, endpoint.address)
     cards = answer.content.get("data") if isinstance(answer.content, Mapping) else None
     if not answer.is_good or not isinstance(cards, list) or not cards:
         raise RunError(

@@ -23,6 +23,20 @@ CODES: dict[int, str] = {
 FINAL = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 
 
+def raise_if_refused(answer: HttpAnswer, address: Address) -> None:
+    """Check that a server takes the client's key, before the load begins.
+
+    Args:
+        answer: of the server, to whatever it was asked.
+        address: of the server.
+
+    Raises:
+        RunError: it refuses the client.
+    """
+    if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise RunError(f"{address} refuses the client: {answer.message}; name its key with --api-key-file")
+
+
 def refused(id: str, answer: HttpAnswer, address: Address) -> Refusal:
     """Return the refusal of a request.
 

@@ -2,69 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from dataclasses import dataclass
-from types import TracebackType
 
-TICK_NS = 20_000_000
-# The resolution of the event loop's timers: this late is on time.
-TIMER_NS = 1_000_000
+from mmlu_client.figures.stages import late_seconds
+from mmlu_client.rundir.finished_run import FinishedRun
+from mmlu_client.rundir.record import INFER
+
 # Above these shares the client was measured as well as the server: if a tenth of a request's time is the
 # client's, so is a tenth of its latency; and a loop that is busy for nine tenths of a run has no reserve.
 LATE_SHARE = 0.10
 LAG_SHARE = 0.10
 BUSY_SHARE = 0.90
-
-
-class LoopWatch:
-    """Measures how late the event loop runs what is due, and how busy its thread is.
-
-    It is an asyncio context manager around the load, in the loop's own thread.
-    """
-
-    def __init__(self) -> None:
-        self._worst_ns = 0
-        self._late_ns = 0
-        self._ticks = 0
-        self._started = self._ended = (0, 0)
-        self._task: asyncio.Task[None] | None = None
-
-    def as_json(self) -> dict[str, float]:
-        """Return the measured times in seconds, and the share of the time in which the thread computed."""
-        wall, cpu = (after - before for before, after in zip(self._started, self._ended, strict=True))
-        return {
-            "lag_mean_seconds": self._late_ns / self._ticks / 1e9 if self._ticks else 0.0,
-            "lag_worst_seconds": self._worst_ns / 1e9,
-            "busy_share": cpu / wall if wall else 0.0,
-        }
-
-    async def __aenter__(self) -> LoopWatch:
-        self._started = self._ended = _clocks()
-        self._task = asyncio.create_task(self._tick())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended = _clocks()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _tick(self) -> None:
-        while True:
-            due = time.monotonic_ns() + TICK_NS
-            await asyncio.sleep(TICK_NS / 1e9)
-            late = max(0, time.monotonic_ns() - due - TIMER_NS)
-            self._worst_ns = max(self._worst_ns, late)
-            self._late_ns += late
-            self._ticks += 1
-
-
-def _clocks() -> tuple[int, int]:
-    """Return the monotonic time and the processor time of this thread, in nanoseconds."""
-    return time.monotonic_ns(), time.thread_time_ns()
 
 
 @dataclass(frozen=True)
@@ -116,3 +64,23 @@ class SelfCheck:
             ("busy event loop", self.busy_share, BUSY_SHARE),
         )
         return [f"{name} over {limit:.0%}" for name, share, limit in limits if share > limit]
+
+
+def self_check(run: FinishedRun) -> SelfCheck | None:
+    """Compute the client's check of itself in the last session; None where it was killed."""
+    number = len(run.manifest.sessions) - 1
+    ended = run.manifest.sessions[number].ended
+    requests = run.records.phase(INFER).requests()
+    requests = requests.where(requests["session"] == number)
+    if not ended or not len(requests):
+        return None
+    taken = (requests["client_ns.received"] - requests["client_ns.ready"]).sum() / 1e9
+    away = (requests["client_ns.received"] - requests["client_ns.sent"]).mean() / 1e9
+    return SelfCheck(
+        late_share=float(late_seconds(requests).sum() / taken) if taken else 0.0,
+        lag_share=float(ended.lag_mean_seconds / away) if away else 0.0,
+        lag_mean=ended.lag_mean_seconds,
+        lag_worst=ended.lag_worst_seconds,
+        busy_share=ended.busy_share,
+        starved_share=ended.starved_share,
+    )

@@ -1,0 +1,1 @@
+"""The commands of mmlu-client beside `run`, each with what it does."""

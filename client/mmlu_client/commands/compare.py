@@ -1,0 +1,42 @@
+"""`mmlu-client compare`: runs that are over, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmlu_client.config.command_line import PAGE
+from mmlu_client.errors import InputError
+from mmlu_client.pages.compare_page import comparison_page
+from mmlu_client.report.compare import contrasts_of, sides_of
+from mmlu_client.report.compare_text import comparison
+from mmlu_client.report.formats import formatted_comparison
+from mmlu_client.report.outcome import print_text
+from mmlu_client.rundir.finished_run import read_run
+from mmlu_client.rundir.folder import write_text
+
+
+def compare(folders: Sequence[Path], form: str, output: Path | None) -> None:
+    """Compare runs: print what differs from the first, and write the page with plots.
+
+    Args:
+        folders: of the runs, two at least.
+        form: `table`, `json` or `csv`.
+        output: the page; None for `compare.html` beside a table, and for no page beside other forms.
+
+    Raises:
+        InputError: a folder holds no run, or there are fewer than two.
+        RunError: the page cannot be written.
+    """
+    if len(folders) < 2:
+        raise InputError("compare needs two runs or more: mmlu-client compare A B …")
+    sides = sides_of([read_run(folder) for folder in folders])
+    contrasts = contrasts_of(sides)
+    is_table = form == "table"
+    print_text(comparison(sides, contrasts) if is_table else formatted_comparison(sides, contrasts, form))
+    page = output or (Path(PAGE) if is_table else None)
+    if page is None:
+        return
+    write_text(page, comparison_page(sides, contrasts, page))
+    if is_table:
+        print_text(f"\nplots, all figures and what differs: {page}")
