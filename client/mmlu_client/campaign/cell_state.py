@@ -72,19 +72,15 @@ class CellState:
         attempt = Attempt(started=utc_now(), where=where)
         return replace(self, state=RUNNING, attempts=(*self.attempts, attempt))
 
-    def ended(
-        self, state: State, status: int | None, error: str | None, where: str | None = None
-    ) -> CellState:
+    def ended(self, state: State, status: int | None, error: str | None) -> CellState:
         """Return the state after the attempt that was on.
 
         Args:
             state: that it has led to.
             status: the exit status of mmlu-client.
             error: what went wrong.
-            where: the machine that it was on, where that was not known when it began.
         """
-        before = self.attempts[-1]
-        last = replace(before, ended=utc_now(), status=status, error=error, where=where or before.where)
+        last = replace(self.attempts[-1], ended=utc_now(), status=status, error=error)
         return replace(self, state=state, attempts=(*self.attempts[:-1], last))
 
 

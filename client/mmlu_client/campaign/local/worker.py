@@ -44,6 +44,7 @@ class LocalWorker:
 
     def measure(self, cell: Cell, folder: Path, watch: Watch, is_stopped: Callable[[], bool]) -> Ending:
         """Make the run of a cell, or go on with it. See `Worker`."""
+        watch.begins(self.where)
         try:
             address = cell.setting.url or self._serve(cell.setting, is_stopped)
         except ServerLostError as error:
@@ -86,7 +87,7 @@ class LocalWorker:
         records, answered = Tail(folder / RECORDS), 0
         while client.poll() is None:
             answered += len(records.new_lines())
-            watch(answered)
+            watch.answered(answered)
             if is_stopped():
                 end_child(client, STOP_SECONDS)
                 return Ending(client.returncode, "stopped")
@@ -94,7 +95,7 @@ class LocalWorker:
                 end_child(client, STOP_SECONDS)
                 return Ending(client.returncode, self._server.why_it_ended())
             time.sleep(POLL_SECONDS)
-        watch(answered + len(records.new_lines()))
+        watch.answered(answered + len(records.new_lines()))
         return Ending(client.returncode, _error(client.returncode, log, said))
 
 

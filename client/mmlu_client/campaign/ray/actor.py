@@ -24,7 +24,7 @@ from mmlu_client.campaign.ray.cores import claim_cores
 from mmlu_client.campaign.ray.inputs import Input, unpack, with_inputs
 from mmlu_client.campaign.ray.node_folder import node_folder
 from mmlu_client.campaign.tail import Tail
-from mmlu_client.campaign.worker import Ending
+from mmlu_client.campaign.worker import Ending, Watch
 
 # How long a call waits for something new.
 NEWS_SECONDS = 1.0
@@ -161,7 +161,7 @@ class _Attempt:
 
     def make(self, worker: LocalWorker, cell: Cell, is_stopped: Callable[[], bool]) -> None:
         try:
-            self.ending = worker.measure(cell, self.folder, self._take, is_stopped)
+            self.ending = worker.measure(cell, self.folder, Watch(self._take), is_stopped)
         except Exception as error:
             self.ending = Ending(None, reason_of(error))
         finally:

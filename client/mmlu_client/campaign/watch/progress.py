@@ -76,13 +76,22 @@ class CampaignProgress:
         """Show that a cell has another state."""
         with self._lock:
             seen = self._cells[cell.name]
-            seen.state = state.state
+            seen.state, seen.lacks_resources = state.state, False
             if state.state == RUNNING:
                 seen.where, seen.answered, seen.questions = state.attempts[-1].where, 0, None
             self._metrics.changed(cell, state)
             measured = self._measured(cell) if state.state == FINISHED else None
             self._metrics.measured(cell, measured)
             self._display.changed(seen, self._text(cell, state, measured))
+
+    def waits(self, cell: Cell) -> None:
+        """Show that a cell whose turn has come waits for resources; once, however often it is called."""
+        with self._lock:
+            seen = self._cells[cell.name]
+            if not seen.lacks_resources:
+                seen.lacks_resources = True
+                self._metrics.waits(cell)
+                self._display.waits(seen)
 
     def answered(self, cell: Cell, questions: int) -> None:
         """Take how many questions of a cell that is on are answered; with a reference, twice each."""
