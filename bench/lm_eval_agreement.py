@@ -35,11 +35,12 @@ from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.prompts.tokenizer import named_tokenizer
 from trt_common.command_line.values import count
+from trt_common.program import program
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
 
 from bench.agreement import Agreement, Document, Place, Scored, print_agreement
-from tools.server_process import ServerProcess, program
+from tools.server_process import ServerProcess
 
 
 @dataclass(frozen=True)

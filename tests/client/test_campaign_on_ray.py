@@ -18,15 +18,16 @@ import pytest
 from client_process import command, the_error
 from double import HOLD, Double, Verdict
 from mmlu import write_benchmark
-from processes import program
 from run_files import records, summary
 from tokenizer_kinds import byte_level, tokenizer_files
+from trt_common.program import program
+from waiting import SECONDS, wait_until
 
 from tools.free_port import free_port
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trt-server[ray]'")
 
-from ray_cluster import CORES, SECONDS, RayCluster, wait_until
+from ray_cluster import CORES, RayCluster
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = tokenizer_files(byte_level())

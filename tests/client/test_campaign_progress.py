@@ -24,11 +24,12 @@ from compared_campaign import CELLS, FINISHED, ComparedCampaign, json_rows
 from double import Double
 from mmlu import write_benchmark
 from mmlu_client.campaign.watch.display import BarDisplay, CellProgress, LineDisplay
-from processes import program
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from run_files import summary, wait_for_records
+from terminal_output import read_to_end
 from tokenizer_kinds import byte_level, tokenizer_files
+from trt_common.program import program
 
 # What Prometheus sends along with every scrape.
 SCRAPER = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}
@@ -251,19 +252,10 @@ def test_on_a_terminal_there_are_bars(tmp_path: Path) -> None:
             env={**os.environ, "COLUMNS": "100", "TERM": "xterm"},
         )
         os.close(theirs)
-        shown = b""
-        while chunk := read(ours):
-            shown += chunk
+        shown = read_to_end(ours)
         assert process.wait(SECONDS) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert re.search(r"cells +\S+ 0/2 .*1 running", text)
     assert re.search(r"cells +\S+ 1/2 ", text)
     assert re.search(r"r1 +\S+ [1-3]/4 .*local", text)
     assert "mmlu-client: one+all+r2 is finished, 2 of 2: acc " in text
-
-
-def read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # how Linux says that the other end is closed
-        return b""

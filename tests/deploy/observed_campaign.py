@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import ServerProcess, program
+from processes import ServerProcess
+from trt_common.program import program
 
 from tools.free_port import free_port
 from tools.watching.prometheus import Prometheus

@@ -71,11 +71,6 @@ def end_child(process: subprocess.Popen[bytes], seconds: float) -> None:
         process.wait()
 
 
-def program(name: str) -> str:
-    """Return the path of a program of this installation."""
-    return str(Path(sys.executable).parent / name)
-
-
 def foreign_variables() -> list[str]:
     """Return the variables of the environment that would set flags, and that cells do not get."""
     return sorted(name for name in os.environ if name.startswith(VARIABLES) and name not in KEPT)

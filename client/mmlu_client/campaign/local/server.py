@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from trt_common.one_line import one_line
+from trt_common.program import program
 
 from mmlu_client.campaign.cell import ServerSetting
-from mmlu_client.campaign.local.child import end_child, program, start_child
+from mmlu_client.campaign.local.child import end_child, start_child
 from mmlu_client.campaign.local.share import Share
 from mmlu_client.campaign.tail import Tail
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trt_common.one_line import one_line, printable
+from trt_common.program import program
 
 from mmlu_client.campaign.cell import Cell, ServerSetting
 from mmlu_client.campaign.folder import CLIENT_LOG
-from mmlu_client.campaign.local.child import end_child, program, start_child
+from mmlu_client.campaign.local.child import end_child, start_child
 from mmlu_client.campaign.local.server import ServerLostError, StartedServer
 from mmlu_client.campaign.local.share import Share
 from mmlu_client.campaign.tail import Tail
