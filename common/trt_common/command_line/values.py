@@ -25,13 +25,16 @@ def whole(least: int, most: int | None = MOST, what: str | None = None) -> Calla
 
     def read(text: str) -> int:
         digits = text.strip()
-        is_whole = digits.isascii() and digits.isdigit()
-        if not is_whole or int(digits) < least:
+        try:
+            found = int(digits) if digits.isascii() and digits.isdigit() else None
+        except ValueError:  # more digits than Python reads
+            found = None
+        if found is None or found < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-        if most is not None and int(digits) > most:
+        if most is not None and found > most:
             limit = "" if str(most) in what else f" to {most}"
             raise argparse.ArgumentTypeError(f"{text!r} is not {what}{limit}")
-        return int(digits)
+        return found
 
     return read
 
