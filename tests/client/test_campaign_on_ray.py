@@ -209,11 +209,11 @@ def test_a_cell_waits_until_its_resources_are_free(folder: Path, cluster: RayClu
         text = f"{asks(one=one, two=two, three=three)}resources: {{cpus: {CORES}}}\n"
         with Campaign(folder, text, cluster, "--parallel", "3", "--metrics-port", str(port)) as campaign:
             try:
-                lacking = 'mmlu_campaign_cells_without_resources{campaign="file"} 1.0'
-                wait_until(lambda: lacking in metrics(port), "no cell waits for resources")
                 wait_until(
                     lambda: sum(map(campaign.answered, names)) == 2 * BEFORE, "not all answers come back"
                 )
+                lacking = 'mmlu_campaign_cells_without_resources{campaign="file"} 1.0'
+                wait_until(lambda: lacking in metrics(port), "no cell waits for resources")
                 (late,) = (name for name in names if not campaign.answered(name))
                 told = metrics(port)
                 assert 'mmlu_campaign_cells{campaign="file",state="waiting"} 1.0' in told
