@@ -19,7 +19,6 @@ import json
 import multiprocessing
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from multiprocessing.connection import Connection
@@ -29,12 +28,13 @@ from typing import Any
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from mmlu_client.config.flag_values import count
 from mmlu_client.data.question import LETTERS, Question
 from mmlu_client.prompts.format import FORMATS
 from scoring.v1 import scoring_pb2 as pb
 from trt_common.command_line.streams import take_any_text
+from trt_common.command_line.values import count
 from trt_common.demo import FOLDER
+from trt_common.program import program
 
 SERVICE = "scoring.v1.Scoring"
 FILLER = "The committee found that each of the statements before it was true of the second case only."
@@ -147,8 +147,7 @@ async def _serve(port: Connection) -> None:
 
 def measure(port: int, data: Path, output: Path) -> dict[str, Any]:
     """Run the client once; return its summary, and the most memory it held in MiB."""
-    program = Path(sys.executable).parent / "mmlu-client"
-    command = [program, "--url", f"localhost:{port}", "--data", data, "--output", output]
+    command = [program("mmlu-client"), "--url", f"localhost:{port}", "--data", data, "--output", output]
     command += ["--concurrency", "64", "--max-prompt-tokens", "model"]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -32,11 +32,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from mmlu_client.config.flag_values import count
 from mmlu_client.data.benchmark import load_benchmark
 from trt_common.command_line.streams import take_any_text
+from trt_common.command_line.values import count
+from trt_common.program import program
 
-from tools.server_process import ServerProcess, program
+from tools.server_process import ServerProcess
 
 FAKES = Path(__file__).parents[1] / "tests" / "fakes"
 

@@ -8,17 +8,17 @@ import queue
 import resource
 import signal
 import subprocess
-import sys
 import threading
 import urllib.request
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
+from trt_common.program import program
 
 START_SECONDS = 60.0
 # What is installed beside it changes no test: on a CPU that is the engine, where a test does not name one.
@@ -101,6 +101,11 @@ class ServerProcess:
     def wait(self) -> int:
         return self.process.wait(timeout=START_SECONDS)
 
+    def health(self) -> int:
+        """What it says of its health."""
+        stub = health_pb2_grpc.HealthStub(self.channel())
+        return int(stub.Check(health_pb2.HealthCheckRequest()).status)
+
     @property
     def http(self) -> str:
         """The address of a server that was started with `--http-port`."""
@@ -133,11 +138,6 @@ class ServerProcess:
 
 def _allow(descriptors: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-
-
-def program(name: str) -> str:
-    """A console script of the environment that runs the tests."""
-    return str(Path(sys.executable).parent / name)
 
 
 # Whatever else runs here.

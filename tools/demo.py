@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 from trt_common.command_line.streams import take_any_text
+from trt_common.program import program
 
-from tools.server_process import ServerProcess, program
+from tools.server_process import ServerProcess
 
 
 def main() -> int:

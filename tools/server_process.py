@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import textwrap
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
+
+from trt_common.program import program
 
 STOP_SECONDS = 60.0
 
@@ -75,8 +75,3 @@ def _wrapped(text: str) -> str:
     """Wrap a text to the width of this terminal, between words only."""
     width = shutil.get_terminal_size().columns
     return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-
-
-def program(name: str) -> str:
-    """Return the path of a console script of this environment."""
-    return str(Path(sys.executable).parent / name)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from processes import program
+from trt_common.program import program
 
 SECONDS = 60.0
 

@@ -6,15 +6,13 @@ import contextlib
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
+from waiting import wait_until
 
-# On a machine that has much else to do.
-SECONDS = 200.0
 STORE_BYTES = 80 * 2**20
 WORKER = "ray::CellActor"
 CORES = len(os.sched_getaffinity(0))
@@ -95,13 +93,6 @@ class RayCluster:
                 self._nodes.remove(node)
                 return
         raise AssertionError("no node has a worker")
-
-
-def wait_until(holds: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.05)
 
 
 def _title(process: psutil.Process) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
-from client_process import SECONDS
+from waiting import wait_until
 
 
 def records(output: Path) -> list[dict[str, Any]]:
@@ -29,7 +28,4 @@ def manifest(output: Path) -> dict[str, Any]:
 
 def wait_for_records(output: Path, count: int) -> None:
     path = output / "records.jsonl"
-    deadline = time.monotonic() + SECONDS
-    while not path.exists() or path.read_bytes().count(b"\n") < count:
-        assert time.monotonic() < deadline, f"never {count} records"
-        time.sleep(0.02)
+    wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= count, f"never {count} records")

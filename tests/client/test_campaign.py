@@ -6,9 +6,7 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from google.rpc import code_pb2
 from mmlu import write_benchmark
 from run_files import manifest, records, summary
 from tokenizer_kinds import byte_level, tokenizer_files
+from waiting import wait_until
 
 TOKENIZER = tokenizer_files(byte_level())
 QUESTIONS = 11
@@ -46,13 +45,6 @@ def starts(output: Path, server: str) -> int:
     logs = (output / "servers" / server).glob("*.log")
     lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     return sum(line.get("event") == "serving" for line in lines)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.02)
 
 
 def started_by(process: ClientProcess) -> dict[str, psutil.Process]:

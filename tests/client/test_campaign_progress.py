@@ -23,12 +23,13 @@ from client_process import SECONDS, ClientProcess, client, the_error
 from compared_campaign import CELLS, FINISHED, ComparedCampaign, json_rows
 from double import Double
 from mmlu import write_benchmark
-from mmlu_client.campaign.watch.display import CellProgress, LineDisplay
-from processes import program
+from mmlu_client.campaign.watch.display import BarDisplay, CellProgress, LineDisplay
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from run_files import summary, wait_for_records
+from terminal_output import read_to_end
 from tokenizer_kinds import byte_level, tokenizer_files
+from trt_common.program import program
 
 # What Prometheus sends along with every scrape.
 SCRAPER = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}
@@ -148,6 +149,26 @@ def test_a_long_cell_has_a_line_now_and_then() -> None:
     assert after(0, 1000) == []
 
 
+def test_a_cell_that_waits_for_resources_has_a_line_and_a_bar_that_say_it() -> None:
+    written = io.StringIO()
+    cell = CellProgress("a+r1", "r1", "waiting")
+    LineDisplay(Console(file=written)).waits(cell)
+    assert written.getvalue() == "mmlu-client: a+r1 waits for resources\n"
+    terminal = io.StringIO()
+    display = BarDisplay(Console(file=terminal, force_terminal=True, width=100))
+    display.found(cell)
+    display.waits(cell)
+    cell.state, cell.where = "running", "Ray node 7"
+    display.changed(cell, "a+r1 begins on Ray node 7")
+    display.close()
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    first, _, last = drawn.rpartition("cells ")
+    assert re.search(r"r1 +\S+ .*waits for resources", first)
+    assert "1 running" in last
+    assert re.search(r"r1 +\S+ .*Ray node 7", last)
+    assert "waits for resources" not in last
+
+
 def test_metrics_of_a_campaign_that_is_on_and_their_end(held: HeldCampaign) -> None:
     assert held.address.startswith("http://127.0.0.2:")
     first, second = "one+all+hendrycks+r1", "one+all+hendrycks+r2"
@@ -231,19 +252,10 @@ def test_on_a_terminal_there_are_bars(tmp_path: Path) -> None:
             env={**os.environ, "COLUMNS": "100", "TERM": "xterm"},
         )
         os.close(theirs)
-        shown = b""
-        while chunk := read(ours):
-            shown += chunk
+        shown = read_to_end(ours)
         assert process.wait(SECONDS) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert re.search(r"cells +\S+ 0/2 .*1 running", text)
     assert re.search(r"cells +\S+ 1/2 ", text)
     assert re.search(r"r1 +\S+ [1-3]/4 .*local", text)
     assert "mmlu-client: one+all+r2 is finished, 2 of 2: acc " in text
-
-
-def read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # how Linux says that the other end is closed
-        return b""

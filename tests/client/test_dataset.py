@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from benchmarks import write_parquet
 from mmlu import MMLU, needs_mmlu, rows, write_benchmark, write_csv
 from mmlu_client.data.benchmark import Benchmark, load_benchmark
 from mmlu_client.data.hub import read_hub
@@ -26,12 +25,6 @@ HUB_ROWS: list[dict[str, Any]] = [
     for subject in ("beta", "alpha")
     for n in range(6)
 ]
-
-
-def write_parquet(path: Path, content: list[dict[str, Any]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(content), path)
-    return path
 
 
 def write_hub(folder: Path) -> Path:

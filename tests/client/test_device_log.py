@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from pathlib import Path
 
 import pytest
-from client_process import SECONDS, ClientProcess, client
+from client_process import ClientProcess, client
 from double import Double, Verdict, queue_full
 from mmlu import write_benchmark
 from run_files import summary
 from tokenizer_kinds import byte_level, tokenizer_files
+from waiting import wait_until
 
 TOKENIZER = tokenizer_files(byte_level())
 FULL_DISK = 60_000
@@ -26,10 +26,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def wait_for_whole_line(path: Path) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not path.exists() or not path.read_bytes().endswith(b"\n"):
-        assert time.monotonic() < deadline, f"never a line in {path.name}"
-        time.sleep(0.02)
+    wait_until(lambda: path.exists() and path.read_bytes().endswith(b"\n"), f"never a line in {path.name}")
 
 
 def test_a_disk_that_was_full_for_a_moment_costs_readings_alone(data: Path, output: Path) -> None:

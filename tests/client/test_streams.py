@@ -11,8 +11,8 @@ import pytest
 from client_process import SECONDS
 from double import Double
 from mmlu import write_benchmark
-from processes import program
 from tokenizer_kinds import byte_level, tokenizer_files
+from trt_common.program import program
 
 TOKENIZER = tokenizer_files(byte_level())
 NOTICE = "Gewichte zufällig ≠ gelernt"

@@ -11,9 +11,9 @@ import pytest
 from client_process import SECONDS, command
 from double import Double
 from mmlu import write_benchmark
-from processes import program
 from run_files import summary
 from tokenizer_kinds import byte_level, tokenizer_files
+from trt_common.program import program
 
 TOKENIZER = tokenizer_files(byte_level())
 

@@ -22,11 +22,12 @@ from client_process import command as cold_command
 from compared_campaign import json_rows, write_campaign_of
 from double import Double
 from harness_tasks import COUNTS, write_tasks
-from processes import ServerProcess, program
+from processes import ServerProcess
 from run_files import manifest, page, records, summary, wait_for_records
 from test_client_metrics import scrape
 from tokenizer_kinds import byte_level, tokenizer_files
 from trt_common import demo
+from trt_common.program import program
 from warm_commands import WarmCommands
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed")

@@ -17,10 +17,11 @@ from mmlu_client.report.table import Row
 from mmlu_client.report.terminal import stacked
 from mmlu_client.rundir.record import INFER, Record
 from mmlu_client.watch.progress import LineProgress, Tally
-from processes import program
 from rich.console import Console
 from run_files import page, summary
+from terminal_output import read_to_end
 from tokenizer_kinds import byte_level, tokenizer_files
+from trt_common.program import program
 
 TOKENIZER = tokenizer_files(byte_level())
 NOTICE = "demo model: small, trained for this demonstration; its questions are not MMLU"
@@ -152,9 +153,7 @@ def test_on_a_terminal_each_subject_is_shown(data: Path, output: Path) -> None:
             env={**os.environ, "COLUMNS": "80"},
         )
         os.close(theirs)
-        shown = b""
-        while chunk := read(ours):
-            shown += chunk
+        shown = read_to_end(ours)
         process.wait(SECONDS)
     lines = shown.decode().replace("\r", "").splitlines()
     figures = summary(output)
@@ -162,13 +161,6 @@ def test_on_a_terminal_each_subject_is_shown(data: Path, output: Path) -> None:
     assert f"STEM            {figures['acc_by_group']['stem']['acc']:.3f}" in lines[1]
     assert any(f"anatomy   {figures['acc_by_subject']['anatomy']['acc']:.3f}" in line for line in lines)
     assert max(len(line) for line in lines if not line.startswith("written to")) <= 80
-
-
-def read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # how Linux says that the other end is closed
-        return b""
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ from mmlu_client.errors import StreamLostError
 from mmlu_client.service import connection
 from mmlu_client.service.access import Access
 from mmlu_client.service.address import parse_address
-from processes import ServerProcess, program
+from processes import ServerProcess
 from run_files import manifest, records, summary, wait_for_records
+from terminal_output import read_to_end
+from trt_common.program import program
 from trt_common.version import version
 
 from tools.server_process import ServerProcess as PinnedServer
@@ -158,20 +160,11 @@ def test_demo_on_a_terminal_shows_its_progress(server: ServerProcess, tmp_path: 
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
     )
     os.close(theirs)
-    shown = b""
-    while chunk := read(ours):
-        shown += chunk
+    shown = read_to_end(ours)
     process.communicate(timeout=SECONDS)
     assert process.returncode == 0
     for words in (b"total", b"beta", b"6/6", b"acc 0.", b"tokens/s"):
         assert words in shown
-
-
-def read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # how Linux says that the other end is closed
-        return b""
 
 
 def test_figures_that_cannot_be_printed_are_on_disk(server: ServerProcess, tmp_path: Path) -> None:

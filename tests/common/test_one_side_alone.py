@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from client_process import command
 from fake_gpu_machine import gpu_machine
-from processes import ServerProcess, program
+from processes import ServerProcess
 from run_files import summary
+from trt_common.program import program
 
 ROOT = Path(__file__).parents[2]
 ABSENT = ROOT / "tests" / "fakes" / "absent"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from processes import ServerProcess
 from score_requests import ids_prompt, request
 from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
+from waiting import wait_until
 
 SECONDS = 60.0
 LIMITS = (
@@ -68,14 +68,6 @@ class HoldingMachine:
 
     def start(self, model: Path, *arguments: str) -> ServerProcess:
         return ServerProcess("--model", str(model), *LIMITS, *arguments, environment=self.environment)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < end, "it never came to that"
-        # Metrics take the server some milliseconds to tell.
-        time.sleep(0.02)
 
 
 def held_request(token: int, id: str = "") -> pb.ScoreRequest:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from checkpoints import write_checkpoint
 from fake_gpu_machine import gpu_machine
-from processes import FREE_PORTS, ServerProcess, program, run_program
+from processes import FREE_PORTS, ServerProcess, run_program
+from trt_common.program import program
 
 DAY = 86400
 

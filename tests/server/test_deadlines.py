@@ -18,13 +18,13 @@ from holding_machine import (
     fill_ready,
     occupy,
     wait_for_depth,
-    wait_until,
 )
 from http_client import ask
 from processes import ServerProcess
 from score_requests import ids_request, slow_request
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
 from trt_server.scheduling.speed import BatchSpeed
+from waiting import wait_until
 
 NOT_COMPUTED = "trt_server_requests_not_computed_total"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,11 +15,12 @@ import numpy as np
 import pytest
 from checkpoints import reference_logprobs
 from fake_gpu_machine import gpu_machine
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from holding_machine import ask_in_order
 from processes import FREE_PORTS, ServerProcess, run_program
 from score_requests import ids_prompt, ids_request, request
 from scoring.v1 import scoring_pb2 as pb
+from waiting import wait_until
 
 NAME = "NVIDIA A100-SXM4-40GB"
 LIMITS = ("--max-prompt-tokens", "250", "--prefix-cache-bytes", "0", "--precision", "fp32")
@@ -66,24 +66,12 @@ def start(folder: Path, machine: Machine, *arguments: str) -> ServerProcess:
     return ServerProcess("--model", str(folder), *LIMITS, *arguments, environment=machine.environment)
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.02)
-
-
 def idle_stub(server: ServerProcess) -> Any:
     """Of a server whose engines all wait for work: one that has not yet come to that takes none of it."""
     stub = server.wait_until_serving().stub()
     for _ in range(4):
         stub.Score(ids_request(3), timeout=SECONDS)
     return stub
-
-
-def health_of(server: ServerProcess) -> int:
-    stub = health_pb2_grpc.HealthStub(server.channel())
-    return int(stub.Check(health_pb2.HealthCheckRequest()).status)
 
 
 def waiting(server: ServerProcess) -> float:
@@ -269,7 +257,7 @@ def test_a_stop_waits_for_every_device(llama_folder: Path, machine: Machine) -> 
         # Four lie assembled, two a device.
         wait_until(lambda: waiting(server) == 1)
         server.signal(signal.SIGTERM)
-        wait_until(lambda: health_of(server) == health_pb2.HealthCheckResponse.NOT_SERVING)
+        wait_until(lambda: server.health() == health_pb2.HealthCheckResponse.NOT_SERVING)
         assert not any(call.done() for call in calls)
         machine.let_go(HELD)
         for one, call in zip(asked[:2], calls, strict=True):
@@ -292,7 +280,7 @@ def test_a_lost_device_ends_the_server_and_not_what_was_accepted(
         wait_until(lambda: waiting(server) == 2)
         machine.let_go(LOSING)
         assert_unavailable(losing)
-        wait_until(lambda: health_of(server) == health_pb2.HealthCheckResponse.NOT_SERVING)
+        wait_until(lambda: server.health() == health_pb2.HealthCheckResponse.NOT_SERVING)
         assert_unavailable(stub.Score.future(ids_request(3), timeout=SECONDS))
         machine.let_go(HELD)
         assert_right(llama_folder, held_request(), held.result())

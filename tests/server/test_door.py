@@ -12,11 +12,11 @@ import pytest
 from checkpoints import write_checkpoint
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
-from holding_machine import wait_until
 from http_client import ask
 from processes import ServerProcess
 from score_requests import ids_prompt, ids_request, request
 from scoring.v1 import scoring_pb2 as pb
+from waiting import wait_until
 
 StatusCode = grpc.StatusCode
 SCORE = "/scoring.v1.Scoring/Score"

@@ -20,11 +20,11 @@ from holding_machine import (
     held_request,
     occupy,
     wait_for_depth,
-    wait_until,
 )
 from processes import ServerProcess
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
+from waiting import wait_until
 
 TOKEN = 100
 

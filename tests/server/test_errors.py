@@ -23,11 +23,11 @@ from holding_machine import (
     fill_ready,
     occupy,
     wait_for_depth,
-    wait_until,
 )
 from processes import ServerProcess
 from score_requests import ids_prompt, ids_request, request, slow_request
 from scoring.v1 import scoring_pb2 as pb
+from waiting import wait_until
 
 StatusCode = grpc.StatusCode
 # Begins a batch that is held until the test lets it go.

@@ -24,7 +24,6 @@ from holding_machine import (
     occupy,
     stub_of_its_own,
     wait_for_depth,
-    wait_until,
 )
 from instant_engine import Instant, Zeros
 from score_requests import ids_request
@@ -36,6 +35,7 @@ from trt_server.scheduling.group import EngineGroup
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.queue import RequestQueue
 from trt_server.scheduling.request import ScoringRequest
+from waiting import wait_until
 
 # Each begins a batch of its own, which is held until the test lets it go.
 TOKENS = range(100, 116)

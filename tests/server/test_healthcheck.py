@@ -10,8 +10,9 @@ from pathlib import Path
 
 import trustme
 from certificates import Authority
-from holding_machine import HoldingMachine, occupy, wait_until
+from holding_machine import HoldingMachine, occupy
 from processes import ServerProcess
+from waiting import wait_until
 
 
 def test_a_server_that_serves_is_healthy(server: ServerProcess) -> None:

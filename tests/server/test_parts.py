@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from holding_machine import ENGINE_DEPTH, SECONDS, HoldingMachine, ask_in_order, stub_of_its_own, wait_until
+from holding_machine import ENGINE_DEPTH, SECONDS, HoldingMachine, ask_in_order, stub_of_its_own
 from processes import ServerProcess
 from score_requests import ids_prompt, ids_request, request
 from scoring.v1 import scoring_pb2 as pb
 from trt_server.scheduling.batching import Batching
+from waiting import wait_until
 
 TOLERANCE = 1e-4
 

@@ -15,9 +15,10 @@ import pytest
 from checkpoints import edit_config, write_checkpoint
 from fake_gpu_machine import gpu_machine
 from hub import Hub
-from processes import FREE_PORTS, ServerProcess, program, run_program
+from processes import FREE_PORTS, ServerProcess, run_program
 from small_disk import small_disk
 from trt_common.model.geometry import read_geometry
+from trt_common.program import program
 from trt_server.devices.memory import host_memory
 from trt_server.model.dummy import GEOMETRIES
 

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from checkpoints import reference_logprobs, write_checkpoint
 from fake_gpu_machine import GENERATIONS, RTX, gpu_machine
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from processes import FREE_PORTS, ServerProcess, run_program
 from score_requests import ids_prompt, ids_request, request
 from scoring.v1 import scoring_pb2 as pb
@@ -41,11 +41,6 @@ def run_once(folder: Path, environment: dict[str, str], *arguments: str) -> Any:
     common = ("--model", str(folder), *LIMITS, *FREE_PORTS)
     words = (*command, *common, *arguments[len(command) :])
     return run_program("trt-server", *words, env={**os.environ, **environment})
-
-
-def health_of(server: ServerProcess) -> int:
-    stub = health_pb2_grpc.HealthStub(server.channel())
-    return int(stub.Check(health_pb2.HealthCheckRequest()).status)
 
 
 def assert_agrees(
@@ -180,7 +175,7 @@ def test_more_candidates_than_the_plan_takes_are_refused(llama_folder: Path, tmp
             stub.Score(request(ids_prompt([1], range(65))), timeout=60)
         assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert "prompt 0 has 65 candidates, the engine's limit is 64" in str(error.value.details())
-        assert health_of(server) == health_pb2.HealthCheckResponse.SERVING
+        assert server.health() == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_more_candidates_than_the_plan_takes_fail_no_request_beside_theirs(
@@ -406,7 +401,7 @@ def test_lost_engine_is_unavailable_and_not_serving(losing_server: ServerProcess
         details = str(error.value.details())
         assert "no kernel image" in details or "unspecified launch failure" in details
         assert "started again" in details
-    assert health_of(losing_server) == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert losing_server.health() == health_pb2.HealthCheckResponse.NOT_SERVING
     losing_server.signal(signal.SIGTERM)
     assert losing_server.wait() == 0, losing_server.lines[-5:]
 

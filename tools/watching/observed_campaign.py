@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.server_process import program
+from trt_common.program import program
+
 from tools.watching.prometheus import Prometheus
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.server_process import program
+from trt_common.program import program
+
 from tools.watching.prometheus import Prometheus
 
 # A scrape and an evaluation of the rules take up to a second each; one second is a reserve.

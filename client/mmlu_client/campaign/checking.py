@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from trt_common.one_line import one_line
+from trt_common.program import program
 
 from mmlu_client.campaign.cell import ServerSetting
 from mmlu_client.campaign.file.errors import CampaignFileError
-from mmlu_client.campaign.local.child import own_environment, program
+from mmlu_client.campaign.local.child import own_environment
 
 # Checks that run at the same time.
 AT_ONCE = 4

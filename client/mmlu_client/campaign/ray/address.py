@@ -6,7 +6,8 @@ import os
 import socket
 import subprocess
 
-from mmlu_client.campaign.local.child import program
+from trt_common.program import program
+
 from mmlu_client.errors import InputError
 
 ADDRESS = "RAY_ADDRESS"
