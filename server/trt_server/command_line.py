@@ -9,7 +9,8 @@ from trt_common.command_line.option import add_options, read_options
 from trt_common.command_line.parser import FlagParser, OneLineParser
 
 from trt_server import flag_values as values
-from trt_server.settings import LEAST_REQUEST_BYTES, REQUEST_BYTE_MEMORY, Settings
+from trt_server.request_memory.cost import LEAST_REQUEST_BYTES, REQUEST_BYTE_MEMORY
+from trt_server.settings import Settings
 
 PROGRAM = "trt-server"
 SERVE, BUILD, CHECK, CACHE = "serve", "build", "check", "cache"

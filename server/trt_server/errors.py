@@ -1,9 +1,10 @@
-"""The server's errors, each with the gRPC status that it is answered with."""
+"""The server's errors, each with the status that a request is answered with."""
 
 from __future__ import annotations
 
-import grpc
 from trt_common.one_line import one_line, reason_of, shortened
+
+from trt_server.status import Status
 
 # Of an error's text, which a call's trailers hold twice: gRPC's clients take 8 KiB of them, and every byte of
 # it may become three there.
@@ -20,86 +21,100 @@ class ScoringError(Exception):
     """A request cannot be answered. The text is for the caller.
 
     Attributes:
-        status: The gRPC status that the request is answered with.
+        status: What the request is answered with.
         retry_after_seconds: When to ask again; None: asking again does not help.
     """
 
-    status = grpc.StatusCode.INTERNAL
+    status = Status.INTERNAL
     retry_after_seconds: float | None = None
 
 
 class InvalidRequestError(ScoringError):
     """The request itself is wrong, and asking again does not help."""
 
-    status = grpc.StatusCode.INVALID_ARGUMENT
+    status = Status.INVALID_ARGUMENT
 
 
 class OutOfRangeError(ScoringError):
     """A prompt is longer than the engine takes, or more positions are asked for."""
 
-    status = grpc.StatusCode.OUT_OF_RANGE
+    status = Status.OUT_OF_RANGE
 
 
 class NotAdmittedError(ScoringError):
     """The caller has not shown that it may use the server."""
 
-    status = grpc.StatusCode.UNAUTHENTICATED
+    status = Status.UNAUTHENTICATED
 
 
-class QueueFullError(ScoringError):
+class NoRoomError(ScoringError):
+    """There is no room for a request at present."""
+
+    status = Status.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        """Say so to the caller.
+
+        Args:
+            message: What is full, and what to do.
+            retry_after_seconds: When to ask again.
+        """
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class QueueFullError(NoRoomError):
     """More requests wait than the queue holds."""
 
-    status = grpc.StatusCode.RESOURCE_EXHAUSTED
 
-    def __init__(self, message: str, retry_after_seconds: float) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
-
-
-class BudgetSpentError(ScoringError):
+class BudgetSpentError(NoRoomError):
     """Requests take all of the memory that there is for them."""
-
-    status = grpc.StatusCode.RESOURCE_EXHAUSTED
-
-    def __init__(self, message: str, retry_after_seconds: float) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
 
 
 class NotReceivedError(ScoringError):
     """A request has not come whole in the time for it."""
 
-    status = grpc.StatusCode.DEADLINE_EXCEEDED
+    status = Status.DEADLINE_EXCEEDED
 
 
 class LateError(ScoringError):
     """The caller's deadline passes before the request can be answered."""
 
-    status = grpc.StatusCode.DEADLINE_EXCEEDED
+    status = Status.DEADLINE_EXCEEDED
+
+
+class NotServingError(ScoringError):
+    """The server takes no work at present."""
+
+    status = Status.UNAVAILABLE
+
+
+class NotLoadedError(NotServingError):
+    """The engine is still being loaded."""
 
 
 class DrainingError(ScoringError):
     """The server is going away and takes no new work."""
 
-    status = grpc.StatusCode.UNAVAILABLE
+    status = Status.UNAVAILABLE
 
 
 class EngineLostError(ScoringError):
     """An engine has failed for good; the process has to be started again."""
 
-    status = grpc.StatusCode.UNAVAILABLE
+    status = Status.UNAVAILABLE
 
 
 class NoReferenceError(ScoringError):
     """The reference engine was asked for and none is loaded."""
 
-    status = grpc.StatusCode.UNIMPLEMENTED
+    status = Status.UNIMPLEMENTED
 
 
 class NoTokenizerError(ScoringError):
     """The model has no tokenizer, or none that loads, so that only token ids can be scored."""
 
-    status = grpc.StatusCode.NOT_FOUND
+    status = Status.NOT_FOUND
 
 
 def failure(error: BaseException) -> ScoringError:

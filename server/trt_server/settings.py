@@ -9,6 +9,7 @@ from trt_common.command_line.option import option
 
 from trt_server import flag_values as values
 from trt_server.observe import log
+from trt_server.request_memory.cost import MESSAGE_COPIES, REQUEST_BYTE_MEMORY
 
 ENGINES = ("auto", "tensorrt", "onnxruntime", "openvino", "torch")
 REFERENCES = ("torch",)
@@ -16,13 +17,10 @@ PRECISIONS = ("fp16", "fp32", "bf16")
 
 # No batch is much longer, so that no caller waits much longer for another one's.
 BATCH_SECONDS = 5.0
+# A batch that takes so many times as long as others like it is not just slow.
+STALL_FACTOR = 20
 
 MODEL, LIMITS, PORTS, ACCESS, LOGS = "model and engine", "limits", "ports", "access", "logs"
-
-# Bytes of memory that a request's bytes become, each of them: messages, token ids and arrays.
-REQUEST_BYTE_MEMORY = 12
-# No limit on a request's bytes is lower: that of the health service's messages, among others.
-LEAST_REQUEST_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -119,8 +117,9 @@ class Settings:
     )
     request_memory: int = option(
         LIMITS,
-        "memory that requests may take, from their first byte to their answer, as 500MB or 2GiB: one that is "
-        "being received counts as the longest that may be, one that waits as 12 times its bytes or more",
+        "memory that requests may take, from their first byte to their answer, as 500MB or 2GiB: while a "
+        f"message of gRPC is received it counts as {MESSAGE_COPIES} times the longest that may be; a request "
+        f"that waits, and a body over HTTP, as {REQUEST_BYTE_MEMORY} times its bytes or more",
         type=values.byte_count,
         default=1024 * 1024 * 1024,
     )
@@ -157,8 +156,8 @@ class Settings:
     )
     stall_timeout: float = option(
         LIMITS,
-        "seconds for a batch, or 20 times what it should take if that is more, until health is NOT_SERVING; "
-        "0: never",
+        f"seconds for a batch, or {STALL_FACTOR} times what it should take if that is more, until health is "
+        "NOT_SERVING; 0: never",
         type=values.seconds,
         default=60.0,
     )

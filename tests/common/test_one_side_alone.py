@@ -80,6 +80,16 @@ def test_every_module_of_the_server_is_imported_without_the_clients_packages(tmp
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "folder", ["cache", "devices", "engines", "model", "request_memory", "scheduling", "threads"]
+)
+def test_what_computes_knows_no_port(tmp_path: Path, folder: str) -> None:
+    """Neither gRPC nor HTTP is imported with it. The module of the reference wants PyTorch."""
+    environment = without({"grpc", "aiohttp"}, gpu_machine(tmp_path))
+    done = run_python(IMPORT_ALL, environment, f"trt_server.{folder}", "trt_server.engines.torch")
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_module_of_the_client_is_imported_without_the_servers_packages() -> None:
     done = run_python(IMPORT_ALL, without(SERVERS_OWN), "mmlu_client", *OF_LM_EVAL, *OF_RAY)
     assert done.returncode == 0, done.stderr

@@ -216,7 +216,7 @@ def exported(watched_server: ServerProcess) -> set[str]:
     """Every name that a server, a client or a rule gives a sample."""
     from mmlu_client.campaign.watch.metrics import CampaignMetrics
     from mmlu_client.watch.metrics import Metrics as ClientMetrics
-    from trt_server.observe.metrics import DEVICE_READINGS
+    from trt_server.observe.device_metrics import DEVICE_READINGS
     from trt_server.observe.metrics import Metrics as ServerMetrics
 
     registries = (ClientMetrics().registry, CampaignMetrics("any").registry, ServerMetrics().registry)

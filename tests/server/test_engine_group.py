@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from instant_engine import Instant
 from trt_server.errors import EngineLostError, ScoringError
-from trt_server.scheduling import group as engine_group
+from trt_server.scheduling import assembler
 from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.group import EngineGroup
 from trt_server.scheduling.prompt import TokenPrompt
@@ -61,7 +61,7 @@ def test_a_batch_that_cannot_be_assembled_is_refused_alone(monkeypatch: pytest.M
             raise failures.pop()
         return Work(requests, batching)
 
-    monkeypatch.setattr(engine_group, "Work", work)
+    monkeypatch.setattr(assembler, "Work", work)
 
     async def test() -> None:
         async with Group(Instant()) as group:

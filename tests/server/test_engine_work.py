@@ -9,7 +9,7 @@ from dataclasses import fields
 import numpy as np
 from scoring.v1 import scoring_pb2 as pb
 from trt_server.engines.engine import EngineTiming, Outcome, Scores
-from trt_server.observe.metrics import STAGES
+from trt_server.observe.work_metrics import STAGES
 from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.request import ScoringRequest

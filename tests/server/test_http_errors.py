@@ -47,6 +47,7 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str | None, str]] = {
     "suffix": ({**GREEDY, "prompt": IDS, "suffix": "x"}, "suffix", "before a suffix"),
     "stop": ({**GREEDY, "prompt": IDS, "stop": ["x"]}, "stop", "looks for no text"),
     "bias": ({**GREEDY, "prompt": IDS, "logit_bias": {"1": 5}}, "logit_bias", "the most likely one"),
+    "priority": ({**GREEDY, "prompt": IDS, "priority": 1}, "priority", "callers share the engine fairly"),
     "penalty": ({**GREEDY, "prompt": IDS, "presence_penalty": 1}, "presence_penalty", "send 0"),
     "too many logprobs": ({**GREEDY, "prompt": IDS, "logprobs": 21}, None, "the limit is 20"),
     "negative logprobs": ({**GREEDY, "prompt": IDS, "logprobs": -1}, "logprobs", ">= 0"),

@@ -122,6 +122,17 @@ def test_a_body_that_does_not_come_is_given_up(start: Start) -> None:
     assert metrics[USED] == 0
 
 
+def test_the_help_says_what_a_message_on_its_way_counts_as(start: Start) -> None:
+    told = re.search(
+        r"it counts as (\d+) times the longest", " ".join(run_program("trt-server", "--help").stdout.split())
+    )
+    assert told is not None
+    server = start("--max-request-bytes", "1MiB")
+    with RawConnection(server) as connection:
+        connection.send(connection.begin(SCORE), message_head(MIB) + b"x" * 100)
+        wait_until(server, lambda taken: taken == int(told[1]) * MIB)
+
+
 def test_half_sent_bodies_make_way_for_those_who_wait(start: Start) -> None:
     # Room for eight messages that are on their way.
     server = start("--request-memory", "64MiB", "--receive-timeout", "600")

@@ -7,7 +7,7 @@ import asyncio
 import psutil
 
 from trt_server.connections.limit import ConnectionLimit
-from trt_server.scheduling.background import in_background
+from trt_server.threads.background import in_background
 
 WATCH_SECONDS = 5.0
 

@@ -9,16 +9,17 @@ from aiohttp.typedefs import Handler, Middleware
 
 from trt_server.access.tokens import Tokens
 from trt_server.errors import NotAdmittedError
+from trt_server.status import Status
 
 OPEN = "/health"
 
 
-def admission(tokens: Tokens, count_request: Callable[[str], None] = lambda _: None) -> Middleware:
+def admission(tokens: Tokens, count_request: Callable[[Status], None] = lambda _: None) -> Middleware:
     """Return a middleware that raises NotAdmittedError for a request without a token that is known.
 
     Args:
         tokens: Those that let a caller in.
-        count_request: Called with the gRPC status code of each request that is not let in.
+        count_request: Called with the status of each request that is not let in.
     """
 
     @web.middleware
@@ -27,7 +28,7 @@ def admission(tokens: Tokens, count_request: Callable[[str], None] = lambda _: N
             try:
                 tokens.check(request.headers.get("Authorization"))
             except NotAdmittedError as error:
-                count_request(error.status.name)
+                count_request(error.status)
                 raise
         return await handler(request)
 

@@ -13,14 +13,14 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from scoring.v1 import scoring_pb2 as pb
 
-from trt_server.errors import NoTokenizerError, ScoringError
+from trt_server.errors import NoTokenizerError, NotServingError, ScoringError
 from trt_server.http.body import BodyReader, convert
 from trt_server.http.completions_reply import Heading, completions_reply, reply_memory
 from trt_server.http.completions_request import CompletionsRequest, completions_request, score_requests
 from trt_server.http.errors import RequestError, error_response, errors_as_objects, request_error
 from trt_server.http.models import check_model, model_card
 from trt_server.http.source import HttpSource
-from trt_server.http.tokenizer import (
+from trt_server.http.tokenizer_endpoints import (
     DetokenizeRequest,
     TokenizeRequest,
     detokenized,
@@ -31,8 +31,8 @@ from trt_server.loading.loading import Loaded
 from trt_server.loading.served_model import Limits, ServedModel
 from trt_server.loading.tokenizer import CheckpointTokenizer
 from trt_server.rpc.caller import Callers
-from trt_server.rpc.scoring import Answer, NotServingError, Scoring
-from trt_server.scheduling.step_threads import StepThreads
+from trt_server.rpc.scoring import Answer, Scoring
+from trt_server.threads.step_threads import StepThreads
 
 
 class Application:

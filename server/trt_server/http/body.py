@@ -13,16 +13,13 @@ import msgspec
 from aiohttp import web
 
 from trt_server.http.errors import RequestError
-from trt_server.rpc.byte_budget import ByteBudget, Charge
-from trt_server.scheduling.step_threads import StepThreads
-from trt_server.settings import REQUEST_BYTE_MEMORY
+from trt_server.request_memory.byte_budget import ByteBudget, Charge
+from trt_server.request_memory.cost import LARGE_BYTES, REQUEST_BYTE_MEMORY
+from trt_server.threads.step_threads import StepThreads
 
 Arguments = ParamSpec("Arguments")
 Body = TypeVar("Body")
 Made = TypeVar("Made")
-
-# What a longer body holds is made beside the event loop.
-LARGE_BYTES = 64 * 1024
 
 # As msgspec ends a message that is about one field.
 PLACE = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<where>[^`]*)`$", re.DOTALL)

@@ -8,11 +8,11 @@ import math
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-import grpc
 import msgspec
 from aiohttp import web
 
 from trt_server.errors import ScoringError, failure, told
+from trt_server.status import Status
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +22,13 @@ PASSING = (asyncio.CancelledError, ConnectionError, GeneratorExit, KeyboardInter
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 STATUSES = {
-    grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
-    grpc.StatusCode.OUT_OF_RANGE: HTTPStatus.BAD_REQUEST,
-    grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    grpc.StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
-    grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
-    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Status.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    Status.OUT_OF_RANGE: HTTPStatus.BAD_REQUEST,
+    Status.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Status.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    Status.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    Status.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+    Status.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
@@ -59,7 +59,7 @@ class RequestError(Exception):
 
 
 def request_error(error: ScoringError, where: str = "") -> RequestError:
-    """Return what an error of the service is over HTTP; its code is gRPC's status in small letters.
+    """Return what an error of the service is over HTTP; its code is the status in small letters.
 
     Args:
         error: As the service raised it.
@@ -68,7 +68,7 @@ def request_error(error: ScoringError, where: str = "") -> RequestError:
     return RequestError(
         f"{where}{error}",
         status=STATUSES.get(error.status, HTTPStatus.INTERNAL_SERVER_ERROR),
-        code=error.status.name.lower(),
+        code=error.status.value.lower(),
         retry_after_seconds=error.retry_after_seconds,
     )
 

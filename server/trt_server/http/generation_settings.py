@@ -24,7 +24,7 @@ NEUTRAL: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "prompt_embeds": ((), "a prompt is text or token ids"),
     "truncate_prompt_tokens": ((), "the server shortens no prompt"),
     "truncation_side": ((), "the server shortens no prompt"),
-    "priority": ((0,), "requests are answered in the order in which they come"),
+    "priority": ((0,), "callers share the engine fairly, and no request has a priority"),
     "kv_transfer_params": ((), "the server shares no keys and values with others"),
     "ec_transfer_params": ((), "the server shares no keys and values with others"),
     "vllm_xargs": (({},), "it is for vLLM's extensions"),

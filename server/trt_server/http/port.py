@@ -13,7 +13,7 @@ from aiohttp import web
 
 from trt_server.access.access import Access
 from trt_server.connections.limit import ConnectionLimit
-from trt_server.rpc.endpoints import cannot_listen
+from trt_server.connections.listening import HANDSHAKE_SECONDS, cannot_listen, reason_of
 
 log = logging.getLogger(__name__)
 # Bytes that are no HTTP are answered by aiohttp, which would log a traceback of each; errors of handlers are
@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 _protocol_log = logging.getLogger(f"{__name__}.protocol")
 _protocol_log.setLevel(logging.CRITICAL)
 
-HANDSHAKE_SECONDS = 10.0
 # A caller that takes nothing of its answer for so long is gone.
 UNREAD_SECONDS = 60
 # Waiting connections that the system keeps.
@@ -84,7 +83,7 @@ class HttpPort:
         try:
             listening = await asyncio.get_running_loop().run_in_executor(None, _listen, host, port)
         except OSError as error:
-            raise cannot_listen(host, port, flag, error) from None
+            raise cannot_listen(host, port, flag, reason_of(error)) from None
         self._accepting = [asyncio.create_task(self._accept(each)) for each in listening]
         return int(listening[0].getsockname()[1])
 

@@ -18,11 +18,11 @@ from trt_server.engines.engine import EngineDescription
 from trt_server.errors import ScoringError
 from trt_server.loading.opened_model import OpenedModel, open_model
 from trt_server.loading.served_model import PromptLimits, ServedModel
-from trt_server.scheduling.background import in_background
 from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.group import EngineGroup
 from trt_server.scheduling.queue import RequestQueue
 from trt_server.settings import BATCH_SECONDS, Settings
+from trt_server.threads.background import in_background
 
 log = logging.getLogger(__name__)
 

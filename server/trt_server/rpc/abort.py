@@ -8,15 +8,15 @@ import traceback
 from typing import NoReturn
 
 import grpc
-from google.protobuf.message import Message
 from grpc import aio
 
 from trt_server.errors import ScoringError, failure
-from trt_server.rpc.codec import encode_error
+from trt_server.rpc.encoding import encode_error
+from trt_server.rpc.types import Context
+from trt_server.status import Status
 
 log = logging.getLogger(__name__)
 
-Context = aio.ServicerContext[Message, Message]
 # These end the call, or the process, by themselves: the caller is gone, has its status, or the server stops.
 PASSING = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit, aio.BaseError)
 
@@ -36,10 +36,14 @@ def scoring_error(error: BaseException) -> ScoringError:
     return error if isinstance(error, ScoringError) else failure(error)
 
 
+def grpc_status(status: Status) -> grpc.StatusCode:
+    """Return gRPC's own status of this name."""
+    return grpc.StatusCode[status.value]
+
+
 async def abort(context: Context, error: ScoringError) -> NoReturn:
     """End a call with an error's status, its text, and when to ask again."""
     status = encode_error(error)
     metadata = (("grpc-status-details-bin", status.SerializeToString()),)
-    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
-    await context.abort(code, status.message, trailing_metadata=metadata)
+    await context.abort(grpc_status(error.status), status.message, trailing_metadata=metadata)
     raise AssertionError("abort always raises")

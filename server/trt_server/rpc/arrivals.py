@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import grpc
 from grpc import aio
+
+from trt_server.rpc.types import Handler
 
 
 class Arrivals(aio.ServerInterceptor):
@@ -19,9 +20,9 @@ class Arrivals(aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
+    ) -> Handler | None:
         """Note the time, and go on."""
         self._last = time.monotonic()
         return await continuation(handler_call_details)

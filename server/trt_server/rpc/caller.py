@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from google.protobuf.message import Message
-from grpc import aio
 from trt_common.access.token import AUTHORIZATION
+
+from trt_server.rpc.types import Context
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Callers:
             return f"token:{hashlib.sha256(authorization.encode()).hexdigest()}"
         return peer
 
-    def of_call(self, context: aio.ServicerContext[Message, Message]) -> str:
+    def of_call(self, context: Context) -> str:
         """Return whose call it is."""
         metadata = context.invocation_metadata() or ()
         header = next((str(value) for key, value in metadata if key == AUTHORIZATION), None)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from google.protobuf.message import Message
-from grpc import aio
+from trt_server.rpc.types import Context
 
 # A caller ends its call before the server sees the deadline pass: the time that it sends is rounded up, by up
 # to 1 % in gRPC's C core, and it counts from before the call arrived.
@@ -31,7 +30,7 @@ class Deadline(Protocol):
 class CallDeadline:
     """That of a gRPC call. It is made when the call arrives."""
 
-    def __init__(self, context: aio.ServicerContext[Message, Message]) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
         self._seconds: float | None = context.time_remaining()
 

@@ -17,7 +17,7 @@ from trt_server.loading.text_prompt import TextPrompt
 from trt_server.loading.tokenizer import CheckpointTokenizer
 from trt_server.rpc.request_size import RequestBounds
 from trt_server.scheduling.prompt import TokenPrompt
-from trt_server.scheduling.step_threads import Steps
+from trt_server.threads.step_threads import Steps
 
 TokenIds: TypeAlias = NDArray[np.int32]
 

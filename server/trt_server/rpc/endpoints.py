@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import socket
-
 from grpc import aio
 
 from trt_server.access.certificates import Certificates
-from trt_server.errors import StartError
+from trt_server.connections.listening import HANDSHAKE_SECONDS, address_of, cannot_listen, why_not
 from trt_server.settings import Settings
 
 # What an option of gRPC's core may be; as a time it means never.
 LARGEST_OPTION = 2**31 - 1
 MAX_UNREAD_SECONDS = 3600
 
-# From accepting a connection to the end of the handshakes of TLS and HTTP/2.
-HANDSHAKE_SECONDS = 10
 # Callers may ask so often whether the server is there.
 LEAST_SECONDS_BETWEEN_PINGS = 10
 
@@ -44,7 +39,7 @@ def grpc_options(settings: Settings, max_connections: int) -> list[tuple[str, in
         ("grpc.server_max_unrequested_time_in_server", MAX_UNREAD_SECONDS),
         ("grpc.max_allowed_incoming_connections", max_connections),
         ("grpc.max_connection_idle_ms", _milliseconds(settings.idle_timeout)),
-        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(HANDSHAKE_SECONDS)),
         ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_time)),
         ("grpc.keepalive_timeout_ms", _milliseconds(settings.keepalive_timeout)),
         # What counts of the two: gRPC's core 1.85 waits for a ping as long as this says, a minute by default.
@@ -69,43 +64,15 @@ def bind_grpc(server: aio.Server, settings: Settings, certificates: Certificates
     Raises:
         StartError: It cannot listen there.
     """
-    address = f"{_bracketed(settings.host)}:{settings.grpc_port}"
+    host, port = settings.host, settings.grpc_port
+    address = address_of(host, port)
     try:
         if certificates is None:
             return int(server.add_insecure_port(address))
         return int(server.add_secure_port(address, certificates.grpc_credentials()))
     except RuntimeError as error:
-        reason = _why_not(settings.host, settings.grpc_port) or str(error)
-        raise StartError(
-            f"cannot listen on {address}: {reason}; choose another --host or --grpc-port"
-        ) from None
-
-
-def cannot_listen(host: str, port: int, flag: str, error: OSError) -> StartError:
-    """Return the error of a server that cannot listen on the port that this flag chose."""
-    return StartError(f"cannot listen on {host}:{port}: {_reason(error)}; choose another --host or {flag}")
+        raise cannot_listen(host, port, "--grpc-port", why_not(host, port) or str(error)) from None
 
 
 def _milliseconds(seconds: float) -> int:
     return min(LARGEST_OPTION, max(1, round(seconds * 1000)))
-
-
-def _why_not(host: str, port: int) -> str | None:
-    """Return why the operating system refuses to listen there, or None where it does not."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.bind(address)
-    except OSError as error:
-        return _reason(error)
-    return None
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "the port is in use"
-    return error.strerror or str(error)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

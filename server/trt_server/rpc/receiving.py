@@ -16,11 +16,10 @@ from typing import Any
 from grpc import aio
 
 from trt_server.errors import BudgetSpentError, NotReceivedError, ScoringError
-from trt_server.rpc.abort import Context
-from trt_server.rpc.byte_budget import RETRY_SECONDS, ByteBudget, Charge
+from trt_server.request_memory.byte_budget import RETRY_SECONDS, ByteBudget, Charge
+from trt_server.request_memory.cost import MESSAGE_COPIES
+from trt_server.rpc.types import Context
 
-# A message lies in gRPC's buffers, and then in our bytes.
-COPIES = 2
 # A message that has not come for so long gives its place to a caller who waits for one.
 PATIENCE_SECONDS = 5.0
 # So long a caller waits for a place.
@@ -62,7 +61,7 @@ class Receiving:
             timeout_seconds: A call's only message is given up after so long.
         """
         self._budget = budget
-        self._size = COPIES * max_message_bytes
+        self._size = MESSAGE_COPIES * max_message_bytes
         self._timeout = timeout_seconds
         # The oldest first.
         self._places: dict[Place, None] = {}

@@ -6,7 +6,7 @@ import asyncio
 
 from scoring.v1 import scoring_pb2 as pb
 
-from trt_server.rpc.byte_budget import Charge
+from trt_server.request_memory.byte_budget import Charge
 from trt_server.rpc.request_size import memory_of_reply
 
 

@@ -15,7 +15,7 @@ from trt_server.loading.served_model import (
     Limits,
     PromptLimits,
 )
-from trt_server.settings import REQUEST_BYTE_MEMORY
+from trt_server.request_memory.cost import REQUEST_BYTE_MEMORY
 
 # Token ids that the event loop decodes by itself, in some milliseconds; a candidate takes as long as four.
 FEW = 32 * 1024

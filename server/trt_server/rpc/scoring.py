@@ -13,36 +13,26 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import grpc
 from scoring.v1 import scoring_pb2 as pb
 
-from trt_server.errors import DrainingError, LateError, NoReferenceError, ScoringError
+from trt_server.errors import DrainingError, LateError, NoReferenceError, NotLoadedError, ScoringError
 from trt_server.loading.loading import Loaded, LoadedEngine
 from trt_server.observe.metrics import Metrics
 from trt_server.observe.tally import Tally
+from trt_server.request_memory.byte_budget import ByteBudget
 from trt_server.rpc.abort import scoring_error
-from trt_server.rpc.byte_budget import ByteBudget
-from trt_server.rpc.codec import encode_response
 from trt_server.rpc.deadline import Deadline
 from trt_server.rpc.decoding import RequestDecoder, has_text
+from trt_server.rpc.encoding import encode_response
 from trt_server.rpc.request_size import RequestBounds, is_large, memory_of, returned_id
 from trt_server.scheduling.parts import joined, parts_of
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.request import ScoringRequest
 from trt_server.scheduling.result import ScoringResult
-from trt_server.scheduling.step_threads import StepThreads, all_steps
+from trt_server.status import Status
+from trt_server.threads.step_threads import StepThreads, all_steps
 
 log = logging.getLogger(__name__)
-
-
-class NotServingError(ScoringError):
-    """The server takes no work at present."""
-
-    status = grpc.StatusCode.UNAVAILABLE
-
-
-class NotLoadedError(NotServingError):
-    """The engine is still being loaded."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +126,9 @@ class Scoring:
         async with self._measuring:
             self._maybe_loaded = await self.loaded.with_peaks_measured_again()
             for engine in self._maybe_loaded.engines:
-                self._metrics.set_peak(engine.description, [device.label for device in engine.devices])
+                self._metrics.engines.set_peak(
+                    engine.description, [device.label for device in engine.devices]
+                )
 
     async def answer(self, request: pb.ScoreRequest, caller: str, deadline: Deadline | None = None) -> Answer:
         """Answer a request and count it.
@@ -154,34 +146,34 @@ class Scoring:
         assert task is not None
         self._answering.add(task)
         self._idle.clear()
-        code = grpc.StatusCode.OK
+        status = Status.OK
         try:
             return await self._answer(
                 request, _Source(caller, None if deadline is None else deadline.due), arrived_ns
             )
         except ScoringError as error:
-            code = error.status
+            status = error.status
             if isinstance(error, LateError):
                 self._late.add()
             raise
         except asyncio.CancelledError:
             if self._given_up is not None:
-                code = grpc.StatusCode.UNAVAILABLE
+                status = Status.UNAVAILABLE
                 raise DrainingError(self._given_up) from None
             passed = deadline is not None and deadline.passed
-            code = grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED
+            status = Status.DEADLINE_EXCEEDED if passed else Status.CANCELLED
             raise
         except BaseException as error:
             # Whatever a library raises: its panics are no Exception.
-            code = grpc.StatusCode.INTERNAL
+            status = Status.INTERNAL
             raise scoring_error(error) from error
         finally:
-            self._metrics.count_request(code.name)
+            self._metrics.requests.count(status)
             log.debug(
                 "request",
                 extra={
                     "request_id": returned_id(request.id),
-                    "code": code.name,
+                    "code": status.value,
                     "prompts": len(request.prompts),
                     "milliseconds": (time.perf_counter_ns() - arrived_ns) / 1e6,
                 },
@@ -201,7 +193,7 @@ class Scoring:
             encode = partial(encode_response, request.id, prompts, result, loaded.served.geometry)
             response = await self._threads.run(encode) if is_large(request) else encode()
         response.timing.total_ns = time.perf_counter_ns() - arrived_ns
-        self._metrics.observe(engine.description.name, engine.devices[result.engine].label, response)
+        self._metrics.engines.observe(engine.description.name, engine.devices[result.engine].label, response)
         return Answer(prompts, response)
 
     async def _decode(

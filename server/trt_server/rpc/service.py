@@ -7,22 +7,23 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from google.protobuf.message import Message
-from grpc import aio
 from scoring.v1 import scoring_pb2 as pb
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
 
 from trt_server.errors import DrainingError, ScoringError
-from trt_server.rpc.byte_budget import ByteBudget
+from trt_server.request_memory.byte_budget import ByteBudget
 from trt_server.rpc.caller import Callers
-from trt_server.rpc.codec import encode_error, encode_model, encode_tokenizer
 from trt_server.rpc.deadline import CallDeadline, Deadline
+from trt_server.rpc.encoding import encode_error, encode_model, encode_tokenizer
 from trt_server.rpc.replies import Replies
 from trt_server.rpc.request_size import returned_id
 from trt_server.rpc.scoring import Scoring
-from trt_server.scheduling.background import in_background
+from trt_server.rpc.types import Context
+from trt_server.threads.background import in_background
 
-Context = aio.ServicerContext[Message, Message]
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Scoring"].full_name
+# Those whose requests are scored.
+SCORING_METHODS = frozenset({f"/{SERVICE_NAME}/Score", f"/{SERVICE_NAME}/StreamScore"})
 
 
 class ScoringService(pb_grpc.ScoringServicer):

@@ -15,19 +15,16 @@ from trt_common.one_line import reason_of
 from trt_server.devices.peak import PeakFlops
 from trt_server.engines.engine import Engine, EngineDescription
 from trt_server.engines.prefix_store import PrefixStore
-from trt_server.errors import EngineLostError, ScoringError
+from trt_server.errors import EngineLostError
+from trt_server.scheduling.assembler import Assembler
 from trt_server.scheduling.batching import Batching
 from trt_server.scheduling.peak_turn import PeakTurn
 from trt_server.scheduling.queue import RequestQueue
 from trt_server.scheduling.ready import ReadyWork
-from trt_server.scheduling.request import ScoringRequest, Turn, fail_all
-from trt_server.scheduling.work import Work
+from trt_server.scheduling.request import ScoringRequest, fail_all
 from trt_server.scheduling.worker import EngineWorker
 
 log = logging.getLogger(__name__)
-
-# A batch that takes so many times as long as others like it is not just slow.
-_STALL_FACTOR = 20
 
 
 class EngineGroup:
@@ -63,7 +60,7 @@ class EngineGroup:
         """
         self._devices = devices
         self._queue = queue
-        self._batching = batching
+        self._assembler = Assembler(queue, batching)
         self._on_lost = on_lost
         self._reason = ""
         self.prefixes: list[PrefixStore[Any] | None] = []
@@ -72,21 +69,11 @@ class EngineGroup:
         self._loop = asyncio.get_running_loop()
         self._ready = ReadyWork(len(make_engines))
         self._workers = [
-            EngineWorker(
-                number,
-                make,
-                self._ready,
-                queue,
-                self._assembled,
-                self._assembled_before,
-                batching.max_row_tokens,
-                on_batch,
-                self._lose,
-            )
+            EngineWorker(number, make, self._ready, queue, self._assembler, on_batch, self._lose)
             for number, make in enumerate(make_engines)
         ]
         queue.engines = len(self._workers)
-        self._assembler = threading.Thread(target=self._assemble, name="assembler", daemon=True)
+        self._assembling = threading.Thread(target=self._assemble, name="assembler", daemon=True)
 
     async def start(self) -> list[EngineDescription]:
         """Make the engines at the same time and warm them up.
@@ -103,31 +90,32 @@ class EngineGroup:
         first = engines[0]
         self._ready.make_room(first.depth)
         self.max_candidates, self.max_scored_positions = first.max_candidates, first.max_scored_positions
-        self._batching = replace(
-            self._batching,
+        self._assembler.batching = replace(
+            self._assembler.batching,
             length_multiple=first.length_multiple,
             max_scored_positions=first.max_scored_positions,
         ).for_speed(min(worker.tokens_per_second for worker in self._workers))
         self.prefixes = [engine.prefixes for engine in engines]
-        self._assembler.start()
+        self._assembling.start()
         return [engine.description for engine in engines]
 
     @property
     def batching(self) -> Batching:
         """What is merged into one batch, and how much that may be."""
-        return self._batching
+        return self._assembler.batching
 
-    def stalled(self, timeout: float) -> str | None:
+    def stalled(self, timeout: float, factor: float) -> str | None:
         """Return what is wrong where a batch takes many times what it should; None where none does.
 
         Args:
             timeout: Seconds that a batch takes at least before that is wrong.
+            factor: How many times what it should.
         """
         for device, worker in zip(self._devices, self._workers, strict=True):
             if (busy := worker.busy) is None:
                 continue
             seconds, should = time.monotonic() - busy.since, self._queue.speed.most_seconds(busy.tokens)
-            if seconds > max(timeout, _STALL_FACTOR * should):
+            if seconds > max(timeout, factor * should):
                 what = f"a batch of {busy.tokens} tokens" if busy.tokens else "the measurement of the peak"
                 return f"{what} has run for {seconds:.0f} s on {device}, where {should:.2g} s are usual"
         return None
@@ -150,7 +138,7 @@ class EngineGroup:
 
     def _assemble(self) -> None:
         try:
-            while self._ready.wait_for_room() and (requests := self._queue.take(self._batching)):
+            while self._ready.wait_for_room() and (requests := self._queue.take(self.batching)):
                 self._make_ready(requests)
         except Exception as error:
             log.exception("the assembler failed")
@@ -161,23 +149,9 @@ class EngineGroup:
             self._ready.close()
 
     def _make_ready(self, requests: Sequence[ScoringRequest]) -> None:
-        work = self._assembled(requests)
+        work = self._assembler.work_of(requests)
         if work is not None and not self._ready.put(work):
             fail_all(requests, EngineLostError(self._reason))
-
-    def _assembled(self, requests: Sequence[ScoringRequest]) -> Work | None:
-        """Return the work of some requests; None where it cannot be assembled, which they are told."""
-        try:
-            return Work(requests, self._batching)
-        except Exception as error:
-            log.exception("a batch could not be assembled")
-            fail_all(requests, ScoringError(f"the batch could not be assembled: {reason_of(error)}"))
-            return None
-
-    def _assembled_before(self, turn: Turn) -> Work | None:
-        """Return work whose turn is before this one, of requests that came after that was assembled."""
-        requests = self._queue.take_before(turn, self._batching)
-        return self._assembled(requests) if requests else None
 
     def _lose(self, number: int, reason: str) -> None:
         log.error("engine lost on %s: %s", self._devices[number], reason)

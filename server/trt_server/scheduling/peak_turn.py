@@ -9,7 +9,7 @@ from trt_common.one_line import reason_of
 from trt_server.devices.peak import PeakFlops
 from trt_server.engines.engine import Engine
 from trt_server.errors import ScoringError
-from trt_server.scheduling import futures
+from trt_server.threads import futures
 
 
 class PeakTurn:

@@ -11,10 +11,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from trt_server.scheduling import futures
 from trt_server.scheduling.prompt import TokenPrompt
 from trt_server.scheduling.result import ScoringResult
 from trt_server.scheduling.row import PromptRow, rows_of
+from trt_server.threads import futures
 
 # The virtual time at which it begins, and how many requests of its caller waited then; the least comes first.
 Turn: TypeAlias = "tuple[float, int]"

@@ -16,20 +16,18 @@ from trt_common.one_line import one_line, reason_of
 
 from trt_server.engines.engine import Batch, Engine, Outcome, Submission, next_token_batch, padded_length
 from trt_server.errors import EngineLostError, ScoringError, StartError
-from trt_server.scheduling import futures
+from trt_server.scheduling.assembler import Assembler
 from trt_server.scheduling.peak_turn import PeakTurn
 from trt_server.scheduling.queue import RequestQueue
 from trt_server.scheduling.ready import ReadyWork
-from trt_server.scheduling.request import ScoringRequest, Turn, fail_all
+from trt_server.scheduling.request import ScoringRequest, fail_all
 from trt_server.scheduling.work import Work
+from trt_server.threads import futures
 
 log = logging.getLogger(__name__)
 
 _FIRST_MEASURED_TOKENS = 128
 _MEASURED_SECONDS = 0.1
-
-Assemble = Callable[[Sequence[ScoringRequest]], Work | None]
-AssembleBefore = Callable[[Turn], Work | None]
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,7 @@ class EngineWorker:
         make_engine: Callable[[], Engine],
         ready: ReadyWork,
         queue: RequestQueue,
-        assemble: Assemble,
-        assemble_before: AssembleBefore,
-        max_row_tokens: int,
+        assembler: Assembler,
         on_batch: Callable[[int], None],
         on_lost: Callable[[int, str], None],
     ) -> None:
@@ -77,9 +73,8 @@ class EngineWorker:
             make_engine: Makes the engine.
             ready: Where the engine's work comes from.
             queue: Where it came from before; it learns what is computed and how long it takes.
-            assemble: Makes work of fewer requests, where callers have gone away.
-            assemble_before: Makes work of requests whose turn is before that of what is ready.
-            max_row_tokens: The longest row of a batch, up to which its speed is measured; 0: it is not.
+            assembler: Makes work of fewer requests, where callers have gone away, and of those whose turn is
+                before that of what is ready. The engine's speed is measured up to the longest row of a batch.
             on_batch: Called for each batch that was computed, with the number of prompts in it, in a thread
                 of the worker.
             on_lost: Called with the number and the reason, in the engine's thread, when the engine has failed
@@ -89,9 +84,7 @@ class EngineWorker:
         self._make_engine = make_engine
         self._ready = ready
         self._queue = queue
-        self._assemble = assemble
-        self._assemble_before = assemble_before
-        self._max_row_tokens = max_row_tokens
+        self._assembler = assembler
         self._on_batch = on_batch
         self._on_lost = on_lost
         self._lost = False
@@ -163,7 +156,8 @@ class EngineWorker:
 
     def _measure_speed(self, engine: Engine) -> None:
         """Run longer and longer prompts, until one takes long enough to be measured."""
-        tokens = min(_FIRST_MEASURED_TOKENS, self._max_row_tokens)
+        longest = self._assembler.batching.max_row_tokens
+        tokens = min(_FIRST_MEASURED_TOKENS, longest)
         while tokens:
             length = padded_length(tokens, engine.length_multiple)
             ids, lengths = np.zeros((1, length), np.int32), np.full(1, tokens, np.int32)
@@ -172,8 +166,8 @@ class EngineWorker:
             seconds = time.perf_counter() - start
             self._queue.speed.record(tokens, seconds)
             self.tokens_per_second = tokens / seconds
-            is_enough = seconds >= _MEASURED_SECONDS or tokens == self._max_row_tokens
-            tokens = 0 if is_enough else min(2 * tokens, self._max_row_tokens)
+            is_enough = seconds >= _MEASURED_SECONDS or tokens == longest
+            tokens = 0 if is_enough else min(2 * tokens, longest)
 
     def _serve(self, engine: Engine) -> None:
         running = self._running
@@ -199,7 +193,7 @@ class EngineWorker:
 
     def _or_earlier(self, work: Work) -> Work:
         """Return work whose turn is before this one's, which waits then, or this one."""
-        earlier = self._assemble_before(work.turn)
+        earlier = self._assembler.work_before(work.turn)
         if earlier is None:
             return work
         self._ready.put_back(work)
@@ -215,7 +209,7 @@ class EngineWorker:
             return
         try:
             if len(present) < len(work.requests):
-                fewer = self._assemble(present)
+                fewer = self._assembler.work_of(present)
                 if fewer is None:
                     return
                 work = fewer

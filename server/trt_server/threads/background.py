@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from trt_server.scheduling import futures
+from trt_server.threads import futures
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

@@ -1,4 +1,4 @@
-"""The contract's messages: requests are decoded and checked, and results encoded."""
+"""Results, errors, and what is loaded, as the contract's messages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from scoring.v1 import scoring_pb2 as pb
@@ -95,7 +96,7 @@ def _token_scores(found: TokenLogprobs) -> pb.TokenScores:
 
 def encode_error(error: ScoringError) -> Status:
     """Encode an error as a google.rpc.Status, with RetryInfo where asking again helps."""
-    status = Status(code=error.status.value[0], message=told(error))
+    status = Status(code=Code.Value(error.status.value), message=told(error))
     if error.retry_after_seconds is not None:
         delay = Duration()
         delay.FromNanoseconds(int(error.retry_after_seconds * 1e9))

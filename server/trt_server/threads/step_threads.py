@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
 
-from trt_server.scheduling import futures
+from trt_server.threads import futures
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

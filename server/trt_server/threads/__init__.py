@@ -1,0 +1,1 @@
+"""Threads beside the event loop, and how they hand it what came of their work."""
