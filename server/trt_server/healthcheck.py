@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trt_common.command_line.environment import set_variables
 from trt_common.command_line.streams import take_any_text
 from trt_common.one_line import cannot_read, one_line
+from trt_common.standard_streams import open_standard_streams
 
 # The answer of a proxy would say nothing of the server's health.
 OPTIONS = (("grpc.enable_http_proxy", 0),)
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Of the command line; None: those of the process.
     """
+    open_standard_streams()
     take_any_text()
     variables = set_variables()
     asked = _parser(variables).parse_args(arguments)
