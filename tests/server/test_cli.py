@@ -6,13 +6,14 @@ import json
 import os
 import re
 import socket
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import trustme
 from checkpoints import write_checkpoint
-from processes import FREE_PORTS, ServerProcess, run_program
+from processes import FREE_PORTS, ServerProcess, program, run_program
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
 from trt_server.command_line import parse_settings, parser
@@ -100,6 +101,24 @@ def test_bad_config_file_is_one_line(tmp_path: Path, content: str, message: str)
     assert done.returncode == 2
     assert done.stderr.startswith(f"trt-server: error: the config file {config} {message}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["trt-server", "mmlu-client"])
+def test_a_config_file_that_is_a_pipe_is_read_and_not_waited_for_without_end(
+    tmp_path: Path, name: str
+) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    done = run_program(name, "--config", str(pipe))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "it is a pipe that was not written and closed in 5 s" in done.stderr
+    done = subprocess.run(
+        ["bash", "-c", f"{program(name)} --config <(echo nonsense: 1)"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "sets `nonsense`, which is no flag" in done.stderr
 
 
 NO_PATHS = {
