@@ -16,7 +16,7 @@ from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.limit import prompt_limit
 from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.prompts.tokenizer import named_tokenizer
-from trt_common.program import program
+from trt_common.installed_program import program
 
 
 def question_flags(about: str | None, rounds: int) -> argparse.ArgumentParser:

@@ -34,7 +34,7 @@ from scoring.v1 import scoring_pb2 as pb
 from trt_common.command_line.streams import take_any_text
 from trt_common.command_line.values import count
 from trt_common.demo import FOLDER
-from trt_common.program import program
+from trt_common.installed_program import program
 
 SERVICE = "scoring.v1.Scoring"
 FILLER = "The committee found that each of the statements before it was true of the second case only."

@@ -35,7 +35,7 @@ import psutil
 from mmlu_client.data.benchmark import load_benchmark
 from trt_common.command_line.streams import take_any_text
 from trt_common.command_line.values import count
-from trt_common.program import program
+from trt_common.installed_program import program
 
 from tools.server_process import ServerProcess
 

@@ -35,7 +35,7 @@ from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.prompts.tokenizer import named_tokenizer
 from trt_common.command_line.values import count
-from trt_common.program import program
+from trt_common.installed_program import program
 from trt_server.model.files.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
 

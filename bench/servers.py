@@ -25,7 +25,7 @@ from typing import Any
 from mmlu_client.data.benchmark import load_benchmark
 from trt_common.command_line.streams import take_any_text
 from trt_common.command_line.values import count
-from trt_common.program import program
+from trt_common.installed_program import program
 
 from tools.server_process import ServerProcess
 

@@ -18,7 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 from scoring.v1 import scoring_pb2_grpc as pb_grpc
-from trt_common.program import program
+from trt_common.installed_program import program
 
 START_SECONDS = 60.0
 # What is installed beside it changes no test: on a CPU that is the engine, where a test does not name one.

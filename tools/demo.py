@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from trt_common.command_line.streams import take_any_text
-from trt_common.program import program
+from trt_common.installed_program import program
 
 from tools.server_process import ServerProcess
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from types import TracebackType
 
-from trt_common.program import program
+from trt_common.installed_program import program
 
 STOP_SECONDS = 60.0
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
 
 import trt_common.quiet_grpc  # noqa: F401
 from trt_common.command_line.command import split_command
+from trt_common.command_line.output import put_out
 from trt_common.command_line.streams import take_any_text
+from trt_common.one_line import one_line, printable, shortened
 
 from trt_server.cache.folder import VARIABLE
 from trt_server.command_line import (
@@ -27,6 +30,9 @@ from trt_server.command_line import (
 from trt_server.errors import StartError
 from trt_server.observe import log
 from trt_server.settings import Settings
+
+# Of the line that a start ends with, which may name what is in a file.
+MOST_ERROR_BYTES = 4096
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             _start(parse_settings(rest, command), command)
     except StartError as error:
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"{PROGRAM}: error: {shortened(one_line(error), MOST_ERROR_BYTES)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -59,7 +66,7 @@ def _cache(arguments: Sequence[str]) -> None:
     for line in _unknown_variables():
         print(f"{PROGRAM}: {line}", file=sys.stderr)
     if asked.command != REMOVE:
-        list_cache()
+        put_out(PROGRAM, printable(list_cache()))
         return
     try:
         remove_from_cache(asked.names, asked.older_than)
@@ -74,7 +81,7 @@ def _check(settings: Settings) -> None:
     log.set_up_logging("text", max(settings.log_level, "warning", key=log.LEVELS.index))
     from trt_server.loading.check import check
 
-    print(check(settings))
+    put_out(PROGRAM, one_line(check(settings)))
 
 
 def _start(settings: Settings, command: str | None) -> None:
@@ -85,7 +92,7 @@ def _start(settings: Settings, command: str | None) -> None:
     from trt_server.server import serve
 
     if command == BUILD:
-        print(build(settings))
+        put_out(PROGRAM, one_line(build(settings)))
     else:
         asyncio.run(serve(settings))
 

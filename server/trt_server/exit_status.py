@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -25,6 +26,8 @@ def leave(status: int) -> NoReturn:
     The interpreter would wait for threads of libraries, and for those that work for callers who have left.
     """
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # Where they are full or nobody reads them, the status says what came of the work all the same.
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
     os._exit(status)

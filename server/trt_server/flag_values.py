@@ -8,6 +8,32 @@ from __future__ import annotations
 import argparse
 import re
 
+from trt_common.command_line.path_value import MOST_SHOWN_BYTES, why_no_path
+from trt_common.one_line import shortened
+
+
+def model(text: str) -> str:
+    """Read the name of a model: a folder that there may be, or another name."""
+    if (why := why_no_path(text)) is not None:
+        raise argparse.ArgumentTypeError(
+            f"{shortened(repr(text), MOST_SHOWN_BYTES)} is neither a folder nor another model: {why}"
+        )
+    return text
+
+
+def host(text: str) -> str:
+    """Read an address, or a name that may be one of a host."""
+    try:
+        # As it is looked up: a label has 63 bytes at most.
+        text.encode("idna")
+    except UnicodeError:
+        raise argparse.ArgumentTypeError(
+            f"{shortened(repr(text), MOST_SHOWN_BYTES)} is neither an address nor the name of a host"
+        ) from None
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither an address nor the name of a host")
+    return text
+
 
 def devices(text: str) -> tuple[int, ...]:
     """Read GPUs by CUDA's numbers, separated by commas."""

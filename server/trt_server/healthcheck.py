@@ -15,8 +15,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trt_common.access.key_pair import half_of_pair
 from trt_common.command_line.environment import set_variables
+from trt_common.command_line.path_value import path
 from trt_common.command_line.streams import take_any_text
 from trt_common.one_line import cannot_read, one_line
+from trt_common.small_file import read_small_file
+from trt_common.standard_streams import open_standard_streams
 
 # The answer of a proxy would say nothing of the server's health.
 OPTIONS = (("grpc.enable_http_proxy", 0),)
@@ -44,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Of the command line; None: those of the process.
     """
+    open_standard_streams()
     take_any_text()
     variables = set_variables()
     asked = _parser(variables).parse_args(arguments)
@@ -76,9 +80,9 @@ def _parser(variables: Mapping[str, str]) -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="default: %(default)s; no proxy is asked",
     )
-    parse.add_argument("--tls-ca", type=Path, metavar="FILE", help="PEM roots of a server that speaks TLS")
-    parse.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM certificate chain to show to it")
-    parse.add_argument("--tls-key", type=Path, metavar="FILE", help="its PEM private key")
+    parse.add_argument("--tls-ca", type=path, metavar="FILE", help="PEM roots of a server that speaks TLS")
+    parse.add_argument("--tls-cert", type=path, metavar="FILE", help="PEM certificate chain to show to it")
+    parse.add_argument("--tls-key", type=path, metavar="FILE", help="its PEM private key")
     parse.add_argument(
         "--tls-name", metavar="NAME", help="name in its certificate, where it is not the URL's"
     )
@@ -99,10 +103,10 @@ def _tls(asked: argparse.Namespace, variables: Mapping[str, str]) -> _Tls | None
     certificate, its_key = asked.tls_cert, asked.tls_key
     if certificate is None and own and key and "TRT_SERVER_TLS_CLIENT_CA" in variables:
         certificate, its_key = Path(own), Path(key)
-    pair = (its_key.read_bytes(), certificate.read_bytes()) if certificate and its_key else None
+    pair = (read_small_file(its_key), read_small_file(certificate)) if certificate and its_key else None
     if asked.tls_ca is not None:
-        return _Tls(asked.tls_ca.read_bytes(), pair, asked.tls_name)
-    roots = Path(str(own)).read_bytes()
+        return _Tls(read_small_file(asked.tls_ca), pair, asked.tls_name)
+    roots = read_small_file(Path(str(own)))
     return _Tls(roots, pair, asked.tls_name or _name_in(roots))
 
 

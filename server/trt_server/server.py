@@ -164,7 +164,13 @@ class Server:
         admit = [] if access.tokens is None else [admission(access.tokens, self._metrics.requests.count)]
         bodies = BodyReader(self._budget, self._threads, settings.receive_timeout)
         application = Application(
-            self._scoring, lambda: self._health.serving, bodies, self._threads, self._callers, admit
+            self._scoring,
+            lambda: self._health.serving,
+            bodies,
+            self._threads,
+            self._callers,
+            self._metrics.requests,
+            admit,
         )
         self._http = HttpPort(
             application.web_application(settings.max_request_bytes),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trt_common.command_line import values
 from trt_common.command_line.option import option
+from trt_common.command_line.path_value import path
 
 from trt_server import flag_values
 from trt_server.observe import log
@@ -34,6 +35,7 @@ class Settings:
     model: str = option(
         MODEL,
         "a Hugging Face checkpoint folder, a hub id, `demo`, or `dummy:<geometry>` (random weights)",
+        type=values.model,
         default="demo",
     )
     engine: str = option(MODEL, "what runs the model", choices=ENGINES, default="auto")
@@ -55,7 +57,7 @@ class Settings:
     layers: Path | None = option(
         MODEL,
         "with `build`: write there what the plan runs, layer by layer, as the compiler tells it",
-        type=Path,
+        type=path,
         metavar="FOLDER",
     )
     reference: str | None = option(
@@ -168,7 +170,9 @@ class Settings:
         type=values.seconds,
         default=60.0,
     )
-    host: str = option(PORTS, "address to listen on; 0.0.0.0 for every one", default="127.0.0.1")
+    host: str = option(
+        PORTS, "address to listen on; 0.0.0.0 for every one", type=values.host, default="127.0.0.1"
+    )
     grpc_port: int = option(PORTS, "port of the service; 0: a free one", type=values.port, default=8001)
     metrics_port: int = option(PORTS, "port for Prometheus; 0: a free one", type=values.port, default=8002)
     http_port: int | None = option(
@@ -180,21 +184,21 @@ class Settings:
         ACCESS,
         "file of tokens, one a line: a caller has to send one of them, as `authorization: Bearer TOKEN`, for "
         "all but health; read again when it changes",
-        type=Path,
+        type=path,
         metavar="FILE",
     )
     tls_cert: Path | None = option(
         ACCESS,
         "PEM certificate chain; with --tls-key: serve TLS; both are read again when they change",
-        type=Path,
+        type=path,
         metavar="FILE",
     )
-    tls_key: Path | None = option(ACCESS, "PEM private key", type=Path, metavar="FILE")
+    tls_key: Path | None = option(ACCESS, "PEM private key", type=path, metavar="FILE")
     tls_client_ca: Path | None = option(
         ACCESS,
         "PEM certificates of authorities: a caller has to show a certificate that one of them has signed; "
         "read again when it changes",
-        type=Path,
+        type=path,
         metavar="FILE",
     )
     metrics_tls: bool = option(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from trt_common.program import program
+from trt_common.installed_program import program
 
 SECONDS = 60.0
 

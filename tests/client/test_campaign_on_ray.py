@@ -20,7 +20,7 @@ from double import HOLD, Double, Verdict
 from mmlu import write_benchmark
 from run_files import records, summary
 from tokenizer_kinds import byte_level, tokenizer_files
-from trt_common.program import program
+from trt_common.installed_program import program
 from waiting import SECONDS, wait_until
 
 from tools.free_port import free_port

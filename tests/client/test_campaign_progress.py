@@ -29,7 +29,7 @@ from rich.console import Console
 from run_files import summary, wait_for_records
 from terminal_output import read_to_end
 from tokenizer_kinds import byte_level, tokenizer_files
-from trt_common.program import program
+from trt_common.installed_program import program
 
 # What Prometheus sends along with every scrape.
 SCRAPER = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}

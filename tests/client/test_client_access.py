@@ -201,6 +201,17 @@ WRONG = {
     "no file of tokens": (["--token-file", "/nowhere"], "cannot read --token-file /nowhere: No such file"),
     "no tokens": (["--token-file", "/dev/null"], "--token-file /dev/null holds no token: write one a line"),
     "no token": (["--token-file", __file__], "is no token"),
+    "a device as tokens": (
+        ["--token-file", "/dev/zero"], "cannot read --token-file /dev/zero: it is no file and no pipe",
+    ),
+    "a device as authorities": (
+        ["--url", "grpcs://localhost:1", "--tls-ca", "/dev/zero"],
+        "cannot read --tls-ca /dev/zero: it is no file",
+    ),
+    "a device as certificate": (
+        ["--url", "grpcs://localhost:1", "--tls-cert", "/dev/zero", "--tls-key", __file__],
+        "cannot read /dev/zero: it is no file; check --tls-cert and --tls-key",
+    ),
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from client_process import SECONDS
 from double import Double
 from mmlu import write_benchmark
 from tokenizer_kinds import byte_level, tokenizer_files
-from trt_common.program import program
+from trt_common.installed_program import program
 
 TOKENIZER = tokenizer_files(byte_level())
 NOTICE = "Gewichte zufällig ≠ gelernt"

@@ -13,7 +13,7 @@ from double import Double
 from mmlu import write_benchmark
 from run_files import summary
 from tokenizer_kinds import byte_level, tokenizer_files
-from trt_common.program import program
+from trt_common.installed_program import program
 
 TOKENIZER = tokenizer_files(byte_level())
 

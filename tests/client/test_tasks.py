@@ -27,7 +27,7 @@ from run_files import manifest, page, records, summary, wait_for_records
 from test_client_metrics import scrape
 from tokenizer_kinds import byte_level, tokenizer_files
 from trt_common import demo
-from trt_common.program import program
+from trt_common.installed_program import program
 from warm_commands import WarmCommands
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed")

@@ -21,7 +21,7 @@ from rich.console import Console
 from run_files import page, summary
 from terminal_output import read_to_end
 from tokenizer_kinds import byte_level, tokenizer_files
-from trt_common.program import program
+from trt_common.installed_program import program
 
 TOKENIZER = tokenizer_files(byte_level())
 NOTICE = "demo model: small, trained for this demonstration; its questions are not MMLU"

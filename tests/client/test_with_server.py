@@ -20,7 +20,7 @@ from mmlu_client.service.address import parse_address
 from processes import ServerProcess
 from run_files import manifest, records, summary, wait_for_records
 from terminal_output import read_to_end
-from trt_common.program import program
+from trt_common.installed_program import program
 from trt_common.version import version
 
 from tools.server_process import ServerProcess as PinnedServer

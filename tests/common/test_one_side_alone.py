@@ -13,7 +13,7 @@ from client_process import command
 from fake_gpu_machine import gpu_machine
 from processes import ServerProcess
 from run_files import summary
-from trt_common.program import program
+from trt_common.installed_program import program
 
 ROOT = Path(__file__).parents[2]
 ABSENT = ROOT / "tests" / "fakes" / "absent"

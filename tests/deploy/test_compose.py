@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from dockerfile import DOCKERFILE, ROOT
-from trt_common.program import program
+from trt_common.installed_program import program
 
 GPU = ("compose.yaml",)
 CPU = ("compose.yaml", "compose.cpu.yaml")

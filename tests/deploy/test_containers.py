@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dockerfile import DOCKERFILE, ROOT, context, copy_into_context, instructions
 from server_flags import environment_names
-from trt_common.program import program
+from trt_common.installed_program import program
 from trt_common.version import UNKNOWN
 
 COMPOSE = DOCKERFILE.with_name("compose.yaml")

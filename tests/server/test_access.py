@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import ssl
@@ -410,6 +411,62 @@ def test_a_file_without_tokens_is_one_line(tmp_path: Path, content: str, message
     assert message.format(file=file) in done.stderr
     assert done.stderr.count("\n") == 1
     assert "größe" not in done.stderr
+
+
+def test_a_command_may_give_the_tokens(llama_folder: Path, tmp_path: Path) -> None:
+    """As `--token-file <(command)` in a shell: they are read once, and count from then on."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"{TOKEN}\n{OTHER}\n")
+    shell = ("bash", "-c", f'exec "$0" "$@" --token-file <(cat {tokens})')
+    with ServerProcess("--model", str(llama_folder), before=shell) as server:
+        with server.wait_until_serving().channel() as channel:
+            for _ in range(3):
+                assert get_model(channel, with_token(TOKEN))
+                assert get_model(channel, with_token(OTHER))
+                assert code_of(get_model, channel, with_token("third")) is StatusCode.UNAUTHENTICATED
+        assert not [line for line in server.lines if "again" in line]
+
+
+def test_a_named_pipe_may_give_the_tokens_later(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "tokens")
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(run_program, "trt-server", "check", "--model", "demo", "--token-file", str(pipe))
+        # This waits until the server reads it.
+        pipe.write_text(f"{TOKEN}\n")
+        assert done.result().returncode == 0, done.result().stderr
+
+
+def test_a_pipe_that_nobody_writes_is_given_up(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "tokens")
+    done = run_program("trt-server", "check", "--model", "demo", "--token-file", str(pipe))
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"trt-server: error: cannot read {pipe}: it is a pipe that was not written and closed in 5 s; check "
+        "--token-file\n",
+    )
+
+
+def test_what_is_no_file_of_keys_is_neither_waited_for_nor_read(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).issue("server")
+    os.mkfifo(pipe := tmp_path / "pipe")
+    (large := tmp_path / "large").touch()
+    os.truncate(large, 100 * 2**30)
+    for odd, why in (
+        (pipe, "it is no file"),
+        (large, "it holds more than 1048576 bytes"),
+        (Path("/dev/zero"), "it is no file"),
+        (tmp_path, "Is a directory"),
+    ):
+        tls = {"--tls-cert": pair.certificate, "--tls-key": pair.key}
+        for flag in ("--token-file", "--tls-cert", "--tls-key", "--tls-client-ca"):
+            if (flag, odd) == ("--token-file", pipe):
+                continue
+            files = {flag: odd} if flag == "--token-file" else {**tls, flag: odd}
+            arguments = [word for name, file in files.items() for word in (name, str(file))]
+            done = run_program("trt-server", "check", "--model", "demo", *arguments)
+            assert done.returncode == 1
+            assert done.stderr.count("\n") == 1
+            assert f"cannot read {odd}: {why}" in done.stderr
 
 
 def get(address: str, token: str | None = None, body: bytes | None = None) -> tuple[int, Any, str]:

@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 import pytest
 from gpu.families import write_family
 from processes import run_program
-from trt_common.program import program
+from trt_common.installed_program import program
 from trt_server.engines.tensorrt.flavour import TENSORRT_RTX, installed_flavour
 
 from bench.layer_list import kernels_a_layer, read_layer_list

@@ -14,7 +14,7 @@ import pytest
 from checkpoints import write_checkpoint
 from fake_gpu_machine import gpu_machine
 from processes import FREE_PORTS, ServerProcess, run_program
-from trt_common.program import program
+from trt_common.installed_program import program
 
 DAY = 86400
 

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import socket
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import trustme
 from checkpoints import write_checkpoint
-from processes import FREE_PORTS, ServerProcess, run_program
+from processes import FREE_PORTS, ServerProcess, program, run_program
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
 from trt_server.command_line import parse_settings, parser
@@ -100,6 +101,70 @@ def test_bad_config_file_is_one_line(tmp_path: Path, content: str, message: str)
     assert done.returncode == 2
     assert done.stderr.startswith(f"trt-server: error: the config file {config} {message}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["trt-server", "mmlu-client"])
+def test_a_config_file_that_is_a_pipe_is_read_and_not_waited_for_without_end(
+    tmp_path: Path, name: str
+) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    done = run_program(name, "--config", str(pipe))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "it is a pipe that was not written and closed in 5 s" in done.stderr
+    done = subprocess.run(
+        ["bash", "-c", f"{program(name)} --config <(echo nonsense: 1)"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "sets `nonsense`, which is no flag" in done.stderr
+
+
+NO_PATHS = {
+    "~nosuchuser/x": "the home folder that it begins with is not known",
+    "x" * 300: "a name in it has 300 bytes, and 255 are the most",
+    "x/" * 3000: "it has 6000 bytes, and 4095 are the most",
+    "a\nb" + "c" * 300: "a name in it has 303 bytes",
+}
+
+
+@pytest.mark.parametrize("text", NO_PATHS, ids=range(len(NO_PATHS)))
+@pytest.mark.parametrize("flag", ["--model", "--token-file", "--tls-cert", "--layers"])
+def test_what_is_no_path_is_one_line_and_status_2(flag: str, text: str) -> None:
+    done = run_program("trt-server", "check", flag, text)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"argument {flag}: " in done.stderr
+    assert NO_PATHS[text].rpartition("6000")[2] in done.stderr
+    assert len(done.stderr) < 500
+
+
+@pytest.mark.parametrize("host", ["x" * 300, "a..b", "a" * 64 + ".org", ""], ids=range(4))
+def test_what_is_no_host_is_one_line_and_status_2(host: str) -> None:
+    done = run_program("trt-server", *FREE_PORTS, "--host", host)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "argument --host: " in done.stderr
+    assert len(done.stderr) < 500
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"TRT_SERVER_CACHE": "~nosuchuser/x"}, {"XDG_CACHE_HOME": "x" * 300}, {"TRT_SERVER_CACHE": "x" * 300}],
+    ids=str,
+)
+def test_a_cache_that_is_no_path_is_one_line(variables: dict[str, str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRT_SERVER_CACHE"}
+    for words in (("cache",), ("check", "--model", "dummy:tiny")):
+        done = run_program("trt-server", *words, env={**environment, **variables})
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+        assert done.stderr.startswith(f"trt-server: error: {next(iter(variables))} is no path: ")
+
+
+def test_the_home_folder_may_be_named_in_paths(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("one\n")
+    arguments = ("--model", "demo", "--token-file", "~/tokens")
+    done = run_program("trt-server", "check", *arguments, env={**os.environ, "HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
 
 
 FAILED_STARTS = {

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import grpc
 import numpy as np
@@ -25,8 +26,11 @@ from holding_machine import (
     stub_of_its_own,
     wait_for_depth,
 )
+from http_client import ask
 from instant_engine import Instant, Zeros
+from processes import ServerProcess
 from score_requests import ids_request
+from scoring.v1 import scoring_pb2_grpc as pb_grpc
 from trt_server.engines.engine import Batch
 from trt_server.errors import LateError, QueueFullError
 from trt_server.rpc.caller import Callers
@@ -94,6 +98,55 @@ def test_a_full_queue_has_room_for_a_caller_with_less(llama_folder: Path, machin
         assert all(call.result().scores for call in [first, *full] if call is not refused)
         assert all(reply.response.scores for reply in assembled)
         assert server.metrics()["trt_server_requests_not_computed_total{tensorrt,displaced}"] == 1
+
+
+class Authorized(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):
+    """Sends a header with each call."""
+
+    def __init__(self, header: str) -> None:
+        self._metadata = (("authorization", header),)
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return continuation(client_call_details._replace(metadata=self._metadata), request)
+
+    def intercept_stream_stream(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        return continuation(client_call_details._replace(metadata=self._metadata), request_iterator)
+
+
+def authorized_stub(server: ServerProcess, header: str) -> Any:
+    channel = grpc.insecure_channel(server.url, options=[("grpc.use_local_subchannel_pool", 1)])
+    return pb_grpc.ScoringStub(grpc.intercept_channel(channel, Authorized(header)))  # type: ignore[no-untyped-call]
+
+
+def test_one_token_is_one_caller_however_it_is_written(
+    llama_folder: Path, tmp_path: Path, machine: HoldingMachine
+) -> None:
+    """Who fills the queue gets no more places in it by writing its header in another way, on either port."""
+    (tokens := tmp_path / "tokens").write_text("one\ntwo\n")
+    arguments = ("--max-queue-size", "8", "--token-file", str(tokens), "--http-port", "0")
+    with machine.start(llama_folder, *arguments) as server:
+        server.wait_until_serving()
+        one = authorized_stub(server, "Bearer one")
+        first = occupy(machine, one, TOKENS[0])
+        assembled = fill_ready(server, one, *map(held_request, TOKENS[1 : 1 + READY]))
+        full = [one.Score.future(held_request(token)) for token in TOKENS[1 + READY : 1 + READY + 8]]
+        wait_for_depth(server, 8)
+        for header in ("Bearer one", "bearer one", "bEARER one", "Bearer   one"):
+            with pytest.raises(grpc.RpcError) as caught:
+                authorized_stub(server, header).Score(ids_request(3), timeout=SECONDS)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            body = {"prompt": [1, 2], "max_tokens": 1, "temperature": 0}
+            assert ask(server, "/v1/completions", body, {"Authorization": header}).status == 429
+        assert not any(call.done() for call in full)
+        # Another token is another caller.
+        other = authorized_stub(server, "Bearer two").Score.future(ids_request(3), timeout=SECONDS)
+        wait_until(lambda: any(call.done() for call in full))
+        machine.let_go(*TOKENS)
+        assert first.result().scores
+        assert other.result().scores
+        assert len(list(assembled)) == READY
 
 
 # The queue by itself.

@@ -228,6 +228,78 @@ def test_a_caller_that_goes_away_cancels_its_request(slow_server: ServerProcess)
     assert ask(slow_server, "/v1/completions", {**GREEDY, "prompt": IDS}).status == 200
 
 
+HEADERS = ("X-Request-Id", "X-Request-Timeout", "X-Stainless-Read-Timeout")
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_is_no_text_is_the_callers_fault(http_server: ServerProcess, name: str) -> None:
+    counted = "trt_server_requests_total{INVALID_ARGUMENT}"
+    before = http_server.metrics()[counted]
+    status, body = ask_in_bytes(http_server, b"/v1/completions", name.encode() + b": \xff\xfe")
+    assert status == 400
+    assert json.loads(body)["error"]["message"].startswith(f"the header {name} is no UTF-8")
+    assert http_server.metrics()[counted] == before + 1
+    assert "Traceback" not in "".join(http_server.lines)
+
+
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [
+        (b"/v1/completions", b"Authorization: Bearer \xff"),
+        (b"/v1/completions", b"User-Agent: \xff"),
+        (b"/v1/completions", b"Accept: \xff"),
+        (b"/v1/completions", b"Accept-Encoding: \xff"),
+        (b"/v1/completions", b"Content-Type: \xff; charset=\xff"),
+        (b"/v1/completions", b"Content-Encoding: \xff"),
+        (b"/v1/completions", b"Expect: \xff"),
+        (b"/v1/completions", b"Cookie: \xff=\xff"),
+        (b"/v1/completions?\xff=\xff", b"A: b"),
+        (b"/v1/completions?%ff=%ff", b"A: b"),
+        (b"/v1/completions\xff", b"A: b"),
+        (b"/%ff", b"Host: \xff"),
+    ],
+)
+def test_no_bytes_of_a_request_are_the_servers_fault(
+    http_server: ServerProcess, path: bytes, header: bytes
+) -> None:
+    status, _ = ask_in_bytes(http_server, path, header)
+    assert status < 500
+    assert "Traceback" not in "".join(http_server.lines)
+
+
+def ask_in_bytes(server: ServerProcess, path: bytes, header: bytes) -> tuple[int, bytes]:
+    """POST a request for a token with one more header; the status and the body of the reply."""
+    body = json.dumps({**GREEDY, "prompt": IDS}).encode()
+    with socket.create_connection(("127.0.0.1", server.ports["http_port"]), DEADLINE_SECONDS) as caller:
+        caller.sendall(
+            b"POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s\r\nContent-Length: %d\r\n\r\n%s"
+            % (path, header, len(body), body)
+        )
+        content = b"".join(iter(lambda: caller.recv(65536), b""))
+    head, _, reply = content.partition(b"\r\n\r\n")
+    return int(head.split()[1]), reply
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "no JSON": (b"[", "INVALID_ARGUMENT"),
+    "unknown field": ({**GREEDY, "prompt": IDS, "tempratur": 1}, "INVALID_ARGUMENT"),
+    "another model": ({**GREEDY, "prompt": IDS, "model": "gpt-4"}, "NOT_FOUND"),
+    "too large": ({**GREEDY, "prompt": "a" * 5_000_000}, "RESOURCE_EXHAUSTED"),
+}
+
+
+@pytest.mark.parametrize(("fields", "code"), REFUSED.values(), ids=REFUSED)
+def test_what_http_refuses_is_counted_once(http_server: ServerProcess, fields: Any, code: str) -> None:
+    def counted() -> dict[str, float]:
+        found = http_server.metrics().items()
+        return {name: value for name, value in found if name.startswith("trt_server_requests_total")}
+
+    before = counted()
+    assert ask_in_chunks(http_server, fields if isinstance(fields, bytes) else json.dumps(fields).encode())
+    grown = {name: value - before[name] for name, value in counted().items() if value != before[name]}
+    assert grown == {f"trt_server_requests_total{{{code}}}": 1}
+
+
 def test_a_stop_answers_what_was_accepted_and_refuses_what_is_new(slow_server: ServerProcess) -> None:
     with ThreadPoolExecutor(4) as pool:
         asked = ask_slowly(pool, slow_server, 4)

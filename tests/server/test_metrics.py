@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -94,3 +95,33 @@ def test_a_folder_of_another_programs_processes_is_left_alone(tmp_path: Path, na
     with ServerProcess("--model", "demo", environment={name: str(tmp_path)}) as server:
         assert server.wait_until_serving().metrics()["trt_server_serving"] == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Accept": "application/openmetrics-text; version=x"},
+        {"Accept": "application/openmetrics-text; version=1.x.0"},
+        {"Accept": f"application/openmetrics-text; version={'9' * 6000}"},
+        {"Accept": "text/plain;version=;version==, text/plain;version=1.0.0.0.x"},
+        {"Accept": "application/openmetrics-text;version"},
+        {"Accept": "\xff\xfe"},
+        {"Expect": "100-continue"},
+    ],
+)
+def test_whatever_format_is_asked_for_there_is_an_answer(
+    server: ServerProcess, headers: dict[str, str]
+) -> None:
+    address = f"http://127.0.0.1:{server.ports['metrics_port']}/metrics"
+    request = urllib.request.Request(address, headers=headers)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        assert b"trt_server_serving 1.0\n" in response.read()
+    assert "Traceback" not in "".join(server.lines)
+
+
+def test_openmetrics_are_told_where_they_are_asked_for(server: ServerProcess) -> None:
+    address = f"http://127.0.0.1:{server.ports['metrics_port']}/metrics"
+    accept = "application/openmetrics-text; version=x, application/openmetrics-text;version=1.0.0;q=0.5"
+    with urllib.request.urlopen(urllib.request.Request(address, headers={"Accept": accept})) as response:
+        assert response.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert response.read().endswith(b"# EOF\n")

@@ -17,8 +17,8 @@ from fake_gpu_machine import gpu_machine
 from hub import Hub
 from processes import FREE_PORTS, ServerProcess, run_program
 from small_disk import small_disk
+from trt_common.installed_program import program
 from trt_common.model.geometry import read_geometry
-from trt_common.program import program
 from trt_server.devices.memory import host_memory
 from trt_server.model.dummy import GEOMETRIES
 

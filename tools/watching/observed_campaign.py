@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from trt_common.program import program
+from trt_common.installed_program import program
 
 from tools.watching.prometheus import Prometheus
 

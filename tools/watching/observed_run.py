@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trt_common.program import program
+from trt_common.installed_program import program
 
 from tools.watching.prometheus import Prometheus
 

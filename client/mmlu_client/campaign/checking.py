@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from trt_common.installed_program import program
 from trt_common.one_line import one_line
-from trt_common.program import program
 
 from mmlu_client.campaign.cell import ServerSetting
 from mmlu_client.campaign.file.errors import CampaignFileError

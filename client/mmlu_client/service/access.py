@@ -13,6 +13,7 @@ import grpc
 from trt_common.access.reread import Reread
 from trt_common.access.token import AUTHORIZATION, TokenFileError, authorization, read_tokens
 from trt_common.one_line import one_line
+from trt_common.small_file import read_small_file
 
 from mmlu_client.errors import InputError
 from mmlu_client.service.address import Address
@@ -80,7 +81,7 @@ class Access:
         self.tls_context()
         try:
             authorities, key, certificate = (
-                None if path is None else path.read_bytes()
+                None if path is None else read_small_file(path, takes_pipes=False)
                 for path in (self.authorities, self._key, self.certificate)
             )
         except OSError as error:
@@ -94,6 +95,9 @@ class Access:
             InputError: one of the files cannot be read or used.
         """
         try:
+            if self.authorities is not None:
+                # OpenSSL would wait for a pipe, and read a device without end.
+                read_small_file(self.authorities, takes_pipes=False)
             context = ssl.create_default_context(cafile=self.authorities)
         except ssl.SSLError:
             raise InputError(f"--tls-ca {self.authorities} holds no certificate in PEM form") from None
@@ -107,7 +111,7 @@ class Access:
         try:
             # ssl does not say which of them it cannot read.
             for path in (certificate, key):
-                path.read_bytes()
+                read_small_file(path, takes_pipes=False)
             # No password: nobody is asked for one in the middle of a run.
             context.load_cert_chain(certificate, key, password="")
         except ssl.SSLError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from trt_common.small_file import read_small_file
+
 # The header, and gRPC's metadata, whose keys are in small letters.
 AUTHORIZATION = "authorization"
 SCHEME = "Bearer"
@@ -24,7 +26,7 @@ def read_tokens(path: Path) -> tuple[str, ...]:
         TokenFileError: It holds none, or a line is no token.
     """
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
+        lines = read_small_file(path).decode("ascii").splitlines()
     except UnicodeDecodeError:
         raise TokenFileError(f"{path} holds what is no token: letters, digits and -._~+/ alone are") from None
     tokens = tuple(line.strip() for line in lines if line.strip())

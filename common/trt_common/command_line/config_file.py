@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, TextIO
 
 import configargparse
 import yaml
 
 from trt_common.command_line.nearest import suggestion
+from trt_common.small_file import read_small_file
 
 
 class ConfigFile(configargparse.ConfigFileParser):  # type: ignore[misc]
@@ -65,6 +68,9 @@ def open_config(path: str) -> TextIO:
     """Open a config file as UTF-8, whatever the locale.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: it cannot be read, or `read_small_file` refuses it.
     """
-    return open(path, encoding="utf-8")  # noqa: PTH123
+    content = io.BytesIO(read_small_file(Path(path)))
+    # What errors call it.
+    content.name = path
+    return io.TextIOWrapper(content, encoding="utf-8")

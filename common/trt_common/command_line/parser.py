@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -12,6 +13,7 @@ import configargparse
 from trt_common.command_line.config_file import ConfigFile, open_config
 from trt_common.command_line.environment import set_variables, unknown_variables
 from trt_common.command_line.nearest import suggestion
+from trt_common.command_line.output import put_out
 from trt_common.one_line import one_line
 from trt_common.version import version
 
@@ -48,8 +50,16 @@ class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
 
     def error(self, message: str) -> NoReturn:
         """Print an error in one line and end the process with status 2."""
-        print(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print the help; argparse would say nothing where that cannot be done."""
+        if file is None or file is sys.stdout:
+            put_out(self.prog, message.rstrip("\n"))
+        else:
+            super()._print_message(message, file)
 
 
 class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -70,7 +80,7 @@ class _VersionAction(argparse._VersionAction):
     """Asks git for the commit only where somebody wants to know the version."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        print(f"{parser.prog} {version()}")
+        put_out(parser.prog, f"{parser.prog} {version()}")
         sys.exit(0)
 
 

@@ -5,24 +5,32 @@ A missing field has its default. A field that is null has no default: the caller
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from trt_common.model.errors import ConfigError
+from trt_common.one_line import shortened
 
 Fields = Mapping[str, Any]
 
+# What 32 bits hold. No real model comes near it.
+MOST_SIZE = 2**31 - 1
+# Of a value, where an error names it.
+MOST_SHOWN_BYTES = 200
 
-def size(fields: Fields, name: str, default: int | None = None) -> int:
+
+def size(fields: Fields, name: str, default: int | None = None, most: int = MOST_SIZE) -> int:
     """Return a positive whole number.
 
     Raises:
-        ConfigError: The field is something else.
+        ConfigError: The field is something else, or larger than `most`.
     """
     value = fields.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise _refused(name, value, "a positive whole number")
+    if value > most:
+        raise _refused(name, value, f"a whole number up to {most}")
     return value
 
 
@@ -54,7 +62,8 @@ def number(fields: Fields, name: str, default: float | None = None) -> float:
         ConfigError: The field is something else.
     """
     value = fields.get(name, default)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
+    # An int may be larger than every float but infinity.
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
         raise _refused(name, value, "a positive number")
     return float(value)
 
@@ -80,5 +89,19 @@ def flag(fields: Fields, name: str, default: bool = False) -> bool:
     return value
 
 
+def names(fields: Fields, name: str) -> list[str]:
+    """Return a list of names; none where the field is null or missing.
+
+    Raises:
+        ConfigError: The field is something else.
+    """
+    value = fields.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise _refused(name, value, "a list of names")
+    return value
+
+
 def _refused(name: str, value: object, wanted: str) -> ConfigError:
-    return ConfigError(f"config.json: {name} is {value!r}, not {wanted}")
+    return ConfigError(f"config.json: {name} is {shortened(repr(value), MOST_SHOWN_BYTES)}, not {wanted}")

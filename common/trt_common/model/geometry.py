@@ -12,6 +12,9 @@ from trt_common.model.errors import ConfigError
 from trt_common.model.family import FAMILIES, Family
 from trt_common.model.rope_parameters import RopeParameters, read_rope_parameters
 
+# Ten times what the deepest models have, with room: each layer has a dozen of tensors, which are all named.
+MOST_LAYERS = 4096
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -151,7 +154,7 @@ def read_geometry(config: Mapping[str, Any]) -> Geometry:
 
 
 def _geometry(name: str, family: Family, fields: Fields) -> Geometry:
-    layers = size(fields, "num_hidden_layers")
+    layers = size(fields, "num_hidden_layers", most=MOST_LAYERS)
     hidden_size = size(fields, "hidden_size")
     query_heads = size(fields, "num_attention_heads")
     max_positions = size(fields, "max_position_embeddings")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trt_common.json_text import parse_json
 from trt_common.one_line import reason_of
 from trt_common.tokenizer.errors import TokenizerError
 
@@ -21,6 +21,8 @@ BOS_CLASSES = frozenset({"LlamaTokenizer", "CodeLlamaTokenizer"})
 # The names of special tokens in these files.
 SINGLE_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 TOKEN_LISTS = ("additional_special_tokens", "extra_special_tokens")
+# The largest of these files list some thousand tokens.
+MOST_BYTES = 64 * 1024 * 1024
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
@@ -108,7 +110,7 @@ def _added(decoder: Any, older: dict[str, Any], special: tuple[Token, ...]) -> d
         raise TokenizerError(f"{CONFIGURATION}: added_tokens_decoder is no object")
     try:
         return {int(place): token for place, token in pairs}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TokenizerError(
             f"an added token's id in {CONFIGURATION} or {ADDED_TOKENS} is no number"
         ) from None
@@ -117,8 +119,10 @@ def _added(decoder: Any, older: dict[str, Any], special: tuple[Token, ...]) -> d
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
+    if path.stat().st_size > MOST_BYTES:
+        raise TokenizerError(f"{path.name} is larger than {MOST_BYTES} bytes")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TokenizerError(f"cannot read {path.name}: {error.strerror}") from None
     except ValueError as error:
@@ -139,6 +143,8 @@ def _token(value: Any, name: str) -> Token:
 def _listed(value: Any, name: str) -> list[Token]:
     """Return the tokens of a list; transformers 5 may write an object with a name for each."""
     values = list(value.values()) if isinstance(value, dict) else value or []
+    if not isinstance(values, list):
+        raise TokenizerError(f"{name} in {CONFIGURATION} or {SPECIAL_TOKENS} is no list of tokens")
     return [_token(each, name) for each in values]
 
 

@@ -138,7 +138,10 @@ def read_library(path: Path) -> Any:
     """
     try:
         return tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library has no error class of its own
+    except BaseException as error:
+        # The library has no error class of its own, and its panics are no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+            raise
         raise TokenizerError(
             f"{path.name} does not load: {reason_of(error)}; copy it again from where the model is from"
         ) from error

@@ -13,6 +13,7 @@ import grpc
 from cryptography import x509
 from trt_common.access.reread import Reread
 from trt_common.one_line import cannot_read, one_line
+from trt_common.small_file import read_small_file
 
 from trt_server.errors import StartError
 
@@ -101,8 +102,8 @@ class Certificates:
         )
 
     def _read(self) -> _Loaded:
-        key, chain = self._key.read_bytes(), self._certificate.read_bytes()
-        authorities = None if self._client_authorities is None else self._client_authorities.read_bytes()
+        key, chain = _content(self._key), _content(self._certificate)
+        authorities = None if self._client_authorities is None else _content(self._client_authorities)
         context = self._context()
         own = _parsed(chain, self._certificate, "--tls-cert")
         clients = (
@@ -143,6 +144,11 @@ class Certificates:
             return
         reason = cannot_read(error) if isinstance(error, OSError) else one_line(error)
         log.error("%s; the certificates that were read before count until they are changed again", reason)
+
+
+def _content(path: Path) -> bytes:
+    # OpenSSL reads it once more by its path.
+    return read_small_file(path, takes_pipes=False)
 
 
 def _parsed(content: bytes, path: Path | None, flag: str) -> list[x509.Certificate]:

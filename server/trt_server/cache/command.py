@@ -9,8 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from trt_common.command_line.output import put_out
+
 from trt_server.cache.entry import CacheEntry, EntryInUseError, cache_entries
 from trt_server.cache.folder import cache_folder
+from trt_server.command_line import PROGRAM
 from trt_server.errors import StartError
 from trt_server.readable import readable_bytes
 
@@ -21,14 +24,14 @@ class NoSuchEntryError(Exception):
     """A name that was given is that of no entry."""
 
 
-def list_cache() -> None:
-    """Print the entries, the last used first.
+def list_cache() -> str:
+    """Return a table of the entries, the last used first.
 
     Raises:
         StartError: the cache cannot be read.
     """
     with _opened() as (folder, entries):
-        print(listing(folder, entries))
+        return listing(folder, entries)
 
 
 def remove_from_cache(names: Sequence[str], older_than: float | None) -> None:
@@ -43,16 +46,17 @@ def remove_from_cache(names: Sequence[str], older_than: float | None) -> None:
         StartError: an entry that was named is in use, or the cache cannot be changed.
     """
     with _opened() as (folder, entries):
-        kept = _remove(_chosen(names, older_than, folder, entries), folder)
+        removed, kept = _remove(_chosen(names, older_than, folder, entries), folder)
+    put_out(PROGRAM, "\n".join(removed))
     if kept and names:
         raise StartError("; ".join(kept))
     for line in kept:
         print(line, file=sys.stderr)
 
 
-def _remove(entries: Sequence[CacheEntry], folder: Path) -> list[str]:
-    """Remove entries and print which. Return a line on each that was kept because a server uses it."""
-    freed, kept = 0, []
+def _remove(entries: Sequence[CacheEntry], folder: Path) -> tuple[list[str], list[str]]:
+    """Remove entries. Return a line on each, with their sum, and on each kept because a server uses it."""
+    freed, removed, kept = 0, [], []
     for entry in entries:
         size = entry.size
         try:
@@ -61,9 +65,8 @@ def _remove(entries: Sequence[CacheEntry], folder: Path) -> list[str]:
             kept.append(str(error))
             continue
         freed += size
-        print(f"removed {entry.name}, {readable_bytes(size)}")
-    print(f"{readable_bytes(freed)} freed in {folder}")
-    return kept
+        removed.append(f"removed {entry.name}, {readable_bytes(size)}")
+    return [*removed, f"{readable_bytes(freed)} freed in {folder}"], kept
 
 
 def _chosen(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from trt_common.command_line.path_value import why_no_path
 from trt_common.locked_file import locked, try_lock
 from trt_common.private_file import make_private_folder, open_private
 
@@ -34,12 +35,25 @@ _in_use: dict[Path, IO[str]] = {}
 
 
 def cache_folder() -> Path:
-    """Return TRT_SERVER_CACHE, else trt-server in XDG_CACHE_HOME, else ~/.cache/trt-server."""
+    """Return TRT_SERVER_CACHE, else trt-server in XDG_CACHE_HOME, else ~/.cache/trt-server.
+
+    Raises:
+        StartError: A variable is no path, or there is no home folder.
+    """
     if own := os.environ.get(VARIABLE):
-        return Path(own).expanduser().absolute()
+        return _folder_of(VARIABLE, own).absolute()
     if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared) / "trt-server"
-    return Path.home() / ".cache" / "trt-server"
+        return _folder_of("XDG_CACHE_HOME", shared) / "trt-server"
+    try:
+        return Path.home() / ".cache" / "trt-server"
+    except RuntimeError:
+        raise StartError(f"there is no home folder: set {VARIABLE} to a folder for the cache") from None
+
+
+def _folder_of(variable: str, text: str) -> Path:
+    if (why := why_no_path(text)) is not None:
+        raise StartError(f"{variable} is no path: {why}")
+    return Path(text).expanduser()
 
 
 def make_cache_folder(folder: Path) -> None:

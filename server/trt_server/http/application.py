@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,7 +18,15 @@ from trt_server.errors import NoTokenizerError, NotServingError, ScoringError
 from trt_server.http.body import BodyReader, convert
 from trt_server.http.completions_reply import Heading, completions_reply, reply_memory
 from trt_server.http.completions_request import CompletionsRequest, completions_request, score_requests
-from trt_server.http.errors import RequestError, error_response, errors_as_objects, request_error
+from trt_server.http.errors import (
+    RequestError,
+    error_response,
+    errors_as_objects,
+    request_error,
+    status_of,
+)
+from trt_server.http.expect import expect
+from trt_server.http.header import header_text
 from trt_server.http.models import check_model, model_card
 from trt_server.http.source import HttpSource
 from trt_server.http.tokenizer_endpoints import (
@@ -30,9 +39,30 @@ from trt_server.http.tokenizer_endpoints import (
 from trt_server.loading.loading import Loaded
 from trt_server.loading.served_model import Limits, ServedModel
 from trt_server.loading.tokenizer import CheckpointTokenizer
+from trt_server.observe.request_metrics import RequestMetrics
+from trt_server.request_memory.byte_budget import Charge
 from trt_server.rpc.caller import Callers
 from trt_server.rpc.scoring import Answer, Scoring
 from trt_server.threads.step_threads import StepThreads
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request for completions that was read.
+
+    Attributes:
+        request: In the names of its body.
+        heading: Of its reply.
+        scores: The same in the contract's messages.
+        source: Who asks, and how long it waits.
+        loaded: The model that is asked, and its engines.
+    """
+
+    request: CompletionsRequest
+    heading: Heading
+    scores: Sequence[pb.ScoreRequest]
+    source: HttpSource
+    loaded: Loaded
 
 
 class Application:
@@ -45,6 +75,7 @@ class Application:
         bodies: BodyReader,
         threads: StepThreads,
         callers: Callers,
+        metrics: RequestMetrics,
         admit: Sequence[Middleware] = (),
     ) -> None:
         """Answer on top of the service.
@@ -55,6 +86,7 @@ class Application:
             bodies: Reads those of requests.
             threads: For the tokenizer, and for replies.
             callers: Tells callers apart.
+            metrics: Count the requests for completions that are refused before they are scored.
             admit: What a request has to pass before it is answered.
         """
         self._scoring = scoring
@@ -62,6 +94,7 @@ class Application:
         self._bodies = bodies
         self._threads = threads
         self._callers = callers
+        self._metrics = metrics
         self._admit = admit
         self._started = int(time.time())
 
@@ -75,36 +108,51 @@ class Application:
             middlewares=[errors_as_objects, *self._admit], client_max_size=max_body_bytes
         )
         application.add_routes([
-            web.post("/v1/completions", self._completions),
-            web.get("/v1/models", self._models),
-            web.get("/v1/models/{model:.+}", self._model),
-            web.post("/tokenize", self._tokenize),
-            web.post("/detokenize", self._detokenize),
-            web.get("/tokenizer_info", self._tokenizer_info),
-            web.get("/health", self._health),
+            web.post("/v1/completions", self._completions, expect_handler=expect),
+            web.get("/v1/models", self._models, expect_handler=expect),
+            web.get("/v1/models/{model:.+}", self._model, expect_handler=expect),
+            web.post("/tokenize", self._tokenize, expect_handler=expect),
+            web.post("/detokenize", self._detokenize, expect_handler=expect),
+            web.get("/tokenizer_info", self._tokenizer_info, expect_handler=expect),
+            web.get("/health", self._health, expect_handler=expect),
         ])  # fmt: skip
         return application
 
     async def _completions(self, http_request: web.Request) -> web.Response:
-        loaded = self._scoring.loaded
         with self._bodies.charge() as charge:
-            body = await self._bodies.read_object(http_request, charge)
-            request = await self._bodies.made(body.is_large, completions_request, body.fields)
-            check_model(loaded.served, request.model)
-            await self._threads.run(_check_tokenizer, loaded.served.tokenizer)
-            name = request.request_id or http_request.headers.get("X-Request-Id") or uuid.uuid4().hex
-            heading = Heading(f"cmpl-{name}", int(time.time()), loaded.served.id)
-            limits = loaded.served.limits
-            asked = await self._bodies.made(
-                body.is_large, score_requests, request, heading.id, limits.max_batch_size
-            )
+            try:
+                asked = await self._asked(http_request, charge)
+            except BaseException as error:
+                if (status := status_of(error)) is not None:
+                    self._metrics.count(status)
+                raise
 
             def keep(answer: Answer) -> Answer:
-                charge.grow(reply_memory(request, answer))
+                charge.grow(reply_memory(asked.request, answer))
                 return answer
 
-            answers = await self._answers(asked, HttpSource.of(http_request, self._callers), limits, keep)
-            return await self._threads.run(_completions_response, request, answers, loaded, heading)
+            limits = asked.loaded.served.limits
+            answers = await self._answers(asked.scores, asked.source, limits, keep)
+            return await self._threads.run(_completions_response, asked, answers)
+
+    async def _asked(self, http_request: web.Request, charge: Charge) -> _Asked:
+        """Read a request for completions.
+
+        Raises:
+            RequestError: It is wrong.
+            ScoringError: It cannot be answered at present.
+        """
+        loaded = self._scoring.loaded
+        body = await self._bodies.read_object(http_request, charge)
+        request = await self._bodies.made(body.is_large, completions_request, body.fields)
+        check_model(loaded.served, request.model)
+        await self._threads.run(_check_tokenizer, loaded.served.tokenizer)
+        name = request.request_id or header_text(http_request, "X-Request-Id") or uuid.uuid4().hex
+        heading = Heading(f"cmpl-{name}", int(time.time()), loaded.served.id)
+        scores = await self._bodies.made(
+            body.is_large, score_requests, request, heading.id, loaded.served.limits.max_batch_size
+        )
+        return _Asked(request, heading, scores, HttpSource.of(http_request, self._callers), loaded)
 
     async def _answers(
         self,
@@ -188,10 +236,8 @@ def _check_tokenizer(tokenizer: CheckpointTokenizer) -> None:
         ) from None
 
 
-def _completions_response(
-    request: CompletionsRequest, answers: Sequence[Answer], loaded: Loaded, heading: Heading
-) -> web.Response:
-    return _json(completions_reply(request, answers, loaded.served.tokenizer, heading))
+def _completions_response(asked: _Asked, answers: Sequence[Answer]) -> web.Response:
+    return _json(completions_reply(asked.request, answers, asked.loaded.served.tokenizer, asked.heading))
 
 
 def _tokenize_response(request: TokenizeRequest, served: ServedModel) -> web.Response:

@@ -31,6 +31,12 @@ STATUSES = {
     Status.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
+# What HTTP's side refuses counts as gRPC's would; everything else is an invalid argument.
+REFUSALS = {
+    HTTPStatus.NOT_FOUND: Status.NOT_FOUND,
+    HTTPStatus.REQUEST_TIMEOUT: Status.DEADLINE_EXCEEDED,
+}
+
 
 class RequestError(Exception):
     """A request that HTTP's side refuses. The text is for the caller.
@@ -71,6 +77,22 @@ def request_error(error: ScoringError, where: str = "") -> RequestError:
         code=error.status.value.lower(),
         retry_after_seconds=error.retry_after_seconds,
     )
+
+
+def status_of(error: BaseException) -> Status | None:
+    """Return the status that a request counts with where it failed so before it was scored.
+
+    None: its caller has left, or the server stops.
+    """
+    if isinstance(error, PASSING):
+        return None
+    if isinstance(error, ScoringError):
+        return error.status
+    if isinstance(error, RequestError):
+        return REFUSALS.get(error.status, Status.INVALID_ARGUMENT)
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return Status.RESOURCE_EXHAUSTED
+    return Status.INTERNAL
 
 
 def error_response(error: RequestError) -> web.Response:

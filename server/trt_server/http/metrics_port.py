@@ -13,8 +13,9 @@ from trt_server.access.access import Access
 from trt_server.connections.limit import ConnectionLimit
 from trt_server.errors import NotAdmittedError
 from trt_server.http.admission import admission
+from trt_server.http.expect import expect
 from trt_server.http.port import HttpPort
-from trt_server.observe.prometheus import CollectorRegistry, make_aiohttp_handler
+from trt_server.observe.prometheus import CollectorRegistry, metrics_handler
 
 PATH = "/metrics"
 # Scrapers come every few seconds, or stay connected.
@@ -88,7 +89,7 @@ class MetricsPort:
         if self._access.tokens is not None:
             middlewares.append(admission(self._access.tokens))
         application = web.Application(middlewares=middlewares)
-        application.router.add_get(PATH, make_aiohttp_handler(self._registry))
+        application.router.add_get(PATH, metrics_handler(self._registry), expect_handler=expect)
         return application
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from trt_server.http.errors import RequestError
+from trt_server.http.header import header_text
 from trt_server.rpc.caller import Callers
 
 # OpenAI's own client sends the second with each request.
@@ -61,7 +62,7 @@ class HttpSource:
 
 def _timeout(request: web.Request) -> Timeout | None:
     for name in TIMEOUT_HEADERS:
-        if (text := request.headers.get(name)) is None:
+        if (text := header_text(request, name)) is None:
             continue
         try:
             seconds = float(text)

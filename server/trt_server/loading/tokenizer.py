@@ -29,12 +29,15 @@ from trt_common.tokenizer import (
 )
 
 from trt_server.errors import InvalidRequestError, NoTokenizerError, StartError
+from trt_server.model.files.json_file import read_json_object
 
 log = logging.getLogger(__name__)
 
 # Characters of an added token, in tokenizers whose texts are encoded by their ends.
 MAX_ADDED_TOKEN = 192
 CHAT_TEMPLATE = "chat_template.jinja"
+# What names the tokens that end a text.
+END_FILES = ("config.json", "generation_config.json")
 
 
 class CheckpointTokenizer:
@@ -51,6 +54,9 @@ class CheckpointTokenizer:
         Raises:
             StartError: They do not load.
         """
+        for name in END_FILES:
+            if (path := self._folder / name).is_file():
+                read_json_object(path)
         if not self.present or needs_transformers(self._folder):
             return
         try:
@@ -170,7 +176,7 @@ class CheckpointTokenizer:
         if "eos_token" not in names and (ends := sorted(self.end_tokens)):
             names["eos_token"] = self.decoder.text(ends[:1])
         if (template := self._folder / CHAT_TEMPLATE).is_file():
-            found["chat_template"] = template.read_text(encoding="utf-8")
+            found["chat_template"] = template.read_text(encoding="utf-8", errors="replace")
         always = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": None, "eos_token": None}
         return {**always, **found, **names}
 
@@ -184,9 +190,9 @@ class CheckpointTokenizer:
         named = self._configuration.names.get("eos_token")
         token = None if named is None else self._encoder.token_id(named)
         ids = set() if token is None else {token}
-        for name in ("config.json", "generation_config.json"):
+        for name in END_FILES:
             if (path := self._folder / name).is_file():
-                ids |= _listed_ids(json.loads(path.read_text(encoding="utf-8")).get("eos_token_id"))
+                ids |= _listed_ids(read_json_object(path).get("eos_token_id"))
         return frozenset(ids)
 
     @cached_property

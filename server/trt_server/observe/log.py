@@ -8,6 +8,7 @@ import time
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
+from trt_common.one_line import one_line
 
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
@@ -17,6 +18,8 @@ class _TextFormatter(logging.Formatter):
     """Writes a record's fields behind its message, as `name=value`; an event's message has them in it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        # Names in the files of a checkpoint, and what callers send, control no terminal.
+        record.message = one_line(record.message)
         line = super().formatMessage(record)
         if hasattr(record, "event"):
             return line

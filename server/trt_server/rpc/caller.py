@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from trt_common.access.token import AUTHORIZATION
+from trt_common.access.token import AUTHORIZATION, token_of
 
 from trt_server.rpc.types import Context
 
@@ -28,9 +28,9 @@ class Callers:
             peer: The other end of the connection, as `ipv4:127.0.0.1:50312`.
             authorization: The header, which was checked where the server asks for tokens.
         """
-        if self.by_token and authorization is not None:
-            return f"token:{hashlib.sha256(authorization.encode()).hexdigest()}"
-        return peer
+        # The token and not the header: that may be written in many ways for one token.
+        token = token_of(authorization) if self.by_token and authorization is not None else None
+        return peer if token is None else f"token:{hashlib.sha256(token.encode()).hexdigest()}"
 
     def of_call(self, context: Context) -> str:
         """Return whose call it is."""

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trt_common.installed_program import program
 from trt_common.one_line import one_line
-from trt_common.program import program
 
 from mmlu_client.campaign.cell import ServerSetting
 from mmlu_client.campaign.local.child import end_child, start_child

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from trt_common.installed_program import program
 from trt_common.one_line import one_line, printable
-from trt_common.program import program
 
 from mmlu_client.campaign.cell import Cell, ServerSetting
 from mmlu_client.campaign.folder import CLIENT_LOG

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 
-from trt_common.program import program
+from trt_common.installed_program import program
 
 from mmlu_client.errors import InputError
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from trt_common.one_line import one_line
 
 from trt_server.errors import StartError
+from trt_server.model.files.json_file import read_json_object
 
 CONFIG = "adapter_config.json"
 _FILES = (CONFIG, "adapter_model.safetensors", "adapter_model.bin")
@@ -55,7 +55,7 @@ def refuse_adapter_tensors(folder: Path, names: Iterable[str]) -> None:
 
 def _base_model(folder: Path) -> str:
     try:
-        name = json.loads((folder / CONFIG).read_bytes())["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
+        name = read_json_object(folder / CONFIG).get("base_model_name_or_path")
+    except (OSError, StartError):
         return ""
     return f" to {one_line(name)}" if isinstance(name, str) and name else ""

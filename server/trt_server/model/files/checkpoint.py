@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trt_common.model.config_field import names
 from trt_common.model.errors import ConfigError
 from trt_common.model.geometry import Geometry, read_geometry
 
 from trt_server.errors import StartError
 from trt_server.model.files.adapter import refuse_adapter_files
 from trt_server.model.files.fingerprint import weights_fingerprint
+from trt_server.model.files.json_file import read_json_object
 from trt_server.model.files.weight_files import find_weight_files, gguf_refusal
 from trt_server.model.files.weights import Weights, fit_weights
 
@@ -90,9 +92,12 @@ def read_headers(folder: Path) -> CheckpointHeaders:
 
 
 def architecture(config: Mapping[str, Any], geometry: Geometry) -> str:
-    """Return the class that a config.json names, such as "LlamaForCausalLM", or else its model_type."""
-    architectures = config.get("architectures")
-    return str(architectures[0]) if architectures else geometry.family
+    """Return the class that a config.json names, such as "LlamaForCausalLM", or else its model_type.
+
+    Raises:
+        ConfigError: What names it is no list of names.
+    """
+    return next(iter(names(config, "architectures")), geometry.family)
 
 
 def open_configuration(folder: Path) -> tuple[dict[str, Any], Geometry]:
@@ -108,6 +113,7 @@ def open_configuration(folder: Path) -> tuple[dict[str, Any], Geometry]:
     except OSError as error:
         raise StartError(f"{folder} cannot be read: {error}") from error
     try:
+        names(config, "architectures")
         return config, read_geometry(config)
     except ConfigError as error:
         raise StartError(str(error)) from None
@@ -133,10 +139,4 @@ def _read_config(path: Path) -> dict[str, Any]:
         if gguf := sorted(folder.glob("*.gguf")):
             raise gguf_refusal(folder, gguf[0].name)
         raise StartError(f"{folder} holds no config.json; name a Hugging Face checkpoint folder")
-    try:
-        config = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise StartError(f"{path} is not JSON ({error}); download it again") from error
-    if not isinstance(config, dict):
-        raise StartError(f"{path} holds no JSON object; download it again")
-    return config
+    return read_json_object(path)

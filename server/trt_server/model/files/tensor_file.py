@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from trt_common.json_text import parse_json
+from trt_common.one_line import one_line
 
 from trt_server.errors import StartError
 
@@ -114,9 +116,12 @@ def _cut_short(path: Path, size: int, needed: int) -> StartError:
 
 def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(text)
-    except ValueError:
-        header = None
+        header = parse_json(text)
+    except ValueError as error:
+        raise StartError(
+            f"{path} is not a safetensors file, or its header is damaged ({one_line(error)}); "
+            "download it again"
+        ) from None
     if not isinstance(header, dict):
         raise StartError(f"{path} is not a safetensors file, or its header is damaged; download it again")
     return header
@@ -125,9 +130,9 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
 def _locate(path: Path, file: Path, data_start: int, name: str, entry: Any) -> TensorLocation:
     try:
         begin, end = entry["data_offsets"]
-        shape = tuple(int(size) for size in entry["shape"])
+        shape = tuple(entry["shape"])
         dtype = DTYPES.get(entry["dtype"], str(entry["dtype"]))
-        sane = 0 <= begin <= end and min(shape, default=0) >= 0
+        sane = all(map(_is_size, (begin, end, *shape))) and begin <= end
     except (KeyError, TypeError, ValueError):
         sane = False
     if not sane:
@@ -137,6 +142,11 @@ def _locate(path: Path, file: Path, data_start: int, name: str, entry: Any) -> T
             f"{path}: the header gives {name} a size that does not fit its shape; download it again"
         )
     return TensorLocation(file, data_start + begin, end - begin, dtype, shape)
+
+
+def _is_size(value: Any) -> bool:
+    """Return whether a value is a whole number that a file's size or an array's may be."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def tensor_file_header(shapes: Mapping[str, tuple[int, ...]], dtype: str) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 from trt_server.errors import StartError
 from trt_server.model.files.fingerprint import weights_fingerprint
+from trt_server.model.files.json_file import read_json_object
 from trt_server.model.files.tensor_file import TensorLocation, read_tensor_file
 
 log = logging.getLogger(__name__)
@@ -184,8 +184,8 @@ def _indexed_shards(folder: Path, has_other_set: bool) -> list[str]:
 
 def _shard_names(folder: Path, index: str) -> list[str]:
     try:
-        names = sorted(set(json.loads((folder / index).read_bytes())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        names = sorted(set(read_json_object(folder / index)["weight_map"].values()))
+    except (StartError, KeyError, TypeError, AttributeError):
         names = []
     if not names or not all(isinstance(name, str) and _stays_inside(name) for name in names):
         raise StartError(f"{folder / index} is not a shard index, or is damaged; download it again")
