@@ -29,11 +29,11 @@ from typing import Any
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from mmlu_client.config.flag_values import count
 from mmlu_client.data.question import LETTERS, Question
 from mmlu_client.prompts.format import FORMATS
 from scoring.v1 import scoring_pb2 as pb
 from trt_common.command_line.streams import take_any_text
+from trt_common.command_line.values import count
 from trt_common.demo import FOLDER
 
 SERVICE = "scoring.v1.Scoring"

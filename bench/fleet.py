@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from mmlu_client.config.flag_values import count
 from mmlu_client.data.benchmark import load_benchmark
 from trt_common.command_line.streams import take_any_text
+from trt_common.command_line.values import count
 
 from tools.server_process import ServerProcess, program
 

@@ -29,12 +29,12 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from mmlu_client.config.flag_values import count
 from mmlu_client.data.benchmark import load_benchmark
 from mmlu_client.prompts.builder import PromptBuilder
 from mmlu_client.prompts.format import FORMATS
 from mmlu_client.prompts.prompt import Prompt
 from mmlu_client.prompts.tokenizer import named_tokenizer
+from trt_common.command_line.values import count
 from trt_server.model.checkpoint import open_checkpoint
 from trt_server.model.source import resolve_model
 

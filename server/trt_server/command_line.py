@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from trt_common.access.key_pair import half_of_pair
+from trt_common.command_line import values
 from trt_common.command_line.option import add_options, read_options
 from trt_common.command_line.parser import FlagParser, OneLineParser
 
-from trt_server import flag_values as values
 from trt_server.settings import LEAST_REQUEST_BYTES, REQUEST_BYTE_MEMORY, Settings
 
 PROGRAM = "trt-server"
@@ -57,8 +58,8 @@ def parse_settings(arguments: Sequence[str], command: str | None = None) -> Sett
     """
     parse = parser(command)
     settings = read_options(Settings, parse.parse_args(arguments))
-    if (settings.tls_cert is None) != (settings.tls_key is None):
-        parse.error("--tls-cert and --tls-key belong together: give both or neither")
+    if (wrong := half_of_pair(settings.tls_cert, settings.tls_key)) is not None:
+        parse.error(wrong)
     if not LEAST_REQUEST_BYTES <= settings.max_request_bytes < 2**31:
         parse.error(
             f"--max-request-bytes {settings.max_request_bytes} is not from {LEAST_REQUEST_BYTES} to "

@@ -1,24 +1,12 @@
-"""The values that flags take, as argparse types: each raises ArgumentTypeError with what is wrong."""
+"""The values that flags of the server alone take, as argparse types.
+
+Each raises ArgumentTypeError with what is wrong.
+"""
 
 from __future__ import annotations
 
 import argparse
 import re
-
-
-def port(text: str) -> int:
-    """Read a port; 0 stands for a free one."""
-    return _whole(text, 0, 65535)
-
-
-def count(text: str) -> int:
-    """Read a whole number from 1 that 32 bits hold."""
-    return _whole(text, 1, 2**31 - 1)
-
-
-def natural(text: str) -> int:
-    """Read a whole number from 0 that 32 bits hold."""
-    return _whole(text, 0, 2**31 - 1)
 
 
 def devices(text: str) -> tuple[int, ...]:
@@ -48,42 +36,3 @@ def byte_count(text: str) -> int:
     power = " KMGT".index((match[2] or " ").upper())
     unit = 1024 if match[3] else 1000
     return int(match[1]) * int(unit**power)
-
-
-def positive(text: str) -> float:
-    """Read a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
-
-
-def seconds(text: str) -> float:
-    """Read a number of seconds from 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds such as 60")
-    return value
-
-
-def days(text: str) -> float:
-    """Read a number of days from 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days such as 30")
-    return value
-
-
-def _whole(text: str, least: int, most: int) -> int:
-    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
-    return int(text)

@@ -13,6 +13,7 @@ import trt_common.quiet_grpc  # noqa: F401
 # isort: split
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from trt_common.access.key_pair import half_of_pair
 from trt_common.command_line.environment import set_variables
 from trt_common.command_line.streams import take_any_text
 from trt_common.one_line import cannot_read, one_line
@@ -46,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     take_any_text()
     variables = set_variables()
     asked = _parser(variables).parse_args(arguments)
-    if (asked.tls_cert is None) != (asked.tls_key is None):
-        sys.exit("--tls-cert and --tls-key belong together: give both or neither")
+    if (wrong := half_of_pair(asked.tls_cert, asked.tls_key)) is not None:
+        sys.exit(wrong)
     try:
         tls = _tls(asked, variables)
     except OSError as error:

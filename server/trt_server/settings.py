@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from trt_common.command_line import values
 from trt_common.command_line.option import option
 
-from trt_server import flag_values as values
+from trt_server import flag_values
 from trt_server.observe import log
 
 ENGINES = ("auto", "tensorrt", "onnxruntime", "openvino", "torch")
@@ -42,7 +43,7 @@ class Settings:
         MODEL,
         "GPUs that share the work of one queue, by CUDA's numbers, as 0,1; they have to be alike. The first "
         "one by default",
-        type=values.devices,
+        type=flag_values.devices,
         metavar="N,…",
     )
     targets: tuple[str, ...] | None = option(
@@ -50,7 +51,7 @@ class Settings:
         "with `build`: compute capabilities of GPUs elsewhere that the plan is for, as sm80,sm89; it needs "
         "TensorRT-RTX and no GPU",
         flag="--target",
-        type=values.targets,
+        type=flag_values.targets,
         metavar="smNN,…",
     )
     layers: Path | None = option(
@@ -75,7 +76,7 @@ class Settings:
         MODEL,
         "FLOP/s of a device that MFU is a share of, in place of the known one; a reference has it too where "
         "it computes on the same device in the same precision",
-        type=values.positive,
+        type=values.flops,
     )
     max_batch_size: int | None = option(
         LIMITS,
@@ -108,24 +109,24 @@ class Settings:
         LIMITS,
         "device memory for shared prefixes that clients allow to be reused, as 500MB or 2GiB; 0: none; 1GiB "
         "by default, 0 with TensorRT, which needs another plan for them",
-        type=values.byte_count,
+        type=flag_values.byte_count,
     )
     max_queue_size: int = option(LIMITS, "requests that may wait", type=values.count, default=256)
     max_request_bytes: int = option(
         LIMITS,
         "bytes of one request, uncompressed, as 4MB or 16MiB",
-        type=values.byte_count,
+        type=flag_values.byte_count,
         default=4 * 1024 * 1024,
     )
     request_memory: int = option(
         LIMITS,
         "memory that requests may take, from their first byte to their answer, as 500MB or 2GiB: one that is "
         "being received counts as the longest that may be, one that waits as 12 times its bytes or more",
-        type=values.byte_count,
+        type=flag_values.byte_count,
         default=1024 * 1024 * 1024,
     )
     receive_timeout: float = option(
-        LIMITS, "seconds for a request to come whole", type=values.positive, default=60.0
+        LIMITS, "seconds for a request to come whole", type=values.positive_seconds, default=60.0
     )
     stream_window: int = option(LIMITS, "unanswered requests of one stream", type=values.count, default=64)
     max_connections: int = option(
@@ -137,23 +138,23 @@ class Settings:
     idle_timeout: float = option(
         LIMITS,
         "seconds after which a connection that asks nothing is closed",
-        type=values.positive,
+        type=values.positive_seconds,
         default=300.0,
     )
     keepalive_time: float = option(
         LIMITS,
         "seconds without a sign of life after which the gRPC port pings a caller",
-        type=values.positive,
+        type=values.positive_seconds,
         default=60.0,
     )
     keepalive_timeout: float = option(
         LIMITS,
         "seconds for the answer to that ping, until the connection is closed with what it asked for",
-        type=values.positive,
+        type=values.positive_seconds,
         default=20.0,
     )
     drain_timeout: float = option(
-        LIMITS, "seconds for accepted work at a stop", type=values.positive, default=60.0
+        LIMITS, "seconds for accepted work at a stop", type=values.positive_seconds, default=60.0
     )
     stall_timeout: float = option(
         LIMITS,

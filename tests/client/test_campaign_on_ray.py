@@ -6,6 +6,8 @@ import contextlib
 import json
 import signal
 import subprocess
+import threading
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,6 +183,57 @@ def test_a_campaign_that_was_ended_goes_on(folder: Path, cluster: RayCluster, nu
         asked = len(double.asked)
         assert campaign.start().end().returncode == 0
         assert len(double.asked) == asked
+
+
+def metrics(port: int) -> list[str]:
+    """The lines that the campaign tells Prometheus; none before it listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=SECONDS) as answer:
+            return str(answer.read().decode()).splitlines()
+    except OSError:
+        return []
+
+
+def test_a_cell_waits_until_its_resources_are_free(folder: Path, cluster: RayCluster) -> None:
+    """It has not begun, in what is said, in its file and in the metrics, before a node has room for it."""
+    release, port = threading.Event(), free_port()
+
+    def hold(number: int) -> None:
+        if number >= BEFORE:
+            release.wait(SECONDS)
+
+    names = [f"{server}+mmlu+one+r1" for server in ("one", "two", "three")]
+    with Double(TOKENIZER, hold) as one, Double(TOKENIZER, hold) as two, Double(TOKENIZER, hold) as three:
+        # One worker takes a node, and there are two.
+        text = f"{asks(one=one, two=two, three=three)}resources: {{cpus: {CORES}}}\n"
+        with Campaign(folder, text, cluster, "--parallel", "3", "--metrics-port", str(port)) as campaign:
+            try:
+                lacking = 'mmlu_campaign_cells_without_resources{campaign="file"} 1.0'
+                wait_until(lambda: lacking in metrics(port), "no cell waits for resources")
+                wait_until(
+                    lambda: sum(map(campaign.answered, names)) == 2 * BEFORE, "not all answers come back"
+                )
+                (late,) = (name for name in names if not campaign.answered(name))
+                told = metrics(port)
+                assert 'mmlu_campaign_cells{campaign="file",state="waiting"} 1.0' in told
+                assert 'mmlu_campaign_cells{campaign="file",state="running"} 2.0' in told
+                assert campaign.state(late)["state"] == "waiting"
+                assert campaign.state(late)["attempts"] == []
+            finally:
+                release.set()
+            done = campaign.end()
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    waits, begins = f"mmlu-client: {late} waits for resources", f"mmlu-client: {late} begins on Ray node "
+    assert lines.count(waits) == 1
+    (begun,) = (place for place, line in enumerate(lines) if line.startswith(begins))
+    assert lines.index(waits) < begun
+    (attempt,) = campaign.state(late)["attempts"]
+    ends = [campaign.state(name)["attempts"][0]["ended"] for name in names if name != late]
+    assert attempt["where"].startswith("Ray node ")
+    assert attempt["started"] >= min(ends)
+    for name in names:
+        assert_each_is_answered_once(campaign.cell(name))
 
 
 def test_a_campaign_goes_on_when_a_node_is_killed(folder: Path, cluster: RayCluster) -> None:

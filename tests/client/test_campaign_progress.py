@@ -23,7 +23,7 @@ from client_process import SECONDS, ClientProcess, client, the_error
 from compared_campaign import CELLS, FINISHED, ComparedCampaign, json_rows
 from double import Double
 from mmlu import write_benchmark
-from mmlu_client.campaign.watch.display import CellProgress, LineDisplay
+from mmlu_client.campaign.watch.display import BarDisplay, CellProgress, LineDisplay
 from processes import program
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
@@ -146,6 +146,26 @@ def test_a_long_cell_has_a_line_now_and_then() -> None:
     assert after(1, 310) == ["mmlu-client: a+r1: 310/1000 questions"]
     assert after(120, 310) == []
     assert after(0, 1000) == []
+
+
+def test_a_cell_that_waits_for_resources_has_a_line_and_a_bar_that_say_it() -> None:
+    written = io.StringIO()
+    cell = CellProgress("a+r1", "r1", "waiting")
+    LineDisplay(Console(file=written)).waits(cell)
+    assert written.getvalue() == "mmlu-client: a+r1 waits for resources\n"
+    terminal = io.StringIO()
+    display = BarDisplay(Console(file=terminal, force_terminal=True, width=100))
+    display.found(cell)
+    display.waits(cell)
+    cell.state, cell.where = "running", "Ray node 7"
+    display.changed(cell, "a+r1 begins on Ray node 7")
+    display.close()
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    first, _, last = drawn.rpartition("cells ")
+    assert re.search(r"r1 +\S+ .*waits for resources", first)
+    assert "1 running" in last
+    assert re.search(r"r1 +\S+ .*Ray node 7", last)
+    assert "waits for resources" not in last
 
 
 def test_metrics_of_a_campaign_that_is_on_and_their_end(held: HeldCampaign) -> None:

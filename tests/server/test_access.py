@@ -368,6 +368,7 @@ WARNINGS: dict[str, tuple[list[str], str | None]] = {
     "loopback": ([], None),
     "another loopback": (["--host", "127.0.0.2"], None),
     "its name": (["--host", "localhost"], None),
+    "a name below it": (["--host", "server.localhost"], None),
     "IPv6's": (["--host", "::1"], None),
     "every address": (["--host", "0.0.0.0"], "whoever reaches 0.0.0.0 may use this server"),
     "every address of IPv6": (["--host", "::"], "whoever reaches :: may use this server"),

@@ -39,8 +39,8 @@ OTHER_PROGRAMS = {
 }
 
 WRONG_ARGUMENTS = {
-    "no number": (["--grpc-port", "many"], "'many' is not a whole number"),
-    "port beyond the last": (["--metrics-port", "70000"], "'70000' is not a whole number from 0 to 65535"),
+    "no number": (["--grpc-port", "many"], "'many' is not a port, 0 to 65535"),
+    "port beyond the last": (["--metrics-port", "70000"], "'70000' is not a port, 0 to 65535"),
     "no batch": (["--max-batch-size", "0"], "'0' is not a whole number from 1"),
     "unknown engine": (["--engine", "abacus"], "invalid choice: 'abacus'"),
     "unknown flag": (["--modle", "x"], "unrecognized arguments: --modle x"),
@@ -51,7 +51,7 @@ WRONG_ARGUMENTS = {
         ["--metrics-token"],
         "--metrics-token asks for a token of --token-file",
     ),
-    "no peak": (["--peak-flops", "-3"], "'-3' is not a number above 0"),
+    "no peak": (["--peak-flops", "-3"], "'-3' is not a number of FLOP/s above 0"),
 }
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmlu_client.campaign.cell import JOINT
 from mmlu_client.campaign.file.axis import COORDINATES, REPETITION
-from mmlu_client.errors import InputError
-from mmlu_client.rundir.json_object import JsonError, read_as
+from mmlu_client.rundir.json_file import read_json_file
 
 CAMPAIGN = "campaign_manifest.json"
 # Changed with what campaign_manifest.json or cell.json holds.
@@ -92,14 +90,9 @@ def read_campaign_manifest(folder: Path) -> CampaignManifest:
     Raises:
         InputError: the folder holds no campaign, or one of another version.
     """
-    path = folder / CAMPAIGN
-    try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
-        if isinstance(found, dict) and found.get("campaign_version") != CAMPAIGN_VERSION:
-            raise InputError(f"{path} was written by another version of mmlu-client: read it with that one")
-        manifest: CampaignManifest = read_as(CampaignManifest, found)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (JsonError, ValueError) as error:
-        raise InputError(f"{path} is not a campaign's manifest: {error}") from None
-    return manifest
+    return read_json_file(
+        folder / CAMPAIGN,
+        CampaignManifest,
+        "a campaign's manifest",
+        version=("campaign_version", CAMPAIGN_VERSION),
+    )

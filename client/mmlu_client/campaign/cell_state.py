@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from mmlu_client.errors import InputError
 from mmlu_client.rundir.folder import write_text
-from mmlu_client.rundir.json_object import JsonError, read_as
+from mmlu_client.rundir.json_file import UnreadableError, read_json_file
 from mmlu_client.rundir.manifest import json_text
 
 CELL = "cell.json"
@@ -74,19 +72,15 @@ class CellState:
         attempt = Attempt(started=utc_now(), where=where)
         return replace(self, state=RUNNING, attempts=(*self.attempts, attempt))
 
-    def ended(
-        self, state: State, status: int | None, error: str | None, where: str | None = None
-    ) -> CellState:
+    def ended(self, state: State, status: int | None, error: str | None) -> CellState:
         """Return the state after the attempt that was on.
 
         Args:
             state: that it has led to.
             status: the exit status of mmlu-client.
             error: what went wrong.
-            where: the machine that it was on, where that was not known when it began.
         """
-        before = self.attempts[-1]
-        last = replace(before, ended=utc_now(), status=status, error=error, where=where or before.where)
+        last = replace(self.attempts[-1], ended=utc_now(), status=status, error=error)
         return replace(self, state=state, attempts=(*self.attempts[:-1], last))
 
 
@@ -101,16 +95,13 @@ def read_cell_state(folder: Path) -> CellState | None:
     Raises:
         InputError: the file cannot be read, or holds something else.
     """
-    path = folder / CELL
+    remedy = f"remove {folder} to run it again"
     try:
-        state: CellState = read_as(CellState, json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (JsonError, ValueError) as error:
-        raise InputError(f"{path} is not a cell's state: {error}; remove {folder} to run it again") from None
-    return state
+        return read_json_file(folder / CELL, CellState, "a cell's state", remedy=remedy)
+    except UnreadableError as error:
+        if isinstance(error.error, FileNotFoundError):
+            return None
+        raise
 
 
 def write_cell_state(folder: Path, state: CellState) -> None:

@@ -6,9 +6,9 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from trt_common.command_line import values
 from trt_common.command_line.option import option
 
-from mmlu_client.config import flag_values as values
 from mmlu_client.config.settings import METRICS_HOST
 
 LOCAL, RAY = "local", "ray"

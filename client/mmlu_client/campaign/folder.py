@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from trt_common.locked_file import locked
 from trt_common.private_file import make_private_folder
 from trt_common.version import version
 
@@ -29,7 +28,7 @@ from mmlu_client.campaign.file.campaign_file import Campaign
 from mmlu_client.errors import ClientError, InputError, RunError
 from mmlu_client.figures.ending import DONE, DURATION, EARLY_STOP
 from mmlu_client.rundir.finished_run import FinishedRun, read_run
-from mmlu_client.rundir.folder import MANIFEST, RECORDS, SUMMARY, write_text
+from mmlu_client.rundir.folder import RECORDS, SUMMARY, holds_answers, write_text
 from mmlu_client.rundir.manifest import differences, json_text
 
 LOCK = "campaign.lock"
@@ -70,22 +69,15 @@ class CampaignFolder:
             InputError: another one runs there.
             RunError: it cannot be made.
         """
-        try:
-            make_private_folder(self.path)
-            descriptor = os.open(
-                self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )
-        except OSError as error:
-            raise RunError(f"cannot make --output {self.path}: {error.strerror}") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise InputError(f"--output {self.path}: another campaign runs there; wait for its end") from None
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                make_private_folder(self.path)
+                is_free = stack.enter_context(locked(self.path / LOCK))
+            except OSError as error:
+                raise RunError(f"cannot make --output {self.path}: {error.strerror}") from None
+            if not is_free:
+                raise InputError(f"--output {self.path}: another campaign runs there; wait for its end")
             yield
-        finally:
-            os.close(descriptor)
 
     def check_fits(self, campaign: Campaign) -> None:
         """Check that the cells which the folder has are those of the file.
@@ -184,7 +176,7 @@ class CampaignFolder:
             RunError: it cannot be moved.
         """
         folder = self.cell(cell)
-        is_begun = can_go_on(folder) and not is_complete(folder)
+        is_begun = holds_answers(folder) and not is_complete(folder)
         if is_begun or not any(_has_content(folder / name) for name in (RECORDS, SUMMARY)):
             return
         number = 1
@@ -197,11 +189,6 @@ class CampaignFolder:
                     path.rename(kept / path.name)
         except OSError as error:
             raise RunError(f"cannot move {folder} to {kept}: {error.strerror}") from None
-
-
-def can_go_on(folder: Path) -> bool:
-    """Tell whether a cell's folder holds a run that `--resume` goes on with."""
-    return (folder / MANIFEST).is_file() and _has_content(folder / RECORDS)
 
 
 def is_complete(folder: Path) -> bool:
@@ -236,7 +223,7 @@ def write_missing_figures(folder: Path) -> None:
 
 
 def _completed(folder: Path) -> FinishedRun | None:
-    if not can_go_on(folder):
+    if not holds_answers(folder):
         return None
     try:
         run = read_run(folder)

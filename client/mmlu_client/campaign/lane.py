@@ -11,7 +11,7 @@ from mmlu_client.campaign.ledger import Ledger
 from mmlu_client.campaign.place import Place
 from mmlu_client.campaign.schedule import Schedule
 from mmlu_client.campaign.watch.progress import CampaignProgress
-from mmlu_client.campaign.worker import Worker
+from mmlu_client.campaign.worker import Watch, Worker
 
 
 class Lane:
@@ -68,10 +68,11 @@ class Lane:
         folder, is_back = self._folder.cell(cell), False
         try:
             self._folder.make_room(cell)
-            self._ledger.begin(cell, worker.where)
-            ending = worker.measure(
-                cell, folder, lambda answered: self._progress.answered(cell, answered), self._is_stopped
-            )
+            ending = worker.measure(cell, folder, self._watch(cell), self._is_stopped)
+            if not self._ledger.has_begun(cell):
+                if self._is_stopped():
+                    return
+                self._ledger.begin(cell, worker.where)
             if ending.error is None:
                 self._ledger.end(cell, FINISHED, ending)
             elif self._is_stopped():
@@ -89,3 +90,10 @@ class Lane:
         finally:
             if not is_back:
                 self._schedule.done()
+
+    def _watch(self, cell: Cell) -> Watch:
+        return Watch(
+            answered=lambda questions: self._progress.answered(cell, questions),
+            begins=lambda where: self._ledger.begin(cell, where),
+            waits=lambda: self._progress.waits(cell),
+        )

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 
 from mmlu_client.campaign.cell import Cell, ServerSetting
-from mmlu_client.campaign.cell_state import FAILED, CellState, State, write_cell_state
+from mmlu_client.campaign.cell_state import FAILED, RUNNING, CellState, State, write_cell_state
 from mmlu_client.campaign.file.campaign_file import Campaign
 from mmlu_client.campaign.folder import CampaignFolder
 from mmlu_client.campaign.watch.progress import CampaignProgress
@@ -49,6 +49,10 @@ class Ledger:
             self._tries[cell.name] += 1
             self._note(cell, self._states[cell.name].begun(where))
 
+    def has_begun(self, cell: Cell) -> bool:
+        """Return whether an attempt is on."""
+        return self._states[cell.name].state == RUNNING
+
     def end(self, cell: Cell, state: State, ending: Ending) -> None:
         """Note that the attempt has ended.
 
@@ -56,7 +60,7 @@ class Ledger:
             NotWrittenError: it cannot be written.
         """
         with self._lock:
-            self._note(cell, self._states[cell.name].ended(state, ending.status, ending.error, ending.where))
+            self._note(cell, self._states[cell.name].ended(state, ending.status, ending.error))
 
     def fail_untried(self, cell: Cell, where: str, why: str) -> None:
         """Note that a cell is not tried, because its server does not start.

@@ -18,17 +18,26 @@ class Ending:
         status: mmlu-client's exit status, negative for the signal that ended it; None: it was not started.
         error: what went wrong, in one line; None where nothing did.
         is_server_lost: whether the server did not start, so that every cell of it fares alike.
-        where: the machine that it was made on, where that was not known before; None: it was.
     """
 
     status: int | None
     error: str | None
     is_server_lost: bool = False
-    where: str | None = None
 
 
-# Told how many questions of a cell are answered.
-Watch = Callable[[int], None]
+@dataclass(frozen=True)
+class Watch:
+    """This is what is told of an attempt while it is on.
+
+    Attributes:
+        answered: told how many of the cell's questions are answered, some times a second.
+        begins: told on which machine, or share of it, the attempt begins, once it has what it needs there.
+        waits: told, now and then, that the resources which it needs are not free yet.
+    """
+
+    answered: Callable[[int], None]
+    begins: Callable[[str], None] = lambda _: None
+    waits: Callable[[], None] = lambda: None
 
 
 class Worker(Protocol):
@@ -45,8 +54,11 @@ class Worker(Protocol):
         Args:
             cell: what is run.
             folder: of the run; what an earlier attempt left is in it.
-            watch: told how far it is, some times a second.
+            watch: told how it fares.
             is_stopped: whether it is to end early.
+
+        Returns:
+            How it ended; where `watch` was not told that it begins, without having begun.
         """
         ...
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from trt_common.command_line import values
 from trt_common.command_line.option import option
 
-from mmlu_client.config import flag_values as values
+from mmlu_client.config import flag_values
 from mmlu_client.load.pacing import ArrivalPattern, ClosedLoop, Offline, OpenLoop, Pacing
 from mmlu_client.text import shortest
 
@@ -44,7 +45,7 @@ class LoadPlan:
         "open loop: requests a second, answered or not",
         flag="--request-rate",
         exclusive=True,
-        type=values.rate,
+        type=flag_values.rate,
         metavar="R",
         read=lambda given: given or 0.0,
     )
@@ -58,7 +59,7 @@ class LoadPlan:
         LOAD,
         "one run for each: concurrency=1,2,4 or request-rate=5,10; a folder for each in --output",
         exclusive=True,
-        type=values.sweep,
+        type=flag_values.sweep,
         metavar="NAME=A,B",
         read=_loads,
     )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trt_common.access.key_pair import half_of_pair
 from trt_common.command_line.option import read_options
 from trt_common.command_line.parser import FlagParser
 
@@ -117,8 +118,8 @@ def _check_tls(own: argparse.Namespace, settings: Settings) -> None:
     Raises:
         InputError: one of `own` would.
     """
-    if (settings.tls_cert is None) != (settings.tls_key is None):
-        raise InputError("--tls-cert and --tls-key belong together: give both or neither")
+    if (wrong := half_of_pair(settings.tls_cert, settings.tls_key)) is not None:
+        raise InputError(wrong)
     given = [name for name in OF_TLS if getattr(own, name)]
     if given and not any(address.tls for address in settings.addresses):
         raise InputError(

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trt_common.command_line import values
 from trt_common.command_line.option import nested, option
 
-from mmlu_client.config import flag_values as values
+from mmlu_client.config import flag_values
 from mmlu_client.config.load_plan import LOAD, LoadPlan
 from mmlu_client.errors import InputError
 from mmlu_client.prompts.format import FORMATS
@@ -181,7 +182,7 @@ class Settings:
         BENCHMARK,
         "tokens of the longest prompt, BOS included; `model`: as many as the server takes (default: 2048 for "
         "hendrycks, flagperf and cmmlu, whose own programs cut there, `model` for the others)",
-        type=values.prompt_tokens,
+        type=flag_values.prompt_tokens,
         metavar="N|model",
     )
     tokenizer: str | None = option(
@@ -203,7 +204,7 @@ class Settings:
         LOAD,
         "seed of Poisson arrivals, and of the questions' order where a run may end before the last of them",
         flag="--random-seed",
-        type=values.natural,
+        type=values.seed,
         default=0,
         metavar="N",
     )
@@ -212,7 +213,7 @@ class Settings:
         "report the share of requests whose KEY (latency, or a stage like server_queue or core) took at most "
         "so many milliseconds; repeat it for several",
         flag="--goodput",
-        type=values.slo,
+        type=flag_values.slo,
         action="append",
         metavar="KEY:MS",
         read=lambda given: tuple(given or ()),
@@ -225,7 +226,7 @@ class Settings:
     early_stop: float | None = option(
         ACCURACY,
         "end when the 95 %% interval of acc is narrower, like 0.02; asks in random order",
-        type=values.share,
+        type=flag_values.share,
         metavar="WIDTH",
     )
     output: Path | None = option(
@@ -235,7 +236,7 @@ class Settings:
         OUTPUT,
         "a name and a value that manifest.json keeps, for whoever sorts runs; repeat it for several",
         flag="--label",
-        type=values.label,
+        type=flag_values.label,
         action="append",
         metavar="NAME=VALUE",
         read=lambda given: dict(given or ()),

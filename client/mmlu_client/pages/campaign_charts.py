@@ -58,7 +58,7 @@ def throughputs(outcome: CampaignOutcome) -> Chart:
 
 def differences(outcome: CampaignOutcome) -> Chart:
     """Return the chart of each cell's accuracy less its baseline's."""
-    figure, names, left = _points(outcome, _effect("acc"), "+.4f")
+    figure, names, left = _points(outcome, lambda cell: cell.effect("acc"), "+.4f")
     figure.add_vline(x=0, line_dash="dot", line_color=GREY)
     figure.update_xaxes(title="accuracy less the baseline's")
     about = "On the questions that both answered, with Newcombe's 95 % interval of paired shares."
@@ -67,7 +67,7 @@ def differences(outcome: CampaignOutcome) -> Chart:
 
 def ratios(outcome: CampaignOutcome) -> Chart:
     """Return the chart of each cell's throughput as a multiple of its baseline's."""
-    figure, names, left = _points(outcome, _effect("p_infer_whole"), ",.3f")
+    figure, names, left = _points(outcome, lambda cell: cell.effect("p_infer_whole"), ",.3f")
     figure.add_vline(x=1, line_dash="dot", line_color=GREY)
     figure.update_xaxes(title="times the baseline's tokens/s, whole")
     return _by_cell(
@@ -149,11 +149,3 @@ def _accuracy(cell: CellOutcome) -> Effect | None:
         return None
     has_interval = found.acc_low is not None and found.acc_high is not None
     return Effect(found.acc, Interval(found.acc_low or 0.0, found.acc_high or 0.0) if has_interval else None)
-
-
-def _effect(key: str) -> Drawn:
-    def effect(cell: CellOutcome) -> Effect | None:
-        found = cell.comparison
-        return None if found is None else found.differences.get(key, found.ratios.get(key))
-
-    return effect

@@ -12,8 +12,8 @@ from types import TracebackType
 from mmlu_client.config.settings import Settings
 from mmlu_client.errors import ClientError, StoppedError
 from mmlu_client.watch.metrics import Metrics
-from mmlu_client.watch.metrics_server import MetricsServer
 from mmlu_client.watch.progress import Progress, make_progress
+from mmlu_client.watch.served_metrics import ServedMetrics
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -31,8 +31,9 @@ class Session:
         self.progress: Progress = make_progress(is_whole=settings.verbose)
         self.metrics = Metrics()
         self.worker = ThreadPoolExecutor(1, "prompts")
-        self._settings = settings
-        self._metrics_server: MetricsServer | None = None
+        self._served = ServedMetrics(
+            self.metrics.registry, settings.metrics_host, settings.metrics_port, self.say
+        )
         self._stopped_by: signal.Signals | None = None
         self._resources = contextlib.ExitStack()
 
@@ -48,9 +49,7 @@ class Session:
         """
         with contextlib.ExitStack() as unless_it_opens:
             unless_it_opens.callback(self.worker.shutdown, wait=False, cancel_futures=True)
-            if self._settings.metrics_port is not None:
-                self._metrics_server = self._serve_metrics(self._settings.metrics_port)
-                unless_it_opens.callback(self._metrics_server.close)
+            unless_it_opens.enter_context(self._served)
             self._resources = unless_it_opens.pop_all()
         return self
 
@@ -58,12 +57,6 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._resources.close()
-
-    def _serve_metrics(self, port: int) -> MetricsServer:
-        host = self._settings.metrics_host
-        server = MetricsServer(self.metrics.registry, host, port)
-        self.say(f"metrics at http://{host}:{server.port}/metrics")
-        return server
 
     async def ending_of(self, work: Coroutine[None, None, None]) -> ClientError | None:
         """Do the work until it is done or a signal comes.
@@ -99,8 +92,4 @@ class Session:
 
     async def show_last_figures(self) -> None:
         """Return when Prometheus has read the last figures, or a signal comes."""
-        server = self._metrics_server
-        if server is None or not server.patience or self._stopped_by is not None:
-            return
-        self.say(f"up to {server.patience:.0f} s more for Prometheus to read the last figures (Ctrl-C: not)")
-        await server.wait_for_last_scrapes(lambda: self._stopped_by is not None)
+        await self._served.show_last(lambda: self._stopped_by is not None)

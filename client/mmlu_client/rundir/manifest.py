@@ -16,7 +16,7 @@ from typing import Any
 
 from mmlu_client.errors import InputError
 from mmlu_client.rundir.folder import MANIFEST, write_text
-from mmlu_client.rundir.json_object import JsonError, read_as
+from mmlu_client.rundir.json_file import UnreadableError, read_json_file
 from mmlu_client.service.model import Device, EngineInfo, PeakMeasurements, ServedModel
 from mmlu_client.service.stages import Slo
 from mmlu_client.text import shown
@@ -426,18 +426,14 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         InputError: the folder holds no run, or one of another version.
     """
-    path = folder / MANIFEST
     try:
-        found = read_versioned(path, "run", "sessions")
-    except OSError as error:
+        return read_json_file(
+            folder / MANIFEST, Manifest, "a run's manifest", version=("manifest_version", MANIFEST_VERSION)
+        )
+    except UnreadableError as error:
         raise InputError(
-            f"{folder} holds no run: cannot read {MANIFEST}: {error.strerror}{_runs_below(folder)}"
+            f"{folder} holds no run: cannot read {MANIFEST}: {error.error.strerror}{_runs_below(folder)}"
         ) from None
-    try:
-        manifest: Manifest = read_as(Manifest, found)
-    except JsonError as error:
-        raise InputError(f"{path} is not a run's manifest: {error}") from None
-    return manifest
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -452,29 +448,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def json_text(content: Mapping[str, Any]) -> str:
     """Write an object as every manifest is written."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def read_versioned(path: Path, what: str, key: str) -> dict[str, Any]:
-    """Read the object in the manifest of a run or of a sweep.
-
-    Args:
-        path: the file.
-        what: whose manifest it should be, for messages.
-        key: one that such a manifest has.
-
-    Raises:
-        InputError: it is no such manifest, or another version's.
-        OSError: it cannot be read.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
-    except ValueError as error:
-        raise InputError(f"{path} is not a {what}'s manifest: {error}") from None
-    if not isinstance(found, dict) or key not in found:
-        raise InputError(f"{path} is not a {what}'s manifest")
-    if found.get("manifest_version") != MANIFEST_VERSION:
-        raise InputError(f"{path} was written by another version of mmlu-client: read it with that one")
-    return found
 
 
 def differences(

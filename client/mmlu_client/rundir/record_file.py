@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from trt_common.locked_file import try_lock
 from trt_common.private_file import open_private
 
 from mmlu_client.errors import RunError
@@ -30,10 +30,9 @@ class RecordFile:
         self._path = path
         try:
             self._file = open(path, "ab", buffering=0, opener=open_private)  # noqa: SIM115
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_lock(self._file.fileno()):
+                raise RunError(f"another mmlu-client is writing {path}: let it end first")
             cut_torn_line(path)
-        except BlockingIOError:
-            raise RunError(f"another mmlu-client is writing {path}: let it end first") from None
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror}") from None
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmlu_client.errors import InputError
 from mmlu_client.rundir.folder import SWEEP_MANIFEST, write_text
-from mmlu_client.rundir.manifest import MANIFEST_VERSION, json_text, now, read_versioned
+from mmlu_client.rundir.json_file import read_json_file
+from mmlu_client.rundir.manifest import MANIFEST_VERSION, json_text, now
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SweepManifest:
+    """What is read of a sweep's manifest."""
+
+    manifest_version: int
+    loads: tuple[str, ...]
+    flags: dict[str, Any]
 
 
 def write_sweep_manifest(
@@ -42,8 +51,10 @@ def sweep_flags(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: the folder holds no sweep.
     """
-    path = folder / SWEEP_MANIFEST
-    try:
-        return dict(read_versioned(path, "sweep", "loads")["flags"])
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    manifest = read_json_file(
+        folder / SWEEP_MANIFEST,
+        _SweepManifest,
+        "a sweep's manifest",
+        version=("manifest_version", MANIFEST_VERSION),
+    )
+    return manifest.flags

@@ -7,9 +7,10 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from trt_common.access.loopback import address_of, are_loopback, is_loopback_host
 
 from mmlu_client.service.address import Address
 
@@ -21,8 +22,6 @@ RESOLVE_SECONDS = 3.0
 
 # The colons of an IPv6 address without brackets lead to no port.
 ENTRY = re.compile(r"(?P<name>\[[^\]]*\]|[^:]*):(?P<port>\d+)")
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def _covers(entry: str, host: str, port: int) -> bool:
         return False
     if name == "*":
         return True
-    ip, network = _ip(host), _network(name)
+    ip, network = address_of(host), _network(name)
     if ip is not None and network is not None:
         return ip in network
     name = name.removeprefix("*").strip(".")
@@ -108,12 +107,8 @@ def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None
 
 async def is_this_machine(address: Address) -> bool:
     """Return whether the host is a loopback address, or a name of loopback addresses alone."""
-    host = address.host.lower().rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    if (ip := _ip(host)) is not None:
-        return _is_loopback(ip)
-    return _are_loopback(await _addresses(address))
+    told = is_loopback_host(address.host, or_any=True)
+    return are_loopback(await _addresses(address), or_any=True) if told is None else told
 
 
 async def _addresses(address: Address) -> list[str]:
@@ -125,22 +120,3 @@ async def _addresses(address: Address) -> list[str]:
         looking.cancel()
         return []
     return [] if looking.exception() else [str(entry[4][0]) for entry in looking.result()]
-
-
-def _are_loopback(hosts: Iterable[str]) -> bool:
-    ips = [_ip(host) for host in hosts]
-    return bool(ips) and all(ip is not None and _is_loopback(ip) for ip in ips)
-
-
-def _is_loopback(ip: IPAddress) -> bool:
-    """Whether an address leads to this machine, which `0.0.0.0` and `::` do too."""
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    ip = mapped or ip
-    return ip.is_loopback or ip.is_unspecified
-
-
-def _ip(host: str) -> IPAddress | None:
-    try:
-        return ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return None

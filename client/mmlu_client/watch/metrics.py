@@ -6,6 +6,7 @@ import collections
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from trt_common.metrics import LATENCY_BUCKETS
 
 from mmlu_client.data.item import Item, subject_counts
 from mmlu_client.figures.span import spans
@@ -16,13 +17,6 @@ from mmlu_client.rundir.record_table import RecordTable
 from mmlu_client.service.model import ServedModel
 from mmlu_client.watch.prometheus import CollectorRegistry, Counter, Gauge, Histogram, Info
 
-# From 1 ms to a minute there are 24 buckets a decade, each 10 % above the one before, so that an interpolated
-# median is wrong by 5 % at most.
-LATENCY_BUCKETS = (
-    *(0.0001, 0.00025, 0.0005),
-    *(float(f"{10 ** (step / 24 - 3):.3g}") for step in range(116)),
-    *(100.0, 250.0, 500.0),
-)
 OUTCOMES = ("correct", "wrong", "failed")
 # Of documents whose task does not say whether they are right.
 SCORED = "scored"

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import trt_common.metrics_of_one_process  # noqa: F401
 
-# prometheus_client reads these variables as it is imported. Left over from another program, they would make
-# it keep each metric in a file of that folder.
-os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-os.environ.pop("prometheus_multiproc_dir", None)
-
+# isort: split
 from prometheus_client import (
     CollectorRegistry,
     Counter,

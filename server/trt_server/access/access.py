@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from dataclasses import dataclass
+
+from trt_common.access.loopback import are_loopback, is_loopback_host
 
 from trt_server.access.certificates import Certificates
 from trt_server.access.tokens import Tokens
@@ -74,10 +75,12 @@ def access_warning(settings: Settings) -> str | None:
 
 
 def _is_this_machine(host: str) -> bool:
-    """Return whether an address, or each one of a name, is a loopback address."""
+    """Return whether only this machine comes in at an address, or at those of a name."""
+    if (told := is_loopback_host(host)) is not None:
+        return told
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-        return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found)
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, ValueError):
         # Listening there says what is wrong.
         return True
+    return are_loopback(str(entry[4][0]) for entry in found)

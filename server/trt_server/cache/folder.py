@@ -8,10 +8,11 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from trt_common.locked_file import locked, try_lock
 from trt_common.private_file import make_private_folder, open_private
 
 from trt_server.errors import StartError
@@ -74,7 +75,7 @@ def cached_folder(
     parent = cache_folder() / kind
     try:
         make_cache_folder(parent)
-        with _locked(parent / f"{key}{LOCK}"):
+        with locked(parent / f"{key}{LOCK}", waits=True):
             folder = parent / key
             if not (folder.is_dir() and is_whole(folder)):
                 _make_again(folder, what, size, make)
@@ -171,17 +172,6 @@ def _use(folder: Path, what: str) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    while True:
-        with _open(path, "w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            # Whoever removes a folder removes its lock, which may be the one that was waited for.
-            if _is_still(stream, path):
-                yield
-                return
-
-
-@contextmanager
 def locked_at_once(path: Path) -> Iterator[bool]:
     """Try to hold the lock on a file; yields whether it was free, which it is too where there is no file."""
     try:
@@ -190,12 +180,7 @@ def locked_at_once(path: Path) -> Iterator[bool]:
         yield True
         return
     with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_free = True
-        except BlockingIOError:
-            is_free = False
-        yield is_free
+        yield try_lock(stream.fileno())
 
 
 def _open(path: Path, mode: str) -> IO[str]:
@@ -205,9 +190,3 @@ def _open(path: Path, mode: str) -> IO[str]:
         OSError: It is one, or it cannot be opened.
     """
     return open(path, mode, encoding="utf-8", opener=open_private)
-
-
-def _is_still(stream: IO[str], path: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    return False

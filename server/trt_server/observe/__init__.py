@@ -1,1 +1,1 @@
-"""Metrics, logs, and the count of a prompt's floating-point operations."""
+"""Metrics, logs, and the share of a device's peak that work makes."""

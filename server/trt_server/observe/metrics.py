@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from scoring.v1 import scoring_pb2 as pb
+from trt_common.metrics import LATENCY_BUCKETS
 
 from trt_server.devices.device import Device
 from trt_server.engines.engine import EngineDescription
@@ -35,12 +36,9 @@ from trt_server.scheduling.queue import NOT_COMPUTED, RequestQueue
 from trt_server.scheduling.stages import STAGE_NAMES
 
 MFU_WINDOW_SECONDS = 10.0
-# From 1 ms to a minute there are 24 a decade, each a tenth above the one before, so that a median that is
-# interpolated in one is off by a twentieth at the most.
 STAGE_BUCKETS = (
-    *(float(f"{base}e{exponent}") for exponent in range(-6, -3) for base in (1, 2.5, 5)),
-    *(float(f"{10 ** (step / 24 - 3):.3g}") for step in range(116)),
-    *(100.0, 250.0, 500.0),
+    *(float(f"{base}e{exponent}") for exponent in range(-6, -4) for base in (1, 2.5, 5)),
+    *LATENCY_BUCKETS,
 )
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 DEVICE_READINGS = {

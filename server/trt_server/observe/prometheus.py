@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import trt_common.metrics_of_one_process  # noqa: F401
 
-# Where another program left these set, the library would keep each metric in a file of that folder. It reads
-# them when it is imported.
-os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-os.environ.pop("prometheus_multiproc_dir", None)
-
+# isort: split
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.aiohttp import make_aiohttp_handler
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric

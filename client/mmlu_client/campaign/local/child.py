@@ -56,6 +56,21 @@ def start_child(command: Sequence[str], share: Share, log: Path) -> subprocess.P
         )
 
 
+def end_child(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Let a program end in order, and kill it where it does not.
+
+    Args:
+        process: the program's.
+        seconds: how long it may take.
+    """
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def program(name: str) -> str:
     """Return the path of a program of this installation."""
     return str(Path(sys.executable).parent / name)

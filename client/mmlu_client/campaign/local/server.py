@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from trt_common.one_line import one_line
 
 from mmlu_client.campaign.cell import ServerSetting
-from mmlu_client.campaign.local.child import program, start_child
+from mmlu_client.campaign.local.child import end_child, program, start_child
 from mmlu_client.campaign.local.share import Share
+from mmlu_client.campaign.tail import Tail
 
 POLL_SECONDS = 0.05
 # Seconds that accepted work may take at a stop, of which there is none; and those of a server that hangs.
@@ -48,7 +49,7 @@ class StartedServer:
         self.address = ""
         self._log = log
         try:
-            self._read = log.stat().st_size if log.exists() else 0
+            self._tail = Tail(log, log.stat().st_size if log.exists() else 0)
             command = [program("trt-server"), "serve", *FREE_PORTS, *setting.words]
             self._process: subprocess.Popen[bytes] = start_child(command, share, log)
         except OSError as error:
@@ -65,7 +66,7 @@ class StartedServer:
         """
         while not is_stopped():
             is_over = self._process.poll() is not None
-            for record in self._new_records():
+            for record in map(_record, self._tail.new_lines()):
                 if record.get("event") == "serving":
                     self.address = f"127.0.0.1:{record['grpc_port']}"
                     return
@@ -85,22 +86,7 @@ class StartedServer:
 
     def stop(self) -> None:
         """End it: it has nothing left to answer."""
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _new_records(self) -> Iterator[dict[str, Any]]:
-        """Yield what has been logged since the last call, line by whole line."""
-        with self._log.open("rb") as stream:
-            stream.seek(self._read)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    return
-                self._read += len(line)
-                yield _record(line)
+        end_child(self._process, STOP_SECONDS)
 
     def _last_words(self) -> str:
         """Return the message of the last line, or the error line of a start that was refused."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +10,16 @@ from pathlib import Path
 from trt_common.one_line import one_line, printable
 
 from mmlu_client.campaign.cell import Cell, ServerSetting
-from mmlu_client.campaign.folder import CLIENT_LOG, can_go_on
-from mmlu_client.campaign.local.child import program, start_child
+from mmlu_client.campaign.folder import CLIENT_LOG
+from mmlu_client.campaign.local.child import end_child, program, start_child
 from mmlu_client.campaign.local.server import ServerLostError, StartedServer
 from mmlu_client.campaign.local.share import Share
+from mmlu_client.campaign.tail import Tail
 from mmlu_client.campaign.worker import Ending, Watch
-from mmlu_client.rundir.folder import RECORDS
+from mmlu_client.rundir.folder import RECORDS, holds_answers
 
 POLL_SECONDS = 0.1
-# How long a client may take to write the figures of what it has.
+# How long a client that is told to end may take to write the figures of what it has.
 STOP_SECONDS = 60.0
 
 
@@ -44,6 +44,7 @@ class LocalWorker:
 
     def measure(self, cell: Cell, folder: Path, watch: Watch, is_stopped: Callable[[], bool]) -> Ending:
         """Make the run of a cell, or go on with it. See `Worker`."""
+        watch.begins(self.where)
         try:
             address = cell.setting.url or self._serve(cell.setting, is_stopped)
         except ServerLostError as error:
@@ -83,58 +84,28 @@ class LocalWorker:
             client = start_child(_command(cell, address, folder), share, log)
         except OSError as error:
             return Ending(None, f"cannot start mmlu-client: {error.strerror}: {error.filename}")
-        records = LineCount(folder / RECORDS)
+        records, answered = Tail(folder / RECORDS), 0
         while client.poll() is None:
-            watch(records.count())
+            answered += len(records.new_lines())
+            watch.answered(answered)
             if is_stopped():
-                _end(client)
+                end_child(client, STOP_SECONDS)
                 return Ending(client.returncode, "stopped")
             if cell.setting.is_started and self._server is not None and self._server.has_ended:
-                _end(client)
+                end_child(client, STOP_SECONDS)
                 return Ending(client.returncode, self._server.why_it_ended())
             time.sleep(POLL_SECONDS)
-        watch(records.count())
+        watch.answered(answered + len(records.new_lines()))
         return Ending(client.returncode, _error(client.returncode, log, said))
-
-
-class LineCount:
-    """Counts the lines of a file that grows."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lines = 0
-        self._read = 0
-
-    def count(self) -> int:
-        """Return how many lines the file has by now; 0 where there is none."""
-        try:
-            with self._path.open("rb") as stream:
-                stream.seek(self._read)
-                new = stream.read()
-        except OSError:
-            return self._lines
-        self._lines += new.count(b"\n")
-        self._read += len(new)
-        return self._lines
 
 
 def _command(cell: Cell, address: str, folder: Path) -> list[str]:
     words = [program("mmlu-client"), "run", f"--url={address}"]
-    if can_go_on(folder):
+    if holds_answers(folder):
         # Its flags again: where they name files, these may lie elsewhere now.
         return [*words, f"--resume={folder}", *cell.words]
     labels = [f"--label={coordinate}={name}" for coordinate, name in cell.coordinates.items()]
     return [*words, f"--output={folder}", *labels, *cell.words]
-
-
-def _end(client: subprocess.Popen[bytes]) -> None:
-    """Let a client write the figures of what it has, and end it."""
-    client.send_signal(signal.SIGTERM)
-    try:
-        client.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        client.kill()
-        client.wait()
 
 
 def _error(status: int, log: Path, said: int) -> str | None:

@@ -180,16 +180,16 @@ def _compared(
     head: str, about: str, key: str, show: Callable[[Effect | None], Shown], level: float
 ) -> CellColumn:
     def value(cell: CellOutcome) -> float | None:
-        effect = _effect(cell, key)
+        effect = cell.effect(key)
         return effect.value if effect else None
 
     def bar(cell: CellOutcome) -> Bar | None:
-        effect = _effect(cell, key)
+        effect = cell.effect(key)
         if effect is None or effect.value is None or effect.interval is None:
             return None
         return Bar(effect.interval.low, effect.value, effect.interval.high)
 
-    return CellColumn(head, about, lambda cell: show(_effect(cell, key)), value, bar, level)
+    return CellColumn(head, about, lambda cell: show(cell.effect(key)), value, bar, level)
 
 
 def _paired() -> CellColumn:
@@ -214,13 +214,8 @@ def _seconds(value: float | None) -> str:
     return NOT_MEASURED if value is None else f"{value:,.1f} s"
 
 
-def _effect(cell: CellOutcome, key: str) -> Effect | None:
-    found = cell.comparison
-    return None if found is None else found.differences.get(key, found.ratios.get(key))
-
-
 def _p_value(cell: CellOutcome) -> float | None:
-    effect = _effect(cell, "acc")
+    effect = cell.effect("acc")
     has_difference = effect is not None and effect.value is not None
     return cell.comparison.agreement.p_value if cell.comparison and has_difference else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,10 @@ from trt_common.one_line import one_line
 from mmlu_client.campaign.campaign_manifest import CellEntry
 from mmlu_client.campaign.cell_state import FINISHED, WAITING, Attempt, CellState, State
 from mmlu_client.campaign.outcome.comparison import Comparison
-from mmlu_client.errors import InputError
 from mmlu_client.figures.summary import Summary
+from mmlu_client.report.compare import Effect
 from mmlu_client.rundir.folder import SUMMARY
-from mmlu_client.rundir.json_object import JsonError, read_as
+from mmlu_client.rundir.json_file import read_json_file
 from mmlu_client.rundir.manifest import read_manifest
 
 
@@ -94,6 +93,11 @@ class CellOutcome:
         """What a reader has to know of its model; empty: nothing, or it is not known yet."""
         return self.measured.served.notice if self.measured else ""
 
+    def effect(self, key: str) -> Effect | None:
+        """Return how a figure differs from the baseline's: less it, or over it; None: it is not compared."""
+        found = self.comparison
+        return None if found is None else found.differences.get(key, found.ratios.get(key))
+
     @property
     def last(self) -> Attempt | None:
         """The last attempt; None where there was none."""
@@ -131,11 +135,5 @@ def read_summary(folder: Path) -> Summary:
     Raises:
         InputError: it cannot be read, or is not one of this version.
     """
-    path = folder / SUMMARY
-    try:
-        summary: Summary = read_as(Summary, json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (JsonError, ValueError) as error:
-        raise InputError(f"{path}: {error}; `mmlu-client report {folder}` makes it again") from None
-    return summary
+    remedy = f"`mmlu-client report {folder}` makes it again"
+    return read_json_file(folder / SUMMARY, Summary, "a run's figures", remedy=remedy)

@@ -22,11 +22,11 @@ from mmlu_client.figures.statistics import Interval
 from mmlu_client.figures.summary import Summary
 from mmlu_client.report.compare import Effect
 from mmlu_client.report.formats import comma_separated
+from mmlu_client.rundir.record_table import PLAIN_TYPES
 
 Value: TypeAlias = str | int | float | bool | None
 Row: TypeAlias = dict[str, Value]
 
-ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 # What stands before the names of the columns of a comparison with the baseline.
 BASELINE = "baseline"
 # Its FLOPs may be more than 64 bits hold.
@@ -75,7 +75,7 @@ def rows(outcome: CampaignOutcome) -> list[Row]:
 
 def parquet(outcome: CampaignOutcome) -> bytes:
     """Return the rows as a Parquet file."""
-    schema = pa.schema([(column.name, ARROW_TYPES[column.kind]) for column in columns(outcome)])
+    schema = pa.schema([(column.name, PLAIN_TYPES[column.kind]) for column in columns(outcome)])
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows(outcome), schema=schema), sink)
     content: bytes = sink.getvalue().to_pybytes()

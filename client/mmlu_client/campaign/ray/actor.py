@@ -23,7 +23,8 @@ from mmlu_client.campaign.ray.cluster import cpus_of, node_name
 from mmlu_client.campaign.ray.cores import claim_cores
 from mmlu_client.campaign.ray.inputs import Input, unpack, with_inputs
 from mmlu_client.campaign.ray.node_folder import node_folder
-from mmlu_client.campaign.worker import Ending
+from mmlu_client.campaign.tail import Tail
+from mmlu_client.campaign.worker import Ending, Watch
 
 # How long a call waits for something new.
 NEWS_SECONDS = 1.0
@@ -73,7 +74,7 @@ class CellActor:
         os.chdir(self._folder)
         self._where, cores = self._place(need)
         self._threads = cpus_of(need) if cores is None else None
-        self._log = _LogTail(self._folder / "server.log")
+        self._log = Tail(self._folder / "server.log")
         # Without GPUs of its own it sees none; with some, Ray has named them to this process.
         share = Share(self._where, cores, None if need.gpus else ())
         self._worker = LocalWorker(share, lambda _: self._log.path)
@@ -160,7 +161,7 @@ class _Attempt:
 
     def make(self, worker: LocalWorker, cell: Cell, is_stopped: Callable[[], bool]) -> None:
         try:
-            self.ending = worker.measure(cell, self.folder, self._take, is_stopped)
+            self.ending = worker.measure(cell, self.folder, Watch(self._take), is_stopped)
         except Exception as error:
             self.ending = Ending(None, reason_of(error))
         finally:
@@ -168,23 +169,6 @@ class _Attempt:
 
     def _take(self, answered: int) -> None:
         self.answered = answered
-
-
-class _LogTail:
-    """Reads what is added to a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._read = 0
-
-    def new(self) -> bytes:
-        if not self.path.exists():
-            return b""
-        with self.path.open("rb") as stream:
-            stream.seek(self._read)
-            content = stream.read()
-        self._read += len(content)
-        return content
 
 
 class _Thread:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from trt_common.locked_file import locked, open_locked
 
 PREFIX, LOCK = "mmlu-client-worker-", "lock"
 
@@ -25,7 +26,7 @@ def node_folder() -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         # Another process may have taken it for an abandoned one before it was locked.
         with contextlib.suppress(FileNotFoundError):
-            if (descriptor := _lock(folder)) is not None:
+            if (descriptor := open_locked(folder / LOCK)) is not None:
                 break
     try:
         yield folder
@@ -37,23 +38,7 @@ def node_folder() -> Iterator[Path]:
 def _remove_abandoned() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            if folder.stat().st_uid == os.getuid() and (descriptor := _lock(folder)) is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(descriptor)
-
-
-def _lock(folder: Path) -> int | None:
-    """Return a descriptor of the folder's lock, which is held; None where another process holds it.
-
-    Raises:
-        OSError: the folder is there no more.
-    """
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink:
-            return descriptor
-    except BlockingIOError:
-        pass
-    os.close(descriptor)
-    return None
+            if folder.stat().st_uid == os.getuid():
+                with locked(folder / LOCK) as is_abandoned:
+                    if is_abandoned:
+                        shutil.rmtree(folder, ignore_errors=True)

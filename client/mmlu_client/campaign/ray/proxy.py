@@ -6,7 +6,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +27,8 @@ from mmlu_client.errors import RunError
 POLL_SECONDS = 1.0
 # A server and a client that are told to end may take a minute and a half; then the actor is killed.
 STOP_SECONDS = 100.0
+# A worker whose resources are free starts within some seconds. Ray does not tell that they are not.
+START_SECONDS = 5.0
 # So long a cell waits for a machine that the cluster has lost.
 LOST_SECONDS = 60.0
 # A worker that has had nothing to do for so long lets another one have its resources.
@@ -78,11 +79,9 @@ class RayWorker:
         """Make the run of a cell, or go on with it. See `Worker`."""
         with self._in_use:
             try:
-                ending = self._measure(cell, folder, watch, is_stopped)
-                return replace(ending, where=self._where)
+                return self._measure(cell, folder, watch, is_stopped)
             except RayError as error:
-                where = self._where
-                return Ending(None, self._lost(error), where=where)
+                return Ending(None, self._lost(error))
             except OSError as error:
                 raise RunError(cannot_read(error)) from None
             finally:
@@ -105,8 +104,11 @@ class RayWorker:
     def _measure(self, cell: Cell, folder: Path, watch: Watch, is_stopped: Callable[[], bool]) -> Ending:
         if self._setting != cell.setting:
             self._end_actor()
-        if self._actor is None and (trouble := self._start_actor(cell.setting, is_stopped)) is not None:
-            return trouble
+        if self._actor is None:
+            trouble = self._start_actor(cell.setting, watch, is_stopped)
+            if trouble is not None:
+                return trouble
+        watch.begins(self._where)
         files = files_of(folder, without=(CELL,))
         begun = self._actor.begin.remote(cell, files, self._cluster.inputs(cell))
         self._wait(begun, is_stopped)
@@ -114,19 +116,22 @@ class RayWorker:
         while True:
             news: News = self._wait(self._actor.news.remote(), is_stopped)
             self._write(news, folder)
-            watch(news.answered)
+            watch.answered(news.answered)
             if news.ending is not None:
                 return news.ending
             if is_stopped() and not is_told:
                 is_told = True
                 self._actor.stop.remote()
 
-    def _start_actor(self, setting: ServerSetting, is_stopped: Callable[[], bool]) -> Ending | None:
+    def _start_actor(
+        self, setting: ServerSetting, watch: Watch, is_stopped: Callable[[], bool]
+    ) -> Ending | None:
         """Start an actor as soon as the cluster has room for it; return why that ends without one."""
         need = setting.resources
         kind = ray.remote(CellActor).options(**options(need), max_restarts=0, max_task_retries=0)
         self._actor, self._setting = kind.remote(need, version()), setting
         where, lacking_since = self._actor.where.remote(), None
+        asked = time.monotonic()
         while not ray.wait([where], timeout=POLL_SECONDS)[0]:
             now = time.monotonic()
             has_room = self._cluster.has_room(need)
@@ -137,6 +142,8 @@ class RayWorker:
             if lacking_since is not None and now - lacking_since > LOST_SECONDS:
                 self._kill()
                 return Ending(None, "no machine of the Ray cluster has its resources any more", True)
+            if now - asked > START_SECONDS:
+                watch.waits()
             self._cluster.free_idle()
         try:
             self._where = ray.get(where)

@@ -24,6 +24,7 @@ from mmlu_client.watch.console import (
 
 # Servers and clients on this machine are measured: drawing takes their time.
 DRAWN_PER_SECOND = 2
+WAITS = "waits for resources"
 
 
 @dataclass
@@ -35,6 +36,7 @@ class CellProgress:
         label: the coordinates in which the campaign's cells differ.
         state: of its run.
         where: the machine, or the share of it, that it is on.
+        lacks_resources: whether its turn has come, and what it needs is not free.
         answered: the questions that are answered; with a reference, twice each.
         questions: how many there are; None where that is not known yet.
     """
@@ -43,6 +45,7 @@ class CellProgress:
     label: str
     state: State
     where: str = ""
+    lacks_resources: bool = False
     answered: int = 0
     questions: int | None = None
 
@@ -56,6 +59,10 @@ class Display(Protocol):
 
     def changed(self, cell: CellProgress, text: str) -> None:
         """Show that a cell has another state, which the text says; empty: nothing is to be said."""
+        ...
+
+    def waits(self, cell: CellProgress) -> None:
+        """Show that a cell whose turn has come waits for resources."""
         ...
 
     def advanced(self, cell: CellProgress) -> None:
@@ -101,6 +108,10 @@ class LineDisplay:
         if text:
             self.say(text)
 
+    def waits(self, cell: CellProgress) -> None:
+        """Print a line that says it."""
+        self.say(f"{cell.name} {WAITS}")
+
     def advanced(self, cell: CellProgress) -> None:
         """Print a line if it is time."""
         at, answered = self._last.setdefault(cell.name, (self._clock(), cell.answered))
@@ -139,20 +150,18 @@ class BarDisplay:
         """Print the text above the bars, and draw a bar for a cell that is on."""
         self._bars.start()
         self._states[cell.name] = cell.state
-        if cell.state == RUNNING:
-            self._rows[cell.name] = self._bars.add_task(
-                printable(cell.label),
-                total=cell.questions,
-                completed=cell.answered,
-                figures=printable(cell.where),
-            )
-        elif cell.name in self._rows:
+        if cell.name in self._rows:
             self._bars.remove_task(self._rows.pop(cell.name))
-            if text:
-                self.say(text)
+        if cell.state == RUNNING:
+            self._add_row(cell, cell.where)
         elif text:
             self.say(text)
         self._show_all()
+
+    def waits(self, cell: CellProgress) -> None:
+        """Draw an empty bar that says it."""
+        self._bars.start()
+        self._add_row(cell, WAITS)
 
     def advanced(self, cell: CellProgress) -> None:
         """Draw how far the cell is."""
@@ -166,6 +175,11 @@ class BarDisplay:
     def close(self) -> None:
         """Remove the bars."""
         self._bars.stop()
+
+    def _add_row(self, cell: CellProgress, figures: str) -> None:
+        self._rows[cell.name] = self._bars.add_task(
+            printable(cell.label), total=cell.questions, completed=cell.answered, figures=printable(figures)
+        )
 
     def _show_all(self) -> None:
         counts = Counter(self._states.values())

@@ -39,6 +39,13 @@ class CampaignMetrics:
         self._campaign = campaign
         self._states: dict[str, State] = {}
         self._cells = Gauge("mmlu_campaign_cells", "Cells, by state.", ["campaign", "state"], registry=r)
+        self._lacking: set[str] = set()
+        self._without_resources = Gauge(
+            "mmlu_campaign_cells_without_resources",
+            "Waiting cells whose turn has come and whose resources are not free.",
+            ["campaign"],
+            registry=r,
+        ).labels(campaign)
         self._attempts = Counter(
             "mmlu_campaign_attempts",
             "Attempts to make a cell's run, in all starts of the campaign.",
@@ -72,12 +79,18 @@ class CampaignMetrics:
     def changed(self, cell: Cell, state: CellState) -> None:
         """Take a cell's new state."""
         self._states[cell.name] = state.state
+        self._lacking.discard(cell.name)
         if state.state == RUNNING:
             self._attempts.inc()
             self._answered.labels(self._campaign, cell.name).set(0)
         else:
             for gauge in (self._questions, self._answered):
                 gauge.remove(self._campaign, cell.name)
+        self._show_states()
+
+    def waits(self, cell: Cell) -> None:
+        """Take that a cell whose turn has come waits for resources."""
+        self._lacking.add(cell.name)
         self._show_states()
 
     def advanced(self, cell: Cell, answered: int, questions: int | None) -> None:
@@ -100,3 +113,4 @@ class CampaignMetrics:
         counts = Counts(self._states.values())
         for state in STATES:
             self._cells.labels(self._campaign, state).set(counts[state])
+        self._without_resources.set(len(self._lacking))

@@ -19,7 +19,7 @@ from mmlu_client.campaign.watch.metrics import CampaignMetrics
 from mmlu_client.errors import ClientError
 from mmlu_client.rundir.manifest import read_manifest
 from mmlu_client.text import accuracy, number
-from mmlu_client.watch.metrics_server import MetricsServer
+from mmlu_client.watch.served_metrics import ServedMetrics
 
 
 class CampaignProgress:
@@ -39,12 +39,13 @@ class CampaignProgress:
         self._folders = {cell.entry.name: outcome.path(cell) for cell in outcome}
         self._labels = {cell.entry.name: cell.label for cell in outcome}
         self._files = files
-        self._choices = choices
         self._lost: set[str] = set()
         self._cells: dict[str, CellProgress] = {}
         self._display = make_display()
         self._metrics = CampaignMetrics(outcome.manifest.name)
-        self._server: MetricsServer | None = None
+        self._served = ServedMetrics(
+            self._metrics.registry, choices.metrics_host, choices.metrics_port, self.say
+        )
         self._lock = threading.Lock()
 
     def __enter__(self) -> CampaignProgress:
@@ -53,18 +54,14 @@ class CampaignProgress:
         Raises:
             InputError: it cannot be opened.
         """
-        if self._choices.metrics_port is not None:
-            host = self._choices.metrics_host
-            self._server = MetricsServer(self._metrics.registry, host, self._choices.metrics_port)
-            self.say(f"metrics at http://{host}:{self._server.port}/metrics")
+        self._served.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-        if self._server is not None:
-            self._server.close()
+        self._served.__exit__(kind, error, trace)
 
     def found(self, cell: Cell, state: CellState) -> None:
         """Take the state in which a start of the campaign finds a cell."""
@@ -79,13 +76,22 @@ class CampaignProgress:
         """Show that a cell has another state."""
         with self._lock:
             seen = self._cells[cell.name]
-            seen.state = state.state
+            seen.state, seen.lacks_resources = state.state, False
             if state.state == RUNNING:
                 seen.where, seen.answered, seen.questions = state.attempts[-1].where, 0, None
             self._metrics.changed(cell, state)
             measured = self._measured(cell) if state.state == FINISHED else None
             self._metrics.measured(cell, measured)
             self._display.changed(seen, self._text(cell, state, measured))
+
+    def waits(self, cell: Cell) -> None:
+        """Show that a cell whose turn has come waits for resources; once, however often it is called."""
+        with self._lock:
+            seen = self._cells[cell.name]
+            if not seen.lacks_resources:
+                seen.lacks_resources = True
+                self._metrics.waits(cell)
+                self._display.waits(seen)
 
     def answered(self, cell: Cell, questions: int) -> None:
         """Take how many questions of a cell that is on are answered; with a reference, twice each."""
@@ -116,11 +122,7 @@ class CampaignProgress:
 
     def show_last_figures(self, is_stopped: Callable[[], bool]) -> None:
         """Return when Prometheus has read the last figures, or `is_stopped` says so."""
-        server = self._server
-        if server is None or not server.patience or is_stopped():
-            return
-        self.say(f"up to {server.patience:.0f} s more for Prometheus to read the last figures (Ctrl-C: not)")
-        asyncio.run(server.wait_for_last_scrapes(is_stopped))
+        asyncio.run(self._served.show_last(is_stopped))
 
     def _text(self, cell: Cell, state: CellState, measured: Measured | None) -> str:
         """Return what is said of a cell's new state; empty: nothing."""
