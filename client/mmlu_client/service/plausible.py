@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, replace
 
 from trt_common.one_line import one_line
@@ -52,9 +53,8 @@ def plausible_model(model: ServedModel, server: str) -> ServedModel:
     Raises:
         RunError: it holds a number that cannot be.
     """
-    for name, value in _numbers(asdict(model), ""):
-        if not can_be_counted(value) and not name.endswith("temperature_celsius"):
-            raise RunError(f"{server} describes its model with what cannot be: {name} is {value}")
+    if (wrong := impossible_number(asdict(model))) is not None:
+        raise RunError(f"{server} describes its model with what cannot be: {wrong}")
     return replace(
         model,
         id=one_line(model.id),
@@ -73,6 +73,19 @@ def plausible_model(model: ServedModel, server: str) -> ServedModel:
 def can_be_counted(value: float) -> bool:
     """Whether a number can be what a server counts or measures."""
     return 0 <= value <= MOST
+
+
+def impossible_number(content: Mapping[str, object]) -> str | None:
+    """Return the name and the value of the first number that cannot be counted; None: there is none.
+
+    Args:
+        content: nested dictionaries, lists and tuples.
+    """
+    for name, value in _numbers(content, ""):
+        is_temperature = name.endswith("temperature_celsius") and math.isfinite(value)
+        if not can_be_counted(value) and not is_temperature:
+            return f"{name} is {value}"
+    return None
 
 
 def _numbers(content: object, name: str) -> Iterator[tuple[str, float]]:
