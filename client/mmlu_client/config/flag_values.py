@@ -15,9 +15,11 @@ from mmlu_client.service.stages import Slo
 
 SWEPT = ("concurrency", "request-rate")
 
-rate = values.number("a number of requests a second above 0", above=True)
+rate = values.number("a number of requests a second above 0", least=1e-6, most=1e9)
 # The width of an interval of shares.
-share = values.number("a width between 0 and 1, like 0.02", most=1.0, above=True)
+share = values.number("a width between 0 and 1, like 0.02", least=1e-6, most=1.0)
+# Requests in flight, and prompts of one request.
+million = values.whole(1, 10**6)
 
 
 def prompt_tokens(value: str) -> RequestedLimit:
@@ -40,7 +42,7 @@ def label(value: str) -> tuple[str, str]:
     """Read a label, such as `model=llama-2-7b`, and return its name and its value."""
     name, equals, text = value.partition("=")
     if not equals or not name.strip():
-        raise argparse.ArgumentTypeError(f"{value!r} is not NAME=VALUE")
+        raise argparse.ArgumentTypeError(f"{values.quoted(value)} is not NAME=VALUE")
     return name.strip(), text.strip()
 
 
@@ -48,9 +50,11 @@ def sweep(value: str) -> tuple[str, tuple[float, ...]]:
     """Read a sweep, such as `concurrency=1,2,4`, and return the name of the flag and its values."""
     name, _, listed = value.partition("=")
     if name not in SWEPT or not listed:
-        raise argparse.ArgumentTypeError(f"{value!r} is not like concurrency=1,2,4 or request-rate=5,10")
-    parse: Callable[[str], float] = values.count if name == "concurrency" else rate
+        raise argparse.ArgumentTypeError(
+            f"{values.quoted(value)} is not like concurrency=1,2,4 or request-rate=5,10"
+        )
+    parse: Callable[[str], float] = million if name == "concurrency" else rate
     loads = tuple(parse(each) for each in listed.split(","))
     if len(set(loads)) < len(loads):
-        raise argparse.ArgumentTypeError(f"{value!r} names a load twice")
+        raise argparse.ArgumentTypeError(f"{values.quoted(value)} names a load twice")
     return name, loads

@@ -197,7 +197,7 @@ class Settings:
         action="store_true",
     )
     batch_size: int = option(
-        BENCHMARK, "prompts in a request", flag="--bs", type=values.count, default=1, metavar="N"
+        BENCHMARK, "prompts in a request", flag="--bs", type=flag_values.million, default=1, metavar="N"
     )
     load: LoadPlan = nested(LoadPlan)
     seed: int = option(
