@@ -6,9 +6,10 @@ Each raises ArgumentTypeError with what is wrong.
 from __future__ import annotations
 
 import argparse
+import errno
 from collections.abc import Callable
 
-from trt_common.command_line import values
+from trt_common.command_line import path_value, values
 
 from mmlu_client.prompts.limit import MODEL, RequestedLimit
 from mmlu_client.service.stages import Slo
@@ -20,6 +21,18 @@ rate = values.number("a number of requests a second above 0", least=1e-6, most=1
 share = values.number("a width between 0 and 1, like 0.02", least=1e-6, most=1.0)
 # Requests in flight, and prompts of one request.
 million = values.whole(1, 10**6)
+
+
+def path(value: str) -> str:
+    """Check the path of a file or folder, which need not be there, and return it as it was given."""
+    try:
+        path_value.path(value).stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise argparse.ArgumentTypeError(
+                f"{values.quoted(value)} is no path: a link in it leads to itself"
+            ) from None
+    return value
 
 
 def prompt_tokens(value: str) -> RequestedLimit:
