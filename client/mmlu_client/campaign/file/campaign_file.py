@@ -24,7 +24,7 @@ from mmlu_client.campaign.file.axis import (
 )
 from mmlu_client.campaign.file.client_flags import OF_SERVER, ClientFlags
 from mmlu_client.campaign.file.flags import can_be_argument
-from mmlu_client.campaign.file.matrix import Coordinates, Matrix
+from mmlu_client.campaign.file.matrix import Coordinates, Matrix, check_count
 from mmlu_client.campaign.file.server_flags import server_flags
 from mmlu_client.campaign.file.yaml_file import Entry, read_yaml
 
@@ -108,7 +108,9 @@ class _File:
             CampaignFileError: something in it is wrong.
         """
         attempts = self._count(ATTEMPTS, DEFAULT_ATTEMPTS)
-        self._axes[REPETITION] = repetitions(self._count(REPETITIONS, 1), self._entry(REPETITIONS))
+        count = self._count(REPETITIONS, 1)
+        check_count(count, self._entry(REPETITIONS))
+        self._axes[REPETITION] = repetitions(count, self._entry(REPETITIONS))
         matrix = Matrix(
             self._axes,
             frozenset(value.name for value in self._values(SERVER) if _has(value.entry, URL)),
