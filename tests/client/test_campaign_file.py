@@ -155,6 +155,35 @@ def test_aliases_of_aliases_end_soon(folder: Path) -> None:
     assert "holds more than 100,000 values" in refused(folder, "\n".join(lines))
 
 
+MOST = "10,000 are the most: name fewer, or part them into several files"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            f"{FILE}repetitions: 1000000000\n",
+            f"12: values and repetitions are combined to 1,000,000,000 cells, and {MOST}",
+        ),
+        (f"{FILE}repetitions: {'9' * 5000}\n", f"12: cannot read '{'9' * 50}'…: put it in quotes"),
+        (f"{FILE}repetitions: 0x{'f' * 5000}\n", f"12: '0x{'f' * 48}'… is too large a number"),
+        (
+            f"models: [{', '.join(f'm{number}' for number in range(300))}]\n"
+            f"workloads: {{{', '.join(f'w{number}: {{limit: 1}}' for number in range(300))}}}\n"
+            f"loads: {{{', '.join(f'l{number}: {{bs: 1}}' for number in range(300))}}}\n",
+            f"1: values and repetitions are combined to 27,000,000 cells, and {MOST}",
+        ),
+    ],
+    ids=["repetitions", "thousands of digits", "thousands of digits to the base 16", "axes"],
+)
+def test_too_many_cells_are_refused_before_any_is_made(folder: Path, text: str, said: str) -> None:
+    (folder / "file.yaml").write_text(text)
+    done = command("campaign", "file.yaml", "--dry-run", "--output", "out", folder=folder)
+    assert done.returncode == 2
+    assert the_error(done) == f"file.yaml:{said}"
+    assert done.stdout == ""
+
+
 def test_dry_run_prints_the_cells_and_starts_nothing(folder: Path) -> None:
     (folder / "file.yaml").write_text(
         "models: [demo]\nservers:\n  here: {engine: onnxruntime}\nworkloads:\n  mmlu: {data: data}\n"

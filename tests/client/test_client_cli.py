@@ -152,6 +152,32 @@ def test_bad_config_file_is_one_line(tmp_path: Path, content: bytes, message: st
             ["--benchmark-duration", "0"],
             "argument --benchmark-duration: '0' is not a number of seconds above",
         ),
+        (
+            ["--benchmark-duration", "1e300"],
+            "argument --benchmark-duration: '1e300' is not a number of seconds above 0, below 1e+09",
+        ),
+        (
+            ["--request-timeout", "1e-300"],
+            "argument --request-timeout: '1e-300' is not a number of seconds above 0, from 0.001",
+        ),
+        (
+            ["--request-rate", "1e-300"],
+            "argument --request-rate: '1e-300' is not a number of requests a second above 0, from 1e-06",
+        ),
+        (
+            ["--sweep", "request-rate=1,1e300"],
+            "argument --sweep: '1e300' is not a number of requests a second",
+        ),
+        (["--early-stop", "1e-300"], "argument --early-stop: '1e-300' is not a width between 0 and 1"),
+        (["--goodput", "latency:1e300"], "'1e300' is not a number of milliseconds above 0, below 1e+12"),
+        (
+            ["--warmup-request-count", str(2**70)],
+            f"'{2**70}' is not a whole number from 0 to 2147483647",
+        ),
+        (["--bs", str(2**31 - 1)], f"'{2**31 - 1}' is not a whole number from 1 to 1000000"),
+        (["--concurrency", str(2**31 - 1)], f"'{2**31 - 1}' is not a whole number from 1 to 1000000"),
+        (["--few-shots", "9" * 5000], f"'{'9' * 50}'… is not a whole number from 0 to 2147483647 (see"),
+        (["--random-seed", "9" * 5000], f"'{'9' * 50}'… is not a whole number from 0 to {2**128 - 1} (see"),
         (["--metrics-port", "70000"], "argument --metrics-port: '70000' is not a port"),
         (["--arrival-pattern", "constant"], "--arrival-pattern is of an open loop: give --request-rate too"),
         (

@@ -226,6 +226,30 @@ def test_a_signal_ends_the_wait_for_prometheus_but_the_run_was_done(held_run: He
     assert "written to" in result.stdout
 
 
+FORMATS = {
+    "application/openmetrics-text; version=x": "text/plain",
+    "application/openmetrics-text; version=1.0.0.0.0": "text/plain",
+    "application/openmetrics-text;version=²": "text/plain",
+    "text/plain;version=" + "9" * 5000: "text/plain",
+    "application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1": "application/openmetrics-text",
+    "application/openmetrics-text; version=y,application/openmetrics-text;version=1.0.0": (
+        "application/openmetrics-text"
+    ),
+}
+
+
+def test_whatever_version_of_a_format_is_asked_for_is_answered(held_run: HeldRun) -> None:
+    for accept, form in FORMATS.items():
+        request = urllib.request.Request(held_run.address, headers={"Accept": accept})
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            assert answer.headers["Content-Type"].startswith(form), accept
+            assert b"mmlu_client_flops_total" in answer.read()
+    held_run.release.set()
+    result = held_run.running.finish()
+    assert result.returncode == 0
+    assert all(line.startswith("mmlu-client: ") for line in result.stderr.splitlines()), result.stderr
+
+
 def test_nobody_waits_for_a_prometheus_that_never_came(held_run: HeldRun) -> None:
     scrape(held_run.address, headers={})
     held_run.release.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from pathlib import Path
 
@@ -58,13 +59,26 @@ def test_lines_that_cannot_be_read_are_left_out_and_counted(data: Path, output: 
         calm = client("--url", double.url, "--data", data, "--output", output)
         before = summary(output)
         lines = (output / "device.jsonl").read_bytes().splitlines(keepends=True)
-        torn = [lines[0], lines[0][:20] + lines[0], b"\0\xff\n", *lines[1:]]
-        (output / "device.jsonl").write_bytes(b"".join(torn))
+        reading = json.loads(lines[0])
+        device = reading["device"]
+        wrong = [
+            {**reading, "session": []},
+            {**reading, "server": {}},
+            {**reading, "device": {**device, "energy_joules": "x"}},
+            {**reading, "device": {**device, "memory_total": "x"}},
+            {**reading, "device": {**device, "memory_peak": -1}},
+            {**reading, "device": {**device, "energy_joules": math.nan}},
+        ]
+        deep = b"[" * 200_000 + b"]" * 200_000 + b"\n"
+        torn = [lines[0], lines[0][:20] + lines[0], b"\0\xff\n", deep, *lines[1:]]
+        none = [json.dumps(each).encode() + b"\n" for each in wrong]
+        (output / "device.jsonl").write_bytes(b"".join([*torn, *none]))
+        (output / "counters.jsonl").write_bytes(b'{"phase":"infer"}\n' + deep)
         results = client("report", output), client("--resume", output)
     assert "incomplete" not in calm.stdout
     for result in results:
         assert result.returncode == 0, result.stderr
-        assert "memory and energy are incomplete: 2 readings" in result.stdout
+        assert f"memory and energy are incomplete: {3 + len(wrong)} readings" in result.stdout
     after = summary(output)
     for figure in ("mem_used_gib", "joules_per_token", "acc"):
         assert after[figure] == before[figure]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from client_process import client, command, the_error
-from double import Double
+from double import Double, status
+from google.rpc import code_pb2
 from mmlu import write_benchmark
 from run_files import page, records, summary
 from scoring.v1 import scoring_pb2 as pb
@@ -53,6 +54,47 @@ def spoiling(change: Callable[[pb.ScoreResponse], None]) -> Change:
             lambda response: setattr(response.scores[0], "flops", 2**64 - 1),
             f"a prompt took {2**64 - 1} floating-point operations",
         ),
+        (
+            lambda response: setattr(response.scores[0].tokens, "logical", 2**31 - 1),
+            f"a prompt of TOKENS tokens has {2**31 - 1}",
+        ),
+        (
+            lambda response: setattr(response.scores[0].tokens, "logical", 0),
+            "a prompt of TOKENS tokens has 0",
+        ),
+        (
+            lambda response: setattr(response.scores[0].tokens, "computed", 2**31 - 1),
+            f"{2**31 - 1} tokens of a prompt of TOKENS were computed",
+        ),
+        (
+            lambda response: setattr(response.scores[0].tokens, "computed", 0),
+            "0 tokens of a prompt of TOKENS were computed",
+        ),
+        (
+            lambda response: response.scores[0].candidate_logprobs.__setitem__(1, 3e38),
+            "3e+38 is the logarithm of a probability",
+        ),
+        (
+            lambda response: setattr(response.scores[0], "top_logprob", 0.01),
+            "0.01 is the logarithm of a probability",
+        ),
+        (
+            lambda response: setattr(response.scores[0], "top_token_id", 1000),
+            "token 1000 is the most likely of 1000",
+        ),
+        (
+            lambda response: setattr(response.batch, "prompts", 2**31 - 1),
+            f"its batch had {2**31 - 1} prompts",
+        ),
+        (lambda response: response.ClearField("batch"), "its batch had 0 prompts"),
+        (
+            lambda response: setattr(response.batch, "padded_length", 2**31 - 1),
+            f"its batch was padded to {2**31 - 1} tokens",
+        ),
+        (
+            lambda response: setattr(response.batch, "padding_tokens", 2**31 - 1),
+            f"its prompts were padded with {2**31 - 1} tokens",
+        ),
     ],
 )
 def test_an_answer_that_cannot_be_is_a_failed_question(
@@ -61,6 +103,8 @@ def test_an_answer_that_cannot_be_is_a_failed_question(
     with Double(TOKENIZER, change=spoiling(change)) as double:
         result = client("--url", double.url, "--data", data, "--output", output)
     assert result.returncode == 1
+    (asked,) = (request for request in double.asked if request.id.endswith("-3"))
+    said = said.replace("TOKENS", str(len(asked.prompts[0].token_ids.ids)))
     assert the_error(result) == (
         f"1 of 11 questions failed, the first alpha 2: DATA_LOSS: the server's answer cannot be: {said}"
     )
@@ -94,6 +138,36 @@ def test_a_model_that_cannot_be_is_refused(
     assert the_error(result) == f"grpc://{double.url} describes its model with what cannot be: {said}"
     assert not output.exists()
     assert not double.asked
+
+
+def test_rounding_of_a_log_probability_is_no_fault(data: Path, output: Path) -> None:
+    with Double(
+        TOKENIZER, change=spoiling(lambda response: setattr(response.scores[0], "top_logprob", 1e-6))
+    ) as (double):
+        result = client("--url", double.url, "--data", data, "--output", output)
+    assert result.returncode == 0, result.stderr
+
+
+def test_no_text_of_a_server_is_printed_at_any_length(data: Path, output: Path) -> None:
+    def change(model: pb.Model) -> None:
+        model.notice = model.architecture = model.peak.source = model.device.name = "word " * 600_000
+        model.id = model.engine.name = "x" * 3_000_000
+
+    def refuse(request: pb.ScoreRequest, response: pb.ScoreResponse) -> None:
+        if request.id.endswith("-3"):
+            response.scores[0].top_token_id = 2**32 - 1
+
+    with Described(change) as double:
+        double._change = refuse
+        double._decide = lambda number: status(code_pb2.INTERNAL, "y" * 3_000_000) if number == 5 else None
+        result = client("--url", double.url, "--data", data, "--output", output, "--verbose")
+    assert result.returncode == 1
+    assert "DATA_LOSS" in the_error(result)
+    errors = [str(record["error"]) for record in records(output)]
+    assert any("yyy … yyy" in error for error in errors)
+    for text in (result.stdout, result.stderr, page(output), *errors):
+        assert len(text) < 100_000
+    assert "xxx … xxx" in page(output)
 
 
 def test_a_device_that_loses_its_mind_spoils_no_reading(data: Path, output: Path) -> None:

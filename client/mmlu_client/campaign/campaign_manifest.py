@@ -95,4 +95,5 @@ def read_campaign_manifest(folder: Path) -> CampaignManifest:
         CampaignManifest,
         "a campaign's manifest",
         version=("campaign_version", CAMPAIGN_VERSION),
+        remedy=f"`mmlu-client campaign FILE.yaml --output {folder}` writes it again",
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from trt_common.command_line import values
 from trt_common.command_line.option import option
 
+from mmlu_client.config import flag_values
 from mmlu_client.config.settings import METRICS_HOST
 
 LOCAL, RAY = "local", "ray"
@@ -29,6 +30,7 @@ class CampaignChoices:
     output: Path | None = option(
         OUTPUT,
         "folder of the campaign; one that is there is gone on with; campaigns/<the file's name> by default",
+        type=flag_values.path,
         metavar="DIR",
         read=lambda given: Path(given).expanduser() if given else None,
     )

@@ -9,13 +9,19 @@ from trt_common.command_line.option import add_options, read_options
 from trt_common.command_line.parser import OneLineParser
 
 from mmlu_client.campaign.choices import CampaignChoices
+from mmlu_client.config import flag_values
 from mmlu_client.config.command_line import CAMPAIGN, command_parser
 
 
 def campaign_parser() -> OneLineParser:
     """Return the parser of `campaign`."""
     parser = command_parser(CAMPAIGN, "Make the runs that a file describes, those that are not finished yet.")
-    parser.add_argument("file", metavar="FILE.yaml", help="what is run: docs/campaigns.md says how it looks")
+    parser.add_argument(
+        "file",
+        metavar="FILE.yaml",
+        type=flag_values.path,
+        help="what is run: docs/campaigns.md says how it looks",
+    )
     add_options(parser, CampaignChoices)
     return parser
 

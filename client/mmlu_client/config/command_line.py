@@ -5,6 +5,7 @@ from __future__ import annotations
 from trt_common.command_line.option import add_options
 from trt_common.command_line.parser import FlagParser, OneLineParser, RefusingParser
 
+from mmlu_client.config import flag_values
 from mmlu_client.config.settings import PRINTED, Settings
 
 PROGRAM = "mmlu-client"
@@ -48,7 +49,7 @@ def report_parser() -> OneLineParser:
         "Make a run's figures again from its records, or a campaign's table from its cells; write and print "
         "them.",
     )
-    parser.add_argument("run", metavar="DIR", help="a run's folder, or a campaign's")
+    parser.add_argument("run", metavar="DIR", type=flag_values.path, help="a run's folder, or a campaign's")
     parser.add_argument("--format", choices=PRINTED, default="table", help="what is printed")
     parser.add_argument("--verbose", action="store_true", help="print every line of summary.md")
     return parser
@@ -59,10 +60,11 @@ def compare_parser() -> OneLineParser:
     parser = command_parser(
         COMPARE, "Put runs side by side, as a table and as a page; ratios are to the first run."
     )
-    parser.add_argument("runs", metavar="DIR", nargs="+", help="runs' folders")
+    parser.add_argument("runs", metavar="DIR", nargs="+", type=flag_values.path, help="runs' folders")
     parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="what is printed")
     parser.add_argument(
         "--output",
+        type=flag_values.path,
         metavar="FILE",
         help=f"the page with plots, an HTML file; {PAGE} in the current folder by default, none beside json "
         "and csv",

@@ -36,7 +36,7 @@ class LoadPlan:
         "closed loop: requests in flight, as many as the servers' windows hold at most "
         f"(default: {CONCURRENCY}, or what they hold)",
         exclusive=True,
-        type=values.count,
+        type=flag_values.million,
         metavar="N",
         read=lambda given: given or CONCURRENCY,
     )

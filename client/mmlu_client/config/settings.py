@@ -87,12 +87,14 @@ class Settings:
         SERVER,
         "over HTTP, a file with the key that the server is shown, as --token-file has it",
         metavar="FILE",
+        type=flag_values.path,
         read=_path,
     )
     model_config: str | None = option(
         SERVER,
         "over HTTP, the served model's config.json, by which FLOPs are counted, and its tokenizer: `demo`, a "
         "folder or a hub id",
+        type=flag_values.path,
         metavar="demo|FOLDER|ID",
     )
     peak_flops: float | None = option(
@@ -109,20 +111,32 @@ class Settings:
         read=_metrics,
     )
     tls_ca: Path | None = option(
-        SERVER, "PEM certificates to trust; the system's by default", metavar="FILE", read=_path
+        SERVER,
+        "PEM certificates to trust; the system's by default",
+        type=flag_values.path,
+        metavar="FILE",
+        read=_path,
     )
     tls_cert: Path | None = option(
         SERVER,
         "PEM certificate chain to show servers that ask for one; with --tls-key",
         metavar="FILE",
+        type=flag_values.path,
         read=_path,
     )
-    tls_key: Path | None = option(SERVER, "its PEM private key", metavar="FILE", read=_path)
+    tls_key: Path | None = option(
+        SERVER,
+        "its PEM private key",
+        type=flag_values.path,
+        metavar="FILE",
+        read=_path,
+    )
     token_file: Path | None = option(
         SERVER,
         "file of a token that every server is sent, as `authorization: Bearer TOKEN`; the first line counts; "
         "read again when it changes",
         metavar="FILE",
+        type=flag_values.path,
         read=_path,
     )
     server_timeout: float = option(
@@ -144,6 +158,7 @@ class Settings:
         BENCHMARK,
         f"`{DATA}` (the default), a hub id (cais/mmlu, haonan-li/cmmlu, ceval/ceval-exam, "
         "TIGER-Lab/MMLU-Pro), or a folder of CSV or parquet files as these publish them",
+        type=flag_values.path,
     )
     tasks: tuple[str, ...] | None = option(
         BENCHMARK,
@@ -154,7 +169,11 @@ class Settings:
         read=_tasks,
     )
     include_path: Path | None = option(
-        BENCHMARK, "a folder of your own YAML files of tasks", metavar="FOLDER", read=_path
+        BENCHMARK,
+        "a folder of your own YAML files of tasks",
+        type=flag_values.path,
+        metavar="FOLDER",
+        read=_path,
     )
     subjects: tuple[str, ...] | None = option(
         BENCHMARK,
@@ -189,6 +208,7 @@ class Settings:
         BENCHMARK,
         "the model's tokenizer, where the server gives none, as with dummy:<geometry>; the server's by "
         "default",
+        type=flag_values.path,
         metavar="demo|FOLDER|ID",
     )
     reuse_prefix: bool = option(
@@ -197,7 +217,7 @@ class Settings:
         action="store_true",
     )
     batch_size: int = option(
-        BENCHMARK, "prompts in a request", flag="--bs", type=values.count, default=1, metavar="N"
+        BENCHMARK, "prompts in a request", flag="--bs", type=flag_values.million, default=1, metavar="N"
     )
     load: LoadPlan = nested(LoadPlan)
     seed: int = option(
@@ -230,7 +250,11 @@ class Settings:
         metavar="WIDTH",
     )
     output: Path | None = option(
-        OUTPUT, "folder for records and figures; results/<UTC time> by default", metavar="DIR", read=_path
+        OUTPUT,
+        "folder for records and figures; results/<UTC time> by default",
+        type=flag_values.path,
+        metavar="DIR",
+        read=_path,
     )
     labels: dict[str, str] = option(
         OUTPUT,
@@ -245,6 +269,7 @@ class Settings:
         OUTPUT,
         "go on with the run, or the sweep, in this folder, with its own flags where no other is given",
         metavar="DIR",
+        type=flag_values.path,
         read=_path,
     )
     format: str = option(OUTPUT, "what is printed at the end", choices=PRINTED, default="table")

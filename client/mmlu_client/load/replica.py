@@ -204,7 +204,8 @@ class Replica:
                     return
                 raise StreamLostError("the server ended it")
             self._heard_ns = now
-            answer = plausible_answer(answer)
+            asked = self._late.get(answer.id) or self._unanswered.get(answer.id)
+            answer = plausible_answer(answer, asked.request.prompts if asked else (), self.server.model)
             if (late := self._late.pop(answer.id, None)) is not None:
                 if isinstance(answer, Reply):
                     self._complete(late, answer, now)

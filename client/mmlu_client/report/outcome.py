@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trt_common.one_line import printable
+from trt_common.private_file import NO_REGULAR_FILE
 
 from mmlu_client.config.command_line import PROGRAM
 from mmlu_client.errors import ClientError, FlawedRunError, NotWrittenError, RunError
@@ -107,12 +108,12 @@ def loss(lost: Sequence[NotWrittenError], remedy: str) -> list[RunError]:
     if not lost:
         return []
     reasons = ", ".join(dict.fromkeys(str(error.reason) for error in lost))
+    then = "when it is out of the way" if NO_REGULAR_FILE in reasons else "when there is room"
     folder = lost[-1].path.parent
     names = ", ".join(error.path.name for error in lost)
     return [
         RunError(
-            f"cannot write {names} in {folder}: {reasons}; when there is room, "
-            f"`{PROGRAM} {remedy} {folder}` writes them"
+            f"cannot write {names} in {folder}: {reasons}; {then}, `{PROGRAM} {remedy} {folder}` writes them"
         )
     ]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from itertools import cycle, islice
 from pathlib import Path
 
 from mmlu_client.config.settings import Settings
 from mmlu_client.data.item import Item
+from mmlu_client.data.repeated import Repeated
 from mmlu_client.load.answer import Answer, Collector
 from mmlu_client.load.load import Load
 from mmlu_client.load.load_limits import LoadLimits
@@ -177,7 +177,7 @@ async def warm_up(context: PhaseContext, questions: Sequence[Item], *, reference
         return
     source = RequestSource(
         context.builder,
-        list(islice(cycle(questions), count)),
+        Repeated(questions, count),
         settings.batch_size,
         context.worker,
         lambda _: None,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from trt_common.private_file import open_private
 
-from mmlu_client.errors import InputError
+from mmlu_client.rundir.json_lines import read_json_lines
 from mmlu_client.rundir.whole_lines import append_lines
 from mmlu_client.service.counters import Counters
 
@@ -48,19 +47,4 @@ def read_counter_log(path: Path) -> list[CounterReading]:
     Raises:
         InputError: the file cannot be read.
     """
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    found = [_reading(line) for line in lines if line.endswith(b"\n")]
-    return [reading for reading in found if reading is not None]
-
-
-def _reading(line: bytes) -> CounterReading | None:
-    try:
-        found: dict[str, Any] = json.loads(line)
-        return CounterReading(**{**found, "counters": Counters(**found["counters"])})
-    except (ValueError, KeyError, TypeError):
-        return None
+    return read_json_lines(path, CounterReading)[0]

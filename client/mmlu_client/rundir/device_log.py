@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from trt_common.private_file import open_private
 
-from mmlu_client.errors import InputError
+from mmlu_client.rundir.json_lines import read_json_lines
 from mmlu_client.rundir.whole_lines import append_lines
 from mmlu_client.service.model import Device
 
@@ -59,21 +58,4 @@ def read_device_log(path: Path) -> tuple[list[Reading], int]:
     Raises:
         InputError: the file cannot be read.
     """
-    if not path.exists():
-        return [], 0
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    readings = [_reading(line) for line in lines if line.endswith(b"\n")]
-    known = [reading for reading in readings if reading is not None]
-    return known, len(readings) - len(known)
-
-
-def _reading(line: bytes) -> Reading | None:
-    """Read one line; None where it is no reading, but half of one, or what a disk left of it."""
-    try:
-        fields: dict[str, Any] = json.loads(line)
-        return Reading(**{**fields, "device": Device(**fields["device"])})
-    except (ValueError, KeyError, TypeError):
-        return None
+    return read_json_lines(path, Reading)

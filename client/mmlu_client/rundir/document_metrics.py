@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trt_common.private_file import open_regular
+
 from mmlu_client.errors import InputError
 from mmlu_client.rundir.folder import RECORDS
 from mmlu_client.rundir.record import INFER
@@ -20,11 +22,11 @@ def read_document_metrics(folder: Path) -> list[DocumentMetrics]:
     """
     path = folder / RECORDS
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             records = [json.loads(line) for line in file if line.endswith(b"\n")]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a file of records: {error}") from None
     found = [_metrics(each) for each in records if each["phase"] == INFER and each["error"] is None]
     return sorted(found, key=lambda each: (each.task, each.index))

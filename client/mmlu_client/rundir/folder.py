@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
-from trt_common.private_file import make_private_folder, replace_file
+from trt_common.private_file import check_replaceable, make_private_folder, replace_file
 
 from mmlu_client.errors import InputError, NotWrittenError, RunError
 
@@ -65,6 +65,22 @@ def make_folder(folder: Path) -> None:
         make_private_folder(folder)
     except OSError as error:
         raise RunError(f"cannot make --output {folder}: {error.strerror}") from None
+
+
+def check_can_be_written(path: Path, what: str) -> None:
+    """Check that a file may be written at this path, as far as can be told before it is.
+
+    Args:
+        path: the file's.
+        what: what messages call it.
+
+    Raises:
+        InputError: a folder, a pipe or a device is there.
+    """
+    try:
+        check_replaceable(path)
+    except OSError as error:
+        raise InputError(f"cannot write {what} {path}: {error.strerror}; name another file") from None
 
 
 def write_text(path: Path, text: str) -> None:

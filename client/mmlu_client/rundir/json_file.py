@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from trt_common.private_file import open_regular
 
 from mmlu_client.errors import InputError
 from mmlu_client.rundir.json_object import JsonError, read_as
 
 Read = TypeVar("Read")
+
+# Of objects and lists in each other: what is read is walked through by functions that call themselves.
+MOST_NESTING = 100
+TOO_DEEP = "it is nested too deeply"
 
 
 class UnreadableError(InputError):
@@ -42,7 +48,9 @@ def read_json_file(
         InputError: it holds something else, or another version wrote it.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
+        with open(path, encoding="utf-8", errors="surrogatepass", opener=open_regular) as file:
+            found = json.load(file)
+        _check_nesting(found)
         if version is not None and isinstance(found, Mapping):
             key, number = version
             if found.get(key, number) != number:
@@ -52,6 +60,17 @@ def read_json_file(
         read: Read = read_as(kind, found)
     except OSError as error:
         raise UnreadableError(path, error) from None
-    except (JsonError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise InputError(f"{path} is not {what}: {TOO_DEEP}{remedy and f'; {remedy}'}") from None
+    except (JsonError, ValueError) as error:
         raise InputError(f"{path} is not {what}: {error}{remedy and f'; {remedy}'}") from None
     return read
+
+
+def _check_nesting(found: Any) -> None:
+    level = [found]
+    for _ in range(MOST_NESTING):
+        inner = [each for each in level if isinstance(each, dict | list)]
+        level = [value for each in inner for value in (each.values() if isinstance(each, dict) else each)]
+    if level:
+        raise JsonError(TOO_DEEP)

@@ -428,7 +428,11 @@ def read_manifest(folder: Path) -> Manifest:
     """
     try:
         return read_json_file(
-            folder / MANIFEST, Manifest, "a run's manifest", version=("manifest_version", MANIFEST_VERSION)
+            folder / MANIFEST,
+            Manifest,
+            "a run's manifest",
+            version=("manifest_version", MANIFEST_VERSION),
+            remedy="without it the run cannot be read: put back a copy, or run it again",
         )
     except UnreadableError as error:
         raise InputError(

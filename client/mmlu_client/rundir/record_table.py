@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import json as pa_json
 from trt_common.one_line import first_line_of
+from trt_common.private_file import open_regular
 
 from mmlu_client.data.question import LETTERS
 from mmlu_client.errors import InputError
@@ -251,7 +252,7 @@ def read_records(path: Path) -> RecordTable:
 
 def _blocks(path: Path) -> Iterator[bytes]:
     """Read whole lines, a few thousand at a time."""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         begun = b""
         while data := file.read(BLOCK_BYTES):
             lines, end, begun = (begun + data).rpartition(b"\n")

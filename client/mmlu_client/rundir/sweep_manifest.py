@@ -56,5 +56,6 @@ def sweep_flags(folder: Path) -> dict[str, Any]:
         _SweepManifest,
         "a sweep's manifest",
         version=("manifest_version", MANIFEST_VERSION),
+        remedy="without it the sweep cannot go on: put back a copy, or run it again",
     )
     return manifest.flags

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from scoring.v1 import scoring_pb2, scoring_pb2_grpc
-from trt_common.one_line import one_line
+from trt_common.one_line import one_line, shortened
 
 from mmlu_client.errors import RunError, StreamLostError
 from mmlu_client.prompts.served_tokenizer import ServedTokenizer
@@ -25,7 +25,7 @@ from mmlu_client.service.codec import decode_answer, decode_model, decode_tokeni
 from mmlu_client.service.handshake import tls_trouble
 from mmlu_client.service.messages import Refusal, Reply, Request
 from mmlu_client.service.model import ServedModel
-from mmlu_client.service.plausible import plausible_model
+from mmlu_client.service.plausible import MOST_TEXT_BYTES, plausible_model
 from mmlu_client.service.proxy import Proxy
 from mmlu_client.service.server_connection import CALL_SECONDS, AwayError, MuteError, call_seconds
 from mmlu_client.service.waiting import wait_for_model
@@ -342,5 +342,5 @@ def _channel(address: Address, access: Access, proxy: Proxy | None) -> grpc.aio.
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str:
-    details = one_line(error.details() or "")
+    details = shortened(one_line(error.details() or ""), MOST_TEXT_BYTES)
     return f"{error.code().name}: {details}" if details else str(error.code().name)

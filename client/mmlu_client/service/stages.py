@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import argparse
 from dataclasses import dataclass
+
+from trt_common.command_line.values import milliseconds, quoted
 
 from mmlu_client.service.messages import SERVER_STAGES
 from mmlu_client.text import shortest
@@ -44,16 +46,13 @@ class Slo:
         """
         key, colon, limit = text.partition(":")
         if not colon:
-            raise ValueError(f"{text!r} is not KEY:MS, like {LATENCY}:200 or core:50")
+            raise ValueError(f"{quoted(text)} is not KEY:MS, like {LATENCY}:200 or core:50")
         if key not in (LATENCY, *STAGES):
-            raise ValueError(f"{key!r} is none of {', '.join((LATENCY, *STAGES))}")
+            raise ValueError(f"{quoted(key)} is none of {', '.join((LATENCY, *STAGES))}")
         try:
-            milliseconds = float(limit)
-        except ValueError:
-            milliseconds = math.nan
-        if not 0 < milliseconds < math.inf:
-            raise ValueError(f"{limit!r} is not a number of milliseconds above 0")
-        return cls(key, milliseconds)
+            return cls(key, milliseconds(limit))
+        except argparse.ArgumentTypeError as error:
+            raise ValueError(str(error)) from None
 
     def __str__(self) -> str:
         return f"{self.key}:{shortest(self.milliseconds)}"

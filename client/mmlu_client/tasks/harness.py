@@ -24,6 +24,7 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 from lm_eval.utils import handle_non_serializable, hash_string
+from trt_common.command_line.path_value import why_no_path
 from trt_common.one_line import first_line_of
 
 from mmlu_client.data.item import Key
@@ -224,7 +225,11 @@ def _own_files(choice: TaskChoice) -> Iterator[Path]:
     """Yield the person's own YAML files."""
     if choice.include_path is not None:
         yield from sorted(path for path in choice.include_path.rglob("*.yaml") if path.is_file())
-    yield from (Path(name) for name in choice.names if Path(name).is_file())
+    yield from (Path(name) for name in choice.names if _is_file(name))
+
+
+def _is_file(name: str) -> bool:
+    return why_no_path(name) is None and Path(name).is_file()
 
 
 @lru_cache(maxsize=2)
@@ -295,7 +300,7 @@ def _known_names(asked: Sequence[str], manager: Any) -> list[str]:
     """
     found: list[str] = []
     for name in asked:
-        if name in manager.task_index or Path(name).is_file():
+        if name in manager.task_index or _is_file(name):
             found.append(name)
             continue
         several = manager.match_tasks([name]) if any(each in name for each in "*?[") else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def check_yaml_files(paths: Iterable[Path]) -> None:
     Raises:
         InputError: A file has such aliases, or one that contains itself.
     """
-    left, seen = [path.resolve() for path in paths], set[Path]()
+    left, seen = [Path(os.path.realpath(path)) for path in paths], set[Path]()
     while left:
         path = left.pop()
         if path in seen:
@@ -63,7 +64,7 @@ def _included(path: Path, content: bytes) -> list[Path]:
     found = yaml.load(content, Loader=_PlainLoader)
     names = found.get("include", []) if isinstance(found, dict) else []
     names = names if isinstance(names, list) else [names]
-    return [(path.parent / name).resolve() for name in names if isinstance(name, str)]
+    return [Path(os.path.realpath(path.parent / name)) for name in names if isinstance(name, str)]
 
 
 def _values(content: bytes) -> int:

@@ -37,7 +37,7 @@ class MetricsServer:
             self._server = ScrapeServer(host, port)
         except OSError as error:
             raise InputError(f"--metrics-port {port}: cannot listen on {host}: {error.strerror}") from None
-        self._answer: Callable[..., Iterable[bytes]] = make_wsgi_app(registry)
+        self._answer = make_wsgi_app(registry)
         self._server.set_app(self._note)
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()

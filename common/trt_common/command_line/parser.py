@@ -14,11 +14,15 @@ from trt_common.command_line.config_file import ConfigFile, open_config
 from trt_common.command_line.environment import set_variables, unknown_variables
 from trt_common.command_line.nearest import suggestion
 from trt_common.command_line.output import put_out
-from trt_common.one_line import one_line
+from trt_common.one_line import one_line, shortened
 from trt_common.version import version
 
 # These flags stand on the command line alone.
 NOT_SETTABLE = ("config", "help", "version")
+
+
+# Of an error, which may quote a value.
+MOST_SHOWN_BYTES = 1024
 
 
 class RefusedArgumentError(Exception):
@@ -51,7 +55,7 @@ class OneLineParser(configargparse.ArgumentParser):  # type: ignore[misc]
     def error(self, message: str) -> NoReturn:
         """Print an error in one line and end the process with status 2."""
         with contextlib.suppress(OSError):
-            print(f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)", file=sys.stderr)
+            print(f"{self.prog}: error: {_shown(message)} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -161,7 +165,7 @@ class RefusingParser(FlagParser):
         Raises:
             RefusedArgumentError: always.
         """
-        raise RefusedArgumentError(one_line(message))
+        raise RefusedArgumentError(_shown(message))
 
     @property
     def flags(self) -> list[str]:
@@ -184,3 +188,7 @@ class RefusingParser(FlagParser):
 
     def _environment(self) -> dict[str, str]:
         return {}
+
+
+def _shown(message: str) -> str:
+    return shortened(one_line(message), MOST_SHOWN_BYTES)

@@ -11,44 +11,50 @@ from collections.abc import Callable
 
 # What 32 bits with a sign hold.
 MOST = 2**31 - 1
+# What a pseudo-random generator is seeded with at most.
+MOST_SEED = 2**128 - 1
+# The least and the most seconds that are waited for: a millisecond, and thirty years.
+LEAST_SECONDS, MOST_SECONDS = 1e-3, 1e9
+# Characters of a value, where an error quotes it.
+MOST_QUOTED = 50
 
 
-def whole(least: int, most: int | None = MOST, what: str | None = None) -> Callable[[str], int]:
+def quoted(text: str) -> str:
+    """Return a value as errors quote it: its beginning, where it is long."""
+    return repr(text) if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]!r}…"
+
+
+def whole(least: int, most: int = MOST, what: str | None = None) -> Callable[[str], int]:
     """Return the reader of whole numbers.
 
     Args:
         least: the smallest one that is taken.
-        most: the largest one; None: any.
+        most: the largest one.
         what: says in words what is taken; by default `a whole number from LEAST`.
     """
     what = what or f"a whole number from {least}"
 
     def read(text: str) -> int:
         digits = text.strip()
-        try:
-            found = int(digits) if digits.isascii() and digits.isdigit() else None
-        except ValueError:  # more digits than Python reads
-            found = None
-        if found is None or found < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-        if most is not None and found > most:
-            limit = "" if str(most) in what else f" to {most}"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}{limit}")
-        return found
+        is_whole = digits.isascii() and digits.isdigit()
+        digits = digits.lstrip("0") or "0"
+        if is_whole and len(digits) <= len(str(most)):
+            if least <= (found := int(digits)) <= most:
+                return found
+            is_whole = found >= least
+        limit = f" to {most}" if is_whole and str(most) not in what else ""
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not {what}{limit}")
 
     return read
 
 
-def number(
-    what: str, *, least: float = 0.0, most: float = math.inf, above: bool = False
-) -> Callable[[str], float]:
+def number(what: str, *, least: float = 0.0, most: float) -> Callable[[str], float]:
     """Return the reader of numbers.
 
     Args:
         what: says in words what is taken.
-        least: the smallest one that is taken, or with `above` what they have to be above.
+        least: the smallest one that is taken.
         most: what they have to be below.
-        above: whether `least` itself is refused.
     """
 
     def read(text: str) -> float:
@@ -56,8 +62,10 @@ def number(
             found = float(text)
         except ValueError:
             found = math.nan
-        if not least <= found < most or (above and found == least):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        if not least <= found < most:
+            bound = f", below {most:g}" if most <= found < math.inf else ""
+            bound = f", from {least:g}" if 0 < found < least else bound
+            raise argparse.ArgumentTypeError(f"{quoted(text)} is not {what}{bound}")
         return found
 
     return read
@@ -67,9 +75,9 @@ natural = whole(0)
 count = whole(1)
 # 0 stands for a free one.
 port = whole(0, 65535, "a port, 0 to 65535")
-seed = whole(0, None)
-seconds = number("a number of seconds such as 60")
-positive_seconds = number("a number of seconds above 0", above=True)
-days = number("a number of days such as 30")
-milliseconds = number("a number of milliseconds above 0", above=True)
-flops = number("a number of FLOP/s above 0, like 312e12", above=True)
+seed = whole(0, MOST_SEED)
+seconds = number("a number of seconds such as 60", most=MOST_SECONDS)
+positive_seconds = number("a number of seconds above 0", least=LEAST_SECONDS, most=MOST_SECONDS)
+days = number("a number of days such as 30", most=1e5)
+milliseconds = number("a number of milliseconds above 0", least=1e-6, most=1e12)
+flops = number("a number of FLOP/s above 0, like 312e12", least=1.0, most=4e18)

@@ -23,7 +23,8 @@ from mmlu_client.campaign.file.axis import (
     repetitions,
 )
 from mmlu_client.campaign.file.client_flags import OF_SERVER, ClientFlags
-from mmlu_client.campaign.file.matrix import Coordinates, Matrix
+from mmlu_client.campaign.file.flags import can_be_argument
+from mmlu_client.campaign.file.matrix import Coordinates, Matrix, check_count
 from mmlu_client.campaign.file.server_flags import server_flags
 from mmlu_client.campaign.file.yaml_file import Entry, read_yaml
 
@@ -107,7 +108,9 @@ class _File:
             CampaignFileError: something in it is wrong.
         """
         attempts = self._count(ATTEMPTS, DEFAULT_ATTEMPTS)
-        self._axes[REPETITION] = repetitions(self._count(REPETITIONS, 1), self._entry(REPETITIONS))
+        count = self._count(REPETITIONS, 1)
+        check_count(count, self._entry(REPETITIONS))
+        self._axes[REPETITION] = repetitions(count, self._entry(REPETITIONS))
         matrix = Matrix(
             self._axes,
             frozenset(value.name for value in self._values(SERVER) if _has(value.entry, URL)),
@@ -249,7 +252,7 @@ def _without(entry: Entry, *keys: str) -> Entry:
 
 def _url(server: Entry) -> str:
     entry: Entry = server.value[URL]
-    if not isinstance(entry.value, str) or not entry.value:
+    if not isinstance(entry.value, str) or not entry.value or not can_be_argument(entry.value):
         entry.fail(f"`{URL}` has to be an address, like localhost:8001, and is {entry.text}")
     return entry.value
 

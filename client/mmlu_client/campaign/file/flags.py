@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+
+from trt_common.command_line.path_value import why_no_path
 
 from mmlu_client.campaign.file.yaml_file import Entry
 
@@ -36,6 +39,8 @@ def flags_of(entry: Entry, base: Path, what: str) -> Iterator[tuple[str, Entry, 
         items = value if isinstance(value, list) else [value]
         if isinstance(value, dict) or any(isinstance(item, dict | list) or item is None for item in items):
             each.fail(f"`{name}` of {what} has to be a value or a list of values, and is {each.text}")
+        if any(not can_be_argument(str(item)) for item in items):
+            each.fail(f"`{name}` of {what} holds characters that no argument can have, and is {each.text}")
         yield name, each, _absolute(value, base) if name in PATHS else value
 
 
@@ -49,8 +54,16 @@ def refuse(name: str, entry: Entry, refused: Collection[str], why: str) -> None:
         entry.fail(f"`{name}` cannot be set: {why}")
 
 
+def can_be_argument(text: str) -> bool:
+    """Return whether a program can be given a text: no null character, and nothing that has no bytes."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def _absolute(value: Any, base: Path) -> Any:
-    if not isinstance(value, str):
-        return value
+    if not isinstance(value, str) or why_no_path(value) is not None:
+        return value  # the flag's own reader says so
     path = base / Path(value).expanduser()
     return str(path.resolve()) if path.exists() else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -12,6 +13,8 @@ from trt_common.command_line.nearest import suggestion
 from mmlu_client.campaign.file.axis import AXES, COORDINATES, MODEL, PROMPT_FORMAT, SERVER, WORKLOAD, Axis
 from mmlu_client.campaign.file.yaml_file import Entry
 
+# Each is a run, with a folder, a row and a point of its own.
+MOST_CELLS = 10_000
 # The name of a value by its coordinate, in the order of COORDINATES.
 Coordinates: TypeAlias = Mapping[str, str]
 
@@ -41,19 +44,22 @@ class Matrix:
         Raises:
             CampaignFileError: a name is none of the file's, or an entry changes nothing.
         """
-        found = self._combined(self._chosen(chosen))
+        found = self._combined(self._chosen(chosen), chosen)
         for each in exclude.sequence("`exclude`"):
             wanted = self.selection(each)
             left = [cell for cell in found if not _matches(cell, wanted)]
             if len(left) == len(found):
                 each.fail(f"no cell is {each.text}: correct this `exclude`, or leave it away")
             found = left
+        known = {tuple(cell.items()) for cell in found}
         for each in include.sequence("`include`"):
             wanted = self.selection(each)
-            added = [cell for cell in self._combined(wanted) if cell not in found]
+            added = [cell for cell in self._combined(wanted, each) if tuple(cell.items()) not in known]
             if not added:
                 each.fail(f"two cells would have one name: every cell of {each.text} is there already")
             found += added
+            known |= {tuple(cell.items()) for cell in added}
+            check_count(len(found), each)
         return found
 
     def selection(self, entry: Entry) -> dict[str, list[str]]:
@@ -86,9 +92,10 @@ class Matrix:
             chosen[AXES[key]] = [axis.named(value) for value in each.sequence(f"`{key}` of `matrix`")]
         return chosen
 
-    def _combined(self, wanted: Mapping[str, Sequence[str]]) -> list[Coordinates]:
-        """Return every combination of the wanted values, each once."""
+    def _combined(self, wanted: Mapping[str, Sequence[str]], entry: Entry) -> list[Coordinates]:
+        """Return every combination of the wanted values, each once; refuse an entry that makes too many."""
         names = [wanted.get(coordinate, axis.names) for coordinate, axis in self.axes.items()]
+        check_count(math.prod(map(len, names)), entry)
         combined = [dict(zip(self.axes, values, strict=True)) for values in itertools.product(*names)]
         found: list[Coordinates] = []
         seen: set[tuple[tuple[str, str], ...]] = set()
@@ -101,6 +108,19 @@ class Matrix:
                 seen.add(key)
                 found.append(cell)
         return found
+
+
+def check_count(cells: int, entry: Entry) -> None:
+    """Refuse a file that describes too many cells, before they are made.
+
+    Raises:
+        CampaignFileError: it does.
+    """
+    if cells > MOST_CELLS:
+        entry.fail(
+            f"values and repetitions are combined to {cells:,} cells, and {MOST_CELLS:,} are the most: name "
+            "fewer, or part them into several files"
+        )
 
 
 def _matches(cell: Coordinates, wanted: Mapping[str, Sequence[str]]) -> bool:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from trt_common.command_line.values import quoted
 
 from mmlu_client.campaign.file.errors import CampaignFileError
 from mmlu_client.errors import InputError
 
 # A campaign is written by hand. Aliases of aliases would be millions of values.
 MOST_VALUES = 100_000
+# Of a whole number: the seeds of flags are the largest.
+MOST_BITS = 128
 # Characters of a value in an error.
 MOST_SHOWN = 80
 
@@ -141,8 +144,10 @@ class _Reader:
             value = self._scalars.construct_object(node)
         except (yaml.YAMLError, ValueError):
             raise CampaignFileError(
-                self._path, line, f"cannot read {node.value!r}: put it in quotes"
+                self._path, line, f"cannot read {quoted(node.value)}: put it in quotes"
             ) from None
+        if isinstance(value, int) and value.bit_length() > MOST_BITS:
+            raise CampaignFileError(self._path, line, f"{quoted(node.value)} is too large a number")
         if value is not None and not isinstance(value, str | int | float):
             value = node.value
         return Entry(self._path, line, value)

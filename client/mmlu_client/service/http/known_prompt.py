@@ -6,6 +6,7 @@ import math
 
 from mmlu_client.errors import InputError
 from mmlu_client.service.http.row import Row, RowScore
+from mmlu_client.service.plausible import ROUNDING
 
 # Ids that every vocabulary has. What they say does not matter, only that they are the same each time.
 _TOKENS = tuple(range(40, 72))
@@ -19,8 +20,6 @@ KNOWN_AMONG_OTHERS = (Row(_OTHERS[0], _CANDIDATES), KNOWN, *(Row(each, _CANDIDAT
 PLACE = 1
 # The same as a text that is scored itself.
 KNOWN_ITSELF = Row(_TOKENS, (), len(_TOKENS) - 1)
-# How far rounding may take a log-probability above 0.
-ROUNDING = 1e-3
 
 
 def no_logprobs(server: str, why: object) -> InputError:
