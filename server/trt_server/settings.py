@@ -35,7 +35,7 @@ class Settings:
     model: str = option(
         MODEL,
         "a Hugging Face checkpoint folder, a hub id, `demo`, or `dummy:<geometry>` (random weights)",
-        type=values.model,
+        type=flag_values.model,
         default="demo",
     )
     engine: str = option(MODEL, "what runs the model", choices=ENGINES, default="auto")
@@ -171,7 +171,7 @@ class Settings:
         default=60.0,
     )
     host: str = option(
-        PORTS, "address to listen on; 0.0.0.0 for every one", type=values.host, default="127.0.0.1"
+        PORTS, "address to listen on; 0.0.0.0 for every one", type=flag_values.host, default="127.0.0.1"
     )
     grpc_port: int = option(PORTS, "port of the service; 0: a free one", type=values.port, default=8001)
     metrics_port: int = option(PORTS, "port for Prometheus; 0: a free one", type=values.port, default=8002)

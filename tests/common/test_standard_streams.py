@@ -15,8 +15,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mmlu import write_benchmark
-from processes import ServerProcess, program, run_program
+from processes import ServerProcess, run_program
 from run_files import summary
+from trt_common.installed_program import program
 
 SECONDS = 120
 CLOSED: dict[str, Collection[int]] = {

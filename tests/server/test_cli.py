@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import trustme
 from checkpoints import write_checkpoint
-from processes import FREE_PORTS, ServerProcess, program, run_program
+from processes import FREE_PORTS, ServerProcess, run_program
 from score_requests import ids_request
 from scoring.v1 import scoring_pb2 as pb
+from trt_common.installed_program import program
 from trt_server.command_line import parse_settings, parser
 
 # Of other programs, and what Kubernetes says of services that are called like these.
