@@ -460,7 +460,7 @@ def test_what_is_no_file_of_keys_is_neither_waited_for_nor_read(tmp_path: Path) 
         for flag in ("--token-file", "--tls-cert", "--tls-key", "--tls-client-ca"):
             if (flag, odd) == ("--token-file", pipe):
                 continue
-            files = {flag: odd} if flag == "--token-file" else {**tls, flag: odd}
+            files: dict[str, Path] = {flag: odd} if flag == "--token-file" else {**tls, flag: odd}
             arguments = [word for name, file in files.items() for word in (name, str(file))]
             done = run_program("trt-server", "check", "--model", "demo", *arguments)
             assert done.returncode == 1
