@@ -82,6 +82,26 @@ def test_an_odd_field_of_the_configuration_is_named(folder: Path, field: str, va
     assert len(line) < 5000
 
 
+YARN = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ({**YARN, "beta_slow": 1e308}, "beta_slow"),
+        ({**YARN, "beta_fast": 1e-320}, "beta_fast"),
+        ({**YARN, "rope_theta": 1}, "rope_theta"),
+        ({**YARN, "rope_theta": 1e308}, "rope_theta"),
+        ({**YARN, "factor": 10**400}, "factor"),
+    ],
+)
+def test_rotations_that_cannot_be_computed_are_refused(
+    folder: Path, parameters: dict[str, Any], name: str
+) -> None:
+    edit_config(folder, rope_parameters=parameters)
+    assert f"config.json: {name} is " in the_error(check(folder))
+
+
 @pytest.mark.parametrize("content", [DEEP, NESTED, '{"a": ' + NESTED + "}"], ids=["deep", "list", "object"])
 @pytest.mark.parametrize(
     "name", ["config.json", INDEX, "tokenizer_config.json", "generation_config.json", "tokenizer.json"]

@@ -5,7 +5,7 @@ A missing field has its default. A field that is null has no default: the caller
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +16,8 @@ Fields = Mapping[str, Any]
 
 # What 32 bits hold. No real model comes near it.
 MOST_SIZE = 2**31 - 1
+# Of a factor, a base or an epsilon: beyond these logarithms and quotients of several leave what floats hold.
+LEAST_NUMBER, MOST_NUMBER = 1e-30, 1e30
 # Of a value, where an error names it.
 MOST_SHOWN_BYTES = 200
 
@@ -62,9 +64,10 @@ def number(fields: Fields, name: str, default: float | None = None) -> float:
         ConfigError: The field is something else.
     """
     value = fields.get(name, default)
-    # An int may be larger than every float but infinity.
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
         raise _refused(name, value, "a positive number")
+    if not LEAST_NUMBER <= value <= MOST_NUMBER:
+        raise _refused(name, value, f"a number from {LEAST_NUMBER:g} to {MOST_NUMBER:g}")
     return float(value)
 
 

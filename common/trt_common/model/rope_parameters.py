@@ -59,6 +59,8 @@ def read_rope_parameters(fields: Fields, max_positions: int) -> RopeParameters:
     if read_kind is None:
         raise ConfigError(f"RoPE scaling {kind!r} is not supported; supported: {', '.join(_KINDS)}")
     theta = number(given if "rope_theta" in given else fields, "rope_theta", _DEFAULT_THETA)
+    if kind == "yarn" and theta == 1:
+        raise ConfigError("config.json: rope_theta is 1, and yarn needs another")
     original = _original_max_positions(given, fields, max_positions) if kind in _TRAINED_SHORTER else 0
     return RopeParameters(
         kind=kind, theta=theta, original_max_positions=original, **read_kind(given, max_positions, original)
