@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,33 @@ def test_a_manifest_that_is_nested_too_deeply(
     assert the_error(result) == (
         f"{path} is not a run's manifest: it is nested too deeply; without it the run cannot be read: put "
         "back a copy, or run it again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("bs", True, "argument --bs: expected one argument"),
+        ("bs", -5, "argument --bs: '-5' is not a whole number from 1"),
+        ("label", [5], "argument --label: '5' is not NAME=VALUE"),
+        ("goodput", 5, "argument --goodput: '5' is not KEY:MS, like latency:200 or core:50"),
+        ("sweep", [1], "argument --sweep: '1' is not like concurrency=1,2,4 or request-rate=5,10"),
+        ("validate", "yes", "argument --validate: ignored explicit argument 'yes'"),
+        ("early_stop", {}, "argument --early-stop: '{}' is not a width between 0 and 1, like 0.02"),
+    ],
+)
+def test_a_flag_of_a_manifest_that_is_none(
+    finished: Path, tmp_path: Path, name: str, value: object, said: str
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    path = run / "manifest.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "flags": {**content["flags"], name: value}}))
+    result = client("--resume", run)
+    assert result.returncode == 2
+    assert the_error(result) == (
+        f"--resume {run}: the flags in its manifest cannot be read: {said}; put back a copy of it, or run it "
+        "again"
     )
 
 

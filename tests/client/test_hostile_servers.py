@@ -124,6 +124,7 @@ def test_an_answer_that_cannot_be_is_a_failed_question(
     [
         (lambda model: setattr(model.peak, "flops_per_second", math.nan), "peak_flops is nan"),
         (lambda model: setattr(model.peak, "flops_per_second", -1.0), "peak_flops is -1.0"),
+        (lambda model: setattr(model.peak, "flops_per_second", 5e-324), "peak_flops is 5e-324"),
         (lambda model: setattr(model.engine, "load_seconds", math.inf), "engine.load_seconds is inf"),
         (lambda model: setattr(model.parameters, "total", 2**64 - 1), f"parameters is {2**64 - 1}"),
         (lambda model: setattr(model.device, "power_watts", math.nan), "device.power_watts is nan"),

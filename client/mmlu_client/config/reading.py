@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trt_common.access.key_pair import half_of_pair
 from trt_common.command_line.option import read_options
-from trt_common.command_line.parser import FlagParser
+from trt_common.command_line.parser import FlagParser, RefusedArgumentError
 
-from mmlu_client.config.command_line import PROGRAM, run_parser
+from mmlu_client.config.command_line import PROGRAM, refusing_parser, run_parser
+from mmlu_client.config.earlier_words import words_of
 from mmlu_client.config.settings import Settings
 from mmlu_client.errors import InputError
 from mmlu_client.service.server_kind import spoken_to
-from mmlu_client.service.stages import Slo
 
 # A resumed run takes these from its own command line only.
 NOT_RESUMED = frozenset({"config", "resume", "output"})
@@ -52,12 +52,35 @@ def settings_from(
     if chosen.resume is not None:
         from mmlu_client.rundir.earlier_flags import flags_of
 
-        chosen = _resumed(parser, arguments, chosen, flags_of(Path(chosen.resume).expanduser()))
+        flags = _checked(chosen.resume, flags_of(Path(chosen.resume).expanduser()))
+        chosen = _resumed(parser, arguments, chosen, flags)
     settings = read_options(Settings, chosen, given=_given(chosen))
     addresses = tuple(spoken_to(address, settings.server_kind) for address in settings.addresses)
     settings = replace(settings, addresses=addresses)
     _check_none_is_idle(own, settings)
     return settings
+
+
+def _checked(folder: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags of the run that is resumed, as the parser gives them that reads them again.
+
+    Args:
+        folder: the run's.
+        flags: as its manifest has them.
+
+    Raises:
+        InputError: a value is none that its flag takes.
+    """
+    parser = refusing_parser()
+    known = {name: value for name, value in flags.items() if f"--{name.replace('_', '-')}" in parser.flags}
+    try:
+        read = vars(parser.parse_args(words_of(known)))
+    except RefusedArgumentError as error:
+        raise InputError(
+            f"--resume {folder}: the flags in its manifest cannot be read: {error}; put back a copy of it, "
+            "or run it again"
+        ) from None
+    return {name: read[name] for name in known}
 
 
 def _resumed(
@@ -69,7 +92,7 @@ def _resumed(
         parser: of a run.
         arguments: this command line.
         chosen: what it says, with the defaults where it says nothing.
-        flags: those of the run that is resumed.
+        flags: those of the run that is resumed, as a parser of them gave them.
 
     Raises:
         InputError: a flag is given that a resumed run takes from its folder.
@@ -83,8 +106,7 @@ def _resumed(
         raise InputError(
             f"--resume {chosen.resume} goes on with {what}: leave --{loads[0].replace('_', '-')} away"
         )
-    slos = flags.get("goodput")
-    parser.set_defaults(**{**flags, "goodput": [Slo.parse(text) for text in slos] if slos else None})
+    parser.set_defaults(**flags)
     again: argparse.Namespace = parser.parse_args(arguments)
     return again
 

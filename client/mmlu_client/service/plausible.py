@@ -139,7 +139,9 @@ def impossible_number(content: Mapping[str, object]) -> str | None:
     """
     for name, value in _numbers(content, ""):
         is_temperature = name.endswith("temperature_celsius") and math.isfinite(value)
-        if not can_be_counted(value) and not is_temperature:
+        # Less than one operation a second: what is divided by it has no end.
+        is_no_rate = name.endswith("flops") and 0 < value < 1
+        if is_no_rate or not (can_be_counted(value) or is_temperature):
             return f"{name} is {value}"
     return None
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from trt_common.command_line.nearest import suggestion
+from trt_common.command_line.values import quoted
 
 from mmlu_client.campaign.cell import JOINT
 from mmlu_client.campaign.file.yaml_file import Entry
@@ -126,7 +127,7 @@ def _name_of(value: str) -> str:
 def _checked(name: str, entry: Entry) -> str:
     if not NAME.fullmatch(name) or len(name) > MOST_CHARACTERS:
         entry.fail(
-            f"{name!r} cannot be a name: letters, digits, `.`, `_` and `-` can, {MOST_CHARACTERS} at most, "
-            f"since cells' folders are called after them, joined by `{JOINT}`; write `NAME: value`"
+            f"{quoted(name)} cannot be a name: letters, digits, `.`, `_` and `-` can, {MOST_CHARACTERS} at "
+            f"most, since cells' folders are called after them, joined by `{JOINT}`; write `NAME: value`"
         )
     return name

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import yaml
 from trt_common.command_line.values import quoted
+from trt_common.one_line import one_line
 
 from mmlu_client.campaign.file.errors import CampaignFileError
 from mmlu_client.errors import InputError
@@ -114,7 +115,7 @@ def read_yaml(path: Path) -> Entry:
         what = " ".join(part for part in (error.context, error.problem) if part)
         raise CampaignFileError(path, line, f"is not YAML: {what}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {error}") from None
+        raise InputError(f"{path} is not YAML: {one_line(error)}") from None
     except RecursionError:
         raise InputError(f"{path} is nested too deeply") from None
 
