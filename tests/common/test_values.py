@@ -25,11 +25,6 @@ REFUSED = {
     "a part": (values.count, "1.5", "'1.5' is not a whole number from 1"),
     "no digit of ASCII": (values.natural, "²", "'²' is not a whole number from 0"),
     "too large": (values.count, "2147483648", "'2147483648' is not a whole number from 1 to 2147483647"),
-    "more digits than Python reads": (
-        values.seed,
-        "9" * 5000,
-        f"'{'9' * 5000}' is not a whole number from 0",
-    ),
     "no port": (values.port, "65536", "'65536' is not a port, 0 to 65535"),
     "no number": (values.seconds, "nan", "'nan' is not a number of seconds such as 60"),
     "without end": (values.seconds, "inf", "'inf' is not a number of seconds such as 60"),
