@@ -20,6 +20,11 @@ def parse_json(content: bytes | str) -> Any:
         found = json.loads(content)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise
+    except ValueError:
+        # Python's own bound, told in words for programmers.
+        raise ValueError("it holds a number of thousands of digits") from None
     _check(found)
     return found
 

@@ -158,6 +158,14 @@ def test_an_odd_header_of_weights_is_named(folder: Path, change: Callable[[dict[
     assert len(line) < 5000
 
 
+def test_weights_that_are_no_file_and_numbers_without_end_are_named(folder: Path) -> None:
+    (folder / SINGLE).rename(folder / "moved")
+    os.mkfifo(folder / SINGLE)
+    assert f"holds {SINGLE}, which is no file" in the_error(check(folder))
+    (folder / "config.json").write_text(f'{{"hidden_size": {"9" * 5000}}}')
+    assert "config.json is not JSON (it holds a number of thousands of digits)" in the_error(check(folder))
+
+
 def test_a_deep_header_of_weights_is_named(folder: Path) -> None:
     text = f'{{"a": {DEEP}}}'.encode()
     (folder / SINGLE).write_bytes(struct.pack("<Q", len(text)) + text)

@@ -219,6 +219,8 @@ def _no_safetensors(where: str, names: Iterable[str]) -> StartError:
             f"{where} holds {len(shards)} of {int(shards[0][2])} shards and no {SHARD_INDEX}; "
             "finish its download"
         )
+    if SINGLE_FILE in names:
+        return StartError(f"{where} holds {SINGLE_FILE}, which is no file; download it again")
     if others := fnmatch.filter(names, "*.safetensors"):
         return StartError(
             f"{where} holds {others[0]}, and neither {SINGLE_FILE} nor {SHARD_INDEX}; if it has the weights "
