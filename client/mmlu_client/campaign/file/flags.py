@@ -66,4 +66,4 @@ def _absolute(value: Any, base: Path) -> Any:
     if not isinstance(value, str) or why_no_path(value) is not None:
         return value  # the flag's own reader says so
     path = base / Path(value).expanduser()
-    return str(path.resolve()) if path.exists() else value
+    return str(path.resolve()) if why_no_path(str(path)) is None and path.exists() else value
