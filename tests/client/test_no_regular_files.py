@@ -46,6 +46,13 @@ def test_compare_replaces_no_pipe_and_computes_nothing(finished: Path, tmp_path:
     assert is_pipe(page)
 
 
+def test_a_campaign_waits_for_no_pipe_without_end(tmp_path: Path) -> None:
+    file = pipe(tmp_path / "campaign.yaml")
+    result = command("campaign", file, "--output", tmp_path / "out")
+    assert result.returncode == 2
+    assert the_error(result).startswith(f"cannot read {file}: it is a pipe that was not written")
+
+
 def test_compare_replaces_no_link_to_a_pipe(finished: Path, tmp_path: Path) -> None:
     pipe(tmp_path / "pipe")
     (tmp_path / "compare.html").symlink_to("pipe")

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import yaml
 from trt_common.command_line.values import quoted
 from trt_common.one_line import one_line
+from trt_common.small_file import read_small_file
 
 from mmlu_client.campaign.file.errors import CampaignFileError
 from mmlu_client.errors import InputError
@@ -103,11 +104,10 @@ def read_yaml(path: Path) -> Entry:
         InputError: it cannot be read, is not YAML, or holds too much.
     """
     try:
-        with path.open(encoding="utf-8-sig") as stream:
-            root = yaml.compose(stream, Loader=yaml.SafeLoader)
-            if root is None:
-                return Entry(path, 1, None)
-            return _Reader(path).entry(root, root.start_mark.line + 1)
+        root = yaml.compose(read_small_file(path).decode("utf-8-sig"), Loader=yaml.SafeLoader)
+        if root is None:
+            return Entry(path, 1, None)
+        return _Reader(path).entry(root, root.start_mark.line + 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except yaml.MarkedYAMLError as error:
