@@ -6,7 +6,7 @@ import json
 import math
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,6 @@ TOKENIZER = tokenizer_files(byte_level())
 HOSTILE = "demo\x1b[2J\x1b]0;title\x07\u202e\x9b31m\r\nmmlu-client: all is well | 1.000 |"
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
 
-Change = Callable[[pb.ScoreRequest, pb.ScoreResponse], None]
-
 
 class Described(Double):
     """A double whose description of its model is changed before it goes out."""
@@ -39,82 +37,91 @@ class Described(Double):
         return model
 
 
-def spoiling(change: Callable[[pb.ScoreResponse], None]) -> Change:
-    """Change the answer to one request alone."""
-    return lambda request, response: change(response) if request.id.endswith("-3") else None
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda response: setattr(response.timing, "core_ns", -5), "core took -5 ns"),
-        (lambda response: setattr(response.timing, "queue_ns", -(2**63)), f"queue took -{2**63} ns"),
-        (lambda response: setattr(response.timing, "total_ns", 2**63 - 1), f"total took {2**63 - 1} ns"),
-        (
-            lambda response: setattr(response.scores[0], "flops", 2**64 - 1),
-            f"a prompt took {2**64 - 1} floating-point operations",
-        ),
-        (
-            lambda response: setattr(response.scores[0].tokens, "logical", 2**31 - 1),
-            f"a prompt of TOKENS tokens has {2**31 - 1}",
-        ),
-        (
-            lambda response: setattr(response.scores[0].tokens, "logical", 0),
-            "a prompt of TOKENS tokens has 0",
-        ),
-        (
-            lambda response: setattr(response.scores[0].tokens, "computed", 2**31 - 1),
-            f"{2**31 - 1} tokens of a prompt of TOKENS were computed",
-        ),
-        (
-            lambda response: setattr(response.scores[0].tokens, "computed", 0),
-            "0 tokens of a prompt of TOKENS were computed",
-        ),
-        (
-            lambda response: response.scores[0].candidate_logprobs.__setitem__(1, 3e38),
-            "3e+38 is the logarithm of a probability",
-        ),
-        (
-            lambda response: setattr(response.scores[0], "top_logprob", 0.01),
-            "0.01 is the logarithm of a probability",
-        ),
-        (
-            lambda response: setattr(response.scores[0], "top_token_id", 1000),
-            "token 1000 is the most likely of 1000",
-        ),
-        (
-            lambda response: setattr(response.batch, "prompts", 2**31 - 1),
-            f"its batch had {2**31 - 1} prompts",
-        ),
-        (lambda response: response.ClearField("batch"), "its batch had 0 prompts"),
-        (
-            lambda response: setattr(response.batch, "padded_length", 2**31 - 1),
-            f"its batch was padded to {2**31 - 1} tokens",
-        ),
-        (
-            lambda response: setattr(response.batch, "padding_tokens", 2**31 - 1),
-            f"its prompts were padded with {2**31 - 1} tokens",
-        ),
-    ],
+# What is changed in an answer, and what is said of it; TOKENS is the number of its prompt's.
+IMPOSSIBLE: Sequence[tuple[Callable[[pb.ScoreResponse], None], str]] = (
+    (lambda response: setattr(response.timing, "core_ns", -5), "core took -5 ns"),
+    (lambda response: setattr(response.timing, "queue_ns", -(2**63)), f"queue took -{2**63} ns"),
+    (lambda response: setattr(response.timing, "total_ns", 2**63 - 1), f"total took {2**63 - 1} ns"),
+    (
+        lambda response: setattr(response.scores[0], "flops", 2**64 - 1),
+        f"a prompt took {2**64 - 1} floating-point operations",
+    ),
+    (
+        lambda response: setattr(response.scores[0].tokens, "logical", 2**31 - 1),
+        f"a prompt of TOKENS tokens has {2**31 - 1}",
+    ),
+    (
+        lambda response: setattr(response.scores[0].tokens, "logical", 0),
+        "a prompt of TOKENS tokens has 0",
+    ),
+    (
+        lambda response: setattr(response.scores[0].tokens, "computed", 2**31 - 1),
+        f"{2**31 - 1} tokens of a prompt of TOKENS were computed",
+    ),
+    (
+        lambda response: setattr(response.scores[0].tokens, "computed", 0),
+        "0 tokens of a prompt of TOKENS were computed",
+    ),
+    (
+        lambda response: response.scores[0].candidate_logprobs.__setitem__(1, 3e38),
+        "3e+38 is the logarithm of a probability",
+    ),
+    (
+        lambda response: setattr(response.scores[0], "top_logprob", 0.01),
+        "0.01 is the logarithm of a probability",
+    ),
+    (
+        lambda response: setattr(response.scores[0], "top_token_id", 1000),
+        "token 1000 is the most likely of 1000",
+    ),
+    (
+        lambda response: setattr(response.batch, "prompts", 2**31 - 1),
+        f"its batch had {2**31 - 1} prompts",
+    ),
+    (lambda response: response.ClearField("batch"), "its batch had 0 prompts"),
+    (
+        lambda response: setattr(response.batch, "padded_length", 2**31 - 1),
+        f"its batch was padded to {2**31 - 1} tokens",
+    ),
+    (
+        lambda response: setattr(response.batch, "padding_tokens", 2**31 - 1),
+        f"its prompts were padded with {2**31 - 1} tokens",
+    ),
 )
-def test_an_answer_that_cannot_be_is_a_failed_question(
-    data: Path, output: Path, change: Callable[[pb.ScoreResponse], None], said: str
-) -> None:
-    with Double(TOKENIZER, change=spoiling(change)) as double:
+
+
+def place(request: pb.ScoreRequest) -> int:
+    """The number of a request in its run, from 0."""
+    return int(request.id.rpartition("-")[2]) - 1
+
+
+def spoil(request: pb.ScoreRequest, response: pb.ScoreResponse) -> None:
+    """Make the first answers impossible, each in a way of its own."""
+    if place(request) < len(IMPOSSIBLE):
+        change, _ = IMPOSSIBLE[place(request)]
+        change(response)
+
+
+def test_an_answer_that_cannot_be_is_a_failed_question(tmp_path: Path, output: Path) -> None:
+    data = write_benchmark(tmp_path / "data", {"alpha": len(IMPOSSIBLE) + 3})
+    with Double(TOKENIZER, change=spoil) as double:
         result = client("--url", double.url, "--data", data, "--output", output)
     assert result.returncode == 1
-    (asked,) = (request for request in double.asked if request.id.endswith("-3"))
-    said = said.replace("TOKENS", str(len(asked.prompts[0].token_ids.ids)))
-    assert the_error(result) == (
-        f"1 of 11 questions failed, the first alpha 2: DATA_LOSS: the server's answer cannot be: {said}"
+    tokens = {place(request): len(request.prompts[0].token_ids.ids) for request in double.asked}
+    found = {record["index"]: record for record in records(output)}
+    assert len(found) == len(IMPOSSIBLE) + 3
+    for index, (_, said) in enumerate(IMPOSSIBLE):
+        said = said.replace("TOKENS", str(tokens[index]))
+        assert found[index]["error"] == f"DATA_LOSS: the server's answer cannot be: {said}"
+    assert the_error(result).startswith(
+        f"{len(IMPOSSIBLE)} of {len(found)} questions failed, the first alpha 0: {found[0]['error']}"
     )
-    assert len(records(output)) == 11
     assert all(
-        value >= 0 for record in records(output) for value in (record["server_ns"] or {"core": 0}).values()
+        value >= 0 for record in found.values() for value in (record["server_ns"] or {"core": 0}).values()
     )
     figures = summary(output)
-    assert (figures["answered"], figures["failed"]) == (10, 1)
-    assert figures["flops"] == sum(record["flops"] or 0 for record in records(output))
+    assert (figures["answered"], figures["failed"]) == (3, len(IMPOSSIBLE))
+    assert figures["flops"] == sum(record["flops"] or 0 for record in found.values())
     again = command("report", output)
     assert again.returncode == 0, again.stderr
 
@@ -142,9 +149,10 @@ def test_a_model_that_cannot_be_is_refused(
 
 
 def test_rounding_of_a_log_probability_is_no_fault(data: Path, output: Path) -> None:
-    with Double(
-        TOKENIZER, change=spoiling(lambda response: setattr(response.scores[0], "top_logprob", 1e-6))
-    ) as (double):
+    def round_up(_: pb.ScoreRequest, response: pb.ScoreResponse) -> None:
+        response.scores[0].top_logprob = 1e-6
+
+    with Double(TOKENIZER, change=round_up) as double:
         result = client("--url", double.url, "--data", data, "--output", output)
     assert result.returncode == 0, result.stderr
 

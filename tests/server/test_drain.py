@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -32,6 +33,14 @@ TOKEN = 100
 @pytest.fixture
 def machine(tmp_path: Path) -> HoldingMachine:
     return HoldingMachine.make(tmp_path, (TOKEN,))
+
+
+@pytest.fixture
+def usual_hangup() -> Iterator[None]:
+    """What these tests start takes SIGHUP, also where they run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def retry_is_told(error: aio.AioRpcError) -> bool:
@@ -88,6 +97,7 @@ def test_every_call_in_a_drain_is_answered_or_unavailable(llama_folder: Path) ->
     assert codes.keys() == {"OK", "UNAVAILABLE"}
 
 
+@pytest.mark.usefixtures("usual_hangup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_drains(llama_folder: Path, machine: HoldingMachine, number: signal.Signals) -> None:
     with machine.start(llama_folder) as server:

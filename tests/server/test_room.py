@@ -25,7 +25,7 @@ from trt_server.model.dummy import GEOMETRIES
 MIB = 2**20
 V1, V2 = "sys/fs/cgroup/memory", "sys/fs/cgroup"
 # 66 PB in fp32: beyond any machine's memory.
-HUGE = {**GEOMETRIES["llama-2-7b"], "vocab_size": 2_000_000_000_000}
+HUGE = {**GEOMETRIES["llama-2-7b"], "vocab_size": 2_000_000_000}
 
 
 def the_error(done: subprocess.CompletedProcess[str]) -> str:

@@ -129,7 +129,7 @@ def test_unknown_geometry_names_the_known_ones() -> None:
 
 def test_disk_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A geometry of 28 PB, so that no disk has room for it."""
-    huge = GEOMETRIES["llama-2-7b"] | {"vocab_size": 2_000_000_000_000}
+    huge = GEOMETRIES["llama-2-7b"] | {"vocab_size": 2_000_000_000}
     monkeypatch.setitem(GEOMETRIES, "huge", huge)
     with pytest.raises(
         StartError, match=r"dummy:huge in fp32: \S+ TiB of disk are needed and \S+ [GT]iB are free"
