@@ -26,6 +26,9 @@ TEST_PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(6, 1 + (os.cpu_coun
 TORTURE ?=
 TORTURE_PATH := $(CURDIR)/tests:$(CURDIR)/tests/server:$(CURDIR)/tests/client:$(CURDIR)/tests/torture:$(CURDIR)
 
+# Tests start the programs some thousand times: without bytecode each start would compile them again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test torture lint format compose gpu-first gpu-test gpu-bench clean
 
 $(VENV)/.installed: $(SOURCES)
