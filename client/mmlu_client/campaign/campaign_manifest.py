@@ -17,7 +17,7 @@ CAMPAIGN_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class CellEntry:
-    """This is a cell as the manifest names it.
+    """A cell as the manifest names it.
 
     Attributes:
         name: its coordinates, joined; its folder has this name.
@@ -32,7 +32,7 @@ class CellEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignManifest:
-    """This is what the folder says that the campaign is.
+    """What the folder says that the campaign is.
 
     Attributes:
         campaign_version: CAMPAIGN_VERSION of the client that wrote it.

@@ -17,7 +17,7 @@ MODEL = "model"
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """This is what a server and the client that asks it need together.
+    """What a server and the client that asks it need together.
 
     Attributes:
         cpus: cores; None: all of the machine, or of the lane's share.
@@ -30,7 +30,7 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSetting:
-    """This is a server as a campaign's file describes it.
+    """A server as a campaign's file describes it.
 
     Attributes:
         name: unique in the campaign: the names of its model and its flags.
@@ -71,7 +71,7 @@ class ServerSetting:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """This is one run of a campaign.
+    """One run of a campaign.
 
     Attributes:
         name: its coordinates, joined; its folder has this name.

@@ -23,7 +23,7 @@ STATES: tuple[State, ...] = (WAITING, RUNNING, FINISHED, FAILED)
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """This is one try to make a cell's run.
+    """One try to make a cell's run.
 
     Attributes:
         started: when, in UTC, ISO 8601.
@@ -50,7 +50,7 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class CellState:
-    """This is how far a cell has come.
+    """How far a cell has come.
 
     Attributes:
         definition: what the cell is (`Cell.definition`).

@@ -12,7 +12,7 @@ from mmlu_client.campaign.cell import Cell
 
 @dataclass(frozen=True)
 class Ending:
-    """This is how an attempt to make a cell's run ended.
+    """How an attempt to make a cell's run ended.
 
     Attributes:
         status: mmlu-client's exit status, negative for the signal that ended it; None: it was not started.
@@ -27,7 +27,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Watch:
-    """This is what is told of an attempt while it is on.
+    """What is told of an attempt while it is on.
 
     Attributes:
         answered: told how many of the cell's questions are answered, some times a second.

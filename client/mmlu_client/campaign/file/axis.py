@@ -31,7 +31,7 @@ MOST_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class Value:
-    """This is one value of an axis.
+    """One value of an axis.
 
     Attributes:
         name: of the value.
@@ -44,7 +44,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Axis:
-    """This is one axis of the matrix.
+    """One axis of the matrix.
 
     Attributes:
         coordinate: what its values are of: a model, a server, …

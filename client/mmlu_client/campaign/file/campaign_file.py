@@ -44,7 +44,7 @@ THE_SERVER = "server"
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """This is what a campaign's file describes.
+    """What a campaign's file describes.
 
     Attributes:
         path: the file.

@@ -21,7 +21,7 @@ Coordinates: TypeAlias = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Matrix:
-    """These are the axes, and what decides which combinations of their values are cells.
+    """The axes, and what decides which combinations of their values are cells.
 
     Attributes:
         axes: by coordinate, in the order of a cell's name.

@@ -26,7 +26,7 @@ MOST_SHOWN = 80
 
 @dataclass(frozen=True)
 class Entry:
-    """This is one value of a file.
+    """One value of a file.
 
     Attributes:
         path: the file.

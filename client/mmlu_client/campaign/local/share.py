@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Share:
-    """These are the cores and GPUs that a server and its client may use.
+    """The cores and GPUs that a server and its client may use.
 
     Attributes:
         name: what logs and states call it.

@@ -22,7 +22,7 @@ MOST_METRICS = 3
 
 @dataclass(frozen=True)
 class Shown:
-    """This is what a table says of a cell in one column.
+    """What a table says of a cell in one column.
 
     Attributes:
         main: the figure.
@@ -40,7 +40,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Bar:
-    """This is a figure with the ends of its interval, as a table draws it."""
+    """A figure with the ends of its interval, as a table draws it."""
 
     low: float
     value: float
@@ -49,7 +49,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class CellColumn:
-    """This is a column of a table of cells.
+    """A column of a table of cells.
 
     Attributes:
         head: above it.

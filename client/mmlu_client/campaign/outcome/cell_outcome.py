@@ -19,7 +19,7 @@ from mmlu_client.rundir.manifest import read_manifest
 
 @dataclass(frozen=True)
 class Served:
-    """This is what a cell was asked of, as its server told.
+    """What a cell was asked of, as its server told.
 
     Attributes:
         data: the name of the questions.
@@ -40,7 +40,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Measured:
-    """This is what a finished cell measured.
+    """What a finished cell measured.
 
     Attributes:
         served: what was asked.
@@ -53,7 +53,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class CellOutcome:
-    """This is how a cell has fared.
+    """How a cell has fared.
 
     Attributes:
         entry: which cell it is.

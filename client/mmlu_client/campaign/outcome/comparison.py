@@ -14,7 +14,7 @@ from mmlu_client.rundir.finished_run import read_run
 
 @dataclass(frozen=True)
 class Comparison:
-    """This is what `mmlu-client compare` would say of a cell, without its questions.
+    """What `mmlu-client compare` would say of a cell, without its questions.
 
     Attributes:
         differences: the cell's figure less its baseline's, by figure.

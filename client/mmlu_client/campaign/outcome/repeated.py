@@ -27,7 +27,7 @@ SHOWN_REPEATED = (
 
 @dataclass(frozen=True)
 class Spread:
-    """This is a figure over repetitions.
+    """A figure over repetitions.
 
     Attributes:
         mean: over those that have it.
@@ -42,7 +42,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Repeated:
-    """These are the repetitions of one run.
+    """The repetitions of one run.
 
     Attributes:
         label: the other coordinates in which the campaign's cells differ.

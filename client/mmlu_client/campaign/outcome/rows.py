@@ -35,7 +35,7 @@ AS_FLOAT = ("flops",)
 
 @dataclass(frozen=True)
 class Column:
-    """This is a column of the rows.
+    """A column of the rows.
 
     Attributes:
         name: of it.

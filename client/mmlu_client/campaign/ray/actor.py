@@ -33,7 +33,7 @@ THREADS = "threads"
 
 @dataclass(frozen=True)
 class News:
-    """This is what has happened since the last news.
+    """What has happened since the last news.
 
     Attributes:
         changes: of the cell's folder.

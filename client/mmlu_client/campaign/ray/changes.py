@@ -19,7 +19,7 @@ TAIL_BYTES = 256
 
 @dataclass(frozen=True)
 class FileChange:
-    """This is what a file has become.
+    """What a file has become.
 
     Attributes:
         name: its path in the folder.
@@ -34,7 +34,7 @@ class FileChange:
 
 @dataclass(frozen=True)
 class Changes:
-    """This is what has changed in a folder.
+    """What has changed in a folder.
 
     Attributes:
         files: in the order in which they are to be written.
@@ -47,7 +47,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class _Seen:
-    """This is a file as it was told last: what tells its content apart, its size, and its last bytes."""
+    """A file as it was told last: what tells its content apart, its size, and its last bytes."""
 
     mark: tuple[int, int, int]
     size: int

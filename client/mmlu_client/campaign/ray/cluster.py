@@ -20,7 +20,7 @@ from mmlu_client.errors import InputError
 
 @dataclass(frozen=True)
 class Node:
-    """This is a machine of the cluster, with all that it has, in use or not."""
+    """A machine of the cluster, with all that it has, in use or not."""
 
     id: str
     name: str

@@ -22,7 +22,7 @@ INPUTS = Path("inputs")
 
 @dataclass(frozen=True)
 class Input:
-    """This is a file or a folder that travels.
+    """A file or a folder that travels.
 
     Attributes:
         flag: the flag that names it.

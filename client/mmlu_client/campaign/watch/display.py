@@ -29,7 +29,7 @@ WAITS = "waits for resources"
 
 @dataclass
 class CellProgress:
-    """This is how far a cell is.
+    """How far a cell is.
 
     Attributes:
         name: of the cell.
